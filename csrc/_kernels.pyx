@@ -1,0 +1,16 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, embedsignature=True
+"""The kernels' faces: check every argument, allocate, fill in a call, release the GIL, run.
+
+Internal: the layers, losses and optimizers of ``fastnn`` are the public names.  A face that
+ends in ``_forward`` returns what it computes; one that takes the gradient of a parameter sets
+it in place.  Arrays are C-contiguous and of one real type, float32 or float64.  One file per
+family, each included below.
+"""
+cimport numpy as cnp
+
+cnp.import_array()
+
+include "declarations.pxi"
+include "arrays.pxi"
+include "dense.pxi"
+include "activations.pxi"

@@ -1,0 +1,130 @@
+# What every face begins with (is this array what the kernel expects?) and ends with (run it).
+
+cdef int active_isa = fnn_isa_best()
+
+
+def isa_levels():
+    """The instruction sets that are compiled in and that this machine runs, lowest first."""
+    return [fnn_isa_name(i).decode() for i in range(FNN_ISAS) if fnn_isa_available(i)]
+
+
+def get_isa():
+    """The instruction set whose kernels run now."""
+    return fnn_isa_name(active_isa).decode()
+
+
+def set_isa(str name not None):
+    """Run the kernels of another instruction set that this machine has."""
+    global active_isa
+    for i in range(FNN_ISAS):
+        if fnn_isa_available(i) and fnn_isa_name(i).decode() == name:
+            active_isa = i
+            return
+    raise ValueError(f"FASTNN_ISA must be one of {', '.join(isa_levels())}, got {name!r}")
+
+
+def set_threads(int threads):
+    """Threads for the whole process: 1 to MAX_THREADS, checked by fastnn.set_num_threads."""
+    fnn_set_threads(threads)
+
+
+def override_threads(int threads):
+    """Threads for the calling thread alone, 0 for none of its own; returns what was set."""
+    return fnn_override_threads(threads)
+
+
+def get_threads():
+    """How many threads the calling thread's kernels may use."""
+    return fnn_threads()
+
+
+MAX_THREADS = FNN_MAX_THREADS
+
+
+cdef inline const fnn_kernels *kernels_for(cnp.ndarray x) noexcept:
+    return fnn_table(active_isa, cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT64)
+
+
+cdef int execute(fnn_call *call) except -1:
+    if fnn_reserve() != 0:
+        raise MemoryError("no memory for the threads' scratch space")
+    with nogil:
+        fnn_run(call)
+    return 0
+
+
+cdef str describe(cnp.ndarray x):
+    return f"{x.dtype} of shape {tuple(x.shape[i] for i in range(x.ndim))}"
+
+
+cdef int check_real(str name, cnp.ndarray x, int ndim) except -1:
+    """x is a C-contiguous, aligned float32 or float64 array of ndim dimensions, none empty."""
+    if x is None:
+        raise TypeError(f"{name} must be a NumPy array, got None")
+    cdef int kind = cnp.PyArray_TYPE(x)
+    if kind != cnp.NPY_FLOAT32 and kind != cnp.NPY_FLOAT64 or not cnp.PyArray_ISNOTSWAPPED(x):
+        raise ValueError(f"{name} must be float32 or float64, got {describe(x)}")
+    if cnp.PyArray_NDIM(x) != ndim:
+        raise ValueError(f"{name} must have {ndim} dimensions, got {describe(x)}")
+    if not (cnp.PyArray_IS_C_CONTIGUOUS(x) and cnp.PyArray_ISALIGNED(x)):
+        raise ValueError(f"{name} must be C-contiguous and aligned, got {describe(x)}")
+    if cnp.PyArray_SIZE(x) == 0:
+        raise ValueError(f"{name} must not be empty, got {describe(x)}")
+    return 0
+
+
+cdef int check_like(str name, cnp.ndarray x, str other_name, cnp.ndarray other) except -1:
+    """x has other's type and shape (and other was checked)."""
+    check_real(name, x, cnp.PyArray_NDIM(other))
+    cdef int i
+    cdef bint same = cnp.PyArray_TYPE(x) == cnp.PyArray_TYPE(other)
+    for i in range(cnp.PyArray_NDIM(other)):
+        same = same and x.shape[i] == other.shape[i]
+    if not same:
+        raise ValueError(f"{name} must be like {other_name}, {describe(other)}, got {describe(x)}")
+    return 0
+
+
+cdef int check_vector(str name, cnp.ndarray x, cnp.ndarray like, ptrdiff_t length) except -1:
+    """x is a vector of that length and of like's type."""
+    check_real(name, x, 1)
+    if cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(like) or x.shape[0] != length:
+        raise ValueError(f"{name} must be {like.dtype} of shape ({length},), got {describe(x)}")
+    return 0
+
+
+cdef int check_matrix(str name, cnp.ndarray x, cnp.ndarray like, ptrdiff_t rows,
+                      ptrdiff_t columns) except -1:
+    """x is a matrix of that shape and of like's type."""
+    check_real(name, x, 2)
+    if (cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(like) or x.shape[0] != rows
+            or x.shape[1] != columns):
+        raise ValueError(
+            f"{name} must be {like.dtype} of shape ({rows}, {columns}), got {describe(x)}")
+    return 0
+
+
+cdef int check_writable(str name, cnp.ndarray x) except -1:
+    if not cnp.PyArray_ISWRITEABLE(x):
+        raise ValueError(f"{name} must be writable, got a read-only array")
+    return 0
+
+
+cdef cnp.ndarray empty_like(cnp.ndarray x):
+    """A new array of x's type and shape."""
+    return cnp.PyArray_EMPTY(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
+
+
+cdef cnp.ndarray empty_vector(cnp.ndarray like, ptrdiff_t length):
+    cdef cnp.npy_intp shape = length
+    return cnp.PyArray_EMPTY(1, &shape, cnp.PyArray_TYPE(like), 0)
+
+
+cdef cnp.ndarray empty_matrix(cnp.ndarray like, ptrdiff_t rows, ptrdiff_t columns):
+    cdef cnp.npy_intp[2] shape
+    shape[0], shape[1] = rows, columns
+    return cnp.PyArray_EMPTY(2, shape, cnp.PyArray_TYPE(like), 0)
+
+
+cdef inline void *data(cnp.ndarray x) noexcept:
+    return NULL if x is None else cnp.PyArray_DATA(x)

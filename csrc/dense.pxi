@@ -1,0 +1,69 @@
+# Dense layers: the matrix product in the three forms training needs.
+
+cdef int multiply(cnp.ndarray a, bint transpose_a, cnp.ndarray b, bint transpose_b,
+                  cnp.ndarray c, cnp.ndarray bias, cnp.ndarray z, int activation,
+                  double alpha) except -1:
+    """c = activation(op(a) op(b) + bias), everything already checked."""
+    cdef fnn_call call
+    cdef fnn_product *p = &call.arguments.product
+    p.a, p.b, p.bias, p.c, p.z = data(a), data(b), data(bias), data(c), data(z)
+    p.M, p.N, p.K = c.shape[0], c.shape[1], a.shape[0] if transpose_a else a.shape[1]
+    p.a_row, p.a_column = 1 if transpose_a else a.shape[1], a.shape[1] if transpose_a else 1
+    p.b_row, p.b_column = 1 if transpose_b else b.shape[1], b.shape[1] if transpose_b else 1
+    p.c_row = c.shape[1]
+    p.activation, p.alpha = activation, alpha
+    # the longer side is cut, so that the threads together read the fewest bytes
+    p.by_columns = p.N > p.M
+    call.kernel = kernels_for(c).product
+    call.units = (p.N + 15) // 16 if p.by_columns else p.M
+    call.work = 2.0 * p.M * p.N * p.K
+    return execute(&call)
+
+
+def dense_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias=None,
+                  int activation=FNN_LINEAR, double alpha=0.0, bint keep_z=False):
+    """y = activation(z), z = x @ weight + bias; x (batch, in), weight (in, out), bias (out,).
+
+    Returns y, or (y, z) with keep_z."""
+    check_real("x", x, 2)
+    check_real("weight", weight, 2)
+    check_matrix("weight", weight, x, x.shape[1], weight.shape[1])
+    if bias is not None:
+        check_vector("bias", bias, x, weight.shape[1])
+    cdef cnp.ndarray y = empty_matrix(x, x.shape[0], weight.shape[1])
+    cdef cnp.ndarray z = empty_like(y) if keep_z else None
+    multiply(x, False, weight, False, y, bias, z, activation, alpha)
+    return (y, z) if keep_z else y
+
+
+def dense_backward_input(cnp.ndarray dz, cnp.ndarray weight):
+    """dx = dz @ weight.T; dz (batch, out), weight (in, out)."""
+    check_real("dz", dz, 2)
+    check_real("weight", weight, 2)
+    check_matrix("weight", weight, dz, weight.shape[0], dz.shape[1])
+    cdef cnp.ndarray dx = empty_matrix(dz, dz.shape[0], weight.shape[0])
+    multiply(dz, False, weight, True, dx, None, None, FNN_LINEAR, 0.0)
+    return dx
+
+
+def dense_backward_weight(cnp.ndarray x, cnp.ndarray dz, cnp.ndarray dweight):
+    """Sets dweight = x.T @ dz; x (batch, in), dz (batch, out), dweight (in, out)."""
+    check_real("x", x, 2)
+    check_matrix("dz", dz, x, x.shape[0], dz.shape[1])
+    check_matrix("dweight", dweight, x, x.shape[1], dz.shape[1])
+    check_writable("dweight", dweight)
+    multiply(x, True, dz, False, dweight, None, None, FNN_LINEAR, 0.0)
+
+
+def dense_backward_bias(cnp.ndarray dz, cnp.ndarray dbias):
+    """Sets dbias = dz.sum(axis=0); dz (batch, out), dbias (out,)."""
+    check_real("dz", dz, 2)
+    check_vector("dbias", dbias, dz, dz.shape[1])
+    check_writable("dbias", dbias)
+    cdef fnn_call call
+    cdef fnn_column_sum *p = &call.arguments.column_sum
+    p.x, p.sum, p.rows, p.features = data(dz), data(dbias), dz.shape[0], dz.shape[1]
+    call.kernel = kernels_for(dz).column_sum
+    call.units = (p.features + 15) // 16
+    call.work = <double>p.rows * p.features
+    execute(&call)

@@ -1,0 +1,199 @@
+/* The vector vocabulary: every kernel body is written once, in these words.
+ *
+ * A stub (kernels_<isa>_<real>.c) has set the target and defined FNN_REAL (32 or 64)
+ * and exactly one of FNN_AVX512, FNN_AVX2, FNN_NEON, FNN_PORTABLE.  Arithmetic uses the
+ * compiler's vector operators: a + b, a - b, a * b, a / b, -a.  The vector width is the
+ * instruction set's own: a wider type would be split through memory, ten times slower.
+ *
+ * Same bits on every FMA instruction set: v_fma rounds once everywhere except in the
+ * portable level, and a reduction runs over FNN_LANES virtual lanes, whatever VL is.
+ */
+#ifndef FNN_SIMD_H
+#define FNN_SIMD_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if FNN_REAL == 32
+typedef float real;
+typedef int32_t integer;
+typedef uint32_t natural;
+#else
+typedef double real;
+typedef int64_t integer;
+typedef uint64_t natural;
+#endif
+
+#if defined(FNN_AVX512)
+#include <immintrin.h>
+#define VBYTES 64
+#elif defined(FNN_AVX2)
+#include <immintrin.h>
+#define VBYTES 32
+#elif defined(FNN_NEON)
+#include <arm_neon.h>
+#define VBYTES 16
+#else
+#define VBYTES 16
+#endif
+
+#define VL ((ptrdiff_t)(VBYTES / sizeof(real)))
+#define LANES_PER_VECTOR VL
+#define FNN_LANES ((ptrdiff_t)(64 / sizeof(real)))  /* virtual lanes of a reduction */
+#define VECTORS_PER_LANES ((int)(64 / VBYTES))
+
+typedef real vreal __attribute__((vector_size(VBYTES)));
+typedef integer vint __attribute__((vector_size(VBYTES)));
+typedef natural vnat __attribute__((vector_size(VBYTES)));
+typedef real vreal_unaligned
+    __attribute__((vector_size(VBYTES), aligned(sizeof(real)), may_alias));
+
+#define SIMD static inline __attribute__((always_inline, unused))
+
+SIMD vreal v_load(const real *p) { return *(const vreal_unaligned *)p; }
+SIMD void v_store(real *p, vreal a) { *(vreal_unaligned *)p = a; }
+SIMD vreal v_set1(double a) { return (real)a - (vreal){0}; }
+SIMD vreal v_zero(void) { return (vreal){0}; }
+SIMD vint v_bits(vreal a) { return (vint)a; }
+SIMD vreal v_from_bits(vint a) { return (vreal)a; }
+
+/* ---- one block per instruction set: v_fma, v_sqrt, tails, comparisons, v_select ----
+ * vtail  which of the VL lanes exist: v_tail(n) keeps the first min(n, VL) of them
+ * vmask  the outcome of a comparison, lane by lane; NaN compares false, but v_ne true  */
+
+#if defined(FNN_AVX512) && FNN_REAL == 32
+
+typedef __mmask16 vtail;
+typedef __mmask16 vmask;
+SIMD vtail v_tail(ptrdiff_t n) { return (vtail)(n >= 16 ? 0xffffu : (1u << n) - 1u); }
+SIMD vreal v_load_tail(const real *p, vtail t) { return (vreal)_mm512_maskz_loadu_ps(t, p); }
+SIMD void v_store_tail(real *p, vreal a, vtail t) { _mm512_mask_storeu_ps(p, t, (__m512)a); }
+SIMD vreal v_fma(vreal a, vreal b, vreal c) {
+    return (vreal)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
+SIMD vreal v_sqrt(vreal a) { return (vreal)_mm512_sqrt_ps((__m512)a); }
+SIMD vmask v_lt(vreal a, vreal b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ); }
+SIMD vmask v_le(vreal a, vreal b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LE_OQ); }
+SIMD vmask v_ne(vreal a, vreal b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_NEQ_UQ); }
+SIMD vreal v_select(vmask m, vreal yes, vreal no) {
+    return (vreal)_mm512_mask_blend_ps(m, (__m512)no, (__m512)yes);
+}
+
+#elif defined(FNN_AVX512)
+
+typedef __mmask8 vtail;
+typedef __mmask8 vmask;
+SIMD vtail v_tail(ptrdiff_t n) { return (vtail)(n >= 8 ? 0xffu : (1u << n) - 1u); }
+SIMD vreal v_load_tail(const real *p, vtail t) { return (vreal)_mm512_maskz_loadu_pd(t, p); }
+SIMD void v_store_tail(real *p, vreal a, vtail t) { _mm512_mask_storeu_pd(p, t, (__m512d)a); }
+SIMD vreal v_fma(vreal a, vreal b, vreal c) {
+    return (vreal)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+}
+SIMD vreal v_sqrt(vreal a) { return (vreal)_mm512_sqrt_pd((__m512d)a); }
+SIMD vmask v_lt(vreal a, vreal b) { return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_LT_OQ); }
+SIMD vmask v_le(vreal a, vreal b) { return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_LE_OQ); }
+SIMD vmask v_ne(vreal a, vreal b) { return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_NEQ_UQ); }
+SIMD vreal v_select(vmask m, vreal yes, vreal no) {
+    return (vreal)_mm512_mask_blend_pd(m, (__m512d)no, (__m512d)yes);
+}
+
+#elif defined(FNN_AVX2)
+
+typedef vint vmask;
+typedef __m256i vtail;
+SIMD vtail v_tail(ptrdiff_t n) {
+    static const integer keep[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
+    n = n > VL ? VL : n;
+    return _mm256_loadu_si256((const __m256i *)(keep + 8 - n));
+}
+SIMD vmask v_lt(vreal a, vreal b) { return a < b; }
+SIMD vmask v_le(vreal a, vreal b) { return a <= b; }
+SIMD vmask v_ne(vreal a, vreal b) { return a != b; }
+#if FNN_REAL == 32
+SIMD vreal v_load_tail(const real *p, vtail t) { return (vreal)_mm256_maskload_ps(p, t); }
+SIMD void v_store_tail(real *p, vreal a, vtail t) { _mm256_maskstore_ps(p, t, (__m256)a); }
+SIMD vreal v_fma(vreal a, vreal b, vreal c) {
+    return (vreal)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
+SIMD vreal v_sqrt(vreal a) { return (vreal)_mm256_sqrt_ps((__m256)a); }
+SIMD vreal v_select(vmask m, vreal yes, vreal no) {
+    return (vreal)_mm256_blendv_ps((__m256)no, (__m256)yes, (__m256)m);
+}
+#else
+SIMD vreal v_load_tail(const real *p, vtail t) { return (vreal)_mm256_maskload_pd(p, t); }
+SIMD void v_store_tail(real *p, vreal a, vtail t) { _mm256_maskstore_pd(p, t, (__m256d)a); }
+SIMD vreal v_fma(vreal a, vreal b, vreal c) {
+    return (vreal)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+}
+SIMD vreal v_sqrt(vreal a) { return (vreal)_mm256_sqrt_pd((__m256d)a); }
+SIMD vreal v_select(vmask m, vreal yes, vreal no) {
+    return (vreal)_mm256_blendv_pd((__m256d)no, (__m256d)yes, (__m256d)m);
+}
+#endif
+
+#else /* NEON and portable: 16-byte vectors */
+
+typedef vint vmask;
+typedef ptrdiff_t vtail;
+SIMD vtail v_tail(ptrdiff_t n) { return n > VL ? VL : n; }
+SIMD vreal v_load_tail(const real *p, vtail t) {
+    vreal a = {0};
+    for (ptrdiff_t i = 0; i < VL; i++)
+        if (i < t) a[i] = p[i];
+    return a;
+}
+SIMD void v_store_tail(real *p, vreal a, vtail t) {
+    for (ptrdiff_t i = 0; i < VL; i++)
+        if (i < t) p[i] = a[i];
+}
+SIMD vmask v_lt(vreal a, vreal b) { return a < b; }
+SIMD vmask v_le(vreal a, vreal b) { return a <= b; }
+SIMD vmask v_ne(vreal a, vreal b) { return a != b; }
+SIMD vreal v_select(vmask m, vreal yes, vreal no) {
+    return v_from_bits((v_bits(yes) & m) | (v_bits(no) & ~m));
+}
+#if defined(FNN_NEON) && FNN_REAL == 32
+SIMD vreal v_fma(vreal a, vreal b, vreal c) {
+    return (vreal)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+SIMD vreal v_sqrt(vreal a) { return (vreal)vsqrtq_f32((float32x4_t)a); }
+#elif defined(FNN_NEON)
+SIMD vreal v_fma(vreal a, vreal b, vreal c) {
+    return (vreal)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+}
+SIMD vreal v_sqrt(vreal a) { return (vreal)vsqrtq_f64((float64x2_t)a); }
+#else
+SIMD vreal v_fma(vreal a, vreal b, vreal c) { return a * b + c; } /* rounds twice */
+SIMD vreal v_sqrt(vreal a) {
+    for (ptrdiff_t i = 0; i < VL; i++)
+        a[i] = FNN_REAL == 32 ? __builtin_sqrtf((float)a[i]) : __builtin_sqrt(a[i]);
+    return a;
+}
+#endif
+
+#endif
+
+/* ---- words made of the above, the same for all instruction sets ---- */
+
+/* Larger (smaller) of two; a NaN in `a` stays a NaN, a NaN in `b` is dropped. */
+SIMD vreal v_max(vreal a, vreal b) { return v_select(v_lt(a, b), b, a); }
+SIMD vreal v_min(vreal a, vreal b) { return v_select(v_lt(b, a), b, a); }
+
+#define REAL_SIGN_BIT ((natural)1 << (FNN_REAL - 1))
+SIMD vreal v_abs(vreal a) { return (vreal)((vnat)a & ~(REAL_SIGN_BIT - (vnat){0})); }
+SIMD vreal v_copysign(vreal magnitude, vreal sign) {
+    vnat bit = REAL_SIGN_BIT - (vnat){0};
+    return (vreal)(((vnat)magnitude & ~bit) | ((vnat)sign & bit));
+}
+
+/* The sum of one 64-byte group of virtual lanes, in an order no vector width changes. */
+SIMD real sum_lanes(const vreal lanes[VECTORS_PER_LANES]) {
+    real a[64 / sizeof(real)];
+    for (int v = 0; v < VECTORS_PER_LANES; v++) v_store(a + v * VL, lanes[v]);
+    for (ptrdiff_t half = FNN_LANES / 2; half > 0; half /= 2)
+        for (ptrdiff_t i = 0; i < half; i++) a[i] += a[i + half];
+    return a[0];
+}
+
+#endif

@@ -1,0 +1,2 @@
+"""fastnn"""
+from fastnn._version import __version__
