@@ -55,7 +55,7 @@ def chosen_peers(items: list[pytest.Item], table: str, name: str) -> list[str]:
         for peer in RUNNERS[table]
     ],
 )
-def bench(benchmark, request, race, results, table, name, peer):
+def bench_row(benchmark, request, race, results, table, name, peer):
     if not installed(peer):
         pytest.skip(f"{PEERS[peer].package} is not installed")
     if (table, name) not in results:

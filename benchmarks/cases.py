@@ -72,7 +72,7 @@ class Product:
 
     @property
     def name(self) -> str:
-        return f"product {self.form} ({self.rows}, {self.depth}, {self.columns})"
+        return f"{self.form} {self.rows}x{self.depth}x{self.columns}"
 
     @property
     def operations(self) -> int:
@@ -102,7 +102,7 @@ class Kernel:
 
     @property
     def name(self) -> str:
-        return f"{self.family} {self.kind} ({self.rows}, {self.features})"
+        return f"{self.family} {self.kind} {self.rows}x{self.features}"
 
     def data(self) -> tuple[np.ndarray, np.ndarray]:
         """(x, dy), both (rows, features), normal."""

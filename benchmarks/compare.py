@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=THREADS)
     options = parser.parse_args()
     print(f"{platform.machine()}, {options.threads} threads, medians of {options.rounds} rounds;")
-    present = {PEERS[peer].package for peer in PEERS if installed(peer)}
+    present = {PEERS[peer].package for peer in list(PEERS)[1:] if installed(peer)}
     print(", ".join(f"{package} {version(package)}" for package in sorted(present)))
     with Race(options.threads, options.rounds) as race:
         rates = [

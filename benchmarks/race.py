@@ -48,6 +48,8 @@ THREAD_VARIABLES = [
 
 
 def installed(peer: str) -> bool:
+    if peer == "fastnn":
+        return True  # or the run fails, and says why
     try:
         return bool(version(PEERS[peer].package))
     except PackageNotFoundError:
