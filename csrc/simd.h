@@ -185,6 +185,18 @@ SIMD vreal v_sqrt(vreal a) {
 
 /* ---- words made of the above, the same for all instruction sets ---- */
 
+/* The first n lanes, or all of them if n >= VL; lanes not loaded are 0. */
+SIMD vmask v_first(ptrdiff_t n) { return v_tail_mask(v_tail(n)); }
+SIMD vreal v_load_first(const real *p, ptrdiff_t n) {
+    return n >= VL ? v_load(p) : v_load_tail(p, v_tail(n));
+}
+SIMD void v_store_first(real *p, vreal a, ptrdiff_t n) {
+    if (n >= VL)
+        v_store(p, a);
+    else
+        v_store_tail(p, a, v_tail(n));
+}
+
 /* 2^n, and a 2^n rounded once, for whole n: the bits of n + bias, moved into the exponent. */
 SIMD vreal v_power2(vreal n) {
     const double magic = FNN_REAL == 32 ? 0x1.8p23 + 127 : 0x1.8p52 + 1023;
@@ -212,6 +224,12 @@ SIMD vreal v_copysign(vreal magnitude, vreal sign) {
     vnat bit = REAL_SIGN_BIT - (vnat){0};
     return (vreal)(((vnat)magnitude & ~bit) | ((vnat)sign & bit));
 }
+
+/* Vectors i .. i + VL of n elements, v being their place among the virtual lanes. */
+#define FOR_LANES(i, v, n)                                                     \
+    for (ptrdiff_t i##_first = 0; i##_first < (n); i##_first += FNN_LANES)     \
+        _Pragma("GCC unroll 4")                                                \
+        for (ptrdiff_t v = 0, i = i##_first; v < VECTORS_PER_LANES && i < (n); v++, i += VL)
 
 /* The sum of one 64-byte group of virtual lanes, in an order no vector width changes. */
 SIMD real sum_lanes(const vreal lanes[VECTORS_PER_LANES]) {
