@@ -28,8 +28,11 @@ LARGE = [Product("forward", 256, 256, 256), Product("forward", 1008, 4096, 4096)
 def medians(race: Race, table: str, name: str) -> dict[str, float]:
     """Seconds of each installed peer that has such a row."""
     peers = [peer for peer in RUNNERS[table] if installed(peer)]
-    times = race.run(table, name, peers)
-    return {peer: median(t) for peer, t in times.items() if isinstance(t, list)}
+    results = race.run(table, name, peers)
+    for result in results.values():
+        if isinstance(result, RuntimeError):
+            raise result
+    return {peer: median(times) for peer, times in results.items() if isinstance(times, list)}
 
 
 def row(case: Network | Product, seconds: dict[str, float], table: str, rate: float) -> list[str]:
