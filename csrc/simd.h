@@ -187,6 +187,32 @@ SIMD vreal v_copysign(vreal magnitude, vreal sign) {
     return (vreal)(((vnat)magnitude & ~bit) | ((vnat)sign & bit));
 }
 
+/* The lanes of two vectors in turn, a0 b0 a1 b1 ...: the lower halves', the upper halves'. */
+#if defined(__clang__)
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vint){__VA_ARGS__})
+#endif
+#if VBYTES * 8 / FNN_REAL == 16
+SIMD vreal v_interleave_low(vreal a, vreal b) {
+    return SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+}
+SIMD vreal v_interleave_high(vreal a, vreal b) {
+    return SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
+#elif VBYTES * 8 / FNN_REAL == 8
+SIMD vreal v_interleave_low(vreal a, vreal b) { return SHUFFLE(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
+SIMD vreal v_interleave_high(vreal a, vreal b) {
+    return SHUFFLE(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+}
+#elif VBYTES * 8 / FNN_REAL == 4
+SIMD vreal v_interleave_low(vreal a, vreal b) { return SHUFFLE(a, b, 0, 4, 1, 5); }
+SIMD vreal v_interleave_high(vreal a, vreal b) { return SHUFFLE(a, b, 2, 6, 3, 7); }
+#else
+SIMD vreal v_interleave_low(vreal a, vreal b) { return SHUFFLE(a, b, 0, 2); }
+SIMD vreal v_interleave_high(vreal a, vreal b) { return SHUFFLE(a, b, 1, 3); }
+#endif
+
 /* The sum of one 64-byte group of virtual lanes, in an order no vector width changes. */
 SIMD real sum_lanes(const vreal lanes[VECTORS_PER_LANES]) {
     real a[64 / sizeof(real)];
