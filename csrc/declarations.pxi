@@ -57,5 +57,6 @@ cdef extern from "team.h" nogil:
     void fnn_set_threads(int threads)
     int fnn_override_threads(int threads)
     int fnn_threads()
+    int fnn_openmp()
     int fnn_reserve()
     void fnn_run(const fnn_call *call)
