@@ -34,6 +34,8 @@ cdef extern from "fastnn.h" nogil:
         fnn_kernel *column_sum
         fnn_kernel *activation_forward
         fnn_kernel *activation_backward
+        fnn_kernel *softmax_forward
+        fnn_kernel *softmax_backward
 
     ctypedef union fnn_arguments:
         fnn_product product

@@ -42,9 +42,9 @@ def real_array(value: ArrayLike, name: str, dtype: np.dtype[Any]) -> NDArray[Any
     array = numeric_array(value, name)
     with np.errstate(over="ignore"):
         out = np.require(array, dtype, ["C", "A"])
-    if out.dtype.itemsize < array.dtype.itemsize and np.isinf(out).any():
-        if np.isfinite(array[np.isinf(out)]).any():
-            raise ValueError(f"{name} contains values too large for {dtype}")
+    narrower = out.dtype.itemsize < array.dtype.itemsize
+    if narrower and np.isinf(out).any() and np.isfinite(array[np.isinf(out)]).any():
+        raise ValueError(f"{name} contains values too large for {dtype}")
     return out
 
 

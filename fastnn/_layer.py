@@ -20,7 +20,7 @@ _EMPTY: Mapping[str, Any] = MappingProxyType({})
 class Place(NamedTuple):
     """What a model tells a layer about the place that it gets."""
 
-    index: int  # of the layer in the model
+    position: int  # of the layer in the model
     dtype: np.dtype[Any]
     seed: int  # of the model
     counter: NDArray[np.uint64]  # (1,): training passes begun, the step in dropout's masks

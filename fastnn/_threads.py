@@ -148,10 +148,9 @@ def _quota_of(folder: Path, is_v1: bool) -> float:
 
 def _from_machine() -> int:
     """The CPUs that this process may use: its affinity, and its share of their time, rounded up."""
-    if hasattr(os, "sched_getaffinity"):
+    cpus = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
         cpus = len(os.sched_getaffinity(0))
-    else:
-        cpus = os.cpu_count() or 1
     quota = _cpu_quota()
     if quota < cpus:
         cpus = math.ceil(quota)

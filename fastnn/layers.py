@@ -214,7 +214,7 @@ class Dropout(Layer):
         place: Place,
     ) -> None:
         super().build(parameters, gradients, place)
-        self._seed, self._counter, self._index = place.seed, place.counter, place.index
+        self._seed, self._counter, self._index = place.seed, place.counter, place.position
 
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
         if not training:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from fastnn.optimizers import Optimizer
     from fastnn.training import History, Metric
 
+    _Arrays = dict[str, NDArray[Any]]
+
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
 
@@ -106,19 +108,18 @@ class Sequential:
                 size += -(-int(np.prod(shape)) // step) * step
         self._flat_parameters = _aligned_zeros(size, self.dtype)
         self._flat_gradients = _aligned_zeros(size, self.dtype)
-        views: list[tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]]
-        views = [({}, {}) for _ in self.layers]
+        views: list[tuple[_Arrays, _Arrays]] = [({}, {}) for _ in self.layers]
         for i, name, shape, start in names:
             part = slice(start, start + int(np.prod(shape)))
             views[i][0][name] = self._flat_parameters[part].reshape(shape)
             views[i][1][name] = self._flat_gradients[part].reshape(shape)
         self._build(views)
 
-    def _build(
-        self, views: list[tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]]
-    ) -> None:
+    def _build(self, views: list[tuple[_Arrays, _Arrays]]) -> None:
         """Hand the layers their views, and list all arrays by name."""
-        parameters, gradients, state = {}, {}, {}
+        parameters: _Arrays = {}
+        gradients: _Arrays = {}
+        state: _Arrays = {}
         self._arrays: list[tuple[Mapping[str, NDArray[Any]], str, NDArray[Any], int]] = []
         for i, (layer, mine) in enumerate(zip(self.layers, views, strict=True)):
             if not isinstance(layer, Layer):
@@ -466,7 +467,7 @@ class Sequential:
 
     def _named(self) -> dict[str, NDArray[Any]]:
         """Parameters and state, layer by layer."""
-        named = self.parameters | self.state
+        named = {**self.parameters, **self.state}
         return {f"{i}.{name}": named[f"{i}.{name}"] for i, name in self._names()}
 
     def _names(self) -> Iterator[tuple[int, str]]:

@@ -135,7 +135,8 @@ class Momentum(Optimizer):
         self.nesterov = bool(nesterov)
 
     def _apply(self, parameters: NDArray[Any], gradients: NDArray[Any]) -> None:
-        _kernels.momentum(parameters, gradients, self._buffers[0], self.hyper, self.nesterov)
+        (velocity,) = self._buffers
+        _kernels.momentum(parameters, gradients, velocity, self.hyper, self.nesterov)
 
     def __repr__(self) -> str:
         return self._repr(beta=self._get("beta1"), nesterov=self.nesterov)
@@ -184,7 +185,8 @@ class RMSprop(Optimizer):
     def _apply(self, parameters: NDArray[Any], gradients: NDArray[Any]) -> None:
         if self.bias_correction:
             _kernels.adam_advance(self.hyper)
-        _kernels.rmsprop(parameters, gradients, self._buffers[0], self.hyper)
+        (mean_square,) = self._buffers
+        _kernels.rmsprop(parameters, gradients, mean_square, self.hyper)
 
     def __repr__(self) -> str:
         extra = {"bias_correction": True} if self.bias_correction else {}
@@ -220,7 +222,8 @@ class Adam(Optimizer):
 
     def _apply(self, parameters: NDArray[Any], gradients: NDArray[Any]) -> None:
         _kernels.adam_advance(self.hyper)
-        _kernels.adam(parameters, gradients, *self._buffers, self.hyper)
+        mean, mean_square = self._buffers
+        _kernels.adam(parameters, gradients, mean, mean_square, self.hyper)
 
     def _constants(self) -> dict[str, float]:
         return {name: self._get(name) for name in ("beta1", "beta2", "eps")}
