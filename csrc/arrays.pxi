@@ -58,14 +58,16 @@ cdef str describe(cnp.ndarray x):
 
 
 cdef int check_real(str name, cnp.ndarray x, int ndim) except -1:
-    """x is a C-contiguous, aligned float32 or float64 array of ndim dimensions, none empty."""
+    """x is a C-contiguous, aligned float32 or float64 array of ndim dimensions, none empty.
+
+    ndim 0: any number of them but none."""
     if x is None:
         raise TypeError(f"{name} must be a NumPy array, got None")
     cdef int kind = cnp.PyArray_TYPE(x)
     if kind != cnp.NPY_FLOAT32 and kind != cnp.NPY_FLOAT64 or not cnp.PyArray_ISNOTSWAPPED(x):
         raise ValueError(f"{name} must be float32 or float64, got {describe(x)}")
-    if cnp.PyArray_NDIM(x) != ndim:
-        raise ValueError(f"{name} must have {ndim} dimensions, got {describe(x)}")
+    if cnp.PyArray_NDIM(x) != (ndim or max(1, cnp.PyArray_NDIM(x))):
+        raise ValueError(f"{name} must have {ndim or 'some'} dimensions, got {describe(x)}")
     if not (cnp.PyArray_IS_C_CONTIGUOUS(x) and cnp.PyArray_ISALIGNED(x)):
         raise ValueError(f"{name} must be C-contiguous and aligned, got {describe(x)}")
     if cnp.PyArray_SIZE(x) == 0:
@@ -73,13 +75,23 @@ cdef int check_real(str name, cnp.ndarray x, int ndim) except -1:
     return 0
 
 
+cdef inline ptrdiff_t features_of(cnp.ndarray x) noexcept:
+    """The length of the last axis; all other axes together are the rows."""
+    return x.shape[cnp.PyArray_NDIM(x) - 1]
+
+
+cdef inline ptrdiff_t rows_of(cnp.ndarray x) noexcept:
+    return cnp.PyArray_SIZE(x) // features_of(x)
+
+
 cdef int check_like(str name, cnp.ndarray x, str other_name, cnp.ndarray other) except -1:
     """x has other's type and shape (and other was checked)."""
-    check_real(name, x, cnp.PyArray_NDIM(other))
-    cdef int i
-    cdef bint same = cnp.PyArray_TYPE(x) == cnp.PyArray_TYPE(other)
-    for i in range(cnp.PyArray_NDIM(other)):
-        same = same and x.shape[i] == other.shape[i]
+    cdef bint same = x is None or cnp.PyArray_NDIM(x) == cnp.PyArray_NDIM(other)
+    if same:
+        check_real(name, x, cnp.PyArray_NDIM(other))
+        same = (cnp.PyArray_TYPE(x) == cnp.PyArray_TYPE(other)
+                and cnp.PyArray_CompareLists(cnp.PyArray_DIMS(x), cnp.PyArray_DIMS(other),
+                                             cnp.PyArray_NDIM(x)))
     if not same:
         raise ValueError(f"{name} must be like {other_name}, {describe(other)}, got {describe(x)}")
     return 0
@@ -124,6 +136,12 @@ cdef cnp.ndarray empty_matrix(cnp.ndarray like, ptrdiff_t rows, ptrdiff_t column
     cdef cnp.npy_intp[2] shape
     shape[0], shape[1] = rows, columns
     return cnp.PyArray_EMPTY(2, shape, cnp.PyArray_TYPE(like), 0)
+
+
+cdef cnp.ndarray empty_doubles(ptrdiff_t length):
+    """A vector of float64, whatever the arrays' type: numbers that one kernel leaves for another."""
+    cdef cnp.npy_intp shape = length
+    return cnp.PyArray_EMPTY(1, &shape, cnp.NPY_FLOAT64, 0)
 
 
 cdef inline void *data(cnp.ndarray x) noexcept:

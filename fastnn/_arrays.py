@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 def numeric_array(value: ArrayLike, name: str) -> NDArray[Any]:
     """`value` as a C-contiguous array in native byte order, with at least one dimension."""
+    if type(value) is np.ndarray and _is_plain(value):
+        return value
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: a masked array would lose its mask; fill or drop the entries")
     try:
@@ -24,6 +26,33 @@ def numeric_array(value: ArrayLike, name: str) -> NDArray[Any]:
     if array.ndim == 0:
         raise ValueError(f"{name}: expected an array of rows, got the single number {array}")
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+
+
+def _is_plain(array: NDArray[Any]) -> bool:
+    kind, flags = array.dtype, array.flags
+    return kind.isbuiltin == 1 and kind.kind in "biuf" and flags.carray and array.ndim > 0
+
+
+def real_array(value: ArrayLike, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """`value` as a kernel takes it: of `dtype`, C-contiguous, aligned; not copied if it is so.
+
+    NaN and infinity pass; ValueError where a finite value is too large for `dtype`."""
+    if type(value) is np.ndarray and value.dtype is dtype and value.flags.carray:
+        return value
+    array = numeric_array(value, name)
+    with np.errstate(over="ignore"):
+        out = np.require(array, dtype, ["C", "A"])
+    narrower = out.dtype.itemsize < array.dtype.itemsize
+    if narrower and np.isinf(out).any() and np.isfinite(array[np.isinf(out)]).any():
+        raise ValueError(f"{name} contains values too large for {dtype}")
+    return out
+
+
+def describe(value: object) -> str:
+    """Type and shape, for messages."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} of shape {value.shape}"
+    return f"a {type(value).__name__}"
 
 
 def finite(array: NDArray[Any], name: str) -> NDArray[Any]:
