@@ -1,4 +1,6 @@
 # What the faces see of fastnn.h and team.h.
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
 cdef extern from "fastnn.h" nogil:
     ctypedef void fnn_kernel(const void *, ptrdiff_t, ptrdiff_t, void *)
 
@@ -29,6 +31,15 @@ cdef extern from "fastnn.h" nogil:
         int kind
         double alpha
 
+    ctypedef struct fnn_dropout:
+        const void *x
+        void *out
+        uint8_t *mask
+        uint64_t *counter
+        uint64_t seed
+        uint32_t layer, threshold
+        ptrdiff_t rows, features
+
     ctypedef struct fnn_kernels:
         fnn_kernel *product
         fnn_kernel *column_sum
@@ -36,11 +47,15 @@ cdef extern from "fastnn.h" nogil:
         fnn_kernel *activation_backward
         fnn_kernel *softmax_forward
         fnn_kernel *softmax_backward
+        fnn_kernel *dropout_forward
+        fnn_kernel *dropout_backward
+        fnn_kernel *dropout_advance
 
     ctypedef union fnn_arguments:
         fnn_product product
         fnn_column_sum column_sum
         fnn_activation activation
+        fnn_dropout dropout
 
     ctypedef struct fnn_call:
         fnn_kernel *kernel

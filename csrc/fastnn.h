@@ -57,6 +57,18 @@ typedef struct {
     double alpha;   /* slope of leaky ReLU, scale of ELU */
 } fnn_activation;
 
+/* ---- inverted dropout (dropout.inc) ---- */
+
+typedef struct {
+    const void *x;       /* forward: the input; backward: dy */
+    void *out;           /* y, or dx; may be x */
+    uint8_t *mask;       /* (rows, (features + 7) / 8), one bit an element: kept */
+    uint64_t *counter;   /* the training step, read when the kernel runs */
+    uint64_t seed;
+    uint32_t layer, threshold; /* rate = threshold / 65536 */
+    ptrdiff_t rows, features;
+} fnn_dropout;
+
 /* One row per kernel: name in the dispatch table, units it may be cut into. */
 #define FNN_KERNELS(K)                                                                       \
     K(product)             /* C(M,N) = f(A(M,K) B(K,N) + bias)             rows or columns */ \
@@ -64,7 +76,10 @@ typedef struct {
     K(activation_forward)  /* y = f(x)                                              rows */   \
     K(activation_backward) /* dx = dy f'                                            rows */   \
     K(softmax_forward)     /* y = e^x / Σ_features e^x                              rows */   \
-    K(softmax_backward)    /* dx = y (dy - Σ_features dy y)                         rows */
+    K(softmax_backward)    /* dx = y (dy - Σ_features dy y)                         rows */   \
+    K(dropout_forward)     /* y = x mask / (1 - rate), mask =                       rows */   \
+    K(dropout_backward)    /* dx = dy mask / (1 - rate)                             rows */   \
+    K(dropout_advance)     /* counter += 1                                          one  */
 
 typedef struct {
 #define K(name) fnn_kernel *name;
@@ -78,6 +93,7 @@ typedef union {
     fnn_product product;
     fnn_column_sum column_sum;
     fnn_activation activation;
+    fnn_dropout dropout;
 } fnn_arguments;
 
 typedef struct {
