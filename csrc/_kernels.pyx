@@ -7,10 +7,17 @@ it in place.  Arrays are C-contiguous and of one real type, float32 or float64. 
 family, each included below.
 """
 cimport numpy as cnp
+from libc.float cimport DBL_MAX
+from libc.stdint cimport int64_t
 
 cnp.import_array()
 
 include "declarations.pxi"
 include "arrays.pxi"
+include "build.pxi"
 include "dense.pxi"
 include "activations.pxi"
+include "dropout.pxi"
+include "norm.pxi"
+include "losses.pxi"
+include "optimizers.pxi"

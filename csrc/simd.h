@@ -142,7 +142,7 @@ typedef vint vmask;
 typedef ptrdiff_t vtail;
 SIMD vtail v_tail(ptrdiff_t n) { return n > VL ? VL : n; }
 SIMD vmask v_tail_mask(vtail t) {
-    vmask m;
+    vmask m = {0};
     for (ptrdiff_t i = 0; i < VL; i++) m[i] = i < t ? -1 : 0;
     return m;
 }
@@ -185,6 +185,60 @@ SIMD vreal v_sqrt(vreal a) {
 
 /* ---- words made of the above, the same for all instruction sets ---- */
 
+/* ---- words for random bits: lanes of 32 and 64 bits, whatever the real type ----
+ * v_multiply_low  products of the lower halves of the 64-bit lanes
+ * v_at_least      one bit for each 32-bit lane, a >= b unsigned, from the lowest lane up
+ * v_mask          a vmask of the VL lowest bits */
+
+typedef uint32_t vword __attribute__((vector_size(VBYTES)));
+typedef uint64_t vwide __attribute__((vector_size(VBYTES)));
+
+SIMD vword v_word(uint32_t a) { return a - (vword){0}; }
+SIMD vwide v_wide(uint64_t a) { return a - (vwide){0}; }
+SIMD vwide v_even_numbers(void) {
+    static const uint64_t even[8] = {0, 2, 4, 6, 8, 10, 12, 14};
+    vwide a;
+    memcpy(&a, even, sizeof a);
+    return a;
+}
+#if defined(FNN_AVX512)
+SIMD vwide v_multiply_low(vwide a, vwide b) {
+    return (vwide)_mm512_mul_epu32((__m512i)a, (__m512i)b);
+}
+SIMD unsigned v_at_least(vword a, vword b) {
+    return _mm512_cmpge_epu32_mask((__m512i)a, (__m512i)b);
+}
+SIMD vmask v_mask(unsigned bits) { return (vmask)bits; }
+#else
+#if defined(FNN_AVX2)
+SIMD vwide v_multiply_low(vwide a, vwide b) {
+    return (vwide)_mm256_mul_epu32((__m256i)a, (__m256i)b);
+}
+SIMD unsigned v_at_least(vword a, vword b) {
+    return (unsigned)_mm256_movemask_ps((__m256)(__m256i)(a >= b));
+}
+#elif defined(FNN_NEON)
+SIMD vwide v_multiply_low(vwide a, vwide b) {
+    return (vwide)vmull_u32(vmovn_u64((uint64x2_t)a), vmovn_u64((uint64x2_t)b));
+}
+SIMD unsigned v_at_least(vword a, vword b) {
+    return vaddvq_u32((uint32x4_t)((vword)(a >= b) & (vword){1, 2, 4, 8}));
+}
+#else
+SIMD vwide v_multiply_low(vwide a, vwide b) { return (a & 0xffffffff) * (b & 0xffffffff); }
+SIMD unsigned v_at_least(vword a, vword b) {
+    vword one = (vword)(a >= b) & (vword){1, 2, 4, 8};
+    return one[0] | one[1] | one[2] | one[3];
+}
+#endif
+SIMD vmask v_mask(unsigned bits) {
+    static const integer bit[8] = {1, 2, 4, 8, 16, 32, 64, 128};
+    vint lane;
+    memcpy(&lane, bit, sizeof lane);
+    return (((integer)bits - (vint){0}) & lane) == lane;
+}
+#endif
+
 /* The first n lanes, or all of them if n >= VL; lanes not loaded are 0. */
 SIMD vmask v_first(ptrdiff_t n) { return v_tail_mask(v_tail(n)); }
 SIMD vreal v_load_first(const real *p, ptrdiff_t n) {
@@ -212,6 +266,22 @@ SIMD vreal v_scale(vreal a, vreal n) { /* in two factors: 2^n itself may not be 
     vreal half = v_fma(n, v_set1(0.5), magic) - magic;
     return a * v_power2(half) * v_power2(n - half);
 #endif
+}
+
+/* A vector of a row of which n elements remain, n <= 0 included: whole where n >= VL; else the
+ * lanes past them read as zero and are not stored, and v_fill_n sets them to those of `rest`. */
+SIMD vtail v_tail_n(ptrdiff_t n) { return v_tail(n > 0 ? n : 0); }
+SIMD vreal v_load_n(const real *p, ptrdiff_t n) {
+    return n >= VL ? v_load(p) : v_load_tail(p, v_tail_n(n));
+}
+SIMD void v_store_n(real *p, vreal a, ptrdiff_t n) {
+    if (n >= VL)
+        v_store(p, a);
+    else
+        v_store_tail(p, a, v_tail_n(n));
+}
+SIMD vreal v_fill_n(vreal a, ptrdiff_t n, vreal rest) {
+    return n >= VL ? a : v_select(v_tail_mask(v_tail_n(n)), a, rest);
 }
 
 /* Larger (smaller) of two; a NaN in `a` stays a NaN, a NaN in `b` is dropped. */
