@@ -102,8 +102,8 @@ def tanh_derivative(x):
 
 
 def _where_negative(x, negative, positive):
-    """negative(x) below zero, positive(x) elsewhere (so also for NaN)."""
-    below = x < 0
+    """negative(x) up to zero, so that a kink has the left slope; positive(x) elsewhere."""
+    below = x <= 0
     return np.where(below, negative(np.where(below, x, 0)), positive(np.where(below, 0, x)))
 
 
