@@ -12,5 +12,6 @@ cnp.import_array()
 
 include "declarations.pxi"
 include "arrays.pxi"
+include "build.pxi"
 include "dense.pxi"
 include "activations.pxi"

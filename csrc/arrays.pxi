@@ -58,19 +58,30 @@ cdef str describe(cnp.ndarray x):
 
 
 cdef int check_real(str name, cnp.ndarray x, int ndim) except -1:
-    """x is a C-contiguous, aligned float32 or float64 array of ndim dimensions, none empty."""
+    """x is a C-contiguous, aligned float32 or float64 array of ndim dimensions, none empty.
+
+    ndim 0: any number of them but none."""
     if x is None:
         raise TypeError(f"{name} must be a NumPy array, got None")
     cdef int kind = cnp.PyArray_TYPE(x)
     if kind != cnp.NPY_FLOAT32 and kind != cnp.NPY_FLOAT64 or not cnp.PyArray_ISNOTSWAPPED(x):
         raise ValueError(f"{name} must be float32 or float64, got {describe(x)}")
-    if cnp.PyArray_NDIM(x) != ndim:
-        raise ValueError(f"{name} must have {ndim} dimensions, got {describe(x)}")
+    if cnp.PyArray_NDIM(x) != (ndim or max(1, cnp.PyArray_NDIM(x))):
+        raise ValueError(f"{name} must have {ndim or 'some'} dimensions, got {describe(x)}")
     if not (cnp.PyArray_IS_C_CONTIGUOUS(x) and cnp.PyArray_ISALIGNED(x)):
         raise ValueError(f"{name} must be C-contiguous and aligned, got {describe(x)}")
     if cnp.PyArray_SIZE(x) == 0:
         raise ValueError(f"{name} must not be empty, got {describe(x)}")
     return 0
+
+
+cdef inline ptrdiff_t features_of(cnp.ndarray x) noexcept:
+    """The length of the last axis; all other axes together are the rows."""
+    return x.shape[cnp.PyArray_NDIM(x) - 1]
+
+
+cdef inline ptrdiff_t rows_of(cnp.ndarray x) noexcept:
+    return cnp.PyArray_SIZE(x) // features_of(x)
 
 
 cdef int check_like(str name, cnp.ndarray x, str other_name, cnp.ndarray other) except -1:

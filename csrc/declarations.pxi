@@ -34,6 +34,8 @@ cdef extern from "fastnn.h" nogil:
         fnn_kernel *column_sum
         fnn_kernel *activation_forward
         fnn_kernel *activation_backward
+        fnn_kernel *softmax_forward
+        fnn_kernel *softmax_backward
 
     ctypedef union fnn_arguments:
         fnn_product product
@@ -57,5 +59,6 @@ cdef extern from "team.h" nogil:
     void fnn_set_threads(int threads)
     int fnn_override_threads(int threads)
     int fnn_threads()
+    int fnn_openmp()
     int fnn_reserve()
     void fnn_run(const fnn_call *call)

@@ -40,7 +40,7 @@ typedef struct {
     ptrdiff_t rows, features;
 } fnn_column_sum;
 
-/* ---- activations (activations.inc), elementwise over (rows, features) ---- */
+/* ---- activations (activations.inc), elementwise over (rows, features), and softmax ---- */
 
 enum fnn_activation_kind {
     FNN_LINEAR, FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH, FNN_ELU, FNN_SELU,
@@ -53,8 +53,8 @@ typedef struct {
     const void *dy; /* backward only */
     void *out;      /* y, or dx; may be x or dy itself */
     ptrdiff_t rows, features;
-    int kind;
-    double alpha;
+    int kind;       /* fnn_activation_kind; not softmax's */
+    double alpha;   /* slope of leaky ReLU, scale of ELU */
 } fnn_activation;
 
 /* One row per kernel: name in the dispatch table, units it may be cut into. */
@@ -62,7 +62,9 @@ typedef struct {
     K(product)             /* C(M,N) = f(A(M,K) B(K,N) + bias)             rows or columns */ \
     K(column_sum)          /* sum(features) = Σ_rows x            groups of 16 columns */     \
     K(activation_forward)  /* y = f(x)                                              rows */   \
-    K(activation_backward) /* dx = dy f'                                            rows */
+    K(activation_backward) /* dx = dy f'                                            rows */   \
+    K(softmax_forward)     /* y = e^x / Σ_features e^x                              rows */   \
+    K(softmax_backward)    /* dx = y (dy - Σ_features dy y)                         rows */
 
 typedef struct {
 #define K(name) fnn_kernel *name;

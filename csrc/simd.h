@@ -59,7 +59,8 @@ SIMD vint v_bits(vreal a) { return (vint)a; }
 SIMD vreal v_from_bits(vint a) { return (vreal)a; }
 
 /* ---- one block per instruction set: v_fma, v_sqrt, tails, comparisons, v_select ----
- * vtail  which of the VL lanes exist: v_tail(n) keeps the first min(n, VL) of them
+ * vtail  which of the VL lanes exist: v_tail(n) keeps the first min(n, VL) of them;
+ *        v_tail_mask makes of it a vmask, for v_select
  * vmask  the outcome of a comparison, lane by lane; NaN compares false, but v_ne true  */
 
 #if defined(FNN_AVX512) && FNN_REAL == 32
@@ -67,6 +68,7 @@ SIMD vreal v_from_bits(vint a) { return (vreal)a; }
 typedef __mmask16 vtail;
 typedef __mmask16 vmask;
 SIMD vtail v_tail(ptrdiff_t n) { return (vtail)(n >= 16 ? 0xffffu : (1u << n) - 1u); }
+SIMD vmask v_tail_mask(vtail t) { return t; }
 SIMD vreal v_load_tail(const real *p, vtail t) { return (vreal)_mm512_maskz_loadu_ps(t, p); }
 SIMD void v_store_tail(real *p, vreal a, vtail t) { _mm512_mask_storeu_ps(p, t, (__m512)a); }
 SIMD vreal v_fma(vreal a, vreal b, vreal c) {
@@ -85,6 +87,7 @@ SIMD vreal v_select(vmask m, vreal yes, vreal no) {
 typedef __mmask8 vtail;
 typedef __mmask8 vmask;
 SIMD vtail v_tail(ptrdiff_t n) { return (vtail)(n >= 8 ? 0xffu : (1u << n) - 1u); }
+SIMD vmask v_tail_mask(vtail t) { return t; }
 SIMD vreal v_load_tail(const real *p, vtail t) { return (vreal)_mm512_maskz_loadu_pd(t, p); }
 SIMD void v_store_tail(real *p, vreal a, vtail t) { _mm512_mask_storeu_pd(p, t, (__m512d)a); }
 SIMD vreal v_fma(vreal a, vreal b, vreal c) {
@@ -107,6 +110,7 @@ SIMD vtail v_tail(ptrdiff_t n) {
     n = n > VL ? VL : n;
     return _mm256_loadu_si256((const __m256i *)(keep + 8 - n));
 }
+SIMD vmask v_tail_mask(vtail t) { return (vmask)t; }
 SIMD vmask v_lt(vreal a, vreal b) { return a < b; }
 SIMD vmask v_le(vreal a, vreal b) { return a <= b; }
 SIMD vmask v_ne(vreal a, vreal b) { return a != b; }
@@ -137,6 +141,11 @@ SIMD vreal v_select(vmask m, vreal yes, vreal no) {
 typedef vint vmask;
 typedef ptrdiff_t vtail;
 SIMD vtail v_tail(ptrdiff_t n) { return n > VL ? VL : n; }
+SIMD vmask v_tail_mask(vtail t) {
+    vmask m;
+    for (ptrdiff_t i = 0; i < VL; i++) m[i] = i < t ? -1 : 0;
+    return m;
+}
 SIMD vreal v_load_tail(const real *p, vtail t) {
     vreal a = {0};
     for (ptrdiff_t i = 0; i < VL; i++)
@@ -176,6 +185,35 @@ SIMD vreal v_sqrt(vreal a) {
 
 /* ---- words made of the above, the same for all instruction sets ---- */
 
+/* The first n lanes, or all of them if n >= VL; lanes not loaded are 0. */
+SIMD vmask v_first(ptrdiff_t n) { return v_tail_mask(v_tail(n)); }
+SIMD vreal v_load_first(const real *p, ptrdiff_t n) {
+    return n >= VL ? v_load(p) : v_load_tail(p, v_tail(n));
+}
+SIMD void v_store_first(real *p, vreal a, ptrdiff_t n) {
+    if (n >= VL)
+        v_store(p, a);
+    else
+        v_store_tail(p, a, v_tail(n));
+}
+
+/* 2^n, and a 2^n rounded once, for whole n: the bits of n + bias, moved into the exponent. */
+SIMD vreal v_power2(vreal n) {
+    const double magic = FNN_REAL == 32 ? 0x1.8p23 + 127 : 0x1.8p52 + 1023;
+    return (vreal)((vnat)(n + v_set1(magic)) << (FNN_REAL == 32 ? 23 : 52));
+}
+SIMD vreal v_scale(vreal a, vreal n) { /* in two factors: 2^n itself may not be a normal number */
+#if defined(FNN_AVX512) && FNN_REAL == 32
+    return (vreal)_mm512_scalef_ps((__m512)a, (__m512)n);
+#elif defined(FNN_AVX512)
+    return (vreal)_mm512_scalef_pd((__m512d)a, (__m512d)n);
+#else
+    vreal magic = v_set1(FNN_REAL == 32 ? 0x1.8p23 : 0x1.8p52);
+    vreal half = v_fma(n, v_set1(0.5), magic) - magic;
+    return a * v_power2(half) * v_power2(n - half);
+#endif
+}
+
 /* Larger (smaller) of two; a NaN in `a` stays a NaN, a NaN in `b` is dropped. */
 SIMD vreal v_max(vreal a, vreal b) { return v_select(v_lt(a, b), b, a); }
 SIMD vreal v_min(vreal a, vreal b) { return v_select(v_lt(b, a), b, a); }
@@ -212,6 +250,12 @@ SIMD vreal v_interleave_high(vreal a, vreal b) { return SHUFFLE(a, b, 2, 6, 3, 7
 SIMD vreal v_interleave_low(vreal a, vreal b) { return SHUFFLE(a, b, 0, 2); }
 SIMD vreal v_interleave_high(vreal a, vreal b) { return SHUFFLE(a, b, 1, 3); }
 #endif
+
+/* Vectors i .. i + VL of n elements, v being their place among the virtual lanes. */
+#define FOR_LANES(i, v, n)                                                     \
+    for (ptrdiff_t i##_first = 0; i##_first < (n); i##_first += FNN_LANES)     \
+        _Pragma("GCC unroll 4")                                                \
+        for (ptrdiff_t v = 0, i = i##_first; v < VECTORS_PER_LANES && i < (n); v++, i += VL)
 
 /* The sum of one 64-byte group of virtual lanes, in an order no vector width changes. */
 SIMD real sum_lanes(const vreal lanes[VECTORS_PER_LANES]) {

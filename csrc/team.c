@@ -57,6 +57,14 @@ int fnn_threads(void) {
 #endif
 }
 
+int fnn_openmp(void) {
+#ifdef _OPENMP
+    return _OPENMP;
+#else
+    return 0;
+#endif
+}
+
 int fnn_reserve(void) {
     pthread_once(&once, prepare);
     int threads = fnn_threads();

@@ -10,6 +10,8 @@ void fnn_set_threads(int threads);       /* for the process; 1 .. FNN_MAX_THREAD
 int fnn_override_threads(int threads);   /* for the calling thread, 0: none; returns the last */
 int fnn_threads(void);                   /* how many the calling thread's kernels may use now */
 
+int fnn_openmp(void);                    /* the date of the OpenMP version, 0 without */
+
 /* Scratch for the calling thread's team: -1 if memory is short.  Call it before fnn_run. */
 int fnn_reserve(void);
 

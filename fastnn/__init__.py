@@ -1,2 +1,96 @@
-"""fastnn"""
+"""fastnn: small and medium neural networks on CPUs, at the speed of the hardware.
+
+>>> import fastnn
+>>> from fastnn import Sequential, Dense, ReLU
+>>> X, y = fastnn.datasets.digits()
+>>> model = Sequential(Dense(64, 32), ReLU(), Dense(32, 10), seed=0)
+>>> history = model.fit(
+...     X, y, loss=fastnn.SoftmaxCrossEntropy(), optimizer=fastnn.Adam(1e-3), epochs=1,
+...     progress=False,
+... )
+>>> model.predict(X).shape
+(1797, 10)
+"""
+
+from fastnn import _threads, datasets, initializers
+from fastnn._layer import Layer
+from fastnn._threads import build_info, get_num_threads, set_num_threads, threads
 from fastnn._version import __version__
+from fastnn.averages import ExponentialAverage
+from fastnn.data import Standardizer, batches, stratified_split
+from fastnn.gradcheck import gradcheck
+from fastnn.layers import (
+    ELU,
+    GELU,
+    SELU,
+    BatchNorm,
+    Dense,
+    Dropout,
+    LayerNorm,
+    LeakyReLU,
+    Linear,
+    Mish,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
+from fastnn.losses import (
+    Hinge,
+    Huber,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    SigmoidCrossEntropy,
+    SoftmaxCrossEntropy,
+)
+from fastnn.model import Sequential
+from fastnn.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, RMSprop
+
+__all__ = [
+    "ELU",
+    "GELU",
+    "SELU",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "BatchNorm",
+    "Dense",
+    "Dropout",
+    "ExponentialAverage",
+    "Hinge",
+    "Huber",
+    "Layer",
+    "LayerNorm",
+    "LeakyReLU",
+    "Linear",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "Mish",
+    "Momentum",
+    "Nesterov",
+    "RMSprop",
+    "ReLU",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "SigmoidCrossEntropy",
+    "Softmax",
+    "SoftmaxCrossEntropy",
+    "Softplus",
+    "Standardizer",
+    "Tanh",
+    "__version__",
+    "batches",
+    "build_info",
+    "datasets",
+    "get_num_threads",
+    "gradcheck",
+    "initializers",
+    "set_num_threads",
+    "stratified_split",
+    "threads",
+]
+
+_threads.set_defaults()

@@ -1,0 +1,88 @@
+"""Checks of single arguments, shared by every public name: `check(value, "name")` returns the
+value in its plain Python form or raises an error that names the argument, what was expected and
+what came.  Arrays are looked after in _arrays.py."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+
+def whole(value: Any, name: str, low: int, high: int | None = None) -> int:
+    """An int in [low, high]; TypeError for bool, float and what is no number."""
+    wanted = f"an integer >= {low}" if high is None else f"an integer from {low} to {high}"
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name}: expected {wanted}, got {value!r}")
+    try:
+        number = operator.index(value)
+    except TypeError:  # an array of several numbers
+        raise TypeError(f"{name}: expected {wanted}, got {value!r}") from None
+    if number < low or (high is not None and number > high):
+        raise ValueError(f"{name}: expected {wanted}, got {number}")
+    return number
+
+
+def positive_int(value: Any, name: str) -> int:
+    """An int >= 1."""
+    return whole(value, name, 1)
+
+
+def seed(value: Any, name: str = "seed") -> int:
+    """An int that fits the 64-bit key of the random generators."""
+    return whole(value, name, 0, 2**64 - 1)
+
+
+def _number(value: Any, name: str, wanted: str) -> float:
+    is_number = isinstance(value, (int, float, np.integer, np.floating))
+    if not is_number or isinstance(value, bool):
+        raise TypeError(f"{name}: expected {wanted}, got {value!r}")
+    try:
+        return float(value)
+    except OverflowError:  # an int beyond float64
+        raise ValueError(f"{name}: expected {wanted}, got {value!r}") from None
+
+
+def fraction(value: Any, name: str) -> float:
+    """A number in [0, 1)."""
+    number = _number(value, name, "a number in [0, 1)")
+    if not 0.0 <= number < 1.0:
+        raise ValueError(f"{name}: expected a number in [0, 1), got {number!r}")
+    return number
+
+
+def share(value: Any, name: str) -> float:
+    """A number in (0, 1]."""
+    number = _number(value, name, "a number in (0, 1]")
+    if not 0.0 < number <= 1.0:
+        raise ValueError(f"{name}: expected a number in (0, 1], got {number!r}")
+    return number
+
+
+def positive(value: Any, name: str) -> float:
+    """A finite number > 0."""
+    number = _number(value, name, "a finite number > 0")
+    if not 0.0 < number < math.inf:
+        raise ValueError(f"{name}: expected a finite number > 0, got {number!r}")
+    return number
+
+
+def not_negative(value: Any, name: str) -> float:
+    """A finite number >= 0."""
+    number = _number(value, name, "a finite number >= 0")
+    if not 0.0 <= number < math.inf:
+        raise ValueError(f"{name}: expected a finite number >= 0, got {number!r}")
+    return number
+
+
+def choice(value: Any, name: str, choices: Iterable[str]) -> str:
+    """One of the names; ValueError that lists them."""
+    names = list(choices)
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected one of {', '.join(names)}, got {value!r}")
+    if value not in names:
+        raise ValueError(f"{name}: expected one of {', '.join(names)}, got {value!r}")
+    return value

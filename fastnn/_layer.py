@@ -1,0 +1,154 @@
+"""What a layer is: the base class of all that have parameters, and how a model takes it in.
+
+A layer without parameters needs no base class: `forward` and `backward` are enough."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+class Place(NamedTuple):
+    """What a model tells a layer about the place that it gets."""
+
+    position: int  # of the layer in the model
+    dtype: np.dtype[Any]
+    seed: int  # of the model
+    counter: NDArray[np.uint64]  # (1,): training passes begun, the step in dropout's masks
+    l2: float  # the model's lambda, for layers that state none
+
+
+class SupportsForwardBackward(Protocol):
+    """The least that a layer of one's own is."""
+
+    def forward(self, x: Any, training: bool = False, /) -> Any: ...
+    def backward(self, dy: Any, /) -> Any: ...
+
+
+class Layer:
+    """Base class of layers; derive from it to write one whose parameters a model trains.
+
+    `forward(x, training=False)` returns the outputs, and in training keeps what `backward` needs;
+    `backward(dy)` sets (not adds) the arrays in `gradients` and returns the inputs' gradient.
+    Shapes: `x` (batch, in_features), `dy` like the outputs, (batch, out_features).
+
+    A derived class states its parameters' shapes in `parameter_shapes`, fills them in
+    `initialize`, and uses ``self.parameters[name]`` and ``self.gradients[name]``: views of the
+    model's flat buffers, which optimizers update, `state_dict` saves and `gradcheck` checks.
+    `in_features` is None for a layer that takes any number, `out_features` is None for one that
+    gives as many as it takes.  A class with `forward` and `backward` alone, without this base,
+    works in a model too, but its parameters, if it has any, are its own affair.
+
+    >>> from fastnn import Dense, Layer, Sequential
+    >>> class Scale(Layer):
+    ...     def __init__(self, features):
+    ...         self.in_features = self.out_features = features
+    ...     def parameter_shapes(self):
+    ...         return {"scale": (self.in_features,)}
+    ...     def initialize(self, rng, activation):
+    ...         self.parameters["scale"][:] = 1.0
+    ...     def forward(self, x, training=False):
+    ...         if training:
+    ...             self.x = x
+    ...         return x * self.parameters["scale"]
+    ...     def backward(self, dy):
+    ...         self.gradients["scale"][:] = (dy * self.x).sum(axis=0)
+    ...         return dy * self.parameters["scale"]
+    >>> model = Sequential(Dense(3, 4), Scale(4))
+    >>> list(model.parameters)
+    ['0.weight', '0.bias', '1.scale']
+    """
+
+    in_features: int | None = None
+    out_features: int | None = None
+    parameters: Mapping[str, NDArray[Any]] = _EMPTY
+    gradients: Mapping[str, NDArray[Any]] = _EMPTY
+    state: Mapping[str, NDArray[Any]] = _EMPTY  # saved with the model, but not trained
+
+    # the activation that a layer before this one should be initialised for; None: look past it
+    activation_name: str | None = None
+    native = False  # only runs kernels: what it returns is fit for the next one as it is
+    random = False  # reads the model's counter in training
+
+    _place: Place | None = None
+    _saved: tuple[Any, ...] | None = None
+    _transient: tuple[str, ...] = ("parameters", "gradients", "_place", "_saved")
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every parameter, in the order in which they lie in memory."""
+        return {}
+
+    def build(
+        self,
+        parameters: dict[str, NDArray[Any]],
+        gradients: dict[str, NDArray[Any]],
+        place: Place,
+    ) -> None:
+        """Take in the views that the model made; called again for each copy of the model."""
+        self.parameters, self.gradients, self._place = parameters, gradients, place
+
+    def initialize(self, rng: np.random.Generator, activation: str) -> None:
+        """Fill `parameters` and make `state` anew; `activation` is the one that follows."""
+
+    def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
+
+    def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
+        raise NotImplementedError(f"{type(self).__name__} has no backward")
+
+    def backward_parameters(self, dy: NDArray[Any]) -> None:
+        """`backward` where nobody needs the inputs' gradient."""
+        self.backward(dy)
+
+    def penalty(self, batch_size: int) -> float:
+        """What the layer adds to the loss of a batch."""
+        return 0.0
+
+    def _take(self) -> tuple[Any, ...]:
+        """What the training forward saved, given up."""
+        saved = self._saved
+        if saved is None:
+            raise RuntimeError(f"{self!r}: backward needs a forward in training before it")
+        self._saved = None
+        return saved
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy belongs to no model: the model that is copied with it builds it again."""
+        kept = {k: v for k, v in self.__dict__.items() if k not in self._transient}
+        if self.state:
+            kept["state"] = {name: array.copy() for name, array in self.state.items()}
+        return kept
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class Named:
+    """An array of a layer's `parameters` or `state` as an attribute of the same name."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __set_name__(self, owner: type[Layer], name: str) -> None:
+        self.name = name
+
+    def _arrays(self, layer: Layer) -> dict[str, NDArray[Any]]:
+        if layer._place is None:
+            raise RuntimeError(f"{layer!r} has no {self.name} before it is part of a model")
+        arrays: dict[str, NDArray[Any]] = getattr(layer, self.kind)
+        return arrays
+
+    def __get__(self, layer: Layer | None, owner: type[Layer]) -> Any:
+        return self if layer is None else self._arrays(layer).get(self.name)
+
+    def __set__(self, layer: Layer, value: NDArray[Any]) -> None:
+        self._arrays(layer)[self.name] = value  # the model refuses it at its next use

@@ -1,0 +1,190 @@
+"""From whole data sets to what a training step takes: batches, splits, standardised features.
+
+Everything random here follows from a seed through NumPy's PCG64, on every machine alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from fastnn import _arrays, _checks
+
+_BLOCK_ROWS = 4096  # rows that pass through float64 at a time
+
+
+class batches:
+    """The rows of `X` and `y` in batches of `batch_size`; the last one may be shorter.
+
+    Each pass over the object is one epoch and yields ``(xb, yb)``, or ``(xb, yb, wb)`` when
+    `sample_weight` is given: fresh C-contiguous arrays of the dtypes that came in.  With
+    `shuffle` every epoch has its own order; the first, second, ... epoch's order depends on
+    `seed` and ``len(X)`` only.  `drop_last` leaves a last short batch out.  ``len()`` is the
+    number of batches in an epoch.
+
+    Shapes: `X` (n, ...), `y` (n, ...), `sample_weight` (n,).
+    Raises TypeError or ValueError for what is no array of numbers, for no rows, for lengths that
+    differ and for a `batch_size` that is no positive integer.
+
+    >>> X, y = np.arange(10.0).reshape(5, 2), np.arange(5)
+    >>> for xb, yb in batches(X, y, batch_size=2, shuffle=False):
+    ...     print(yb, xb.shape)
+    [0 1] (2, 2)
+    [2 3] (2, 2)
+    [4] (1, 2)
+    """
+
+    def __init__(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        batch_size: int = 32,
+        shuffle: bool = True,
+        seed: int = 0,
+        drop_last: bool = False,
+        sample_weight: ArrayLike | None = None,
+    ) -> None:
+        arrays = {"X": _arrays.numeric_array(X, "X"), "y": _arrays.numeric_array(y, "y")}
+        if sample_weight is not None:
+            arrays["sample_weight"] = _arrays.numeric_array(sample_weight, "sample_weight")
+        _arrays.same_length(**arrays)
+        self.arrays = tuple(arrays.values())
+        self.batch_size = _checks.positive_int(batch_size, "batch_size")
+        self.shuffle, self.drop_last = bool(shuffle), bool(drop_last)
+        self._generator = np.random.Generator(np.random.PCG64(seed))
+
+    def __len__(self) -> int:
+        n: int = self.arrays[0].shape[0]
+        return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[NDArray[Any], ...]]:
+        for index in self.epoch():
+            yield tuple(array.take(index, axis=0) for array in self.arrays)
+
+    def epoch(self) -> list[NDArray[np.intp]]:
+        """The rows of each batch of the next epoch, as index arrays."""
+        n, size = len(self.arrays[0]), self.batch_size
+        order = self._generator.permutation(n) if self.shuffle else np.arange(n)
+        return [order[start : start + size] for start in range(0, len(self) * size, size)]
+
+
+def stratified_split(
+    y: ArrayLike, test_fraction: float = 0.2, seed: int = 0
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Split rows at random so that each class keeps its share: ``(train, test)`` row numbers.
+
+    `y` (n,) holds one label a row, of any sortable kind.  The test part has
+    ``round(test_fraction * n)`` rows, each class its share of them rounded down or up; both
+    parts come sorted and depend on `y`, `test_fraction` and `seed` only.
+
+    Raises ValueError for a `test_fraction` outside (0, 1) or if a part would be empty.
+
+    >>> train, test = stratified_split([0, 0, 0, 0, 1, 1, 1, 1], test_fraction=0.25)
+    >>> len(train), len(test), bool(test[0] < 4 <= test[1])
+    (6, 2, True)
+    """
+    labels = np.asarray(y)
+    if labels.ndim != 1 or len(labels) == 0:
+        raise ValueError(f"y: expected labels of shape (n,) with n >= 1, got {labels.shape}")
+    if not 0 < test_fraction < 1:
+        raise ValueError(f"test_fraction: expected a number in (0, 1), got {test_fraction!r}")
+    _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    total = round(test_fraction * len(labels))
+    if not 0 < total < len(labels):
+        rows = f"{test_fraction!r} of {len(labels)} rows"
+        raise ValueError(f"test_fraction: {rows} would leave a part empty")
+    shares = test_fraction * counts
+    take = np.floor(shares).astype(np.intp)
+    most_short = np.argsort(take - shares, kind="stable")
+    take[most_short[: total - take.sum()]] += 1
+
+    shuffled = np.random.Generator(np.random.PCG64(seed)).permutation(len(labels))
+    is_test = np.zeros(len(labels), dtype=bool)
+    for label, count in enumerate(take):
+        is_test[shuffled[classes[shuffled] == label][:count]] = True
+    return np.flatnonzero(~is_test), np.flatnonzero(is_test)
+
+
+class Standardizer:
+    """Shift and scale each feature to mean 0 and standard deviation 1: ``(X - mean) / std``.
+
+    `fit` takes the statistics from the training set; `transform` applies them unchanged to any
+    other.  They are computed in float64 by the corrected two-pass formula (T. F. Chan,
+    G. H. Golub, R. J. LeVeque 1983), the variance being divided by n.  A constant feature is
+    divided by 1, so it becomes 0.  `X` is (n, features); results have `dtype`, float32 unless
+    told otherwise.
+
+    Attributes after `fit`: `mean`, `std`, float64 (features,).
+    Raises ValueError for NaN, infinity, another feature count than that of `fit`, or a result
+    too large for `dtype`; RuntimeError for use before `fit`.
+
+    >>> scale = Standardizer(dtype="float64").fit([[1.0, 5.0], [3.0, 5.0]])
+    >>> scale.mean, scale.std
+    (array([2., 5.]), array([1., 1.]))
+    >>> scale.transform([[4.0, 6.0]])
+    array([[2., 1.]])
+    """
+
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+
+    def __init__(self, dtype: DTypeLike = "float32") -> None:
+        self.dtype = _arrays.real_dtype(dtype)
+
+    def fit(self, X: ArrayLike) -> Standardizer:
+        X = self._checked(X)
+        n = len(X)
+        with np.errstate(over="ignore", invalid="ignore"):
+            rough = sum(block.sum(axis=0) for block in _float64_blocks(X)) / n
+            deviation, square = np.zeros_like(rough), np.zeros_like(rough)
+            for block in _float64_blocks(X):
+                block -= rough
+                deviation += block.sum(axis=0)
+                square += np.einsum("ij,ij->j", block, block)
+            mean = rough + deviation / n
+            std = np.sqrt(np.maximum(square / n - (deviation / n) ** 2, 0))
+        low, high = X.min(axis=0), X.max(axis=0)
+        mean = np.where(low == high, low.astype(np.float64), mean)
+        if not (np.isfinite(mean) & np.isfinite(std)).all():
+            raise ValueError("X: too large, its variance overflows float64")
+        self.mean, self.std = mean, np.where((low == high) | (std == 0), 1.0, std)
+        return self
+
+    def transform(self, X: ArrayLike) -> NDArray[Any]:
+        """``(X - mean) / std``, a new array (n, features)."""
+        return self._apply(X, lambda block: (block - self.mean) / self.std)
+
+    def inverse_transform(self, X: ArrayLike) -> NDArray[Any]:
+        """``X * std + mean``: undoes `transform`."""
+        return self._apply(X, lambda block: block * self.std + self.mean)
+
+    def fit_transform(self, X: ArrayLike) -> NDArray[Any]:
+        return self.fit(X).transform(X)
+
+    def _apply(self, X: ArrayLike, formula: Any) -> NDArray[Any]:
+        if not hasattr(self, "mean"):
+            raise RuntimeError("Standardizer: call fit before transform or inverse_transform")
+        X = self._checked(X)
+        if X.shape[1] != len(self.mean):
+            raise ValueError(f"X: expected {len(self.mean)} features as in fit, got {X.shape[1]}")
+        out = np.empty(X.shape, self.dtype)
+        with np.errstate(over="ignore"):
+            for start, block in enumerate(_float64_blocks(X)):
+                out[start * _BLOCK_ROWS :][: len(block)] = formula(block)
+        _arrays.finite(out, f"X standardised to {self.dtype}")
+        return out
+
+    def _checked(self, X: ArrayLike) -> NDArray[Any]:
+        X = _arrays.numeric_array(X, "X")
+        if X.ndim != 2 or 0 in X.shape:
+            raise ValueError(f"X: expected shape (n, features), both at least 1, got {X.shape}")
+        return _arrays.finite(X, "X")
+
+
+def _float64_blocks(X: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
+    """Copies of a few thousand rows each, so that a large float32 set is not doubled."""
+    for start in range(0, len(X), _BLOCK_ROWS):
+        yield X[start : start + _BLOCK_ROWS].astype(np.float64)

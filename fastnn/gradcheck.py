@@ -1,0 +1,89 @@
+"""Is a gradient right?  Compare it with central differences, in float64."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn import _arrays, _checks
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from fastnn.losses import Loss
+    from fastnn.model import Sequential
+
+
+def gradcheck(
+    model: Sequential,
+    loss: Loss,
+    x: ArrayLike,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None = None,
+    epsilon: float = 1e-5,
+) -> float:
+    """The distance ‖g_num - g‖ / (‖g_num‖ + ‖g‖) between backward and central differences.
+
+    g is the gradient of the training loss, L2 penalty included, by all parameters and by `x`
+    together; g_num_i = (f(p_i + epsilon) - f(p_i - epsilon)) / (2 epsilon), with dropout's mask
+    held fixed.  A right gradient gives less than 1e-7, but 1e-6 or more where a kink (ReLU at 0)
+    lies within `epsilon`; a wrong one gives 1e-2 to 1.  It takes two forwards for every
+    parameter and input: keep the network and the batch small.
+
+    The model is copied into float64 and stays as it is.  Shapes: as in `fit`.  Raises as
+    `forward` and the loss do, and ValueError or TypeError unless epsilon > 0.
+
+    >>> import fastnn
+    >>> model = fastnn.Sequential(fastnn.Dense(3, 4), fastnn.Tanh(), fastnn.Dense(4, 2))
+    >>> x, y = np.linspace(-1, 1, 15).reshape(5, 3), np.array([0, 1, 0, 1, 1])
+    >>> gradcheck(model, fastnn.SoftmaxCrossEntropy(), x, y) < 1e-7
+    True
+    """
+    epsilon = _checks.positive(epsilon, "epsilon")
+    model = _float64_copy(model)
+    x = _arrays.real_array(x, "x", model.dtype).copy()
+    step = model._counter.copy()
+
+    def value_and_gradient() -> tuple[float, NDArray[Any]]:
+        model._counter[...] = step
+        outputs = model.forward(x, training=True)
+        value, gradient = loss(outputs, y, sample_weight)
+        return value + model.penalty(len(x)), gradient
+
+    dx = model.backward(value_and_gradient()[1], input_gradient=True)
+    arrays = [*model.parameters.values(), x]
+    gradients = [*model.gradients.values(), np.asarray(dx)]
+    exact = np.concatenate([array.ravel() for array in gradients])
+    numeric = np.concatenate(
+        [_differences(lambda: value_and_gradient()[0], array, epsilon) for array in arrays]
+    )
+    length = float(np.linalg.norm(numeric) + np.linalg.norm(exact))
+    return float(np.linalg.norm(numeric - exact)) / length if length else 0.0
+
+
+def _differences(
+    f: Callable[[], float], array: NDArray[Any], epsilon: float
+) -> NDArray[np.float64]:
+    """The central difference of f by each element of `array`, which is changed and restored."""
+    flat = array.reshape(-1)
+    result = np.empty(flat.size)
+    for i in range(flat.size):
+        before = flat[i]
+        flat[i] = before + epsilon
+        above, up = f(), flat[i]
+        flat[i] = before - epsilon
+        # divided by the distance that rounding left
+        result[i] = (above - f()) / (up - flat[i])
+        flat[i] = before
+    return result
+
+
+def _float64_copy(model: Sequential) -> Sequential:
+    state = copy.deepcopy(model.__getstate__())
+    state["dtype"] = "float64"
+    twin = type(model).__new__(type(model))
+    twin.__setstate__(state)
+    return twin

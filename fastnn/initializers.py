@@ -1,0 +1,173 @@
+"""How parameters begin: one small class each, called with a generator, a shape and the fan in.
+
+An initializer is any callable `f(rng, shape, fan_in)` that returns an array of that shape; the
+values are drawn in float64 and rounded to the model's type, so that both types begin alike."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn import _checks
+
+if TYPE_CHECKING:  # numpy.random is not imported before it is needed
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    from numpy.typing import NDArray
+
+    Initializer: TypeAlias = Callable[[np.random.Generator, tuple[int, ...], int], NDArray[Any]]
+
+
+class _Plain:
+    """An initializer without arguments."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class Zeros(_Plain):
+    """0 everywhere; for biases, as zero weights never learn to differ.
+
+    >>> Zeros()(np.random.default_rng(0), (2,), 3)
+    array([0., 0.])
+    """
+
+    def __call__(
+        self, rng: np.random.Generator, shape: tuple[int, ...], fan_in: int
+    ) -> NDArray[Any]:
+        return np.zeros(shape)
+
+
+class Normal:
+    """Normal with standard deviation `std` (> 0, else ValueError), whatever the fan in.
+
+    >>> Normal(0.01)
+    Normal(std=0.01)
+    """
+
+    def __init__(self, std: float = 0.01) -> None:
+        self.std = _checks.positive(std, "std")
+
+    def __call__(
+        self, rng: np.random.Generator, shape: tuple[int, ...], fan_in: int
+    ) -> NDArray[Any]:
+        return rng.normal(0.0, self.std, shape)
+
+    def __repr__(self) -> str:
+        return f"Normal(std={self.std!r})"
+
+
+class Xavier(_Plain):
+    """Normal with standard deviation sqrt(1 / n), n the fan in: for sigmoid, tanh, SELU, linear.
+
+    Keeps the variance of what passes forward (X. Glorot, Y. Bengio, 2010; LeCun et al., 1998).
+
+    >>> w = Xavier()(np.random.default_rng(0), (400, 100), 400)
+    >>> round(float(w.std()), 3)
+    0.05
+    """
+
+    def __call__(
+        self, rng: np.random.Generator, shape: tuple[int, ...], fan_in: int
+    ) -> NDArray[Any]:
+        return rng.normal(0.0, math.sqrt(1.0 / fan_in), shape)
+
+
+class He(_Plain):
+    """Normal with standard deviation sqrt(2 / n), n the fan in: for ReLU and its like.
+
+    Makes up for the half that a ReLU cuts off (K. He, X. Zhang, S. Ren, J. Sun, 2015).
+
+    >>> w = He()(np.random.default_rng(0), (200, 100), 200)
+    >>> round(float(w.std()), 2)
+    0.1
+    """
+
+    def __call__(
+        self, rng: np.random.Generator, shape: tuple[int, ...], fan_in: int
+    ) -> NDArray[Any]:
+        return rng.normal(0.0, math.sqrt(2.0 / fan_in), shape)
+
+
+class XavierUniform(_Plain):
+    """Uniform in ± sqrt(3 / n), n the fan in: the variance of `Xavier`.
+
+    >>> w = XavierUniform()(np.random.default_rng(0), (3, 100), 3)
+    >>> bool(abs(w).max() < 1)
+    True
+    """
+
+    def __call__(
+        self, rng: np.random.Generator, shape: tuple[int, ...], fan_in: int
+    ) -> NDArray[Any]:
+        limit = math.sqrt(3.0 / fan_in)
+        return rng.uniform(-limit, limit, shape)
+
+
+class HeUniform(_Plain):
+    """Uniform in ± sqrt(6 / n), n the fan in: the variance of `He`.
+
+    >>> w = HeUniform()(np.random.default_rng(0), (6, 100), 6)
+    >>> bool(abs(w).max() < 1)
+    True
+    """
+
+    def __call__(
+        self, rng: np.random.Generator, shape: tuple[int, ...], fan_in: int
+    ) -> NDArray[Any]:
+        limit = math.sqrt(6.0 / fan_in)
+        return rng.uniform(-limit, limit, shape)
+
+
+INITIALIZERS: dict[str, Initializer] = {
+    "zeros": Zeros(),
+    "normal": Normal(),
+    "xavier": Xavier(),
+    "he": He(),
+    "xavier_uniform": XavierUniform(),
+    "he_uniform": HeUniform(),
+}
+
+_HE_ACTIVATIONS = frozenset({"relu", "leaky_relu", "elu", "silu", "gelu", "mish"})
+
+
+def resolve(initializer: str | Initializer, name: str) -> Initializer:
+    """An initializer from its name or from itself; errors name the argument `name`.
+
+    >>> resolve("he", "weight_init")
+    He()
+    """
+    if callable(initializer):
+        if isinstance(initializer, type):
+            raise TypeError(f"{name}: expected an initializer, got the class {initializer!r}")
+        return initializer
+    return INITIALIZERS[_checks.choice(initializer, name, INITIALIZERS)]
+
+
+def suitable_for(activation: str) -> Initializer:
+    """The default for weights that this activation follows.
+
+    >>> suitable_for("relu"), suitable_for("tanh")
+    (He(), Xavier())
+    """
+    return INITIALIZERS["he" if activation in _HE_ACTIVATIONS else "xavier"]
+
+
+def fill(
+    array: NDArray[Any],
+    initializer: Initializer,
+    rng: np.random.Generator,
+    fan_in: int,
+    owner: object,
+) -> None:
+    """Sets `array` in place; ValueError if the initializer of `owner` gives something unfit."""
+    values = np.asarray(initializer(rng, array.shape, fan_in))
+    if values.shape != array.shape or values.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{owner!r}: its initializer {initializer!r} must give real numbers of shape "
+            f"{array.shape}, got {values.dtype} of shape {values.shape}"
+        )
+    array[...] = values

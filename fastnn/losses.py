@@ -1,0 +1,207 @@
+"""Losses: `loss(outputs, targets, sample_weight=None)` returns the value and its gradient.
+
+The value is the mean Σ w l / Σ w over the batch, as a float; the gradient, like `outputs`, is
+that of the value.  Outputs and targets are brought into a kernel's form here; the kernels
+compute value and gradient in one pass and look at what the targets hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn import _arrays, _checks, _kernels
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+
+
+class Loss:
+    """Base of the losses, and of your own: `_evaluate` gets arrays in a kernel's form."""
+
+    def __call__(
+        self, outputs: ArrayLike, targets: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> tuple[float, NDArray[Any]]:
+        """Value and gradient.
+
+        Shapes: `outputs` (batch, n), float32 or float64 (anything else is taken as float64);
+        `sample_weight` w (batch,), not negative and not all 0; `targets` as the class says.
+        Raises ValueError for shapes that do not fit, for weights and targets out of their range.
+        """
+        outputs = _outputs(outputs)
+        weight = None
+        if sample_weight is not None:
+            weight = _arrays.real_array(sample_weight, "sample_weight", outputs.dtype)
+            if weight.shape != outputs.shape[:1]:
+                raise ValueError(
+                    f"sample_weight: expected shape ({len(outputs)},), got {weight.shape}"
+                )
+        return self._evaluate(outputs, self._targets(outputs, targets), weight)
+
+    def _targets(self, outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
+        return _values(outputs, targets)
+
+    def _evaluate(
+        self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
+    ) -> tuple[float, NDArray[Any]]:
+        raise NotImplementedError(f"{type(self).__name__} has no _evaluate")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class MeanSquaredError(Loss):
+    """l = mean_j (o_j - t_j)²; targets (batch, n), or (batch,) for outputs (batch, 1).
+
+    >>> value, gradient = MeanSquaredError()([[1.0], [4.0]], [0.0, 2.0])
+    >>> value, gradient.tolist()
+    (2.5, [[1.0], [2.0]])
+    """
+
+    def _evaluate(
+        self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
+    ) -> tuple[float, NDArray[Any]]:
+        return _kernels.squared_error(outputs, targets, weight)
+
+
+class MeanAbsoluteError(Loss):
+    """l = mean_j |o_j - t_j|, derivative 0 at 0; targets (batch, n), or (batch,) for (batch, 1).
+
+    >>> value, gradient = MeanAbsoluteError()([[1.0], [4.0]], [0.0, 2.0])
+    >>> value, gradient.tolist()
+    (1.5, [[0.5], [0.5]])
+    """
+
+    def _evaluate(
+        self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
+    ) -> tuple[float, NDArray[Any]]:
+        return _kernels.absolute_error(outputs, targets, weight)
+
+
+class Huber(Loss):
+    """l = mean_j h(o_j - t_j), h(e) = e²/2 for |e| <= delta, else delta (|e| - delta/2).
+
+    P. J. Huber, 1964.  Targets (batch, n), or (batch,) for outputs (batch, 1).  Raises
+    ValueError or TypeError unless delta > 0.
+
+    >>> value, gradient = Huber(delta=1.0)([[1.0], [4.0]], [0.0, 2.0])
+    >>> value, gradient.tolist()
+    (1.0, [[0.5], [0.5]])
+    """
+
+    def __init__(self, delta: float = 1.0) -> None:
+        self.delta = _checks.positive(delta, "delta")
+
+    def _evaluate(
+        self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
+    ) -> tuple[float, NDArray[Any]]:
+        return _kernels.huber(outputs, targets, weight, self.delta)
+
+    def __repr__(self) -> str:
+        return f"Huber(delta={self.delta!r})"
+
+
+class SigmoidCrossEntropy(Loss):
+    """l = mean_j log(1 + exp(o_j)) - t_j o_j: the outputs are logits, the targets in [0, 1].
+
+    For two classes, or many labels at once.  Targets (batch, n), or (batch,) for outputs
+    (batch, 1).
+
+    >>> value, gradient = SigmoidCrossEntropy()([[0.0]], [1])
+    >>> round(value, 4), gradient.tolist()
+    (0.6931, [[-0.5]])
+    """
+
+    def _evaluate(
+        self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
+    ) -> tuple[float, NDArray[Any]]:
+        return _kernels.sigmoid_cross_entropy(outputs, targets, weight)
+
+
+class SoftmaxCrossEntropy(Loss):
+    """l = -Σ_j t_j log softmax(o)_j: the outputs are logits, n classes.
+
+    Targets are labels 0 .. n-1, integers (batch,), or probabilities (batch, n).
+    `label_smoothing` s, in [0, 1), makes them (1 - s) t + s / n (C. Szegedy et al., 2016).
+    Raises ValueError for a label out of range, labels that are floats, another `label_smoothing`.
+
+    >>> value, gradient = SoftmaxCrossEntropy()([[0.0, 0.0]], [1])
+    >>> round(value, 4), gradient.tolist()
+    (0.6931, [[0.5, -0.5]])
+    """
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        self.label_smoothing = _checks.fraction(label_smoothing, "label_smoothing")
+
+    def _targets(self, outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
+        array = _arrays.numeric_array(targets, "targets")
+        if array.ndim == 1:
+            return _labels(outputs, array)
+        return _values(outputs, array)
+
+    def _evaluate(
+        self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
+    ) -> tuple[float, NDArray[Any]]:
+        return _kernels.softmax_cross_entropy(outputs, targets, weight, self.label_smoothing)
+
+    def __repr__(self) -> str:
+        text = f"label_smoothing={self.label_smoothing!r}" if self.label_smoothing else ""
+        return f"SoftmaxCrossEntropy({text})"
+
+
+class Hinge(Loss):
+    """l = Σ_{j≠y} max(0, o_j - o_y + margin), o the scores of n classes, y the label.
+
+    J. Weston, C. Watkins, 1999.  Targets are labels 0 .. n-1, integers (batch,).  The derivative
+    at the kink is 0.  Raises ValueError for a label out of range, labels that are floats, and
+    ValueError or TypeError unless margin > 0.
+
+    >>> value, gradient = Hinge()([[0.0, 0.5]], [1])
+    >>> value, gradient.tolist()
+    (0.5, [[1.0, -1.0]])
+    """
+
+    def __init__(self, margin: float = 1.0) -> None:
+        self.margin = _checks.positive(margin, "margin")
+
+    def _targets(self, outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
+        return _labels(outputs, _arrays.numeric_array(targets, "targets"))
+
+    def _evaluate(
+        self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
+    ) -> tuple[float, NDArray[Any]]:
+        return _kernels.hinge(outputs, targets, weight, self.margin)
+
+    def __repr__(self) -> str:
+        return f"Hinge(margin={self.margin!r})"
+
+
+def _outputs(outputs: ArrayLike) -> NDArray[Any]:
+    dtype = getattr(outputs, "dtype", None)
+    array = _arrays.real_array(outputs, "outputs", _FLOAT32 if dtype == _FLOAT32 else _FLOAT64)
+    if array.ndim != 2:
+        raise ValueError(f"outputs: expected shape (batch, n), got {array.shape}")
+    return array
+
+
+def _values(outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
+    """Targets of the outputs' shape and type; a vector stands for one column."""
+    array = _arrays.real_array(targets, "targets", outputs.dtype)
+    if array.ndim == 1 and outputs.shape[1] == 1:
+        array = array.reshape(-1, 1)
+    if array.shape != outputs.shape:
+        raise ValueError(f"targets: expected the outputs' shape {outputs.shape}, got {array.shape}")
+    return array
+
+
+def _labels(outputs: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.int64]:
+    """Labels as int64; the kernel checks their range."""
+    if targets.dtype.kind == "f":
+        raise ValueError(f"targets: expected integer labels, got {targets.dtype}")
+    if targets.shape != outputs.shape[:1]:
+        raise ValueError(
+            f"targets: expected labels of shape ({len(outputs)},), got shape {targets.shape}"
+        )
+    return np.require(targets, np.int64, ["C", "A"])

@@ -1,0 +1,592 @@
+"""Sequential: a chain of layers over one flat vector of parameters and one of gradients.
+
+It converts and checks what comes in once, so that the layers need not; and it sees to it that
+one thread at a time trains it."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import contextmanager
+from threading import RLock, get_ident
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn import _arrays, _checks, _kernels, _summary
+from fastnn._layer import Layer, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+    from fastnn._layer import SupportsForwardBackward
+    from fastnn.losses import Loss
+    from fastnn.optimizers import Optimizer
+    from fastnn.training import History, Metric
+
+    _Arrays = dict[str, NDArray[Any]]
+
+_ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+
+
+class Sequential:
+    """Layers one after the other: each takes what the one before gives.
+
+    `seed` (0 .. 2^64 - 1) decides how the parameters begin and what dropout drops; `dtype` is
+    float32 or float64; `l2` is the λ of the penalty for dense layers that state none.
+
+    ``layers`` is a tuple; ``parameters``, ``gradients`` and ``state`` (running statistics) map
+    names such as ``"0.weight"`` to arrays, views of the vectors ``flat_parameters`` and
+    ``flat_gradients``, in which each begins at a multiple of 64 bytes and the gaps are 0.
+    Write into these arrays; do not replace them.  `copy`, `pickle` and `copy.deepcopy` work.
+
+    Evaluation changes nothing, so that any number of threads may do it at once.  The forward,
+    backward and update of one training step belong to one thread: RuntimeError else.
+
+    Raises ValueError where the layers' sizes do not follow one another, TypeError or ValueError
+    for what is no layer and for settings out of their range.
+
+    >>> from fastnn import Dense, ReLU, Sequential
+    >>> model = Sequential(Dense(4, 8), ReLU(), Dense(8, 2), seed=0)
+    >>> model.predict(np.zeros((3, 4))).shape
+    (3, 2)
+    >>> {name: array.shape for name, array in model.parameters.items()}
+    {'0.weight': (4, 8), '0.bias': (8,), '2.weight': (8, 2), '2.bias': (2,)}
+    >>> Sequential(Dense(4, 8), Dense(9, 2))
+    Traceback (most recent call last):
+    ValueError: layer 1, Dense(9, 2), takes 9 features, but layer 0, Dense(4, 8), gives 8
+    """
+
+    layers: tuple[Layer | SupportsForwardBackward, ...]
+    parameters: Mapping[str, NDArray[Any]]
+    gradients: Mapping[str, NDArray[Any]]
+    state: Mapping[str, NDArray[Any]]
+
+    def __init__(
+        self,
+        *layers: Layer | SupportsForwardBackward,
+        seed: int = 0,
+        dtype: DTypeLike = "float32",
+        l2: float = 0.0,
+    ) -> None:
+        self.seed = _checks.seed(seed)
+        self.l2 = _checks.not_negative(l2, "l2")
+        self.layers = layers
+        _check_layers(layers)
+        self.in_features, self._first_sized = _follow(layers)
+        self._counter = np.zeros(1, np.uint64)
+        self._set_up(_arrays.real_dtype(dtype))
+        for i, layer in enumerate(layers):
+            if isinstance(layer, Layer):
+                layer.initialize(np.random.default_rng([self.seed, i]), _following(layers[i:]))
+
+    # ---- memory --------------------------------------------------------------------------------
+
+    def _set_up(self, dtype: np.dtype[Any]) -> None:
+        """Everything that follows from `layers` and `dtype`: buffers, views, the way through."""
+        self.dtype = dtype
+        self._busy = RLock()
+        self._pending: tuple[int, ...] | None = None  # shape of outputs that await their gradient
+        self._trainer: int | None = None  # the thread that ran the last training forward
+        self._lay_out()
+        self._chain = [_native(layer, dtype) for layer in self.layers]
+        self._random = any(getattr(layer, "random", False) for layer in self.layers)
+        trained = [not c.native or bool(c.parameters) for c in self._chain]
+        # before this layer, nothing needs a gradient
+        self._first_trained = trained.index(True) if any(trained) else len(trained)
+
+    def _lay_out(self) -> None:
+        """New flat vectors, and every layer's views of them."""
+        names: list[tuple[int, str, tuple[int, ...], int]] = []
+        step, size = _ALIGNMENT // self.dtype.itemsize, 0
+        for i, layer in enumerate(self.layers):
+            shapes = layer.parameter_shapes() if isinstance(layer, Layer) else {}
+            for name, shape in shapes.items():
+                names.append((i, name, shape, size))
+                size += -(-int(np.prod(shape)) // step) * step
+        self._flat_parameters = _aligned_zeros(size, self.dtype)
+        self._flat_gradients = _aligned_zeros(size, self.dtype)
+        views: list[tuple[_Arrays, _Arrays]] = [({}, {}) for _ in self.layers]
+        for i, name, shape, start in names:
+            part = slice(start, start + int(np.prod(shape)))
+            views[i][0][name] = self._flat_parameters[part].reshape(shape)
+            views[i][1][name] = self._flat_gradients[part].reshape(shape)
+        self._build(views)
+
+    def _build(self, views: list[tuple[_Arrays, _Arrays]]) -> None:
+        """Hand the layers their views, and list all arrays by name."""
+        parameters: _Arrays = {}
+        gradients: _Arrays = {}
+        state: _Arrays = {}
+        self._arrays: list[tuple[Mapping[str, NDArray[Any]], str, NDArray[Any], int]] = []
+        for i, (layer, mine) in enumerate(zip(self.layers, views, strict=True)):
+            if not isinstance(layer, Layer):
+                continue
+            if layer.state:
+                layer.state = {k: v.astype(self.dtype) for k, v in layer.state.items()}
+            layer.build(*mine, Place(i, self.dtype, self.seed, self._counter, self.l2))
+            kinds = ((parameters, mine[0]), (gradients, mine[1]), (state, layer.state))
+            for into, arrays in kinds:
+                into.update({f"{i}.{name}": array for name, array in arrays.items()})
+                self._arrays += [(arrays, name, array, i) for name, array in arrays.items()]
+        self.parameters, self.gradients = MappingProxyType(parameters), MappingProxyType(gradients)
+        self.state = MappingProxyType(state)
+
+    @property
+    def flat_parameters(self) -> NDArray[Any]:
+        """All parameters in one vector, with gaps of zeros."""
+        return self._flat_parameters
+
+    @property
+    def flat_gradients(self) -> NDArray[Any]:
+        """All gradients in one vector, laid out as `flat_parameters`."""
+        return self._flat_gradients
+
+    def _check_arrays(self) -> None:
+        """ValueError where an array is not the one that was made for it any more."""
+        for arrays, name, array, _ in self._arrays:
+            if arrays.get(name) is not array:
+                self._refuse_arrays()
+
+    def _check_writable(self) -> None:
+        for arrays, name, array, _ in self._arrays:
+            if arrays.get(name) is not array or not array.flags.writeable:
+                self._refuse_arrays()
+
+    def _refuse_arrays(self) -> None:
+        for arrays, name, array, i in self._arrays:
+            found, full = arrays.get(name), f"{i}.{name}"
+            if found is not array:
+                raise ValueError(
+                    f"{full}: expected the array that the model made, {array.dtype} of shape "
+                    f"{array.shape}, found another, {_arrays.describe(found)}; write into it, "
+                    f"as in model.parameters[{full!r}][...] = values"
+                )
+            if not array.flags.writeable:
+                raise ValueError(f"{full}: expected a writable array, found it read-only")
+
+    # ---- forward, backward, update -------------------------------------------------------------
+
+    def forward(self, x: ArrayLike, training: bool = False) -> NDArray[Any]:
+        """The outputs for a batch; with `training`, what `backward` needs is kept.
+
+        Shapes: `x` (batch, in_features) of any real type, the outputs (batch, out_features) of
+        the model's.  Until `backward`, leave `x` and the outputs as they are.
+
+        Raises TypeError or ValueError for what is no array of real numbers or has another shape,
+        for a batch of one where batch norm trains, and for replaced or read-only parameters;
+        RuntimeError if another thread is training the model.
+
+        >>> from fastnn import Dense, Sequential
+        >>> model = Sequential(Dense(64, 10))
+        >>> model.forward(np.ones((2, 65)))
+        Traceback (most recent call last):
+        ValueError: x: layer 0, Dense(64, 10), takes 64 features, got 65 (shape (2, 65))
+        """
+        x = y = self._input(x, "x")
+        if not training:
+            self._check_arrays()
+            for layer in self._chain:
+                y = layer.forward(y, False)
+            return y.copy() if y is x else y
+        self._acquire()
+        try:
+            self._check_writable()
+            self._pending, self._trainer = None, get_ident()
+            if self._random:
+                _kernels.advance(self._counter)
+            for layer in self._chain:
+                y = layer.forward(y, True)
+            self._pending = y.shape
+            return y.copy() if y is x else y
+        finally:
+            self._busy.release()
+
+    def backward(self, gradient: ArrayLike, input_gradient: bool = False) -> NDArray[Any] | None:
+        """Set `gradients` from the outputs' gradient, after one `forward` in training.
+
+        Shapes: `gradient` as the outputs.  Returns None, or with `input_gradient` the gradient
+        of `x`, which training does not need.
+
+        Raises RuntimeError without a training `forward` before it, or if that was another
+        thread's; ValueError for a gradient of another shape.
+
+        >>> from fastnn import Dense, Sequential
+        >>> model = Sequential(Dense(2, 1, weight_init="zeros"))
+        >>> y = model.forward([[3.0, 4.0]], training=True)
+        >>> model.backward([[1.0]])
+        >>> model.gradients["0.weight"].ravel()
+        array([3., 4.], dtype=float32)
+        """
+        self._acquire()
+        try:
+            self._check_trainer()
+            shape = self._pending
+            if shape is None:
+                raise RuntimeError("backward needs a forward(x, training=True) before each call")
+            dy = _arrays.real_array(gradient, "gradient", self.dtype)
+            if dy.shape != shape:
+                raise ValueError(f"gradient: expected the outputs' shape {shape}, got {dy.shape}")
+            self._check_writable()
+            self._pending = None
+            if input_gradient:
+                for layer in reversed(self._chain):
+                    dy = layer.backward(dy)
+                return dy
+            first = self._first_trained
+            for layer in self._chain[:first:-1]:
+                dy = layer.backward(dy)
+            if first < len(self._chain):
+                self._chain[first].backward_parameters(dy)
+            return None
+        finally:
+            self._busy.release()
+
+    def update(self, rule: Callable[[NDArray[Any], NDArray[Any]], None]) -> None:
+        """Run ``rule(flat_parameters, flat_gradients)``, which changes them in place.
+
+        What optimizers do.  Raises as `backward` does for another thread's training, and
+        ValueError where an array was replaced or made read-only.
+        """
+        self._acquire()
+        try:
+            self._check_trainer()
+            self._check_writable()
+            rule(self._flat_parameters, self._flat_gradients)
+        finally:
+            self._busy.release()
+
+    @contextmanager
+    def exclusive(self, what: str = "training") -> Iterator[None]:
+        """``with model.exclusive("fit"):`` no other thread can train the model meanwhile.
+
+        Raises RuntimeError if one does already; `what` is named in the message.
+        """
+        self._acquire(what)
+        try:
+            yield
+        finally:
+            self._busy.release()
+
+    def _acquire(self, what: str = "training") -> None:
+        if not self._busy.acquire(blocking=False):
+            raise RuntimeError(
+                f"{what}: another thread is training this model; train one model from one thread "
+                "at a time, or give each a copy.deepcopy(model)"
+            )
+
+    def _check_trainer(self) -> None:
+        if self._trainer is not None and self._trainer != get_ident():
+            raise RuntimeError(
+                "another thread has begun a training step on this model since; forward, backward "
+                "and update of a step belong to one thread"
+            )
+
+    def _input(self, value: ArrayLike, name: str) -> NDArray[Any]:
+        """`value` as the first layer takes it."""
+        x = _arrays.real_array(value, name, self.dtype)
+        features = self.in_features
+        if x.ndim == 2 and x.shape[1] == features and x.size:
+            return x
+        self._check_shape(x.shape, name)
+        return x
+
+    def _check_shape(self, shape: tuple[int, ...], name: str) -> None:
+        features, i = self.in_features, self._first_sized
+        wanted = "(batch, features)" if features is None else f"(batch, {features})"
+        if len(shape) < 2 or (features is not None and len(shape) > 2):
+            raise ValueError(f"{name}: expected shape {wanted}, got {shape}")
+        if 0 in shape:
+            raise ValueError(f"{name}: expected rows and features, got none: shape {shape}")
+        if features is not None and shape[1] != features:
+            raise ValueError(
+                f"{name}: layer {i}, {self.layers[i]!r}, takes {features} features, "
+                f"got {shape[1]} (shape {shape})"
+            )
+
+    # ---- use -----------------------------------------------------------------------------------
+
+    def predict(self, X: ArrayLike, batch_size: int = 1024) -> NDArray[Any]:
+        """The outputs for all rows, in evaluation: running statistics, no dropout.
+
+        Shapes: `X` (n, in_features), the outputs (n, out_features).  Rows go through
+        `batch_size` at a time, which bounds the memory; the results' bits do not depend on it.
+        Raises as `forward` does, and TypeError or ValueError unless batch_size >= 1.
+
+        >>> from fastnn import Dense, Sequential
+        >>> Sequential(Dense(3, 2)).predict(np.ones((5, 3)), batch_size=2).shape
+        (5, 2)
+        """
+        batch_size = _checks.positive_int(batch_size, "batch_size")
+        if not isinstance(X, np.ndarray):
+            X = _arrays.numeric_array(X, "X")
+        self._check_shape(X.shape, "X")
+        n = len(X)
+        if n <= batch_size:
+            return self.forward(self._input(X, "X"))
+        first = self.forward(self._input(X[:batch_size], "X"))
+        outputs = np.empty((n, *first.shape[1:]), first.dtype)
+        outputs[:batch_size] = first
+        for start in range(batch_size, n, batch_size):
+            part = slice(start, start + batch_size)
+            outputs[part] = self.forward(self._input(X[part], "X"))
+        return outputs
+
+    def evaluate(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        loss: Loss,
+        metrics: Sequence[str | Metric] | None = None,
+        sample_weight: ArrayLike | None = None,
+        batch_size: int = 1024,
+    ) -> dict[str, float]:
+        """``{"loss": ..., "accuracy": ...}`` of the model's predictions, without L2 penalty.
+
+        Shapes and `metrics` are as in `fit`.  Raises TypeError or ValueError as `fit` does.
+
+        >>> from fastnn import Dense, MeanSquaredError, Sequential
+        >>> model = Sequential(Dense(1, 1, weight_init="zeros"))
+        >>> model.evaluate([[1.0], [2.0]], [1.0, 2.0], loss=MeanSquaredError())
+        {'loss': 2.5}
+        """
+        from fastnn.training import evaluate
+
+        return evaluate(self, X, y, loss, metrics, sample_weight, batch_size)
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        loss: Loss,
+        optimizer: Optimizer,
+        epochs: int = 10,
+        batch_size: int = 32,
+        validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+        sample_weight: ArrayLike | None = None,
+        metrics: Sequence[str | Metric] | None = None,
+        progress: bool = True,
+    ) -> History:
+        """Train the model: see `fastnn.training.fit`, of which it is the first argument."""
+        from fastnn.training import fit
+
+        return fit(
+            self,
+            X,
+            y,
+            loss=loss,
+            optimizer=optimizer,
+            epochs=epochs,
+            batch_size=batch_size,
+            validation_data=validation_data,
+            shuffle=shuffle,
+            seed=seed,
+            sample_weight=sample_weight,
+            metrics=metrics,
+            progress=progress,
+        )
+
+    def penalty(self, batch_size: int) -> float:
+        """The L2 penalty Σ λ / (2 batch_size) ‖weight‖² that belongs to a batch's loss.
+
+        Its gradient is part of `gradients` already, with the batch's own size.
+
+        >>> from fastnn import Dense, Sequential
+        >>> model = Sequential(Dense(1, 1), l2=0.5)
+        >>> model.parameters["0.weight"][...] = 2.0
+        >>> model.penalty(batch_size=10)
+        0.1
+        """
+        batch_size = _checks.positive_int(batch_size, "batch_size")
+        return sum((layer.penalty(batch_size) for layer in self._penalized()), 0.0)
+
+    def _penalized(self) -> Iterable[Layer]:
+        return (layer for layer in self.layers if isinstance(layer, Layer))
+
+    def summary(self) -> str:
+        """A table of the layers, their outputs' shapes and how many parameters they have.
+
+        >>> from fastnn import Dense, ReLU, Sequential
+        >>> print(Sequential(Dense(64, 128), ReLU(), Dense(128, 10)).summary())
+           layer           output        parameters
+        0  Dense(64, 128)  (batch, 128)       8,320
+        1  ReLU()          (batch, 128)           0
+        2  Dense(128, 10)  (batch, 10)        1,290
+        9,610 parameters, 38.4 kB in float32
+        """
+        return _summary.table(self.layers, self.in_features, self.dtype)
+
+    # ---- state ---------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Copies of all parameters and running statistics by name.
+
+        >>> from fastnn import BatchNorm, Sequential
+        >>> list(Sequential(BatchNorm(2)).state_dict())
+        ['0.gamma', '0.beta', '0.running_mean', '0.running_var']
+        """
+        return {name: array.copy() for name, array in self._named().items()}
+
+    def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
+        """Copy in what `state_dict` gave, rounded to the model's dtype.
+
+        Raises one ValueError that lists all missing, unknown and misshapen arrays, and ValueError
+        or TypeError for what is no array of real numbers: the model is then unchanged.
+        RuntimeError if another thread is training the model.
+
+        >>> from fastnn import Dense, Sequential
+        >>> Sequential(Dense(1, 1)).load_state_dict({"0.weight": [[1.0]], "0.scale": [1.0]})
+        Traceback (most recent call last):
+        ValueError: state: missing 0.bias; unknown 0.scale
+        """
+        mine = self._named()
+        faults = [f"missing {name}" for name in mine if name not in state]
+        faults += [f"unknown {name}" for name in state if name not in mine]
+        new = {
+            name: _arrays.real_array(state[name], name, self.dtype)
+            for name in mine
+            if name in state
+        }
+        faults += [
+            f"{name} expected shape {mine[name].shape}, got {array.shape}"
+            for name, array in new.items()
+            if array.shape != mine[name].shape
+        ]
+        if faults:
+            raise ValueError(f"state: {'; '.join(faults)}")
+        with self.exclusive("load_state_dict"):
+            self._check_writable()
+            for name, array in new.items():
+                mine[name][...] = array
+
+    def _named(self) -> dict[str, NDArray[Any]]:
+        """Parameters and state, layer by layer."""
+        named = {**self.parameters, **self.state}
+        return {f"{i}.{name}": named[f"{i}.{name}"] for i, name in self._names()}
+
+    def _names(self) -> Iterator[tuple[int, str]]:
+        for i, layer in enumerate(self.layers):
+            if isinstance(layer, Layer):
+                yield from ((i, name) for name in (*layer.parameters, *layer.state))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "layers": self.layers,
+            "dtype": self.dtype.name,
+            "seed": self.seed,
+            "l2": self.l2,
+            "counter": int(self._counter[0]),
+            "parameters": {name: array.copy() for name, array in self.parameters.items()},
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.layers, self.seed, self.l2 = state["layers"], state["seed"], state["l2"]
+        self.in_features, self._first_sized = _follow(self.layers)
+        self._counter = np.array([state["counter"]], np.uint64)
+        self._set_up(np.dtype(state["dtype"]))
+        for name, array in self.parameters.items():
+            array[...] = state["parameters"][name]
+
+    def __copy__(self) -> Sequential:
+        return copy.deepcopy(self)  # two models cannot share a layer
+
+    def __repr__(self) -> str:
+        lines = "".join(f"    {layer!r},\n" for layer in self.layers)
+        options = f"seed={self.seed}, dtype={self.dtype.name!r}"
+        options += f", l2={self.l2!r}" if self.l2 else ""
+        return f"Sequential(\n{lines}    {options},\n)"
+
+
+class _Own(Layer):
+    """A user's own layer, whose results are brought into the form that kernels take."""
+
+    def __init__(self, layer: Layer | SupportsForwardBackward, dtype: np.dtype[Any]) -> None:
+        self.layer, self.dtype = layer, dtype
+
+    def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
+        y = self.layer.forward(x, training)
+        return _arrays.real_array(y, f"output of {self.layer!r}", self.dtype)
+
+    def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
+        dx = self.layer.backward(dy)
+        return _arrays.real_array(dx, f"input gradient of {self.layer!r}", self.dtype)
+
+    def backward_parameters(self, dy: NDArray[Any]) -> None:
+        if isinstance(self.layer, Layer):
+            self.layer.backward_parameters(dy)
+        else:
+            self.layer.backward(dy)
+
+
+def _native(layer: Layer | SupportsForwardBackward, dtype: np.dtype[Any]) -> Layer:
+    return layer if isinstance(layer, Layer) and layer.native else _Own(layer, dtype)
+
+
+def _check_layers(layers: tuple[Any, ...]) -> None:
+    """Each is a layer of its own, and no other model's."""
+    if not layers:
+        raise ValueError("layers: expected at least one, got none")
+    for i, layer in enumerate(layers):
+        if isinstance(layer, type):
+            raise TypeError(f"layer {i}: expected a layer, got the class; write {layer.__name__}()")
+        if not all(callable(getattr(layer, name, None)) for name in ("forward", "backward")):
+            raise TypeError(f"layer {i}: expected a layer with forward and backward, got {layer!r}")
+        if any(layer is other for other in layers[:i]):
+            raise ValueError(f"layer {i}: {layer!r} stands in the model twice")
+        if isinstance(layer, Layer) and layer._place is not None:
+            raise ValueError(
+                f"layer {i}: {layer!r} is part of another model; give each its own, or a copy.copy"
+            )
+
+
+def _follow(layers: tuple[Any, ...]) -> tuple[int | None, int]:
+    """How many features the model takes (None: any), and the layer that says so.
+
+    Raises ValueError where a layer takes another number than the one before gives."""
+    taken, first = None, 0
+    width: int | None = None
+    giver, untouched = 0, True  # untouched: all layers so far give as many as they take
+    for i, layer in enumerate(layers):
+        takes = getattr(layer, "in_features", None)
+        gives = getattr(layer, "out_features", None)
+        if takes is not None and width is not None and takes != width:
+            raise ValueError(
+                f"layer {i}, {layer!r}, takes {takes} features, "
+                f"but layer {giver}, {layers[giver]!r}, gives {width}"
+            )
+        if takes is not None and taken is None and untouched:
+            taken, first = takes, i
+        if gives is not None:
+            width, giver = gives, i
+        elif not isinstance(layer, Layer):  # it does not say
+            width = None
+        elif takes is not None:
+            width, giver = takes, i
+        untouched = untouched and isinstance(layer, Layer) and gives is None
+    return taken, first
+
+
+def _following(layers: tuple[Any, ...]) -> str:
+    """The activation that the first of these layers feeds, looking past norms and dropout."""
+    own = getattr(layers[0], "activation_name", None)
+    if own not in (None, "linear"):
+        return str(own)
+    for layer in layers[1:]:
+        name = getattr(layer, "activation_name", None)
+        if name is not None:
+            return str(name)
+        if not isinstance(layer, Layer):
+            break
+    return "linear"
+
+
+def _aligned_zeros(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    memory = np.zeros(size * dtype.itemsize + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + size * dtype.itemsize].view(dtype)

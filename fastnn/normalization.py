@@ -1,0 +1,145 @@
+"""Batch norm (over the rows of a batch) and layer norm (over the features of a row)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn import _checks, _kernels
+from fastnn._layer import Layer, Named, Place
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class _Norm(Layer):
+    """What both share: y = gamma x̂ + beta, gamma begins as 1 and beta as 0."""
+
+    native = True
+    in_features: int
+    gamma = Named("parameters")
+    beta = Named("parameters")
+    _transient = (*Layer._transient, "_gamma", "_beta", "_dgamma", "_dbeta")
+
+    def __init__(self, features: int, eps: float) -> None:
+        self.in_features = self.out_features = _checks.positive_int(features, "features")
+        self.eps = _checks.positive(eps, "eps")
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"gamma": (self.in_features,), "beta": (self.in_features,)}
+
+    def build(
+        self,
+        parameters: dict[str, NDArray[Any]],
+        gradients: dict[str, NDArray[Any]],
+        place: Place,
+    ) -> None:
+        super().build(parameters, gradients, place)
+        self._gamma, self._beta = parameters["gamma"], parameters["beta"]
+        self._dgamma, self._dbeta = gradients["gamma"], gradients["beta"]
+
+    def initialize(self, rng: np.random.Generator, activation: str) -> None:
+        self._gamma.fill(1.0)
+        self._beta.fill(0.0)
+
+
+class BatchNorm(_Norm):
+    """y = gamma (x - mean) / sqrt(var + eps) + beta, each feature over the batch.
+
+    S. Ioffe, C. Szegedy, 2015.  In training mean and var are those of the batch, var being
+    divided by the batch's size, and
+    running = (1 - momentum) running + momentum batch; in evaluation they are the running ones.
+    Shapes: `x`, `y` (batch, features); parameters `gamma`, `beta` and state `running_mean`,
+    `running_var` (features,).
+
+    Raises ValueError or TypeError for `features` < 1, `momentum` outside (0, 1], `eps` <= 0;
+    `forward` in training raises ValueError for a batch of one.
+
+    >>> from fastnn import BatchNorm, Sequential
+    >>> model = Sequential(BatchNorm(1), dtype="float64")
+    >>> model.forward(np.array([[1.0], [3.0]]), training=True).round(3)
+    array([[-1.],
+           [ 1.]])
+    >>> model.layers[0].running_mean, model.layers[0].running_var
+    (array([0.2]), array([1.]))
+    """
+
+    running_mean = Named("state")
+    running_var = Named("state")
+    _transient = (*_Norm._transient, "_mean", "_var")
+
+    def __init__(self, features: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        super().__init__(features, eps)
+        self.momentum = _checks.share(momentum, "momentum")
+
+    def build(
+        self,
+        parameters: dict[str, NDArray[Any]],
+        gradients: dict[str, NDArray[Any]],
+        place: Place,
+    ) -> None:
+        super().build(parameters, gradients, place)
+        if not self.state:
+            self.state = {
+                "running_mean": np.zeros(self.in_features, place.dtype),
+                "running_var": np.ones(self.in_features, place.dtype),
+            }
+        self._mean, self._var = self.state["running_mean"], self.state["running_var"]
+
+    def initialize(self, rng: np.random.Generator, activation: str) -> None:
+        super().initialize(rng, activation)
+        self._mean.fill(0.0)
+        self._var.fill(1.0)
+
+    def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
+        gamma, beta, mean, var = self._gamma, self._beta, self._mean, self._var
+        if not training:
+            return _kernels.batchnorm_evaluate(x, gamma, beta, mean, var, self.eps)
+        y, batch_mean, inv_std = _kernels.batchnorm_forward(
+            x, gamma, beta, mean, var, self.momentum, self.eps
+        )
+        self._saved = (x, batch_mean, inv_std)
+        return y
+
+    def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
+        x, mean, inv_std = self._take()
+        return _kernels.batchnorm_backward(
+            x, dy, self._gamma, mean, inv_std, self._dgamma, self._dbeta
+        )
+
+    def __repr__(self) -> str:
+        return f"BatchNorm({self.in_features}, momentum={self.momentum!r}, eps={self.eps!r})"
+
+
+class LayerNorm(_Norm):
+    """y = gamma (x - mean) / sqrt(var + eps) + beta, each row over its features.
+
+    J. L. Ba, J. R. Kiros, G. E. Hinton, 2016; var is divided by the number of features.
+    Shapes: `x`, `y` (batch, features); parameters `gamma`, `beta` (features,).
+
+    Raises ValueError or TypeError for `features` < 1, `eps` <= 0.
+
+    >>> from fastnn import LayerNorm, Sequential
+    >>> model = Sequential(LayerNorm(2), dtype="float64")
+    >>> model.forward(np.array([[1.0, 3.0]])).round(3)
+    array([[-1.,  1.]])
+    """
+
+    def __init__(self, features: int, eps: float = 1e-5) -> None:
+        super().__init__(features, eps)
+
+    def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
+        y, mean, inv_std = _kernels.layernorm_forward(x, self._gamma, self._beta, self.eps)
+        if training:
+            self._saved = (x, mean, inv_std)
+        return y
+
+    def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
+        x, mean, inv_std = self._take()
+        return _kernels.layernorm_backward(
+            x, dy, self._gamma, mean, inv_std, self._dgamma, self._dbeta
+        )
+
+    def __repr__(self) -> str:
+        return f"LayerNorm({self.in_features}, eps={self.eps!r})"
