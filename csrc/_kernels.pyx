@@ -7,6 +7,8 @@ it in place.  Arrays are C-contiguous and of one real type, float32 or float64. 
 family, each included below.
 """
 cimport numpy as cnp
+from libc.float cimport DBL_MAX
+from libc.stdint cimport int64_t
 
 cnp.import_array()
 
@@ -15,3 +17,6 @@ include "arrays.pxi"
 include "build.pxi"
 include "dense.pxi"
 include "activations.pxi"
+include "norm.pxi"
+include "losses.pxi"
+include "optimizers.pxi"

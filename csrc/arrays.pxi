@@ -86,11 +86,12 @@ cdef inline ptrdiff_t rows_of(cnp.ndarray x) noexcept:
 
 cdef int check_like(str name, cnp.ndarray x, str other_name, cnp.ndarray other) except -1:
     """x has other's type and shape (and other was checked)."""
-    check_real(name, x, cnp.PyArray_NDIM(other))
-    cdef int i
-    cdef bint same = cnp.PyArray_TYPE(x) == cnp.PyArray_TYPE(other)
-    for i in range(cnp.PyArray_NDIM(other)):
-        same = same and x.shape[i] == other.shape[i]
+    cdef bint same = x is None or cnp.PyArray_NDIM(x) == cnp.PyArray_NDIM(other)
+    if same:
+        check_real(name, x, cnp.PyArray_NDIM(other))
+        same = (cnp.PyArray_TYPE(x) == cnp.PyArray_TYPE(other)
+                and cnp.PyArray_CompareLists(cnp.PyArray_DIMS(x), cnp.PyArray_DIMS(other),
+                                             cnp.PyArray_NDIM(x)))
     if not same:
         raise ValueError(f"{name} must be like {other_name}, {describe(other)}, got {describe(x)}")
     return 0
@@ -135,6 +136,12 @@ cdef cnp.ndarray empty_matrix(cnp.ndarray like, ptrdiff_t rows, ptrdiff_t column
     cdef cnp.npy_intp[2] shape
     shape[0], shape[1] = rows, columns
     return cnp.PyArray_EMPTY(2, shape, cnp.PyArray_TYPE(like), 0)
+
+
+cdef cnp.ndarray empty_doubles(ptrdiff_t length):
+    """A vector of float64, whatever the arrays' type: numbers that one kernel leaves for another."""
+    cdef cnp.npy_intp shape = length
+    return cnp.PyArray_EMPTY(1, &shape, cnp.NPY_FLOAT64, 0)
 
 
 cdef inline void *data(cnp.ndarray x) noexcept:

@@ -29,6 +29,63 @@ cdef extern from "fastnn.h" nogil:
         int kind
         double alpha
 
+    ctypedef struct fnn_norm:
+        const void *x
+        const void *dy
+        void *out
+        const void *gamma
+        const void *beta
+        void *mean
+        void *inv_std
+        void *running_mean
+        void *running_variance
+        void *dgamma
+        void *dbeta
+        void *partial
+        ptrdiff_t rows, features
+        double momentum, eps
+
+    ctypedef struct fnn_loss:
+        const void *outputs
+        const void *targets
+        const void *weights
+        const double *weight_sum
+        void *gradient
+        void *row_losses
+        ptrdiff_t batch, features
+        int labels
+        double constant
+
+    ctypedef struct fnn_total:
+        const void *values
+        double *sum
+        ptrdiff_t size
+
+    cdef enum fnn_hyper:
+        FNN_LEARNING_RATE, FNN_GRADIENT_SCALE, FNN_STEP, FNN_BETA1, FNN_BETA2, FNN_EPS
+        FNN_WEIGHT_DECAY, FNN_CORRECTION1, FNN_CORRECTION2, FNN_HYPER_SIZE
+
+    ctypedef struct fnn_update:
+        void *parameters
+        const void *gradients
+        void *mean
+        void *mean_square
+        const double *hyper
+        ptrdiff_t size
+        int nesterov
+
+    ctypedef struct fnn_set_hyper:
+        double *hyper
+        const double *squares
+        double *norm
+        double max_norm
+
+    ctypedef struct fnn_vector:
+        const void *x
+        void *y
+        ptrdiff_t size
+        double scale
+
     ctypedef struct fnn_kernels:
         fnn_kernel *product
         fnn_kernel *column_sum
@@ -36,11 +93,42 @@ cdef extern from "fastnn.h" nogil:
         fnn_kernel *activation_backward
         fnn_kernel *softmax_forward
         fnn_kernel *softmax_backward
+        fnn_kernel *batchnorm_moments
+        fnn_kernel *batchnorm_merge
+        fnn_kernel *batchnorm_inv_std
+        fnn_kernel *batchnorm_apply
+        fnn_kernel *batchnorm_sums
+        fnn_kernel *batchnorm_backward
+        fnn_kernel *layernorm_forward
+        fnn_kernel *layernorm_sums
+        fnn_kernel *layernorm_backward
+        fnn_kernel *norm_merge
+        fnn_kernel *softmax_cross_entropy
+        fnn_kernel *sigmoid_cross_entropy
+        fnn_kernel *squared_error
+        fnn_kernel *absolute_error
+        fnn_kernel *huber
+        fnn_kernel *hinge
+        fnn_kernel *total
+        fnn_kernel *sgd
+        fnn_kernel *momentum
+        fnn_kernel *rmsprop
+        fnn_kernel *adam
+        fnn_kernel *advance_step
+        fnn_kernel *sum_squares
+        fnn_kernel *set_gradient_scale
+        fnn_kernel *add_scaled
 
     ctypedef union fnn_arguments:
         fnn_product product
         fnn_column_sum column_sum
         fnn_activation activation
+        fnn_norm norm
+        fnn_loss loss
+        fnn_total total
+        fnn_update update
+        fnn_set_hyper set_hyper
+        fnn_vector vector
 
     ctypedef struct fnn_call:
         fnn_kernel *kernel
@@ -48,6 +136,7 @@ cdef extern from "fastnn.h" nogil:
         double work
         fnn_arguments arguments
 
+    int FNN_CHUNK_ROWS, FNN_CHUNK_SUM
     int FNN_ISAS
     const char *fnn_isa_name(int isa)
     bint fnn_isa_available(int isa)

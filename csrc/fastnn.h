@@ -18,6 +18,8 @@
 #define FNN_CHUNK_K 256    /* a matrix product adds in chunks of this many terms */
 #define FNN_CHUNK_ROWS 128 /* a reduction over the batch adds in chunks of this many rows */
 
+#define FNN_CHUNK_SUM 4096 /* a sum of squares adds in chunks of this many elements */
+
 #define FNN_SCRATCH (1 << 20) /* bytes of scratch a kernel may use, 64-byte aligned */
 
 typedef void fnn_kernel(const void *arguments, ptrdiff_t begin, ptrdiff_t end, void *scratch);
@@ -57,14 +59,116 @@ typedef struct {
     double alpha;   /* slope of leaky ReLU, scale of ELU */
 } fnn_activation;
 
-/* One row per kernel: name in the dispatch table, units it may be cut into. */
+/* ---- batch norm and layer norm (norm.inc): x̂ = (x - mean) inv_std, y = gamma x̂ + beta ----
+ * mean and inv_std = 1/sqrt(variance + eps), the variance with division by the count, are
+ * per feature in batch norm and per row in layer norm.  chunks = ⌈rows / FNN_CHUNK_ROWS⌉. */
+
+typedef struct {
+    const void *x, *dy;                    /* (rows, features) */
+    void *out;                             /* y, or dx */
+    const void *gamma, *beta;              /* (features) */
+    void *mean, *inv_std;                  /* (features) or (rows) */
+    void *running_mean, *running_variance; /* (features): (1-momentum) running + momentum batch */
+    void *dgamma, *dbeta;                  /* (features): Σ dy x̂, Σ dy */
+    void *partial;                         /* (chunks, 2, features): two sums of every chunk */
+    ptrdiff_t rows, features;
+    double momentum, eps;
+} fnn_norm;
+
+/* ---- losses (loss.inc): value Σ w_i l_i / Σ w_i and its gradient in one pass over the rows ---- */
+
+typedef struct {
+    const void *outputs;      /* (batch, features) */
+    const void *targets;      /* (batch, features), or int64 labels (batch) */
+    const void *weights;      /* (batch), or NULL for ones */
+    const double *weight_sum; /* read where there are weights */
+    void *gradient;           /* (batch, features) */
+    void *row_losses;         /* (batch): w_i l_i / Σ w_i */
+    ptrdiff_t batch, features;
+    int labels;      /* softmax cross-entropy: targets are labels */
+    double constant; /* label smoothing, Huber's delta, or the hinge's margin */
+} fnn_loss;
+
+typedef struct {
+    const void *values;
+    double *sum;
+    ptrdiff_t size;
+} fnn_total;
+
+/* ---- optimizers (optimizer.inc), over flat vectors ---- */
+
+/* What `hyper`, a float64 vector, holds; kernels read it when they run. */
+enum fnn_hyper {
+    FNN_LEARNING_RATE,
+    FNN_GRADIENT_SCALE, /* multiplies every gradient: 1, or the clipping factor */
+    FNN_STEP,           /* t: how many steps have begun */
+    FNN_BETA1,          /* decay of momentum's velocity and Adam's mean */
+    FNN_BETA2,          /* decay of RMSprop's and Adam's mean square */
+    FNN_EPS,
+    FNN_WEIGHT_DECAY, /* decoupled, as in AdamW */
+    FNN_CORRECTION1,  /* 1/(1 - beta1^t), or 1 for none */
+    FNN_CORRECTION2,  /* 1/(1 - beta2^t), or 1 for none */
+    FNN_HYPER_SIZE
+};
+
+typedef struct {
+    void *parameters;
+    const void *gradients;
+    void *mean;        /* momentum's velocity, Adam's mean */
+    void *mean_square; /* RMSprop and Adam */
+    const double *hyper;
+    ptrdiff_t size;
+    int nesterov;
+} fnn_update;
+
+typedef struct {
+    double *hyper;
+    const double *squares; /* clip: the sum of squares of all gradients */
+    double *norm;          /* clip: its root */
+    double max_norm;
+} fnn_set_hyper;
+
+typedef struct {
+    const void *x;
+    void *y;
+    ptrdiff_t size;
+    double scale;
+} fnn_vector;
+
+/* One row per kernel: name in the dispatch table, units it may be cut into.
+ * An area is one chunk of FNN_CHUNK_ROWS rows by a group of 16 columns, columns fastest. */
 #define FNN_KERNELS(K)                                                                       \
     K(product)             /* C(M,N) = f(A(M,K) B(K,N) + bias)             rows or columns */ \
     K(column_sum)          /* sum(features) = Σ_rows x            groups of 16 columns */     \
     K(activation_forward)  /* y = f(x)                                              rows */   \
     K(activation_backward) /* dx = dy f'                                            rows */   \
     K(softmax_forward)     /* y = e^x / Σ_features e^x                              rows */   \
-    K(softmax_backward)    /* dx = y (dy - Σ_features dy y)                         rows */
+    K(softmax_backward)    /* dx = y (dy - Σ_features dy y)                         rows */   \
+    K(batchnorm_moments)   /* partial = mean - x[0], Σ(x - mean)² of each chunk    areas */   \
+    K(batchnorm_merge)     /* mean, inv_std =, running_* updated  groups of 16 columns */     \
+    K(batchnorm_inv_std)   /* inv_std = 1/sqrt(running_variance + eps)   groups of 16 */      \
+    K(batchnorm_apply)     /* y = gamma x̂ + beta, statistics given                 rows */   \
+    K(batchnorm_sums)      /* partial = Σ dy, Σ dy x̂ of each chunk                areas */   \
+    K(batchnorm_backward)  /* dx = gamma inv_std (dy - dbeta/rows - x̂ dgamma/rows) rows */   \
+    K(layernorm_forward)   /* y = gamma x̂ + beta, mean =, inv_std =               rows */    \
+    K(layernorm_sums)      /* partial = Σ dy, Σ dy x̂ of each chunk                areas */   \
+    K(layernorm_backward)  /* dx = inv_std (g - avg(g) - x̂ avg(g x̂)), g = dy gamma  rows */ \
+    K(norm_merge)          /* dbeta, dgamma = sums of partial     groups of 16 columns */     \
+    K(softmax_cross_entropy) /* l = -Σ_j t_j log softmax(outputs)_j                rows */    \
+    K(sigmoid_cross_entropy) /* l = avg_j softplus(o) - t o                        rows */    \
+    K(squared_error)       /* l = avg_j (o - t)²                                   rows */    \
+    K(absolute_error)      /* l = avg_j |o - t|                                    rows */    \
+    K(huber)               /* l = avg_j of (o - t)²/2 to delta, then straight      rows */    \
+    K(hinge)               /* l = Σ_{j≠y} max(0, o_j - o_y + margin)               rows */    \
+    K(total)               /* sum = Σ values, in double                               1 */    \
+    K(sgd)                 /* p -= lr g                          groups of 16 elements */     \
+    K(momentum)            /* v = β v + g; p -= lr v, or lr (g + β v)    groups of 16 */      \
+    K(rmsprop)             /* s = ρ s + (1-ρ) g²; p -= lr g / (sqrt(s)+eps)   groups of 16 */ \
+    K(adam)                /* both means; p -= lr m / (sqrt(s) + eps)      groups of 16 */    \
+    K(advance_step)        /* t += 1, and the corrections                             1 */    \
+    K(sum_squares)         /* y[c] = Σ x² of chunk c           chunks of FNN_CHUNK_SUM */     \
+    K(set_gradient_scale)  /* norm = sqrt(squares), gradient_scale =                  1 */    \
+    K(add_scaled)          /* y += scale x                       groups of 16 elements */
 
 typedef struct {
 #define K(name) fnn_kernel *name;
@@ -78,6 +182,12 @@ typedef union {
     fnn_product product;
     fnn_column_sum column_sum;
     fnn_activation activation;
+    fnn_norm norm;
+    fnn_loss loss;
+    fnn_total total;
+    fnn_update update;
+    fnn_set_hyper set_hyper;
+    fnn_vector vector;
 } fnn_arguments;
 
 typedef struct {

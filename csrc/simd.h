@@ -142,7 +142,7 @@ typedef vint vmask;
 typedef ptrdiff_t vtail;
 SIMD vtail v_tail(ptrdiff_t n) { return n > VL ? VL : n; }
 SIMD vmask v_tail_mask(vtail t) {
-    vmask m;
+    vmask m = {0};
     for (ptrdiff_t i = 0; i < VL; i++) m[i] = i < t ? -1 : 0;
     return m;
 }
@@ -212,6 +212,22 @@ SIMD vreal v_scale(vreal a, vreal n) { /* in two factors: 2^n itself may not be 
     vreal half = v_fma(n, v_set1(0.5), magic) - magic;
     return a * v_power2(half) * v_power2(n - half);
 #endif
+}
+
+/* A vector of a row of which n elements remain, n <= 0 included: whole where n >= VL; else the
+ * lanes past them read as zero and are not stored, and v_fill_n sets them to those of `rest`. */
+SIMD vtail v_tail_n(ptrdiff_t n) { return v_tail(n > 0 ? n : 0); }
+SIMD vreal v_load_n(const real *p, ptrdiff_t n) {
+    return n >= VL ? v_load(p) : v_load_tail(p, v_tail_n(n));
+}
+SIMD void v_store_n(real *p, vreal a, ptrdiff_t n) {
+    if (n >= VL)
+        v_store(p, a);
+    else
+        v_store_tail(p, a, v_tail_n(n));
+}
+SIMD vreal v_fill_n(vreal a, ptrdiff_t n, vreal rest) {
+    return n >= VL ? a : v_select(v_tail_mask(v_tail_n(n)), a, rest);
 }
 
 /* Larger (smaller) of two; a NaN in `a` stays a NaN, a NaN in `b` is dropped. */

@@ -8,7 +8,6 @@ import math
 import os
 import sys
 import warnings
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -111,39 +110,42 @@ def _from_environment() -> int | None:
     return None
 
 
-def _cpu_quota(root: Path = Path("/")) -> float:
+def _cpu_quota(root: str = "/") -> float:
     """How many CPUs' time the process's control group may use (Linux, v2 or v1), or infinity.
 
     A group's limit also binds those below it, so that the least one on the way up counts."""
     quota = math.inf
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except (OSError, ValueError):
-        return quota
-    for line in lines:
+    for line in _read(os.path.join(root, "proc/self/cgroup")).splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if controllers and "cpu" not in controllers.split(","):
             continue
-        folder = root / "sys/fs/cgroup" / ("" if not controllers else "cpu")
+        folder = os.path.join(root, "sys/fs/cgroup", "cpu" if controllers else "")
         # inside a container the path may be the host's: only what exists is read
-        group = Path(path.lstrip("/"))
-        for part in (group, *group.parents):
-            quota = min(quota, _quota_of(folder / part, bool(controllers)))
+        parts = [part for part in path.split("/") if part]
+        for depth in range(len(parts), -1, -1):
+            group = os.path.join(folder, *parts[:depth])
+            quota = min(quota, _quota_of(group, bool(controllers)))
     return quota
 
 
-def _quota_of(folder: Path, is_v1: bool) -> float:
+def _quota_of(group: str, is_v1: bool) -> float:
     """The limit that one control group states itself."""
+    names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if is_v1 else ("cpu.max",)
     try:
-        if is_v1:
-            allowed = (folder / "cpu.cfs_quota_us").read_text()
-            period = (folder / "cpu.cfs_period_us").read_text()
-        else:
-            allowed, period = (folder / "cpu.max").read_text().split()
+        allowed, period = " ".join(_read(os.path.join(group, name)) for name in names).split()
         return int(allowed) / int(period) if int(allowed) > 0 else math.inf
-    except (OSError, ValueError, ZeroDivisionError):  # no such file, or "max"
+    except (ValueError, ZeroDivisionError):  # no such file, or "max"
         return math.inf
+
+
+def _read(path: str) -> str:
+    """The file's text, nothing where it cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
 
 
 def _from_machine() -> int:

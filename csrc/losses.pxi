@@ -1,0 +1,148 @@
+# Losses: the mean over the batch, weighted by sample_weight, and its gradient like the outputs.
+# Every check of the targets is made here, before a kernel runs.
+
+cdef ptrdiff_t first_outside(cnp.ndarray x, double low, double high) noexcept:
+    """The flat index of x's first element that is not in [low, high], NaN included; or -1."""
+    cdef ptrdiff_t i, size = cnp.PyArray_SIZE(x)
+    cdef const float *single = <const float *>data(x)
+    cdef const double *double_ = <const double *>data(x)
+    if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32:
+        for i in range(size):
+            if not low <= single[i] <= high:
+                return i
+    else:
+        for i in range(size):
+            if not low <= double_[i] <= high:
+                return i
+    return -1
+
+
+cdef int check_probabilities(cnp.ndarray targets, cnp.ndarray outputs) except -1:
+    check_like("targets", targets, "the outputs", outputs)
+    cdef ptrdiff_t wrong = first_outside(targets, 0.0, 1.0)
+    if wrong >= 0:
+        raise ValueError(f"targets must be between 0 and 1, got {targets.flat[wrong]} "
+                         f"in row {wrong // outputs.shape[1]}")
+    return 0
+
+
+cdef int check_labels(cnp.ndarray targets, cnp.ndarray outputs) except -1:
+    """targets are int64 (batch,), each below the number of classes."""
+    cdef ptrdiff_t i, batch = outputs.shape[0], classes = outputs.shape[1]
+    if (cnp.PyArray_TYPE(targets) != cnp.NPY_INT64 or not cnp.PyArray_ISCARRAY_RO(targets)
+            or cnp.PyArray_NDIM(targets) != 1 or targets.shape[0] != batch):
+        raise ValueError(f"targets must be C-contiguous int64 labels of shape ({batch},) for "
+                         f"outputs of shape ({batch}, {classes}), got {describe(targets)}")
+    cdef const int64_t *label = <const int64_t *>data(targets)
+    for i in range(batch):
+        if not 0 <= label[i] < classes:
+            raise ValueError(f"target {label[i]} is out of range for {classes} classes")
+    return 0
+
+
+cdef int check_sample_weight(cnp.ndarray weights, cnp.ndarray outputs) except -1:
+    check_vector("sample_weight", weights, outputs, outputs.shape[0])
+    cdef ptrdiff_t wrong = first_outside(weights, 0.0, DBL_MAX)
+    if wrong >= 0:
+        raise ValueError("sample_weight must be finite and not negative, "
+                         f"got {weights[wrong]} at {wrong}")
+    if first_outside(weights, 0.0, 0.0) < 0:
+        raise ValueError("sample_weight must not be all zero")
+    return 0
+
+
+cdef int add_up(cnp.ndarray values, cnp.ndarray cell) except -1:
+    """cell[0] = the sum of all values, in double and in an order of its own."""
+    cdef fnn_call call
+    cdef fnn_total *p = &call.arguments.total
+    p.values, p.sum, p.size = data(values), <double *>data(cell), cnp.PyArray_SIZE(values)
+    call.kernel, call.units, call.work = kernels_for(values).total, 1, <double>p.size
+    return execute(&call)
+
+
+cdef tuple run_loss(fnn_kernel *kernel, cnp.ndarray outputs, cnp.ndarray targets,
+                    cnp.ndarray weights, bint labels, double constant, double operations):
+    """Runs the kernel over the rows of arrays that have been checked, and adds up the rows."""
+    cdef fnn_call call
+    cdef fnn_loss *p = &call.arguments.loss
+    cdef cnp.ndarray weight_sum = empty_doubles(1), value = empty_doubles(1)
+    cdef cnp.ndarray gradient = empty_like(outputs)
+    cdef cnp.ndarray row_losses = empty_vector(outputs, outputs.shape[0])
+    if weights is not None:
+        check_sample_weight(weights, outputs)
+        add_up(weights, weight_sum)
+    p.outputs, p.targets, p.weights = data(outputs), data(targets), data(weights)
+    p.weight_sum = <const double *>data(weight_sum)
+    p.gradient, p.row_losses = data(gradient), data(row_losses)
+    p.batch, p.features = outputs.shape[0], outputs.shape[1]
+    p.labels, p.constant = labels, constant
+    call.kernel, call.units = kernel, p.batch
+    call.work = operations * p.batch * p.features
+    execute(&call)
+    add_up(row_losses, value)
+    return (<double *>data(value))[0], gradient
+
+
+def softmax_cross_entropy(cnp.ndarray logits not None, cnp.ndarray targets not None,
+                          cnp.ndarray sample_weight=None, double label_smoothing=0.0):
+    """l = -Σ_j t_j log softmax(logits)_j; targets int64 labels (batch,), or numbers between 0
+    and 1 like the logits; these need not sum to 1.  Smoothing s: targets become (1-s) t + s/n."""
+    check_real("logits", logits, 2)
+    cdef bint labels = cnp.PyArray_NDIM(targets) == 1
+    if labels:
+        check_labels(targets, logits)
+    else:
+        check_probabilities(targets, logits)
+    if not 0.0 <= label_smoothing < 1.0:
+        raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
+    return run_loss(kernels_for(logits).softmax_cross_entropy, logits, targets, sample_weight,
+                    labels, label_smoothing, 25.0)
+
+
+def sigmoid_cross_entropy(cnp.ndarray logits not None, cnp.ndarray targets not None,
+                          cnp.ndarray sample_weight=None):
+    """l = the mean over j of -t log sigmoid(z) - (1-t) log(1 - sigmoid(z)); targets in [0, 1]."""
+    check_real("logits", logits, 2)
+    check_probabilities(targets, logits)
+    return run_loss(kernels_for(logits).sigmoid_cross_entropy, logits, targets, sample_weight,
+                    False, 0.0, 40.0)
+
+
+def squared_error(cnp.ndarray outputs not None, cnp.ndarray targets not None,
+                  cnp.ndarray sample_weight=None):
+    """l = the mean over j of (output - target)²."""
+    check_real("outputs", outputs, 2)
+    check_like("targets", targets, "the outputs", outputs)
+    return run_loss(kernels_for(outputs).squared_error, outputs, targets, sample_weight,
+                    False, 0.0, 5.0)
+
+
+def absolute_error(cnp.ndarray outputs not None, cnp.ndarray targets not None,
+                   cnp.ndarray sample_weight=None):
+    """l = the mean over j of |output - target|; its gradient is 0 where they are equal."""
+    check_real("outputs", outputs, 2)
+    check_like("targets", targets, "the outputs", outputs)
+    return run_loss(kernels_for(outputs).absolute_error, outputs, targets, sample_weight,
+                    False, 0.0, 5.0)
+
+
+def huber(cnp.ndarray outputs not None, cnp.ndarray targets not None,
+          cnp.ndarray sample_weight=None, double delta=1.0):
+    """l = the mean over j of d²/2 where |d| = |output - target| <= delta, else
+    delta (|d| - delta/2)."""
+    check_real("outputs", outputs, 2)
+    check_like("targets", targets, "the outputs", outputs)
+    if not 0.0 < delta <= DBL_MAX:
+        raise ValueError(f"delta must be positive and finite, got {delta}")
+    return run_loss(kernels_for(outputs).huber, outputs, targets, sample_weight,
+                    False, delta, 8.0)
+
+
+def hinge(cnp.ndarray scores not None, cnp.ndarray targets not None,
+          cnp.ndarray sample_weight=None, double margin=1.0):
+    """l = Σ_{j≠y} max(0, s_j - s_y + margin), y the label; at the kink the gradient is 0."""
+    check_real("scores", scores, 2)
+    check_labels(targets, scores)
+    if not 0.0 <= margin <= DBL_MAX:
+        raise ValueError(f"margin must not be negative, and finite, got {margin}")
+    return run_loss(kernels_for(scores).hinge, scores, targets, sample_weight, True, margin, 8.0)

@@ -1,0 +1,149 @@
+# Optimizers over flat vectors, all set in place.  Their numbers stand in `hyper`, a float64
+# vector that the kernels read when they run.
+
+# The index in hyper of each number; len(HYPER) is its length.  A new vector is all zeros but for
+# gradient_scale, correction1 and correction2, which are 1.
+HYPER = {
+    "learning_rate": FNN_LEARNING_RATE,
+    "gradient_scale": FNN_GRADIENT_SCALE,  # multiplies every gradient: 1, or the clipping factor
+    "step": FNN_STEP,  # how many times adam_advance ran
+    "beta1": FNN_BETA1,  # decay of momentum's velocity, and of Adam's mean
+    "beta2": FNN_BETA2,  # decay of RMSprop's and Adam's mean square
+    "eps": FNN_EPS,
+    "weight_decay": FNN_WEIGHT_DECAY,  # of AdamW
+    "correction1": FNN_CORRECTION1,  # 1/(1 - beta1^step), or 1 for none
+    "correction2": FNN_CORRECTION2,  # 1/(1 - beta2^step), or 1 for none
+}
+
+
+cdef int check_hyper(cnp.ndarray hyper) except -1:
+    if (cnp.PyArray_TYPE(hyper) != cnp.NPY_FLOAT64 or not cnp.PyArray_ISCARRAY(hyper)
+            or cnp.PyArray_NDIM(hyper) != 1 or hyper.shape[0] != FNN_HYPER_SIZE):
+        raise ValueError("hyper must be writable, contiguous float64 of shape "
+                         f"({<int>FNN_HYPER_SIZE},), got {describe(hyper)}")
+    return 0
+
+
+cdef double *hyper_of(cnp.ndarray hyper) except NULL:
+    check_hyper(hyper)
+    return <double *>data(hyper)
+
+
+cdef fnn_update *new_update(fnn_call *call, cnp.ndarray parameters, cnp.ndarray gradients,
+                            cnp.ndarray mean, cnp.ndarray mean_square,
+                            cnp.ndarray hyper) except NULL:
+    """Checks the vectors, of which mean and mean_square may be None, and fills in the call."""
+    check_real("parameters", parameters, 1)
+    check_writable("parameters", parameters)
+    check_like("gradients", gradients, "parameters", parameters)
+    cdef cnp.ndarray state
+    for state in (mean, mean_square):
+        if state is not None:
+            check_like("the optimizer's state", state, "parameters", parameters)
+            check_writable("the optimizer's state", state)
+    cdef fnn_update *p = &call.arguments.update
+    p.parameters, p.gradients, p.hyper = data(parameters), data(gradients), hyper_of(hyper)
+    p.mean, p.mean_square, p.nesterov = data(mean), data(mean_square), 0
+    p.size = parameters.shape[0]
+    call.units = (p.size + 15) // 16
+    return p
+
+
+cdef int run_update(fnn_call *call, fnn_kernel *kernel, double operations) except -1:
+    call.kernel, call.work = kernel, operations * call.arguments.update.size
+    return execute(call)
+
+
+def sgd(cnp.ndarray parameters not None, cnp.ndarray gradients not None,
+        cnp.ndarray hyper not None):
+    """parameters -= learning_rate * g, with g = gradient_scale * gradients here and below."""
+    cdef fnn_call call
+    new_update(&call, parameters, gradients, None, None, hyper)
+    run_update(&call, kernels_for(parameters).sgd, 3.0)
+
+
+def momentum(cnp.ndarray parameters not None, cnp.ndarray gradients not None,
+             cnp.ndarray velocity not None, cnp.ndarray hyper not None, bint nesterov=False):
+    """velocity = beta1 * velocity + g; parameters -= learning_rate * velocity, or, with
+    nesterov, learning_rate * (g + beta1 * velocity)."""
+    cdef fnn_call call
+    cdef fnn_update *p = new_update(&call, parameters, gradients, velocity, None, hyper)
+    p.nesterov = nesterov
+    run_update(&call, kernels_for(parameters).momentum, 6.0)
+
+
+def rmsprop(cnp.ndarray parameters not None, cnp.ndarray gradients not None,
+            cnp.ndarray mean_square not None, cnp.ndarray hyper not None):
+    """mean_square = beta2 * mean_square + (1 - beta2) * g²;
+    parameters -= learning_rate * g / (sqrt(mean_square * correction2) + eps)."""
+    cdef fnn_call call
+    new_update(&call, parameters, gradients, None, mean_square, hyper)
+    run_update(&call, kernels_for(parameters).rmsprop, 20.0)
+
+
+def adam(cnp.ndarray parameters not None, cnp.ndarray gradients not None,
+         cnp.ndarray mean not None, cnp.ndarray mean_square not None, cnp.ndarray hyper not None):
+    """mean = beta1 * mean + (1 - beta1) * g; mean_square likewise with beta2 and g²;
+    parameters -= learning_rate * weight_decay * parameters; then
+    parameters -= learning_rate * mean * correction1 / (sqrt(mean_square * correction2) + eps)."""
+    cdef fnn_call call
+    new_update(&call, parameters, gradients, mean, mean_square, hyper)
+    run_update(&call, kernels_for(parameters).adam, 25.0)
+
+
+def adam_advance(cnp.ndarray hyper not None):
+    """step += 1, then correction1 and correction2 for that step."""
+    cdef fnn_call call
+    call.arguments.set_hyper.hyper = hyper_of(hyper)
+    call.kernel, call.units, call.work = kernels_for(hyper).advance_step, 1, 100.0
+    execute(&call)
+
+
+cdef cnp.ndarray squares_of(cnp.ndarray x):
+    """The sum of x's squares, chunk by chunk, in a cell."""
+    cdef fnn_call call
+    cdef fnn_vector *p = &call.arguments.vector
+    cdef ptrdiff_t size = cnp.PyArray_SIZE(x)
+    cdef ptrdiff_t chunks = (size + FNN_CHUNK_SUM - 1) // FNN_CHUNK_SUM
+    cdef cnp.ndarray sums = empty_vector(x, chunks), cell = empty_doubles(1)
+    p.x, p.y, p.size, p.scale = data(x), data(sums), size, 1.0
+    call.kernel, call.units, call.work = kernels_for(x).sum_squares, chunks, 2.0 * size
+    execute(&call)
+    add_up(sums, cell)
+    return cell
+
+
+def sum_squares(cnp.ndarray x not None):
+    """Σ x², for L2's penalty."""
+    check_real("x", x, cnp.PyArray_NDIM(x))
+    cdef cnp.ndarray cell = squares_of(x)
+    return (<double *>data(cell))[0]
+
+
+def clip_norm(cnp.ndarray gradients not None, cnp.ndarray hyper not None, double max_norm):
+    """hyper's gradient_scale = min(1, max_norm / (norm + 1e-6)).  Returns norm = sqrt(Σ g²)."""
+    check_real("gradients", gradients, cnp.PyArray_NDIM(gradients))
+    cdef double *h = hyper_of(hyper)
+    if not 0.0 < max_norm <= DBL_MAX:
+        raise ValueError(f"max_norm must be positive and finite, got {max_norm}")
+    cdef fnn_call call
+    cdef fnn_set_hyper *p = &call.arguments.set_hyper
+    cdef cnp.ndarray squares = squares_of(gradients), norm = empty_doubles(1)
+    p.hyper, p.max_norm = h, max_norm
+    p.squares, p.norm = <const double *>data(squares), <double *>data(norm)
+    call.kernel, call.units, call.work = kernels_for(hyper).set_gradient_scale, 1, 20.0
+    execute(&call)
+    return (<double *>data(norm))[0]
+
+
+def add_scaled(cnp.ndarray y not None, cnp.ndarray x not None, double a):
+    """y += a * x, in place; for L2's gradient."""
+    check_real("y", y, cnp.PyArray_NDIM(y))
+    check_writable("y", y)
+    check_like("x", x, "y", y)
+    cdef fnn_call call
+    cdef fnn_vector *p = &call.arguments.vector
+    p.x, p.y, p.size, p.scale = data(x), data(y), cnp.PyArray_SIZE(y), a
+    call.kernel, call.units = kernels_for(y).add_scaled, (p.size + 15) // 16
+    call.work = 2.0 * p.size
+    execute(&call)
