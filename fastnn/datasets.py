@@ -131,8 +131,9 @@ def _parse_idx(file: BinaryIO | Any, path: Path, dimensions: int, most: int) -> 
     for byte, (want, got) in enumerate(zip(expected, header, strict=False)):
         if want != got:
             meaning = ("zero", "zero", "data type unsigned byte", "number of dimensions")[byte]
-            raise ValueError(f"{path}: byte {byte}: expected 0x{want:02x} ({meaning}), "
-                             f"got 0x{got:02x}")
+            raise ValueError(
+                f"{path}: byte {byte}: expected 0x{want:02x} ({meaning}), got 0x{got:02x}"
+            )
     if len(header) < start:
         raise ValueError(f"{path}: byte {len(header)}: truncated, the header has {start} bytes")
     shape = tuple(int.from_bytes(header[at : at + 4], "big") for at in range(4, start, 4))

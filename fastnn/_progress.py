@@ -1,0 +1,121 @@
+"""What `fit` shows while it runs: a bar or a line on a terminal, a line per epoch elsewhere.
+
+All of it goes to stderr, so that a program's own output stays clean.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from fastnn.averages import ExponentialAverage
+
+_INTERVAL = 0.1  # seconds between two drawings
+_BAR = 20  # characters of the plain bar
+
+
+class Silent:
+    """Shows nothing; also the list of what a display can be told."""
+
+    def step(self, samples: int, loss: float) -> None:
+        """A training step on `samples` rows is done."""
+
+    def epoch(self, results: Mapping[str, float]) -> None:
+        """An epoch is done; `results` is its line of the history."""
+
+    def close(self) -> None:
+        """Training is over, in whatever way."""
+
+
+class Lines(Silent):
+    """One line per epoch, for logs and pipes."""
+
+    def __init__(self, stream: TextIO, epochs: int) -> None:
+        self.stream, self.epochs, self.done = stream, epochs, 0
+
+    def epoch(self, results: Mapping[str, float]) -> None:
+        self.done += 1
+        print(f"{self.label(self.done)}  {describe(results)}", file=self.stream, flush=True)
+
+    def label(self, epoch: int) -> str:
+        return f"epoch {epoch:{len(str(self.epochs))}}/{self.epochs}"
+
+
+class Live(Lines):
+    """One line, rewritten a few times a second, with the smoothed loss."""
+
+    def __init__(self, stream: TextIO, epochs: int, samples: int) -> None:
+        super().__init__(stream, epochs)
+        self.total, self.seen = epochs * samples, 0
+        self.average, self.loss = ExponentialAverage(0.98), float("nan")
+        self.results: dict[str, float] = {}
+        self.next_drawing = 0.0
+
+    def step(self, samples: int, loss: float) -> None:
+        self.seen += samples
+        self.loss = self.average.update(loss)
+        now = time.perf_counter()
+        if now >= self.next_drawing:
+            self.next_drawing = now + _INTERVAL
+            self.draw(self.label(self.done + 1))
+
+    def epoch(self, results: Mapping[str, float]) -> None:
+        self.done += 1
+        self.results = {name: value for name, value in results.items() if name != "loss"}
+        self.draw(self.label(self.done))
+
+    def describe(self) -> str:
+        return describe({"loss": self.loss, **self.results})
+
+    def draw(self, label: str) -> None:
+        filled = _BAR * self.seen // self.total
+        bar = "#" * filled + "-" * (_BAR - filled)
+        width = shutil.get_terminal_size().columns - 1
+        line = f"{label} [{bar}] {self.describe()}"[:width].ljust(width)
+        print(f"\r{line}", end="", file=self.stream, flush=True)
+
+    def close(self) -> None:
+        print(file=self.stream, flush=True)
+
+
+class Tqdm(Live):
+    """The same as a tqdm bar, which adds the rate and the time left."""
+
+    def __init__(self, bar_class: Any, stream: TextIO, epochs: int, samples: int) -> None:
+        super().__init__(stream, epochs, samples)
+        self.bar = bar_class(
+            total=self.total, unit=" samples", unit_scale=True, file=stream, dynamic_ncols=True
+        )
+
+    def draw(self, label: str) -> None:
+        self.bar.set_description_str(label, refresh=False)
+        self.bar.set_postfix_str(self.describe(), refresh=False)
+        self.bar.update(self.seen - self.bar.n)
+        self.bar.refresh()
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+def display(progress: bool, epochs: int, samples: int) -> Silent:
+    """The display that suits where stderr goes; `samples` are the rows of an epoch."""
+    stream = sys.stderr
+    if not progress or stream is None:
+        return Silent()
+    if not stream.isatty():
+        return Lines(stream, epochs)
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return Live(stream, epochs, samples)
+    return Tqdm(tqdm, stream, epochs, samples)
+
+
+def describe(results: Mapping[str, float]) -> str:
+    """Losses and metrics in a line; times have their own place."""
+    hidden = ("seconds", "samples_per_second")
+    shown = {name: value for name, value in results.items() if name not in hidden}
+    return "  ".join(f"{name} {value:.4f}" for name, value in shown.items())

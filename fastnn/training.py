@@ -1,0 +1,331 @@
+"""Training: one step, and the loop over epochs around it with its history.
+
+`fit` checks its input before the first step, so that an error leaves the model as it was, and
+trains through `TrainStep` alone.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastnn import _arrays, _checks, _kernels, _progress
+from fastnn.data import batches
+from fastnn.history import History
+from fastnn.layers import BatchNorm
+from fastnn.losses import Hinge, Loss, SigmoidCrossEntropy, SoftmaxCrossEntropy
+
+if TYPE_CHECKING:
+    from fastnn.model import Sequential
+    from fastnn.optimizers import Optimizer
+
+Array = NDArray[Any]
+Metric = Callable[[Array, Array], float]
+
+# An update can overflow only where learning rate and gradient are astronomically large; only
+# there are the parameters copied first.
+_SAFE_SQUARE = 1e30
+_CHECKED_ROWS = 4096  # targets shown to the loss at a time, before training
+
+
+class TrainStep:
+    """One training step: forward, loss, backward, update.
+
+    ``step(xb, yb, sample_weight=None)`` returns the loss of the batch, the model's L2 penalty
+    included, as it was before the update.  `xb` is (batch, ...), `yb` what the loss takes,
+    `sample_weight` (batch,).  `outputs` holds the model's outputs of the last step, `steps`
+    the number of steps done.
+
+    Raises FloatingPointError when the loss, a gradient or an updated parameter is NaN or
+    infinite: parameters and running statistics are then those before the step.
+
+    >>> import fastnn
+    >>> X, y = fastnn.datasets.digits()
+    >>> model = fastnn.Sequential(fastnn.Dense(64, 10), seed=0)
+    >>> step = TrainStep(model, fastnn.SoftmaxCrossEntropy(), fastnn.Adam(0.01))
+    >>> losses = [step(X, y) for _ in range(20)]
+    >>> losses[-1] < losses[0]
+    True
+    """
+
+    def __init__(self, model: Sequential, loss: Loss, optimizer: Optimizer) -> None:
+        self.model, self.loss, self.optimizer = model, loss, optimizer
+        self.steps = 0
+        self.outputs: Array | None = None
+
+    def __call__(
+        self, xb: ArrayLike, yb: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> float:
+        model = self.model
+        state = {name: array.copy() for name, array in model.state.items()}
+        self.outputs = model.forward(xb, training=True)
+        value, gradient = self.loss(self.outputs, yb, sample_weight)
+        value += model.penalty(len(self.outputs))
+        try:
+            _require(math.isfinite(value), f"the loss is {value}")
+            model.backward(gradient)
+            self._update()
+        except FloatingPointError as error:
+            for name, array in model.state.items():
+                array[...] = state[name]
+            raise FloatingPointError(
+                f"step {self.steps + 1}: {error} at learning rate "
+                f"{self.optimizer.learning_rate:g}; the step is undone"
+            ) from None
+        self.steps += 1
+        return value
+
+    def _update(self) -> None:
+        model, optimizer = self.model, self.optimizer
+        parameters, gradients = model.flat_parameters, model.flat_gradients
+        square = _kernels.sum_squares(gradients)
+        if not math.isfinite(square):
+            _require(np.isfinite(gradients).all(), "a gradient is not finite")
+        risky = not square * max(1.0, optimizer.learning_rate) ** 2 < _SAFE_SQUARE
+        before = parameters.copy() if risky else None
+        optimizer.step(model)
+        if before is not None and not np.isfinite(parameters).all():
+            parameters[...] = before
+            _require(False, "the updated parameters are not finite")
+
+
+def _require(condition: bool | np.bool, message: str) -> None:
+    if not condition:
+        raise FloatingPointError(message)
+
+
+def fit(
+    model: Sequential,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    loss: Loss,
+    optimizer: Optimizer,
+    epochs: int = 10,
+    batch_size: int = 32,
+    validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+    shuffle: bool = True,
+    seed: int = 0,
+    sample_weight: ArrayLike | None = None,
+    metrics: Sequence[str | Metric] | None = None,
+    progress: bool = True,
+) -> History:
+    """Train `model` on the rows of `X` and `y` for `epochs` passes; returns the `History`.
+
+    Shapes: `X` (n, ...) as the model takes it, `y` (n,) or (n, outputs) as the loss takes it,
+    `sample_weight` (n,), not negative; a row of weight 0 takes no part.  The order of the rows
+    depends on `seed` only; the last batch of an epoch may be shorter.  `metrics` holds names
+    (``"accuracy"``) or functions ``metric(outputs, targets)``; by default the accuracy for
+    losses that classify, else none.  `progress` shows a bar on a terminal, a line per epoch
+    elsewhere.
+
+    Ctrl-C ends the training and returns the history of the finished epochs, with
+    ``history.interrupted`` set; the model keeps what it has learnt.
+
+    Raises TypeError or ValueError before the first step for arrays, labels or settings that
+    make no sense, naming them; RuntimeError if the model is being trained by another thread;
+    FloatingPointError when training diverges, saying at which epoch, step and learning rate:
+    the model keeps its last finite parameters.
+    """
+    epochs = _checks.positive_int(epochs, "epochs")
+    batch_size = _checks.positive_int(batch_size, "batch_size")
+    chosen = _chosen_metrics(metrics, loss)
+    with model.exclusive("fit"):
+        data = _prepare(model, loss, X, y, sample_weight)
+        _check_targets(model, loss, data)
+        validation = None
+        if validation_data is not None:
+            validation = _prepare(model, loss, *_pair(validation_data), None, "validation ")
+            _check_targets(model, loss, validation)
+        _check_smallest_batch(model, len(data.X), batch_size)
+        order = batches(data.X, data.y, batch_size, shuffle, seed)
+        step, history = TrainStep(model, loss, optimizer), History()
+        display = _progress.display(progress, epochs, len(data.X))
+        try:
+            for epoch in range(1, epochs + 1):
+                with _naming(epoch):
+                    results = _train_epoch(step, data, order.epoch(), chosen, display)
+                if validation is not None:
+                    measured = _measure(model, loss, validation, chosen)
+                    results |= {f"validation_{name}": v for name, v in measured.items()}
+                history.append(results)
+                display.epoch(results)
+        except KeyboardInterrupt:
+            history.interrupted = True
+        finally:
+            display.close()
+    return history
+
+
+def evaluate(
+    model: Sequential,
+    X: ArrayLike,
+    y: ArrayLike,
+    loss: Loss,
+    metrics: Sequence[str | Metric] | None = None,
+    sample_weight: ArrayLike | None = None,
+    batch_size: int = 1024,
+) -> dict[str, float]:
+    """Loss (without penalty) and metrics of the model's predictions, by name.
+
+    Shapes, `metrics` and errors are as in `fit`; the metrics count all rows of positive weight
+    alike.  Changes nothing.
+    """
+    chosen = _chosen_metrics(metrics, loss)
+    data = _prepare(model, loss, X, y, sample_weight)
+    return _measure(model, loss, data, chosen, batch_size)
+
+
+class _Samples(NamedTuple):
+    X: Array
+    y: Array
+    weight: Array | None
+
+
+def _train_epoch(
+    step: TrainStep,
+    data: _Samples,
+    indices: list[NDArray[np.intp]],
+    metrics: Mapping[str, Metric],
+    display: _progress.Silent,
+) -> dict[str, float]:
+    """One pass over the data; the outputs are kept for the metrics, which are computed once."""
+    start, total, total_weight = time.perf_counter(), 0.0, 0.0
+    outputs: list[Array] = []
+    for index in indices:
+        xb, yb = data.X.take(index, axis=0), data.y.take(index, axis=0)
+        weight = None if data.weight is None else data.weight.take(index)
+        value = step(xb, yb, weight)
+        batch_weight = len(index) if weight is None else float(weight.sum(dtype=np.float64))
+        total += value * batch_weight
+        total_weight += batch_weight
+        if metrics and step.outputs is not None:
+            outputs.append(step.outputs)
+        display.step(len(index), value)
+    seconds = time.perf_counter() - start
+    results = {"loss": total / total_weight}
+    if metrics:
+        seen, targets = np.concatenate(outputs), data.y.take(np.concatenate(indices), axis=0)
+        results |= {name: float(metric(seen, targets)) for name, metric in metrics.items()}
+    results["seconds"] = seconds
+    results["samples_per_second"] = len(data.X) / seconds
+    return results
+
+
+def _measure(
+    model: Sequential,
+    loss: Loss,
+    data: _Samples,
+    metrics: Mapping[str, Metric],
+    batch_size: int = 1024,
+) -> dict[str, float]:
+    outputs = model.predict(data.X, batch_size)
+    results = {"loss": loss(outputs, data.y, data.weight)[0]}
+    return results | {name: float(metric(outputs, data.y)) for name, metric in metrics.items()}
+
+
+@contextmanager
+def _naming(epoch: int) -> Iterator[None]:
+    try:
+        yield
+    except FloatingPointError as error:
+        raise FloatingPointError(f"epoch {epoch}, {error}") from None
+
+
+# ---- what comes in -----------------------------------------------------------------------------
+
+
+def _prepare(
+    model: Sequential,
+    loss: Loss,
+    X: ArrayLike,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None,
+    where: str = "",
+) -> _Samples:
+    """Finite arrays in the model's dtype, without rows of weight 0."""
+    X, y = _arrays.numeric_array(X, f"{where}X"), _arrays.numeric_array(y, f"{where}y")
+    _arrays.same_length(X=X, y=y)
+    X = _arrays.cast(X, model.dtype, f"{where}X")
+    y = _as_targets(y, loss, model.dtype, f"{where}y")
+    if sample_weight is None:
+        return _Samples(X, y, None)
+    return _weighted(X, y, _arrays.numeric_array(sample_weight, "sample_weight"))
+
+
+def _check_targets(model: Sequential, loss: Loss, data: _Samples) -> None:
+    """Let the loss judge all targets, on outputs of zeros: nothing is trained by then."""
+    shape = model.predict(data.X[:1]).shape[1:]
+    for start in range(0, len(data.y), _CHECKED_ROWS):
+        part = data.y[start : start + _CHECKED_ROWS]
+        loss(np.zeros((len(part), *shape), model.dtype), part)
+
+
+def _as_targets(y: Array, loss: Loss, dtype: Any, name: str) -> Array:
+    if y.dtype.kind == "f":
+        return _arrays.cast(y, dtype, name)
+    if isinstance(loss, SoftmaxCrossEntropy | Hinge):
+        return y.astype(np.int64, copy=False) if y.ndim == 1 else y.astype(dtype)
+    return y.astype(dtype) if isinstance(loss, Loss) else y
+
+
+def _weighted(X: Array, y: Array, weight: Array) -> _Samples:
+    if weight.shape != (len(X),):
+        raise ValueError(f"sample_weight: expected shape ({len(X)},), got {weight.shape}")
+    weight = _arrays.cast(weight, X.dtype, "sample_weight")
+    if weight.min() < 0:
+        raise ValueError(f"sample_weight: expected no negative weight, got {weight.min()}")
+    used = weight > 0
+    if not used.any():
+        raise ValueError("sample_weight: all weights are 0")
+    return _Samples(X, y, weight) if used.all() else _Samples(X[used], y[used], weight[used])
+
+
+def _pair(validation_data: Any) -> tuple[ArrayLike, ArrayLike]:
+    if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
+        raise ValueError(f"validation_data: expected (X, y), got {type(validation_data).__name__}")
+    return validation_data[0], validation_data[1]
+
+
+def _check_smallest_batch(model: Sequential, n: int, batch_size: int) -> None:
+    if min(n, batch_size, n % batch_size or batch_size) > 1:
+        return
+    if any(isinstance(layer, BatchNorm) for layer in model.layers):
+        raise ValueError(
+            f"batch_size: {n} rows in batches of {batch_size} leave a batch of one row, and batch "
+            f"norm trains on at least 2; choose another batch_size"
+        )
+
+
+def _class_accuracy(outputs: Array, targets: Array) -> float:
+    labels = targets.argmax(axis=1) if targets.ndim > 1 else targets
+    return float(np.mean(outputs.argmax(axis=1) == labels))
+
+
+def _sign_accuracy(outputs: Array, targets: Array) -> float:
+    return float(np.mean((outputs > 0) == (targets.reshape(outputs.shape) > 0.5)))
+
+
+def _chosen_metrics(metrics: Sequence[str | Metric] | None, loss: Loss) -> dict[str, Metric]:
+    """By the name they have in the history."""
+    if metrics is None:
+        classifies = isinstance(loss, SoftmaxCrossEntropy | SigmoidCrossEntropy | Hinge)
+        metrics = ["accuracy"] if classifies else []
+    accuracy = _sign_accuracy if isinstance(loss, SigmoidCrossEntropy) else _class_accuracy
+    if isinstance(metrics, str) or not isinstance(metrics, Sequence):
+        raise TypeError(f"metrics: expected a list of names or functions, got {metrics!r}")
+    chosen: dict[str, Metric] = {}
+    for metric in metrics:
+        if callable(metric):
+            chosen[getattr(metric, "__name__", type(metric).__name__)] = metric
+        elif metric == "accuracy":
+            chosen["accuracy"] = accuracy
+        else:
+            raise ValueError(f"metrics: expected 'accuracy' or a function, got {metric!r}")
+    return chosen
