@@ -15,7 +15,7 @@ def train(seed=0, epochs=30, progress=True):
         Dense(64, 128),
         BatchNorm(128),
         ReLU(),
-        Dropout(0.2),
+        Dropout(0.5),
         Dense(128, 10),
         seed=seed,
     )

@@ -19,6 +19,7 @@ from fastnn._version import __version__
 from fastnn.averages import ExponentialAverage
 from fastnn.data import Standardizer, batches, stratified_split
 from fastnn.gradcheck import gradcheck
+from fastnn.history import History
 from fastnn.layers import (
     ELU,
     GELU,
@@ -47,6 +48,7 @@ from fastnn.losses import (
 )
 from fastnn.model import Sequential
 from fastnn.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, RMSprop
+from fastnn.training import TrainStep
 
 __all__ = [
     "ELU",
@@ -60,6 +62,7 @@ __all__ = [
     "Dropout",
     "ExponentialAverage",
     "Hinge",
+    "History",
     "Huber",
     "Layer",
     "LayerNorm",
@@ -81,6 +84,7 @@ __all__ = [
     "Softplus",
     "Standardizer",
     "Tanh",
+    "TrainStep",
     "__version__",
     "batches",
     "build_info",

@@ -64,7 +64,8 @@ class Live(Lines):
 
     def epoch(self, results: Mapping[str, float]) -> None:
         self.done += 1
-        self.results = {name: value for name, value in results.items() if name != "loss"}
+        *_, last = measures(results)  # one must do: a line has 80 columns
+        self.results = {last: results[last]} if last != "loss" else {}
         self.draw(self.label(self.done))
 
     def describe(self) -> str:
@@ -114,8 +115,11 @@ def display(progress: bool, epochs: int, samples: int) -> Silent:
     return Tqdm(tqdm, stream, epochs, samples)
 
 
+def measures(results: Mapping[str, float]) -> list[str]:
+    """The names of losses and metrics; times have their own place."""
+    return [name for name in results if name not in ("seconds", "samples_per_second")]
+
+
 def describe(results: Mapping[str, float]) -> str:
-    """Losses and metrics in a line; times have their own place."""
-    hidden = ("seconds", "samples_per_second")
-    shown = {name: value for name, value in results.items() if name not in hidden}
-    return "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
+    """Losses and metrics in a line."""
+    return "  ".join(f"{name} {results[name]:.4f}" for name in measures(results))

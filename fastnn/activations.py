@@ -41,6 +41,7 @@ class Activation(Layer):
 class Linear(Activation):
     """f(x) = x.
 
+    >>> import numpy as np
     >>> Linear().forward(np.array([[-1.0, 2.0]]))
     array([[-1.,  2.]])
     """
@@ -49,6 +50,7 @@ class Linear(Activation):
 class ReLU(Activation):
     """f(x) = max(0, x); the derivative at 0 is 0 (V. Nair, G. Hinton, 2010).
 
+    >>> import numpy as np
     >>> ReLU().forward(np.array([[-1.0, 2.0]]))
     array([[0., 2.]])
     """
@@ -61,6 +63,7 @@ class LeakyReLU(Activation):
 
     Raises ValueError or TypeError for another `alpha`.
 
+    >>> import numpy as np
     >>> LeakyReLU(0.1).forward(np.array([[-1.0, 2.0]]))
     array([[-0.1,  2. ]])
     """
@@ -78,6 +81,7 @@ class LeakyReLU(Activation):
 class Sigmoid(Activation):
     """f(x) = 1 / (1 + exp(-x)).
 
+    >>> import numpy as np
     >>> Sigmoid().forward(np.array([[0.0]]))
     array([[0.5]])
     """
@@ -88,6 +92,7 @@ class Sigmoid(Activation):
 class Tanh(Activation):
     """f(x) = tanh(x).
 
+    >>> import numpy as np
     >>> Tanh().forward(np.array([[0.0]]))
     array([[0.]])
     """
@@ -101,6 +106,7 @@ class ELU(Activation):
     D.-A. Clevert, T. Unterthiner, S. Hochreiter, 2016.  Raises ValueError or TypeError for
     another `alpha`.
 
+    >>> import numpy as np
     >>> ELU().forward(np.array([[-1e9, 2.0]]))
     array([[-1.,  2.]])
     """
@@ -120,6 +126,7 @@ class SELU(Activation):
 
     G. Klambauer, T. Unterthiner, A. Mayr, S. Hochreiter, 2017.
 
+    >>> import numpy as np
     >>> SELU().forward(np.array([[1.0]])).round(4)
     array([[1.0507]])
     """
@@ -130,6 +137,7 @@ class SELU(Activation):
 class Softplus(Activation):
     """f(x) = log(1 + exp(x)), without overflow.
 
+    >>> import numpy as np
     >>> Softplus().forward(np.array([[1000.0]]))
     array([[1000.]])
     """
@@ -140,6 +148,7 @@ class Softplus(Activation):
 class SiLU(Activation):
     """f(x) = x sigmoid(x), also called swish (S. Elfwing, E. Uchibe, K. Doya, 2018).
 
+    >>> import numpy as np
     >>> SiLU().forward(np.array([[0.0, 100.0]]))
     array([[  0., 100.]])
     """
@@ -150,6 +159,7 @@ class SiLU(Activation):
 class GELU(Activation):
     """f(x) = x (1 + erf(x / sqrt(2))) / 2, the exact form (D. Hendrycks, K. Gimpel, 2016).
 
+    >>> import numpy as np
     >>> GELU().forward(np.array([[0.0, 100.0]]))
     array([[  0., 100.]])
     """
@@ -160,6 +170,7 @@ class GELU(Activation):
 class Mish(Activation):
     """f(x) = x tanh(softplus(x)) (D. Misra, 2019).
 
+    >>> import numpy as np
     >>> Mish().forward(np.array([[0.0, 100.0]]))
     array([[  0., 100.]])
     """
@@ -172,6 +183,7 @@ class Softmax(Activation):
 
     To train on it, leave it out and use `SoftmaxCrossEntropy`, which takes its inputs.
 
+    >>> import numpy as np
     >>> Softmax().forward(np.array([[1000.0, 1000.0]]))
     array([[0.5, 0.5]])
     """

@@ -24,7 +24,7 @@ EPOCHS = 30
 def network(seed: int) -> Sequential:
     """The demonstration's network, 64-128-10 with batch norm and dropout."""
     return Sequential(
-        Dense(64, 128), BatchNorm(128), ReLU(), Dropout(0.2), Dense(128, 10), seed=seed
+        Dense(64, 128), BatchNorm(128), ReLU(), Dropout(0.5), Dense(128, 10), seed=seed
     )
 
 

@@ -54,7 +54,7 @@ class batches:
         self.arrays = tuple(arrays.values())
         self.batch_size = _checks.positive_int(batch_size, "batch_size")
         self.shuffle, self.drop_last = bool(shuffle), bool(drop_last)
-        self._generator = np.random.Generator(np.random.PCG64(seed))
+        self._generator = np.random.Generator(np.random.PCG64(_checks.seed(seed)))
 
     def __len__(self) -> int:
         n: int = self.arrays[0].shape[0]
@@ -101,7 +101,7 @@ def stratified_split(
     most_short = np.argsort(take - shares, kind="stable")
     take[most_short[: total - take.sum()]] += 1
 
-    shuffled = np.random.Generator(np.random.PCG64(seed)).permutation(len(labels))
+    shuffled = np.random.Generator(np.random.PCG64(_checks.seed(seed))).permutation(len(labels))
     is_test = np.zeros(len(labels), dtype=bool)
     for label, count in enumerate(take):
         is_test[shuffled[classes[shuffled] == label][:count]] = True

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from fastnn._layer import SupportsForwardBackward
+    from fastnn.history import History
     from fastnn.losses import Loss
     from fastnn.optimizers import Optimizer
-    from fastnn.training import History, Metric
+    from fastnn.training import Metric
 
     _Arrays = dict[str, NDArray[Any]]
 

@@ -142,7 +142,7 @@ def fit(
         validation = None
         if validation_data is not None:
             validation = _prepare(model, loss, *_pair(validation_data), None, "validation ")
-            _check_targets(model, loss, validation)
+            _check_targets(model, loss, validation, "validation ")
         _check_smallest_batch(model, len(data.X), batch_size)
         order = batches(data.X, data.y, batch_size, shuffle, seed)
         step, history = TrainStep(model, loss, optimizer), History()
@@ -150,10 +150,11 @@ def fit(
         try:
             for epoch in range(1, epochs + 1):
                 with _naming(epoch):
-                    results = _train_epoch(step, data, order.epoch(), chosen, display)
+                    results, seconds = _train_epoch(step, data, order.epoch(), chosen, display)
                 if validation is not None:
                     measured = _measure(model, loss, validation, chosen)
                     results |= {f"validation_{name}": v for name, v in measured.items()}
+                results |= {"seconds": seconds, "samples_per_second": len(data.X) / seconds}
                 history.append(results)
                 display.epoch(results)
         except KeyboardInterrupt:
@@ -194,8 +195,11 @@ def _train_epoch(
     indices: list[NDArray[np.intp]],
     metrics: Mapping[str, Metric],
     display: _progress.Silent,
-) -> dict[str, float]:
-    """One pass over the data; the outputs are kept for the metrics, which are computed once."""
+) -> tuple[dict[str, float], float]:
+    """One pass over the data: its results and the seconds that the steps took.
+
+    The outputs are kept, so that the metrics are computed once an epoch.
+    """
     start, total, total_weight = time.perf_counter(), 0.0, 0.0
     outputs: list[Array] = []
     for index in indices:
@@ -213,9 +217,7 @@ def _train_epoch(
     if metrics:
         seen, targets = np.concatenate(outputs), data.y.take(np.concatenate(indices), axis=0)
         results |= {name: float(metric(seen, targets)) for name, metric in metrics.items()}
-    results["seconds"] = seconds
-    results["samples_per_second"] = len(data.X) / seconds
-    return results
+    return results, seconds
 
 
 def _measure(
@@ -251,6 +253,7 @@ def _prepare(
 ) -> _Samples:
     """Finite arrays in the model's dtype, without rows of weight 0."""
     X, y = _arrays.numeric_array(X, f"{where}X"), _arrays.numeric_array(y, f"{where}y")
+    model._check_shape(X.shape, f"{where}X")
     _arrays.same_length(X=X, y=y)
     X = _arrays.cast(X, model.dtype, f"{where}X")
     y = _as_targets(y, loss, model.dtype, f"{where}y")
@@ -259,12 +262,15 @@ def _prepare(
     return _weighted(X, y, _arrays.numeric_array(sample_weight, "sample_weight"))
 
 
-def _check_targets(model: Sequential, loss: Loss, data: _Samples) -> None:
+def _check_targets(model: Sequential, loss: Loss, data: _Samples, where: str = "") -> None:
     """Let the loss judge all targets, on outputs of zeros: nothing is trained by then."""
     shape = model.predict(data.X[:1]).shape[1:]
     for start in range(0, len(data.y), _CHECKED_ROWS):
         part = data.y[start : start + _CHECKED_ROWS]
-        loss(np.zeros((len(part), *shape), model.dtype), part)
+        try:
+            loss(np.zeros((len(part), *shape), model.dtype), part)
+        except ValueError as error:
+            raise ValueError(f"{where}y: {error}") from None
 
 
 def _as_targets(y: Array, loss: Loss, dtype: Any, name: str) -> Array:
