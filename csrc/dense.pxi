@@ -49,6 +49,7 @@ def dense_backward_input(cnp.ndarray dz, cnp.ndarray weight):
 def dense_backward_weight(cnp.ndarray x, cnp.ndarray dz, cnp.ndarray dweight):
     """Sets dweight = x.T @ dz; x (batch, in), dz (batch, out), dweight (in, out)."""
     check_real("x", x, 2)
+    check_real("dz", dz, 2)
     check_matrix("dz", dz, x, x.shape[0], dz.shape[1])
     check_matrix("dweight", dweight, x, x.shape[1], dz.shape[1])
     check_writable("dweight", dweight)
