@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import _arrays, _checks, _kernels, _summary
-from fastnn._layer import Layer, Place
+from fastnn._layer import Layer, Place, label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fastnn.training import Metric
 
     _Arrays = dict[str, NDArray[Any]]
+    _Entry = tuple[Mapping[str, NDArray[Any]], str, NDArray[Any], int]  # and the layer's number
 
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
@@ -121,17 +122,22 @@ class Sequential:
         parameters: _Arrays = {}
         gradients: _Arrays = {}
         state: _Arrays = {}
-        self._arrays: list[tuple[Mapping[str, NDArray[Any]], str, NDArray[Any], int]] = []
+        self._read: list[_Entry] = []  # arrays that evaluation reads
+        self._written: list[_Entry] = []  # those that only training does
         for i, (layer, mine) in enumerate(zip(self.layers, views, strict=True)):
             if not isinstance(layer, Layer):
                 continue
             if layer.state:
                 layer.state = {k: v.astype(self.dtype) for k, v in layer.state.items()}
             layer.build(*mine, Place(i, self.dtype, self.seed, self._counter, self.l2))
-            kinds = ((parameters, mine[0]), (gradients, mine[1]), (state, layer.state))
-            for into, arrays in kinds:
+            for into, arrays in ((parameters, mine[0]), (gradients, mine[1]), (state, layer.state)):
                 into.update({f"{i}.{name}": array for name, array in arrays.items()})
-                self._arrays += [(arrays, name, array, i) for name, array in arrays.items()]
+                entries = [(arrays, name, array, i) for name, array in arrays.items()]
+                if into is gradients:
+                    self._written += entries
+                else:
+                    self._read += entries
+        self._arrays = self._read + self._written
         self.parameters, self.gradients = MappingProxyType(parameters), MappingProxyType(gradients)
         self.state = MappingProxyType(state)
 
@@ -147,7 +153,7 @@ class Sequential:
 
     def _check_arrays(self) -> None:
         """ValueError where an array is not the one that was made for it any more."""
-        for arrays, name, array, _ in self._arrays:
+        for arrays, name, array, _ in self._read:
             if arrays.get(name) is not array:
                 self._refuse_arrays()
 
@@ -303,7 +309,7 @@ class Sequential:
             raise ValueError(f"{name}: expected rows and features, got none: shape {shape}")
         if features is not None and shape[1] != features:
             raise ValueError(
-                f"{name}: layer {i}, {self.layers[i]!r}, takes {features} features, "
+                f"{name}: layer {i}, {label(self.layers[i])}, takes {features} features, "
                 f"got {shape[1]} (shape {shape})"
             )
 
@@ -498,7 +504,7 @@ class Sequential:
         return copy.deepcopy(self)  # two models cannot share a layer
 
     def __repr__(self) -> str:
-        lines = "".join(f"    {layer!r},\n" for layer in self.layers)
+        lines = "".join(f"    {label(layer)},\n" for layer in self.layers)
         options = f"seed={self.seed}, dtype={self.dtype.name!r}"
         options += f", l2={self.l2!r}" if self.l2 else ""
         return f"Sequential(\n{lines}    {options},\n)"
@@ -512,11 +518,11 @@ class _Own(Layer):
 
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
         y = self.layer.forward(x, training)
-        return _arrays.real_array(y, f"output of {self.layer!r}", self.dtype)
+        return _arrays.real_array(y, f"output of {label(self.layer)}", self.dtype)
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
         dx = self.layer.backward(dy)
-        return _arrays.real_array(dx, f"input gradient of {self.layer!r}", self.dtype)
+        return _arrays.real_array(dx, f"input gradient of {label(self.layer)}", self.dtype)
 
     def backward_parameters(self, dy: NDArray[Any]) -> None:
         if isinstance(self.layer, Layer):
@@ -539,7 +545,7 @@ def _check_layers(layers: tuple[Any, ...]) -> None:
         if not all(callable(getattr(layer, name, None)) for name in ("forward", "backward")):
             raise TypeError(f"layer {i}: expected a layer with forward and backward, got {layer!r}")
         if any(layer is other for other in layers[:i]):
-            raise ValueError(f"layer {i}: {layer!r} stands in the model twice")
+            raise ValueError(f"layer {i}: {label(layer)} stands in the model twice")
         if isinstance(layer, Layer) and layer._place is not None:
             raise ValueError(
                 f"layer {i}: {layer!r} is part of another model; give each its own, or a copy.copy"
@@ -558,8 +564,8 @@ def _follow(layers: tuple[Any, ...]) -> tuple[int | None, int]:
         gives = getattr(layer, "out_features", None)
         if takes is not None and width is not None and takes != width:
             raise ValueError(
-                f"layer {i}, {layer!r}, takes {takes} features, "
-                f"but layer {giver}, {layers[giver]!r}, gives {width}"
+                f"layer {i}, {label(layer)}, takes {takes} features, "
+                f"but layer {giver}, {label(layers[giver])}, gives {width}"
             )
         if takes is not None and taken is None and untouched:
             taken, first = takes, i
