@@ -6,6 +6,8 @@ one thread at a time trains it."""
 from __future__ import annotations
 
 import copy
+import math
+import sys
 from contextlib import contextmanager
 from threading import RLock, get_ident
 from types import MappingProxyType
@@ -107,12 +109,14 @@ class Sequential:
             shapes = layer.parameter_shapes() if isinstance(layer, Layer) else {}
             for name, shape in shapes.items():
                 names.append((i, name, shape, size))
-                size += -(-int(np.prod(shape)) // step) * step
+                size += -(-math.prod(shape) // step) * step
+        if size * self.dtype.itemsize > sys.maxsize:
+            raise ValueError(f"layers: {size} parameters are more than memory can address")
         self._flat_parameters = _aligned_zeros(size, self.dtype)
         self._flat_gradients = _aligned_zeros(size, self.dtype)
         views: list[tuple[_Arrays, _Arrays]] = [({}, {}) for _ in self.layers]
         for i, name, shape, start in names:
-            part = slice(start, start + int(np.prod(shape)))
+            part = slice(start, start + math.prod(shape))
             views[i][0][name] = self._flat_parameters[part].reshape(shape)
             views[i][1][name] = self._flat_gradients[part].reshape(shape)
         self._build(views)
@@ -194,10 +198,7 @@ class Sequential:
         """
         x = y = self._input(x, "x")
         if not training:
-            self._check_arrays()
-            for layer in self._chain:
-                y = layer.forward(y, False)
-            return y.copy() if y is x else y
+            return self._evaluate(x)
         self._acquire()
         try:
             self._check_writable()
@@ -210,6 +211,14 @@ class Sequential:
             return y.copy() if y is x else y
         finally:
             self._busy.release()
+
+    def _evaluate(self, x: NDArray[Any]) -> NDArray[Any]:
+        """The outputs for an input that was checked."""
+        self._check_arrays()
+        y = x
+        for layer in self._chain:
+            y = layer.forward(y, False)
+        return y.copy() if y is x else y
 
     def backward(self, gradient: ArrayLike, input_gradient: bool = False) -> NDArray[Any] | None:
         """Set `gradients` from the outputs' gradient, after one `forward` in training.
@@ -236,7 +245,6 @@ class Sequential:
             dy = _arrays.real_array(gradient, "gradient", self.dtype)
             if dy.shape != shape:
                 raise ValueError(f"gradient: expected the outputs' shape {shape}, got {dy.shape}")
-            self._check_writable()
             self._pending = None
             if input_gradient:
                 for layer in reversed(self._chain):
@@ -329,16 +337,16 @@ class Sequential:
         batch_size = _checks.positive_int(batch_size, "batch_size")
         if not isinstance(X, np.ndarray):
             X = _arrays.numeric_array(X, "X")
+        if X.ndim == 0 or len(X) <= batch_size:
+            return self._evaluate(self._input(X, "X"))
         self._check_shape(X.shape, "X")
         n = len(X)
-        if n <= batch_size:
-            return self.forward(self._input(X, "X"))
-        first = self.forward(self._input(X[:batch_size], "X"))
+        first = self._evaluate(self._input(X[:batch_size], "X"))
         outputs = np.empty((n, *first.shape[1:]), first.dtype)
         outputs[:batch_size] = first
         for start in range(batch_size, n, batch_size):
             part = slice(start, start + batch_size)
-            outputs[part] = self.forward(self._input(X[part], "X"))
+            outputs[part] = self._evaluate(self._input(X[part], "X"))
         return outputs
 
     def evaluate(
