@@ -144,5 +144,11 @@ cdef cnp.ndarray empty_doubles(ptrdiff_t length):
     return cnp.PyArray_EMPTY(1, &shape, cnp.NPY_FLOAT64, 0)
 
 
+cdef cnp.ndarray empty_bytes(ptrdiff_t rows, ptrdiff_t columns):
+    cdef cnp.npy_intp[2] shape
+    shape[0], shape[1] = rows, columns
+    return cnp.PyArray_EMPTY(2, shape, cnp.NPY_UINT8, 0)
+
+
 cdef inline void *data(cnp.ndarray x) noexcept:
     return NULL if x is None else cnp.PyArray_DATA(x)

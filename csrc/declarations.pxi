@@ -1,4 +1,6 @@
 # What the faces see of fastnn.h and team.h.
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
 cdef extern from "fastnn.h" nogil:
     ctypedef void fnn_kernel(const void *, ptrdiff_t, ptrdiff_t, void *)
 
@@ -86,6 +88,15 @@ cdef extern from "fastnn.h" nogil:
         ptrdiff_t size
         double scale
 
+    ctypedef struct fnn_dropout:
+        const void *x
+        void *out
+        uint8_t *mask
+        uint64_t *counter
+        uint64_t seed
+        uint32_t layer, threshold
+        ptrdiff_t rows, features
+
     ctypedef struct fnn_kernels:
         fnn_kernel *product
         fnn_kernel *column_sum
@@ -93,6 +104,9 @@ cdef extern from "fastnn.h" nogil:
         fnn_kernel *activation_backward
         fnn_kernel *softmax_forward
         fnn_kernel *softmax_backward
+        fnn_kernel *dropout_forward
+        fnn_kernel *dropout_backward
+        fnn_kernel *dropout_advance
         fnn_kernel *batchnorm_moments
         fnn_kernel *batchnorm_merge
         fnn_kernel *batchnorm_inv_std
@@ -123,6 +137,7 @@ cdef extern from "fastnn.h" nogil:
         fnn_product product
         fnn_column_sum column_sum
         fnn_activation activation
+        fnn_dropout dropout
         fnn_norm norm
         fnn_loss loss
         fnn_total total

@@ -59,6 +59,18 @@ typedef struct {
     double alpha;   /* slope of leaky ReLU, scale of ELU */
 } fnn_activation;
 
+/* ---- inverted dropout (dropout.inc) ---- */
+
+typedef struct {
+    const void *x;       /* forward: the input; backward: dy */
+    void *out;           /* y, or dx; may be x */
+    uint8_t *mask;       /* (rows, (features + 7) / 8), one bit an element: kept */
+    uint64_t *counter;   /* the training step, read when the kernel runs */
+    uint64_t seed;
+    uint32_t layer, threshold; /* rate = threshold / 65536 */
+    ptrdiff_t rows, features;
+} fnn_dropout;
+
 /* ---- batch norm and layer norm (norm.inc): x̂ = (x - mean) inv_std, y = gamma x̂ + beta ----
  * mean and inv_std = 1/sqrt(variance + eps), the variance with division by the count, are
  * per feature in batch norm and per row in layer norm.  chunks = ⌈rows / FNN_CHUNK_ROWS⌉. */
@@ -144,6 +156,9 @@ typedef struct {
     K(activation_backward) /* dx = dy f'                                            rows */   \
     K(softmax_forward)     /* y = e^x / Σ_features e^x                              rows */   \
     K(softmax_backward)    /* dx = y (dy - Σ_features dy y)                         rows */   \
+    K(dropout_forward)     /* y = x mask / (1 - rate), mask =                       rows */   \
+    K(dropout_backward)    /* dx = dy mask / (1 - rate)                             rows */   \
+    K(dropout_advance)     /* counter += 1                                          one  */   \
     K(batchnorm_moments)   /* partial = mean - x[0], Σ(x - mean)² of each chunk    areas */   \
     K(batchnorm_merge)     /* mean, inv_std =, running_* updated  groups of 16 columns */     \
     K(batchnorm_inv_std)   /* inv_std = 1/sqrt(running_variance + eps)   groups of 16 */      \
@@ -182,6 +197,7 @@ typedef union {
     fnn_product product;
     fnn_column_sum column_sum;
     fnn_activation activation;
+    fnn_dropout dropout;
     fnn_norm norm;
     fnn_loss loss;
     fnn_total total;

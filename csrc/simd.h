@@ -185,6 +185,60 @@ SIMD vreal v_sqrt(vreal a) {
 
 /* ---- words made of the above, the same for all instruction sets ---- */
 
+/* ---- words for random bits: lanes of 32 and 64 bits, whatever the real type ----
+ * v_multiply_low  products of the lower halves of the 64-bit lanes
+ * v_at_least      one bit for each 32-bit lane, a >= b unsigned, from the lowest lane up
+ * v_mask          a vmask of the VL lowest bits */
+
+typedef uint32_t vword __attribute__((vector_size(VBYTES)));
+typedef uint64_t vwide __attribute__((vector_size(VBYTES)));
+
+SIMD vword v_word(uint32_t a) { return a - (vword){0}; }
+SIMD vwide v_wide(uint64_t a) { return a - (vwide){0}; }
+SIMD vwide v_even_numbers(void) {
+    static const uint64_t even[8] = {0, 2, 4, 6, 8, 10, 12, 14};
+    vwide a;
+    memcpy(&a, even, sizeof a);
+    return a;
+}
+#if defined(FNN_AVX512)
+SIMD vwide v_multiply_low(vwide a, vwide b) {
+    return (vwide)_mm512_mul_epu32((__m512i)a, (__m512i)b);
+}
+SIMD unsigned v_at_least(vword a, vword b) {
+    return _mm512_cmpge_epu32_mask((__m512i)a, (__m512i)b);
+}
+SIMD vmask v_mask(unsigned bits) { return (vmask)bits; }
+#else
+#if defined(FNN_AVX2)
+SIMD vwide v_multiply_low(vwide a, vwide b) {
+    return (vwide)_mm256_mul_epu32((__m256i)a, (__m256i)b);
+}
+SIMD unsigned v_at_least(vword a, vword b) {
+    return (unsigned)_mm256_movemask_ps((__m256)(__m256i)(a >= b));
+}
+#elif defined(FNN_NEON)
+SIMD vwide v_multiply_low(vwide a, vwide b) {
+    return (vwide)vmull_u32(vmovn_u64((uint64x2_t)a), vmovn_u64((uint64x2_t)b));
+}
+SIMD unsigned v_at_least(vword a, vword b) {
+    return vaddvq_u32((uint32x4_t)((vword)(a >= b) & (vword){1, 2, 4, 8}));
+}
+#else
+SIMD vwide v_multiply_low(vwide a, vwide b) { return (a & 0xffffffff) * (b & 0xffffffff); }
+SIMD unsigned v_at_least(vword a, vword b) {
+    vword one = (vword)(a >= b) & (vword){1, 2, 4, 8};
+    return one[0] | one[1] | one[2] | one[3];
+}
+#endif
+SIMD vmask v_mask(unsigned bits) {
+    static const integer bit[8] = {1, 2, 4, 8, 16, 32, 64, 128};
+    vint lane;
+    memcpy(&lane, bit, sizeof lane);
+    return (((integer)bits - (vint){0}) & lane) == lane;
+}
+#endif
+
 /* The first n lanes, or all of them if n >= VL; lanes not loaded are 0. */
 SIMD vmask v_first(ptrdiff_t n) { return v_tail_mask(v_tail(n)); }
 SIMD vreal v_load_first(const real *p, ptrdiff_t n) {
@@ -241,6 +295,12 @@ SIMD vreal v_copysign(vreal magnitude, vreal sign) {
     return (vreal)(((vnat)magnitude & ~bit) | ((vnat)sign & bit));
 }
 
+/* Vectors i .. i + VL of n elements, v being their place among the virtual lanes. */
+#define FOR_LANES(i, v, n)                                                     \
+    for (ptrdiff_t i##_first = 0; i##_first < (n); i##_first += FNN_LANES)     \
+        _Pragma("GCC unroll 4")                                                \
+        for (ptrdiff_t v = 0, i = i##_first; v < VECTORS_PER_LANES && i < (n); v++, i += VL)
+
 /* The lanes of two vectors in turn, a0 b0 a1 b1 ...: the lower halves', the upper halves'. */
 #if defined(__clang__)
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
@@ -266,12 +326,6 @@ SIMD vreal v_interleave_high(vreal a, vreal b) { return SHUFFLE(a, b, 2, 6, 3, 7
 SIMD vreal v_interleave_low(vreal a, vreal b) { return SHUFFLE(a, b, 0, 2); }
 SIMD vreal v_interleave_high(vreal a, vreal b) { return SHUFFLE(a, b, 1, 3); }
 #endif
-
-/* Vectors i .. i + VL of n elements, v being their place among the virtual lanes. */
-#define FOR_LANES(i, v, n)                                                     \
-    for (ptrdiff_t i##_first = 0; i##_first < (n); i##_first += FNN_LANES)     \
-        _Pragma("GCC unroll 4")                                                \
-        for (ptrdiff_t v = 0, i = i##_first; v < VECTORS_PER_LANES && i < (n); v++, i += VL)
 
 /* The sum of one 64-byte group of virtual lanes, in an order no vector width changes. */
 SIMD real sum_lanes(const vreal lanes[VECTORS_PER_LANES]) {

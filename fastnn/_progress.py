@@ -5,6 +5,7 @@ All of it goes to stderr, so that a program's own output stays clean.
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import sys
 import time
@@ -83,13 +84,12 @@ class Live(Lines):
 
 
 class Tqdm(Live):
-    """The same as a tqdm bar, which adds the rate and the time left."""
+    """The same as a tqdm bar, which adds the time left."""
 
     def __init__(self, bar_class: Any, stream: TextIO, epochs: int, samples: int) -> None:
         super().__init__(stream, epochs, samples)
-        self.bar = bar_class(
-            total=self.total, unit=" samples", unit_scale=True, file=stream, dynamic_ncols=True
-        )
+        layout = "{desc} |{bar:12}| {remaining} left{postfix}"  # fits 80 columns
+        self.bar = bar_class(total=self.total, bar_format=layout, file=stream, dynamic_ncols=True)
 
     def draw(self, label: str) -> None:
         self.bar.set_description_str(label, refresh=False)
@@ -109,10 +109,10 @@ def display(progress: bool, epochs: int, samples: int) -> Silent:
     if not stream.isatty():
         return Lines(stream, epochs)
     try:
-        from tqdm import tqdm
+        tqdm = importlib.import_module("tqdm")
     except ImportError:
         return Live(stream, epochs, samples)
-    return Tqdm(tqdm, stream, epochs, samples)
+    return Tqdm(tqdm.tqdm, stream, epochs, samples)
 
 
 def measures(results: Mapping[str, float]) -> list[str]:

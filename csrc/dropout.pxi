@@ -1,0 +1,75 @@
+# Inverted dropout, its masks made from (seed, step, layer, row, column) alone.
+
+cdef int check_counter(cnp.ndarray counter) except -1:
+    """The training step: a uint64 array of one element."""
+    if counter is None:
+        raise TypeError("counter must be a NumPy array, got None")
+    if (cnp.PyArray_TYPE(counter) != cnp.NPY_UINT64 or not cnp.PyArray_ISNOTSWAPPED(counter)
+            or not cnp.PyArray_ISALIGNED(counter) or cnp.PyArray_NDIM(counter) != 1
+            or counter.shape[0] != 1):
+        raise ValueError(f"counter must be uint64 of shape (1,), got {describe(counter)}")
+    return 0
+
+
+cdef int run_dropout(fnn_kernel *kernel, fnn_dropout arguments, cnp.ndarray x, cnp.ndarray out,
+                     cnp.ndarray mask, double rate, double work) except -1:
+    """Checks the rate; everything else is already checked.  work is for one element."""
+    if not 0.0 <= rate < 1.0:
+        raise ValueError(f"rate must be in [0, 1), got {rate}")
+    cdef fnn_call call
+    cdef fnn_dropout *p = &call.arguments.dropout
+    p[0] = arguments
+    p.x, p.out, p.mask = data(x), data(out), <uint8_t *>data(mask)
+    p.rows, p.features = rows_of(x), features_of(x)
+    p.threshold = min(round(rate * 65536.0), 65535)
+    call.kernel = kernel
+    call.units, call.work = p.rows, work * p.rows * p.features
+    return execute(&call)
+
+
+def dropout_forward(cnp.ndarray x, double rate, seed, cnp.ndarray counter, layer):
+    """Returns y = x * kept / (1 - rate), and the mask: kept, one bit an element.
+
+    counter[0] is the training step, read when the kernel runs.  rate is rounded to a multiple
+    of 1/65536; mask is (rows, (features + 7) // 8), the lowest bit first."""
+    check_real("x", x, 0)
+    check_counter(counter)
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed must be in [0, 2**64), got {seed}")
+    if not 0 <= layer < 2**32:
+        raise ValueError(f"layer must be in [0, 2**32), got {layer}")
+    cdef cnp.ndarray y = empty_like(x)
+    cdef cnp.ndarray mask = empty_bytes(rows_of(x), (features_of(x) + 7) // 8)
+    cdef fnn_dropout arguments
+    arguments.counter, arguments.seed, arguments.layer = <uint64_t *>data(counter), seed, layer
+    run_dropout(kernels_for(x).dropout_forward, arguments, x, y, mask, rate, 8.0)
+    return y, mask
+
+
+def dropout_backward(cnp.ndarray dy, cnp.ndarray mask, double rate):
+    """dx = dy * kept / (1 - rate), the mask and the rate being dropout_forward's."""
+    check_real("dy", dy, 0)
+    if mask is None:
+        raise TypeError("mask must be a NumPy array, got None")
+    cdef ptrdiff_t columns = (features_of(dy) + 7) // 8
+    if (cnp.PyArray_TYPE(mask) != cnp.NPY_UINT8 or cnp.PyArray_NDIM(mask) != 2
+            or not cnp.PyArray_IS_C_CONTIGUOUS(mask)
+            or mask.shape[0] != rows_of(dy) or mask.shape[1] != columns):
+        raise ValueError(f"mask must be C-contiguous uint8 of shape ({rows_of(dy)}, {columns}), "
+                         f"got {describe(mask)}")
+    cdef cnp.ndarray dx = empty_like(dy)
+    cdef fnn_dropout arguments
+    arguments.counter, arguments.seed, arguments.layer = NULL, 0, 0
+    run_dropout(kernels_for(dy).dropout_backward, arguments, dy, dx, mask, rate, 2.0)
+    return dx
+
+
+def advance(cnp.ndarray counter):
+    """counter[0] += 1, as a kernel: the next training step's masks are others."""
+    check_counter(counter)
+    check_writable("counter", counter)
+    cdef fnn_call call
+    call.arguments.dropout.counter = <uint64_t *>data(counter)
+    call.kernel = fnn_table(active_isa, False).dropout_advance
+    call.units, call.work = 1, 1.0
+    execute(&call)
