@@ -10,7 +10,7 @@ from fastnn import _kernels
 
 # Features at, below and above a group of 16 lanes and a block of 128 elements.
 SHAPES = [(1, 1), (3, 7), (2, 15), (2, 16), (2, 17), (1, 127), (2, 128), (3, 129), (2, 300), (5, 8),
-          (700, 130)]  # fmt: skip
+          (90, 130)]  # fmt: skip
 RATES = [0.0, 0.1, 0.2, 0.5, 0.75, 0.99]
 
 
@@ -47,18 +47,25 @@ def test_reference_philox_gives_the_known_answers():
 
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_exact_masks(shape, rate, dtype, isa, threads, rng):
-    """Also: kept values are scaled by exactly the reference's factor, the rest are +0."""
-    x = (1 + rng.random(shape)).astype(dtype)
-    y, mask = drop(x, rate, seed=2**63 + 5, step=3, layer=2)
-    keep = reference.dropout_keep(*shape, rate, seed=2**63 + 5, step=3, layer=2)
+def test_exact_masks(shape, rate, dtype, isa, rng):
+    """Also: kept values are scaled by exactly the reference's factor, the rest are 0."""
+    key = {"seed": 2**63 + 5, "step": 3, "layer": 2}
+    x, dy = (1 + rng.random((2, *shape))).astype(dtype)
+    y, mask = drop(x, rate, **key)
+    keep = reference.dropout_keep(*shape, rate, **key)
     np.testing.assert_array_equal(keep_of(y, mask, shape), keep)
-    scale = dtype.type(reference.dropout_scale(rate))
-    assert_same_bits(y, np.where(keep, x * scale, dtype.type(0)))
-    dy = (1 + rng.random(shape)).astype(dtype)
-    assert_same_bits(
-        _kernels.dropout_backward(dy, mask, rate), np.where(keep, dy * scale, dtype.type(0))
-    )
+    scale, zero = dtype.type(reference.dropout_scale(rate)), dtype.type(0)
+    assert_same_bits(y, np.where(keep, x * scale, zero))
+    assert_same_bits(_kernels.dropout_backward(dy, mask, rate), np.where(keep, dy * scale, zero))
+
+
+def test_exact_masks_on_any_threads(threads, dtype, isa):
+    shape = (700, 1030)  # enough work for the threads
+    x = np.ones(shape, dtype)
+    y, mask = drop(x, 0.3, seed=1)
+    keep = reference.dropout_keep(*shape, 0.3, seed=1, step=0, layer=0)
+    np.testing.assert_array_equal(keep_of(y, mask, shape), keep)
+    np.testing.assert_array_equal(_kernels.dropout_backward(x, mask, 0.3), y)
 
 
 KEYS = [
@@ -129,12 +136,14 @@ def test_rate_zero_keeps_all_and_the_highest_rate_stays_finite(dtype, isa):
     assert_close(_kernels.dropout_backward(np.ones_like(y), mask, highest), y.astype(float), dtype)
 
 
-def test_nan_and_infinity(dtype, isa):
-    """Kept, they pass; dropped, they become 0: the mask alone decides."""
+def test_nan_stays_nan_dropped_or_kept(dtype, isa):
+    """What is dropped is multiplied by 0, so that nothing broken is hidden."""
     keep = reference.dropout_keep(1, 40, 0.5, 0, 0, 0)
     for value in (np.nan, np.inf, -np.inf):
-        y, _ = drop(np.full((1, 40), value, dtype))
-        np.testing.assert_array_equal(y, np.where(keep, value, 0))
+        y, mask = drop(np.full((1, 40), value, dtype))
+        np.testing.assert_array_equal(y, np.where(keep, value, np.nan))
+        dx = _kernels.dropout_backward(np.full((1, 40), value, dtype), mask, 0.5)
+        np.testing.assert_array_equal(dx, y)
 
 
 def test_the_counter_is_read_when_the_kernel_runs_and_advances():

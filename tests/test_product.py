@@ -125,31 +125,25 @@ def test_the_emulated_fused_multiply_add_rounds_once(rng):
             assert error <= abs(np.longdouble(neighbour) - exact)
 
 
-EPILOGUES = [
-    (bias, activation, keep_z)
-    for bias in (False, True)
-    for activation in _kernels.ACTIVATIONS
-    for keep_z in (False, True)
-]
-
-
-@pytest.mark.parametrize("bias, activation, keep_z", EPILOGUES)
-def test_epilogue(bias, activation, keep_z, dtype, isa, threads, rng):
-    """Bias and activation in the product give the same bits as the activation on its own; the
-    last shape is cut by columns, and both are large enough for threads."""
+@pytest.mark.parametrize("activation", _kernels.ACTIVATIONS)
+@pytest.mark.parametrize("bias", [False, True])
+def test_epilogue(bias, activation, dtype, isa, threads, rng):
+    """Bias and activation in the product give the same bits as the activation on its own.  The
+    second shape is cut by rows, the last by columns, and both are enough for threads."""
     kind, alpha = _kernels.ACTIVATIONS[activation], 0.25
-    for shape in [(3, 5, 2), (6, 300, 33), (130, 60, 33), (15, 257, 80)]:
+    for shape in [(3, 5, 2), (130, 60, 33), (15, 257, 80)]:
         x, weight, b = operands(rng, *shape, dtype)
-        got = _kernels.dense_forward(x, weight, b if bias else None, kind, alpha, keep_z)
-        y, z = got if keep_z else (got, None)
+        b = b if bias else None
         expected_z = _kernels.dense_forward(x, weight) + (b if bias else 0)
-        if keep_z:
-            assert_same_bits(z, expected_z)
-        assert_same_bits(y, _kernels.activation_forward(expected_z, kind, alpha))
+        expected = _kernels.activation_forward(expected_z, kind, alpha)
+        y, z = _kernels.dense_forward(x, weight, b, kind, alpha, True)
+        assert_same_bits(z, expected_z)
+        assert_same_bits(y, expected)
+        assert_same_bits(_kernels.dense_forward(x, weight, b, kind, alpha, False), expected)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (127, 15), (128, 16), (129, 17), (1000, 33), (4099, 200)])
-def test_bias_gradient(shape, dtype, isa, threads, rng):
+@pytest.mark.parametrize("shape", [(1, 1), (127, 15), (128, 16), (129, 17), (1000, 33)])
+def test_bias_gradient(shape, dtype, isa, rng):
     dz = rng.standard_normal(shape).astype(dtype)
     dbias = np.full(shape[1], np.nan, dtype)
     _kernels.dense_backward_bias(dz, dbias)
