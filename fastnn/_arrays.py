@@ -5,10 +5,12 @@ Any real dtype, byte order and layout is taken; what would lose meaning on the w
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 
 def numeric_array(value: ArrayLike, name: str) -> NDArray[Any]:

@@ -132,6 +132,12 @@ class Layer:
         return f"{type(self).__name__}()"
 
 
+def label(layer: object) -> str:
+    """How messages and tables show a layer, a user's own included."""
+    plain = type(layer).__repr__ is object.__repr__
+    return f"{type(layer).__name__}()" if plain else repr(layer)
+
+
 class Named:
     """An array of a layer's `parameters` or `state` as an attribute of the same name."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn._layer import Layer
+from fastnn._layer import Layer, label
 
 
 def table(layers: Sequence[Any], in_features: int | None, dtype: np.dtype[Any]) -> str:
@@ -19,7 +19,7 @@ def table(layers: Sequence[Any], in_features: int | None, dtype: np.dtype[Any]) 
         count = _parameter_count(layer)
         total += count
         output = f"(batch, {'?' if width is None else width})"
-        rows.append((str(i), repr(layer), output, f"{count:,}"))
+        rows.append((str(i), label(layer), output, f"{count:,}"))
     columns = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         f"{row[0]:>{columns[0]}}  {row[1]:<{columns[1]}}  {row[2]:<{columns[2]}}  "

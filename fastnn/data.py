@@ -5,13 +5,16 @@ Everything random here follows from a seed through NumPy's PCG64, on every machi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastnn import _arrays, _checks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 _BLOCK_ROWS = 4096  # rows that pass through float64 at a time
 

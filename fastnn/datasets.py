@@ -5,18 +5,19 @@ Nothing here downloads anything.  An IDX file is believed only as far as its siz
 
 from __future__ import annotations
 
-import gzip
 import math
 import os
-import zlib
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Labels = NDArray[np.int64]
+if TYPE_CHECKING:  # gzip and pathlib are imported where they are used: they are slow to import
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float32]
+    Labels = NDArray[np.int64]
 
 _BLOCK = 1 << 20  # bytes read at a time
 _GZIP_RATIO = 1032  # deflate expands no byte to more than this
@@ -39,7 +40,7 @@ def digits() -> tuple[Floats, Labels]:
     >>> y[:5].tolist()
     [0, 1, 2, 3, 4]
     """
-    with np.load(Path(__file__).parent / "data" / "digits.npz", allow_pickle=False) as archive:
+    with np.load(os.path.join(os.path.dirname(__file__), "data", "digits.npz")) as archive:
         X = archive["images"].astype(np.float32) / np.float32(16)
         return X, archive["labels"].astype(np.int64)
 
@@ -68,6 +69,8 @@ def idx(
     >>> X.shape, y.tolist(), X_test.shape
     ((3, 4), [0, 1, 2], (2, 4))
     """
+    from pathlib import Path
+
     train, test = _read_part(Path(folder), "train"), _read_part(Path(folder), "t10k")
     if train[0].shape[1:] != test[0].shape[1:]:
         raise ValueError(
@@ -109,6 +112,9 @@ def _find(folder: Path, stem: str, kind: str) -> Path:
 
 def _read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     """One IDX file of unsigned bytes, whatever its name says about compression."""
+    import gzip
+    import zlib
+
     size = path.stat().st_size
     with path.open("rb") as raw:
         compressed = raw.read(2) == b"\x1f\x8b"

@@ -6,6 +6,8 @@ one thread at a time trains it."""
 from __future__ import annotations
 
 import copy
+import math
+import sys
 from contextlib import contextmanager
 from threading import RLock, get_ident
 from types import MappingProxyType
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import _arrays, _checks, _kernels, _summary
-from fastnn._layer import Layer, Place
+from fastnn._layer import Layer, Place, label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from fastnn.training import Metric
 
     _Arrays = dict[str, NDArray[Any]]
+    _Entry = tuple[Mapping[str, NDArray[Any]], str, NDArray[Any], int]  # and the layer's number
 
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
@@ -106,12 +109,14 @@ class Sequential:
             shapes = layer.parameter_shapes() if isinstance(layer, Layer) else {}
             for name, shape in shapes.items():
                 names.append((i, name, shape, size))
-                size += -(-int(np.prod(shape)) // step) * step
+                size += -(-math.prod(shape) // step) * step
+        if size * self.dtype.itemsize > sys.maxsize:
+            raise ValueError(f"layers: {size} parameters are more than memory can address")
         self._flat_parameters = _aligned_zeros(size, self.dtype)
         self._flat_gradients = _aligned_zeros(size, self.dtype)
         views: list[tuple[_Arrays, _Arrays]] = [({}, {}) for _ in self.layers]
         for i, name, shape, start in names:
-            part = slice(start, start + int(np.prod(shape)))
+            part = slice(start, start + math.prod(shape))
             views[i][0][name] = self._flat_parameters[part].reshape(shape)
             views[i][1][name] = self._flat_gradients[part].reshape(shape)
         self._build(views)
@@ -121,17 +126,22 @@ class Sequential:
         parameters: _Arrays = {}
         gradients: _Arrays = {}
         state: _Arrays = {}
-        self._arrays: list[tuple[Mapping[str, NDArray[Any]], str, NDArray[Any], int]] = []
+        self._read: list[_Entry] = []  # arrays that evaluation reads
+        self._written: list[_Entry] = []  # those that only training does
         for i, (layer, mine) in enumerate(zip(self.layers, views, strict=True)):
             if not isinstance(layer, Layer):
                 continue
             if layer.state:
                 layer.state = {k: v.astype(self.dtype) for k, v in layer.state.items()}
             layer.build(*mine, Place(i, self.dtype, self.seed, self._counter, self.l2))
-            kinds = ((parameters, mine[0]), (gradients, mine[1]), (state, layer.state))
-            for into, arrays in kinds:
+            for into, arrays in ((parameters, mine[0]), (gradients, mine[1]), (state, layer.state)):
                 into.update({f"{i}.{name}": array for name, array in arrays.items()})
-                self._arrays += [(arrays, name, array, i) for name, array in arrays.items()]
+                entries = [(arrays, name, array, i) for name, array in arrays.items()]
+                if into is gradients:
+                    self._written += entries
+                else:
+                    self._read += entries
+        self._arrays = self._read + self._written
         self.parameters, self.gradients = MappingProxyType(parameters), MappingProxyType(gradients)
         self.state = MappingProxyType(state)
 
@@ -147,7 +157,7 @@ class Sequential:
 
     def _check_arrays(self) -> None:
         """ValueError where an array is not the one that was made for it any more."""
-        for arrays, name, array, _ in self._arrays:
+        for arrays, name, array, _ in self._read:
             if arrays.get(name) is not array:
                 self._refuse_arrays()
 
@@ -188,10 +198,7 @@ class Sequential:
         """
         x = y = self._input(x, "x")
         if not training:
-            self._check_arrays()
-            for layer in self._chain:
-                y = layer.forward(y, False)
-            return y.copy() if y is x else y
+            return self._evaluate(x)
         self._acquire()
         try:
             self._check_writable()
@@ -204,6 +211,14 @@ class Sequential:
             return y.copy() if y is x else y
         finally:
             self._busy.release()
+
+    def _evaluate(self, x: NDArray[Any]) -> NDArray[Any]:
+        """The outputs for an input that was checked."""
+        self._check_arrays()
+        y = x
+        for layer in self._chain:
+            y = layer.forward(y, False)
+        return y.copy() if y is x else y
 
     def backward(self, gradient: ArrayLike, input_gradient: bool = False) -> NDArray[Any] | None:
         """Set `gradients` from the outputs' gradient, after one `forward` in training.
@@ -230,7 +245,6 @@ class Sequential:
             dy = _arrays.real_array(gradient, "gradient", self.dtype)
             if dy.shape != shape:
                 raise ValueError(f"gradient: expected the outputs' shape {shape}, got {dy.shape}")
-            self._check_writable()
             self._pending = None
             if input_gradient:
                 for layer in reversed(self._chain):
@@ -303,7 +317,7 @@ class Sequential:
             raise ValueError(f"{name}: expected rows and features, got none: shape {shape}")
         if features is not None and shape[1] != features:
             raise ValueError(
-                f"{name}: layer {i}, {self.layers[i]!r}, takes {features} features, "
+                f"{name}: layer {i}, {label(self.layers[i])}, takes {features} features, "
                 f"got {shape[1]} (shape {shape})"
             )
 
@@ -323,16 +337,16 @@ class Sequential:
         batch_size = _checks.positive_int(batch_size, "batch_size")
         if not isinstance(X, np.ndarray):
             X = _arrays.numeric_array(X, "X")
+        if X.ndim == 0 or len(X) <= batch_size:
+            return self._evaluate(self._input(X, "X"))
         self._check_shape(X.shape, "X")
         n = len(X)
-        if n <= batch_size:
-            return self.forward(self._input(X, "X"))
-        first = self.forward(self._input(X[:batch_size], "X"))
+        first = self._evaluate(self._input(X[:batch_size], "X"))
         outputs = np.empty((n, *first.shape[1:]), first.dtype)
         outputs[:batch_size] = first
         for start in range(batch_size, n, batch_size):
             part = slice(start, start + batch_size)
-            outputs[part] = self.forward(self._input(X[part], "X"))
+            outputs[part] = self._evaluate(self._input(X[part], "X"))
         return outputs
 
     def evaluate(
@@ -498,7 +512,7 @@ class Sequential:
         return copy.deepcopy(self)  # two models cannot share a layer
 
     def __repr__(self) -> str:
-        lines = "".join(f"    {layer!r},\n" for layer in self.layers)
+        lines = "".join(f"    {label(layer)},\n" for layer in self.layers)
         options = f"seed={self.seed}, dtype={self.dtype.name!r}"
         options += f", l2={self.l2!r}" if self.l2 else ""
         return f"Sequential(\n{lines}    {options},\n)"
@@ -512,11 +526,11 @@ class _Own(Layer):
 
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
         y = self.layer.forward(x, training)
-        return _arrays.real_array(y, f"output of {self.layer!r}", self.dtype)
+        return _arrays.real_array(y, f"output of {label(self.layer)}", self.dtype)
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
         dx = self.layer.backward(dy)
-        return _arrays.real_array(dx, f"input gradient of {self.layer!r}", self.dtype)
+        return _arrays.real_array(dx, f"input gradient of {label(self.layer)}", self.dtype)
 
     def backward_parameters(self, dy: NDArray[Any]) -> None:
         if isinstance(self.layer, Layer):
@@ -539,7 +553,7 @@ def _check_layers(layers: tuple[Any, ...]) -> None:
         if not all(callable(getattr(layer, name, None)) for name in ("forward", "backward")):
             raise TypeError(f"layer {i}: expected a layer with forward and backward, got {layer!r}")
         if any(layer is other for other in layers[:i]):
-            raise ValueError(f"layer {i}: {layer!r} stands in the model twice")
+            raise ValueError(f"layer {i}: {label(layer)} stands in the model twice")
         if isinstance(layer, Layer) and layer._place is not None:
             raise ValueError(
                 f"layer {i}: {layer!r} is part of another model; give each its own, or a copy.copy"
@@ -558,8 +572,8 @@ def _follow(layers: tuple[Any, ...]) -> tuple[int | None, int]:
         gives = getattr(layer, "out_features", None)
         if takes is not None and width is not None and takes != width:
             raise ValueError(
-                f"layer {i}, {layer!r}, takes {takes} features, "
-                f"but layer {giver}, {layers[giver]!r}, gives {width}"
+                f"layer {i}, {label(layer)}, takes {takes} features, "
+                f"but layer {giver}, {label(layers[giver])}, gives {width}"
             )
         if takes is not None and taken is None and untouched:
             taken, first = takes, i

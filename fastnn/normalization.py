@@ -43,6 +43,9 @@ class _Norm(Layer):
         self._gamma.fill(1.0)
         self._beta.fill(0.0)
 
+    def _eps_text(self) -> str:
+        return "" if self.eps == 1e-5 else f", eps={self.eps!r}"
+
 
 class BatchNorm(_Norm):
     """y = gamma (x - mean) / sqrt(var + eps) + beta, each feature over the batch.
@@ -109,7 +112,8 @@ class BatchNorm(_Norm):
         )
 
     def __repr__(self) -> str:
-        return f"BatchNorm({self.in_features}, momentum={self.momentum!r}, eps={self.eps!r})"
+        momentum = "" if self.momentum == 0.1 else f", momentum={self.momentum!r}"
+        return f"BatchNorm({self.in_features}{momentum}{self._eps_text()})"
 
 
 class LayerNorm(_Norm):
@@ -142,4 +146,4 @@ class LayerNorm(_Norm):
         )
 
     def __repr__(self) -> str:
-        return f"LayerNorm({self.in_features}, eps={self.eps!r})"
+        return f"LayerNorm({self.in_features}{self._eps_text()})"

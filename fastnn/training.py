@@ -8,25 +8,29 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-from fastnn import _arrays, _checks, _kernels, _progress
+from fastnn import _arrays, _checks, _kernels
 from fastnn.data import batches
 from fastnn.history import History
 from fastnn.layers import BatchNorm
 from fastnn.losses import Hinge, Loss, SigmoidCrossEntropy, SoftmaxCrossEntropy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from fastnn import _progress
     from fastnn.model import Sequential
     from fastnn.optimizers import Optimizer
 
-Array = NDArray[Any]
-Metric = Callable[[Array, Array], float]
+    Array = NDArray[Any]
+    Metric = Callable[[Array, Array], float]
 
 # An update can overflow only where learning rate and gradient are astronomically large; only
 # there are the parameters copied first.
@@ -133,6 +137,8 @@ def fit(
     FloatingPointError when training diverges, saying at which epoch, step and learning rate:
     the model keeps its last finite parameters.
     """
+    from fastnn import _progress  # what it imports is slow to import
+
     epochs = _checks.positive_int(epochs, "epochs")
     batch_size = _checks.positive_int(batch_size, "batch_size")
     chosen = _chosen_metrics(metrics, loss)
