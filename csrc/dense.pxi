@@ -30,6 +30,7 @@ def dense_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias=None,
     check_matrix("weight", weight, x, x.shape[1], weight.shape[1])
     if bias is not None:
         check_vector("bias", bias, x, weight.shape[1])
+    check_kind(activation)
     cdef cnp.ndarray y = empty_matrix(x, x.shape[0], weight.shape[1])
     cdef cnp.ndarray z = empty_like(y) if keep_z else None
     multiply(x, False, weight, False, y, bias, z, activation, alpha)
@@ -49,6 +50,7 @@ def dense_backward_input(cnp.ndarray dz, cnp.ndarray weight):
 def dense_backward_weight(cnp.ndarray x, cnp.ndarray dz, cnp.ndarray dweight):
     """Sets dweight = x.T @ dz; x (batch, in), dz (batch, out), dweight (in, out)."""
     check_real("x", x, 2)
+    check_real("dz", dz, 2)
     check_matrix("dz", dz, x, x.shape[0], dz.shape[1])
     check_matrix("dweight", dweight, x, x.shape[1], dz.shape[1])
     check_writable("dweight", dweight)

@@ -1,0 +1,86 @@
+"""Which fastnn is tested, and what every test may ask for: instruction set, real type, threads.
+
+The package that Python finds is tested, as anywhere: with plain `pytest` the installed one, with
+`python -m pytest` the tree's own.  Only a tree without a built extension must not shadow an
+installation, and one that was built in place must be found where nothing is installed.  The
+tests' folder itself is on the path by `pythonpath` in pyproject.toml, and no other is
+(--import-mode=importlib).
+"""
+
+import importlib.util
+import platform
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def choose_package():
+    """Take the tree off sys.path unless it holds a built extension; add it if nothing else does."""
+    built = any((ROOT / "fastnn").glob("_kernels*.so"))
+    if not built:
+        sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
+    elif importlib.util.find_spec("fastnn") is None:
+        sys.path.insert(0, str(ROOT))
+
+
+choose_package()
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+import fastnn  # noqa: E402
+from fastnn import _kernels  # noqa: E402
+
+ISAS = ["portable", "neon"] if platform.machine() in ("aarch64", "arm64") else [
+    "portable", "avx2", "avx512"
+]  # fmt: skip
+THREADS = [1, 2, 3, 7]
+
+
+def pytest_report_header():
+    return (
+        f"fastnn {fastnn.__version__} from {Path(fastnn.__file__).parent}, "
+        f"instruction sets {', '.join(_kernels.isa_levels())}"
+    )
+
+
+@pytest.fixture(autouse=True)
+def restore_settings():
+    """Each test leaves the instruction set and the number of threads as it found them."""
+    isa, threads = _kernels.get_isa(), _kernels.get_threads()
+    yield
+    _kernels.set_isa(isa)
+    _kernels.set_threads(threads)
+
+
+@pytest.fixture(params=ISAS)
+def isa(request):
+    """Each instruction set of this architecture; one that this machine lacks is skipped."""
+    if request.param not in _kernels.isa_levels():
+        pytest.skip(f"this machine does not run {request.param}")
+    _kernels.set_isa(request.param)
+    return request.param
+
+
+@pytest.fixture
+def fma_isas():
+    """Those of this machine that promise the same bits: all but the portable one."""
+    return [name for name in _kernels.isa_levels() if name != "portable"]
+
+
+@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
+def dtype(request):
+    return np.dtype(request.param)
+
+
+@pytest.fixture(params=THREADS)
+def threads(request):
+    """Each of these numbers of threads, more than the machine's cores among them."""
+    _kernels.set_threads(request.param)
+    return request.param
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)

@@ -1,0 +1,431 @@
+"""Every operation of fastnn in plain NumPy: the readable specification that the tests judge by.
+
+Formulas only, no speed: each function computes in the type of what it is given, and the tests
+give float64 (or long double, where the kernel under test is itself float64).
+"""
+
+import math
+
+import numpy as np
+
+# ---- dense layers: x (batch, in), weight (in, out), bias (out,) ----
+
+CHUNK = 256  # a matrix product adds in chunks of this many terms
+
+
+def dense_forward(x, weight, bias=None, activation="linear", alpha=0.0):
+    """y = f(z), z = x @ weight + bias."""
+    z = x @ weight
+    if bias is not None:
+        z = z + bias
+    return activation_forward(z, activation, alpha), z
+
+
+def dense_backward(x, weight, dz):
+    """Gradients of the input, the weight and the bias."""
+    return dz @ weight.T, x.T @ dz, dz.sum(axis=0)
+
+
+def fma32(a, b, c):
+    """a * b + c in float32, rounded once: through float64 rounded to odd, which is exact."""
+    product, c = a.astype(np.float64) * b.astype(np.float64), c.astype(np.float64)
+    total = product + c
+    shadow = total - product
+    error = (product - (total - shadow)) + (c - shadow)  # total + error is exact (Knuth)
+    even = total.view(np.int64) % 2 == 0
+    odd = np.nextafter(total, np.copysign(np.inf, error))
+    return np.where((error != 0) & even, odd, total).astype(np.float32)
+
+
+def fma64(a, b, c):
+    """a * b + c of three Python floats, rounded once: by exact fractions."""
+    from fractions import Fraction
+
+    return float(Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c)))
+
+
+def product_in_order(x, weight, fma):
+    """x @ weight as the law states it: one chain of fused multiply-adds over k in each chunk of
+    CHUNK terms, chunk sums added in order.  `fma` works on whole arrays."""
+    (rows, terms), columns = x.shape, weight.shape[1]
+    total = None
+    for first in range(0, terms, CHUNK):
+        chain = np.zeros((rows, columns), x.dtype)
+        for k in range(first, min(first + CHUNK, terms)):
+            a, b = np.broadcast_arrays(x[:, k, None], weight[k])
+            chain = fma(a, b, chain)
+        total = chain if total is None else total + chain
+    return total
+
+
+# ---- activations ----
+
+SELU_ALPHA = 1.6732632423543772848170429916717
+SELU_SCALE = 1.0507009873554804934193349852946
+
+
+def erfc(x):
+    """The complementary error function of a long double (or shorter), to about float64's ULP:
+    erfc of the nearest float64, moved by the rest along the tangent."""
+    near = np.asarray(x, np.float64)
+    rest = x - near
+    value = np.vectorize(math.erfc, otypes=[np.float64])(near)
+    with np.errstate(over="ignore", invalid="ignore"):
+        slope = -2 / np.sqrt(np.pi) * np.exp(-(near.astype(np.longdouble) ** 2))
+        moved = value + np.where(np.isfinite(x), slope * rest, 0)
+    return moved.astype(np.result_type(x))
+
+
+def sigmoid(x):
+    """1 / (1 + exp(-x)), without overflow and accurate in the left tail."""
+    e = np.exp(-np.abs(x))
+    return np.where(x < 0, e, 1) / (1 + e)
+
+
+def softplus(x):
+    """log(1 + exp(x)), without overflow."""
+    return np.where(x < 0, 0, x) + np.log1p(np.exp(-np.abs(x)))
+
+
+def normal_cdf(x):
+    return erfc(-x / np.sqrt(np.asarray(2, np.result_type(x)))) / 2
+
+
+def normal_density(x):
+    return np.exp(-x * x / 2) / np.sqrt(2 * np.asarray(np.pi, np.result_type(x)))
+
+
+def tanh_derivative(x):
+    """1 / cosh(x)^2, which 1 - tanh(x)^2 is, without its cancellation."""
+    e = np.exp(-2 * np.abs(x))
+    return 4 * e / (1 + e) ** 2
+
+
+def _where_negative(x, negative, positive):
+    """negative(x) up to zero, so that a kink has the left slope; positive(x) elsewhere."""
+    below = x <= 0
+    return np.where(below, negative(np.where(below, x, 0)), positive(np.where(below, 0, x)))
+
+
+# name -> (f(x, alpha), f'(x, alpha))
+ACTIVATIONS = {
+    "linear": (lambda x, a: x, lambda x, a: np.ones_like(x)),
+    "relu": (
+        lambda x, a: np.where(x < 0, 0, x),
+        lambda x, a: np.where(x > 0, 1.0, 0.0),
+    ),
+    "leaky_relu": (
+        lambda x, a: np.where(x < 0, a * x, x),
+        lambda x, a: np.where(x > 0, 1.0, a),
+    ),
+    "sigmoid": (
+        lambda x, a: sigmoid(x),
+        lambda x, a: sigmoid(x) * sigmoid(-x),
+    ),
+    "tanh": (
+        lambda x, a: np.tanh(x),
+        lambda x, a: tanh_derivative(x),
+    ),
+    "elu": (
+        lambda x, a: _where_negative(x, lambda n: a * np.expm1(n), lambda p: p),
+        lambda x, a: _where_negative(x, lambda n: a * np.exp(n), np.ones_like),
+    ),
+    "selu": (
+        lambda x, a: _where_negative(
+            x, lambda n: SELU_SCALE * SELU_ALPHA * np.expm1(n), lambda p: SELU_SCALE * p
+        ),
+        lambda x, a: _where_negative(
+            x, lambda n: SELU_SCALE * SELU_ALPHA * np.exp(n), lambda p: np.full_like(p, SELU_SCALE)
+        ),
+    ),
+    "softplus": (
+        lambda x, a: softplus(x),
+        lambda x, a: sigmoid(x),
+    ),
+    "silu": (
+        lambda x, a: x * sigmoid(x),
+        lambda x, a: sigmoid(x) * (1 + x * sigmoid(-x)),
+    ),
+    "gelu": (
+        lambda x, a: x * normal_cdf(x),
+        lambda x, a: normal_cdf(x) + x * normal_density(x),
+    ),
+    "mish": (
+        lambda x, a: x * np.tanh(softplus(x)),
+        lambda x, a: np.tanh(softplus(x)) + x * tanh_derivative(softplus(x)) * sigmoid(x),
+    ),
+}
+
+
+def activation_forward(x, name, alpha=0.0):
+    return ACTIVATIONS[name][0](x, alpha)
+
+
+def activation_backward(x, dy, name, alpha=0.0):
+    return dy * ACTIVATIONS[name][1](x, alpha)
+
+
+def softmax(x):
+    """exp(x_j) / sum_k exp(x_k) over the last axis."""
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def softmax_backward(y, dy):
+    return y * (dy - (y * dy).sum(axis=-1, keepdims=True))
+
+
+# ---- dropout ----
+
+
+def philox(counter, key):
+    """Philox 4x32-10 (Salmon and others, "Parallel random numbers: as easy as 1, 2, 3", 2011):
+    four words of 32 bits each for `counter` (4 words or arrays of words) and `key` (2 words)."""
+    mask = np.uint64(0xFFFFFFFF)
+    shift = np.uint64(32)
+    c0, c1, c2, c3 = (np.asarray(word, np.uint64) for word in counter)
+    k0, k1 = (int(word) for word in key)
+    for _ in range(10):
+        p0, p1 = np.uint64(0xD2511F53) * c0, np.uint64(0xCD9E8D57) * c2
+        c0, c1, c2, c3 = (
+            (p1 >> shift) ^ c1 ^ np.uint64(k0),
+            p1 & mask,
+            (p0 >> shift) ^ c3 ^ np.uint64(k1),
+            p0 & mask,
+        )
+        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return c0, c1, c2, c3
+
+
+def dropout_threshold(rate):
+    """Of the 65536 values of a half-word, those below this one drop their element."""
+    return min(round(rate * 65536), 65535)
+
+
+def dropout_keep(rows, features, rate, seed, step, layer):
+    """True where an element is kept, by (seed, step, layer, row, column) alone.
+
+    An element e of a row reads block (e // 128) * 16 + e % 16 of the row, half-word e % 128 // 16
+    of its eight (low half of word 0, high half of word 0, low half of word 1, ...)."""
+    element = np.arange(features)
+    block = element // 128 * 16 + element % 16
+    half = element % 128 // 16
+    low, high = step & 0xFFFFFFFF, step >> 32
+    row = np.arange(rows)[:, None]
+    zeros = np.zeros((rows, features), np.uint64)
+    words = philox(
+        (zeros + np.uint64(low), zeros + np.uint64(layer ^ high), zeros + row.astype(np.uint64),
+         zeros + block.astype(np.uint64)),
+        (seed & 0xFFFFFFFF, seed >> 32),
+    )  # fmt: skip
+    word = np.choose(np.broadcast_to(half // 2, zeros.shape), words)
+    value = np.where(half % 2, word >> np.uint64(16), word & np.uint64(0xFFFF))
+    return value >= dropout_threshold(rate)
+
+
+def dropout_scale(rate):
+    """What kept values are multiplied by: one over the probability of being kept."""
+    return 65536 / (65536 - dropout_threshold(rate))
+
+
+# ---- normalisation: x (batch, features) ----
+
+
+def batchnorm_forward(x, gamma, beta, running_mean, running_var, momentum, eps):
+    """y, mean, inv_std, new running mean, new running variance; biased variance throughout."""
+    mean, var = x.mean(axis=0), x.var(axis=0)
+    inv_std = 1 / np.sqrt(var + eps)
+    y = gamma * (x - mean) * inv_std + beta
+    running_mean = (1 - momentum) * running_mean + momentum * mean
+    running_var = (1 - momentum) * running_var + momentum * var
+    return y, mean, inv_std, running_mean, running_var
+
+
+def batchnorm_evaluate(x, gamma, beta, running_mean, running_var, eps):
+    return gamma * (x - running_mean) / np.sqrt(running_var + eps) + beta
+
+
+def batchnorm_backward(x, dy, gamma, eps):
+    """dx, dgamma, dbeta."""
+    mean, inv_std = x.mean(axis=0), 1 / np.sqrt(x.var(axis=0) + eps)
+    normal = (x - mean) * inv_std
+    dgamma, dbeta = (dy * normal).sum(axis=0), dy.sum(axis=0)
+    dx = gamma * inv_std * (dy - dbeta / len(x) - normal * dgamma / len(x))
+    return dx, dgamma, dbeta
+
+
+def layernorm_forward(x, gamma, beta, eps):
+    """y, mean, inv_std: each row has its own."""
+    mean, var = x.mean(axis=-1), x.var(axis=-1)
+    inv_std = 1 / np.sqrt(var + eps)
+    return gamma * (x - mean[:, None]) * inv_std[:, None] + beta, mean, inv_std
+
+
+def layernorm_backward(x, dy, gamma, eps):
+    """dx, dgamma, dbeta."""
+    mean = x.mean(axis=-1, keepdims=True)
+    inv_std = 1 / np.sqrt(x.var(axis=-1, keepdims=True) + eps)
+    normal, d = (x - mean) * inv_std, dy * gamma
+    dx = inv_std * (
+        d - d.mean(axis=-1, keepdims=True) - normal * (d * normal).mean(axis=-1, keepdims=True)
+    )
+    return dx, (dy * normal).sum(axis=0), dy.sum(axis=0)
+
+
+# ---- losses: outputs (batch, n) -> value of each row, its gradient; then the weighted mean ----
+
+
+def one_hot(labels, classes, like=np.float64):
+    return np.eye(classes, dtype=like)[labels]
+
+
+def softmax_cross_entropy(logits, targets, label_smoothing=0.0):
+    classes = logits.shape[1]
+    if targets.ndim == 1:
+        targets = one_hot(targets, classes, logits.dtype)
+    t = (1 - label_smoothing) * targets + label_smoothing / classes
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_sum = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    mass = t.sum(axis=1, keepdims=True)  # 1 for probabilities
+    terms = np.where(t == 0, 0, t * (log_sum - shifted))
+    return terms.sum(axis=1), softmax(logits) * mass - t
+
+
+def sigmoid_cross_entropy(logits, targets):
+    n = logits.shape[1]
+    # -t log s(z) - (1 - t) log(1 - s(z)), as a sum of terms that cannot overflow
+    value = np.maximum(logits, 0) - logits * targets + np.log1p(np.exp(-np.abs(logits)))
+    return value.mean(axis=1), (sigmoid(logits) - targets) / n
+
+
+def squared_error(outputs, targets):
+    difference = outputs - targets
+    return (difference**2).mean(axis=1), 2 * difference / outputs.shape[1]
+
+
+def absolute_error(outputs, targets):
+    difference = outputs - targets
+    return np.abs(difference).mean(axis=1), np.sign(difference) / outputs.shape[1]
+
+
+def huber(outputs, targets, delta=1.0):
+    """Quadratic to a distance of delta, linear with slope delta beyond."""
+    difference = outputs - targets
+    size = np.abs(difference)
+    value = np.where(size <= delta, difference**2 / 2, delta * (size - delta / 2))
+    return value.mean(axis=1), np.clip(difference, -delta, delta) / outputs.shape[1]
+
+
+def hinge(scores, targets, margin=1.0):
+    """Σ_{j≠y} max(0, s_j - s_y + margin); the derivative at the kink is 0."""
+    rows = np.arange(len(scores))
+    over = scores - scores[rows, targets][:, None] + margin
+    over[rows, targets] = 0
+    gradient = (over > 0).astype(scores.dtype)
+    gradient[rows, targets] = -gradient.sum(axis=1)
+    return np.maximum(over, 0).sum(axis=1), gradient
+
+
+def weighted(rows, gradient, sample_weight=None):
+    """Σ w_i l_i / Σ w_i, and its gradient from the rows' gradients."""
+    w = np.ones(len(rows), rows.dtype) if sample_weight is None else sample_weight
+    share = w / w.sum()
+    return (share * rows).sum(), share[:, None] * gradient
+
+
+# ---- optimizers: each is the update of one vector p by g at step t = 1, 2, ... ----
+
+
+class Optimizer:
+    """Holds the state that update() needs from step to step."""
+
+    def __init__(self, learning_rate, **options):
+        self.learning_rate, self.t, self.state = learning_rate, 0, {}
+        self.__dict__.update(options)
+
+    def moment(self, name, p):
+        return self.state.setdefault(name, np.zeros_like(p))
+
+    def step(self, p, g):
+        self.t += 1
+        return self.update(p, g)
+
+
+class SGD(Optimizer):
+    def update(self, p, g):
+        return p - self.learning_rate * g
+
+
+class Momentum(Optimizer):
+    beta, nesterov = 0.9, False
+
+    def update(self, p, g):
+        v = self.state["v"] = self.beta * self.moment("v", p) + g
+        return p - self.learning_rate * (g + self.beta * v if self.nesterov else v)
+
+
+class RMSprop(Optimizer):
+    beta, eps, bias_correction = 0.9, 1e-8, False
+
+    def update(self, p, g):
+        s = self.state["s"] = self.beta * self.moment("s", p) + (1 - self.beta) * g * g
+        if self.bias_correction:
+            s = s / (1 - self.beta**self.t)
+        return p - self.learning_rate * g / (np.sqrt(s) + self.eps)
+
+
+class Adam(Optimizer):
+    beta1, beta2, eps, weight_decay = 0.9, 0.999, 1e-8, 0.0
+
+    def update(self, p, g):
+        m = self.state["m"] = self.beta1 * self.moment("m", p) + (1 - self.beta1) * g
+        s = self.state["s"] = self.beta2 * self.moment("s", p) + (1 - self.beta2) * g * g
+        m, s = m / (1 - self.beta1**self.t), s / (1 - self.beta2**self.t)
+        p = p - self.learning_rate * self.weight_decay * p  # decoupled: AdamW
+        return p - self.learning_rate * m / (np.sqrt(s) + self.eps)
+
+
+def clip_norm(gradients, max_norm):
+    """The global norm, and the factor that brings it to max_norm at most."""
+    norm = np.sqrt((gradients**2).sum())
+    return norm, min(1.0, max_norm / (norm + 1e-6))
+
+
+# ---- initialisers: the standard deviation (or the limit) for `fan_in` inputs ----
+
+STANDARD_DEVIATION = {
+    "zeros": lambda fan_in: 0.0,
+    "normal": lambda fan_in: 0.01,
+    "xavier": lambda fan_in: math.sqrt(1 / fan_in),
+    "he": lambda fan_in: math.sqrt(2 / fan_in),
+    # uniform in [-limit, limit] with limit sqrt(3/n), sqrt(6/n): the same deviations
+    "xavier_uniform": lambda fan_in: math.sqrt(1 / fan_in),
+    "he_uniform": lambda fan_in: math.sqrt(2 / fan_in),
+}
+LIMIT = {
+    "xavier_uniform": lambda fan_in: math.sqrt(3 / fan_in),
+    "he_uniform": lambda fan_in: math.sqrt(6 / fan_in),
+}
+
+
+# ---- the rest ----
+
+
+def l2_penalty(weights, strength, batch_size):
+    """λ/(2m) Σ‖W‖²; its gradient is λ/m W."""
+    return strength / (2 * batch_size) * sum((w**2).sum() for w in weights)
+
+
+def exponential_average(values, beta):
+    """v = β v + (1-β) x from v = 0, divided by 1 - β^t."""
+    v, averages = 0.0, []
+    for t, x in enumerate(values, start=1):
+        v = beta * v + (1 - beta) * x
+        averages.append(v / (1 - beta**t))
+    return averages
+
+
+def standardize(train, x):
+    """(x - mean) / deviation of the training set; a constant feature is only centred."""
+    deviation = train.std(axis=0)
+    return (x - train.mean(axis=0)) / np.where(deviation == 0, 1, deviation)

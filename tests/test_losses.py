@@ -1,0 +1,337 @@
+"""Losses: value and gradient against the reference, at the extremes, weighted, and what they
+refuse."""
+
+import numpy as np
+import pytest
+import reference
+from compare import assert_close, assert_same_bits
+
+import fastnn
+from fastnn import Hinge, Huber, MeanAbsoluteError, MeanSquaredError, _kernels
+from fastnn import SigmoidCrossEntropy, SoftmaxCrossEntropy
+
+
+def labels(rng, shape, dtype):
+    return rng.integers(0, shape[1], shape[0])
+
+
+def probabilities(rng, shape, dtype):
+    t = rng.random(shape) ** 2
+    return (t / t.sum(axis=1, keepdims=True)).astype(dtype)
+
+
+def unit(rng, shape, dtype):
+    return rng.random(shape).astype(dtype)
+
+
+def bits(rng, shape, dtype):
+    return rng.integers(0, 2, shape).astype(dtype)
+
+
+def values(rng, shape, dtype):
+    return rng.standard_normal(shape).astype(dtype)
+
+
+# name -> (loss, its reference, how targets are drawn)
+LOSSES = {
+    "softmax labels": (SoftmaxCrossEntropy(), reference.softmax_cross_entropy, labels),
+    "softmax smoothed": (
+        SoftmaxCrossEntropy(label_smoothing=0.1),
+        lambda o, t: reference.softmax_cross_entropy(o, t, 0.1),
+        labels,
+    ),
+    "softmax soft targets": (SoftmaxCrossEntropy(), reference.softmax_cross_entropy, probabilities),
+    "softmax soft smoothed": (
+        SoftmaxCrossEntropy(0.25),
+        lambda o, t: reference.softmax_cross_entropy(o, t, 0.25),
+        probabilities,
+    ),
+    "sigmoid": (SigmoidCrossEntropy(), reference.sigmoid_cross_entropy, bits),
+    "sigmoid soft targets": (SigmoidCrossEntropy(), reference.sigmoid_cross_entropy, unit),
+    "squared": (MeanSquaredError(), reference.squared_error, values),
+    "absolute": (MeanAbsoluteError(), reference.absolute_error, values),
+    "huber": (Huber(), reference.huber, values),
+    "huber 0.3": (Huber(delta=0.3), lambda o, t: reference.huber(o, t, 0.3), values),
+    "hinge": (Hinge(), reference.hinge, labels),
+    "hinge 0.5": (Hinge(margin=0.5), lambda o, t: reference.hinge(o, t, 0.5), labels),
+}
+SHAPES = [(1, 1), (1, 2), (3, 5), (7, 15), (8, 16), (2, 17), (129, 10), (5, 300)]
+
+
+def wide(array):
+    return array.astype(np.float64) if array.dtype.kind == "f" else array
+
+
+def draw(name, shape, dtype, rng):
+    outputs = (3 * rng.standard_normal(shape)).astype(dtype)
+    return outputs, LOSSES[name][2](rng, shape, dtype)
+
+
+def expected(name, outputs, targets, weight=None):
+    rows, gradient = LOSSES[name][1](wide(outputs), wide(targets))
+    return reference.weighted(rows, gradient, None if weight is None else wide(weight))
+
+
+def check(name, outputs, targets, weight=None):
+    value, gradient = LOSSES[name][0](outputs, targets, weight)
+    expected_value, expected_gradient = expected(name, outputs, targets, weight)
+    assert isinstance(value, float)
+    tolerance = 4e-6 if outputs.dtype == np.float32 else 1e-14
+    assert abs(value - expected_value) <= tolerance * (abs(expected_value) + 0.1)
+    size = np.abs(expected_gradient).max(initial=1 / outputs.size)
+    assert_close(gradient, expected_gradient, outputs.dtype, magnitude=size, factor=3)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", LOSSES)
+def test_value_and_gradient(name, shape, dtype, isa, rng):
+    check(name, *draw(name, shape, dtype, rng))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_sample_weight(name, dtype, isa, rng):
+    outputs, targets = draw(name, (40, 7), dtype, rng)
+    weight = rng.random(40).astype(dtype)
+    weight[::5] = 0
+    check(name, outputs, targets, weight)
+    loss = LOSSES[name][0]
+    assert not loss(outputs, targets, weight)[1][::5].any(), "a row of weight 0 has no gradient"
+    for scale in (2.0, 0.5):  # weights are relative
+        np.testing.assert_allclose(
+            loss(outputs, targets, scale * weight)[0], loss(outputs, targets, weight)[0], rtol=1e-6
+        )
+    ones = loss(outputs, targets, np.ones(40))
+    plain = loss(outputs, targets)
+    np.testing.assert_allclose(ones[0], plain[0], rtol=1e-6)
+    np.testing.assert_allclose(ones[1], plain[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_same_bits_for_any_threads_and_fma_isa(name, dtype, threads, fma_isas, rng):
+    loss = LOSSES[name][0]
+    for shape in [(129, 10), (4000, 33), (300, 1000)]:
+        outputs, targets = draw(name, shape, dtype, rng)
+        weight = rng.random(shape[0])
+        results = []
+        for n, isa in [(1, fma_isas[0]), *((threads, isa) for isa in fma_isas)]:
+            _kernels.set_threads(n)
+            _kernels.set_isa(isa)
+            results.append([*loss(outputs, targets), *loss(outputs, targets, weight)])
+        for value, gradient, weighted_value, weighted_gradient in results[1:]:
+            assert (value, weighted_value) == (results[0][0], results[0][2])
+            assert_same_bits(gradient, results[0][1])
+            assert_same_bits(weighted_gradient, results[0][3])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_gradient_is_set_and_the_inputs_stay(name, dtype, isa, rng):
+    outputs, targets = draw(name, (9, 5), dtype, rng)
+    before = outputs.copy(), targets.copy()
+    outputs.flags.writeable = targets.flags.writeable = False
+    first = LOSSES[name][0](outputs, targets)
+    second = LOSSES[name][0](outputs, targets)
+    assert first[0] == second[0] and first[1] is not second[1]
+    assert_same_bits(second[1], first[1])
+    assert_same_bits(outputs, before[0])
+    np.testing.assert_array_equal(targets, before[1])
+
+
+# ---- extremes: the formulas hold where exp would overflow ----
+
+
+def test_softmax_cross_entropy_of_huge_logits(dtype, isa):
+    logits = np.array([[1e30, -1e30, 0], [-1e30, 1e30, 1e30], [1e30, 1e30, 1e30]], dtype)
+    value, gradient = SoftmaxCrossEntropy()(logits, np.array([0, 1, 2]))
+    np.testing.assert_allclose(value, (0 + np.log(2) + np.log(3)) / 3, rtol=1e-6)
+    np.testing.assert_allclose(
+        gradient, [[0, 0, 0], [0, -1 / 6, 1 / 6], [1 / 9, 1 / 9, -2 / 9]], atol=1e-7
+    )
+    value, gradient = SoftmaxCrossEntropy()(logits, np.array([1, 0, 0]))
+    np.testing.assert_allclose(value, 4e30 / 3, rtol=1e-6)
+    assert np.isfinite(gradient).all()
+    soft = np.array([[0, 1, 0], [0, 0.5, 0.5], [1, 0, 0]], dtype)
+    value, gradient = SoftmaxCrossEntropy()(logits, soft)
+    np.testing.assert_allclose(value, 2e30 / 3, rtol=1e-6)
+    assert np.isfinite(gradient).all()
+    value, gradient = SoftmaxCrossEntropy(0.1)(logits, np.array([0, 1, 2]))
+    assert np.isfinite(value) and np.isfinite(gradient).all()
+
+
+def test_sigmoid_cross_entropy_of_huge_logits(dtype, isa):
+    logits = np.array([[1e30], [-1e30], [1e30], [-1e30]], dtype)
+    value, gradient = SigmoidCrossEntropy()(logits, np.array([1, 0, 0, 1]))
+    np.testing.assert_allclose(value, 5e29, rtol=1e-6)
+    np.testing.assert_array_equal(gradient, [[0], [0], [0.25], [-0.25]])
+
+
+def test_sigmoid_cross_entropy_keeps_its_digits_in_the_tail(dtype, isa):
+    """log(1 + exp(-30)) is not log(1): the loss of a right and sure answer."""
+    logits = np.array([[30.0], [-30.0]], dtype)
+    value, gradient = SigmoidCrossEntropy()(logits, np.array([1, 0]))
+    np.testing.assert_allclose(value, np.exp(-30), rtol=1e-5)
+    np.testing.assert_allclose(gradient[1], np.exp(-30) / 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["squared", "absolute", "huber"])
+def test_regression_of_huge_outputs(name, dtype, isa):
+    outputs, targets = np.array([[1e15], [-1e15]], dtype), np.zeros((2, 1), dtype)
+    value, gradient = LOSSES[name][0](outputs, targets)
+    np.testing.assert_allclose(value, {"squared": 1e30}.get(name, 1e15), rtol=1e-6)
+    assert np.isfinite(gradient).all()
+
+
+def test_huber_of_outputs_whose_square_overflows(dtype, isa):
+    big = np.array([[1e30 if dtype == np.float32 else 1e200]], dtype)
+    value, gradient = Huber()(big, np.zeros_like(big))
+    np.testing.assert_allclose(value, float(big[0, 0]), rtol=1e-6)
+    np.testing.assert_array_equal(gradient, [[1]])
+
+
+def test_hinge_of_huge_scores(dtype, isa):
+    value, gradient = Hinge()(np.array([[1e30, -1e30, 1e30]], dtype), np.array([0]))
+    np.testing.assert_allclose(value, 1.0)
+    np.testing.assert_array_equal(gradient, [[-1, 0, 1]])
+
+
+def test_subgradients_at_the_kinks_are_zero(dtype, isa):
+    same = np.array([[2.0, -1.0]], dtype)
+    assert not MeanAbsoluteError()(same, same)[1].any()
+    value, gradient = Hinge()(np.array([[1.0, 2.0]], dtype), np.array([1]))  # margin just kept
+    assert value == 0 and not gradient.any()
+    _, gradient = Huber()(np.array([[1.0, -1.0]], dtype), np.zeros((1, 2), dtype))
+    np.testing.assert_array_equal(gradient, [[0.5, -0.5]])  # both pieces agree here
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_nan_makes_the_value_nan(name, dtype, isa, rng):
+    outputs, targets = draw(name, (5, 20), dtype, rng)
+    for column in (0, 3, 17):
+        broken = outputs.copy()
+        broken[2, column] = np.nan
+        value, gradient = LOSSES[name][0](broken, targets)
+        assert np.isnan(value) and np.isnan(gradient[2]).any()
+        assert np.isfinite(np.delete(gradient, 2, axis=0)).all()
+
+
+# ---- forms of targets ----
+
+
+@pytest.mark.parametrize("loss", [MeanSquaredError(), MeanAbsoluteError(), Huber(),
+                                  SigmoidCrossEntropy()], ids=repr)  # fmt: skip
+def test_a_vector_of_targets_for_one_output(loss, rng):
+    outputs, targets = rng.standard_normal((6, 1)), rng.integers(0, 2, 6)
+    value, gradient = loss(outputs, targets)
+    as_column = loss(outputs, targets[:, None].astype(float))
+    assert value == as_column[0] and gradient.shape == (6, 1)
+    assert_same_bits(gradient, as_column[1])
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int32, np.uint64, ">i4", bool])
+def test_labels_of_any_integer_type(kind, rng):
+    outputs, targets = rng.standard_normal((6, 2)), rng.integers(0, 2, 6)
+    for loss in (SoftmaxCrossEntropy(), Hinge()):
+        assert loss(outputs, targets.astype(kind))[0] == loss(outputs, targets)[0]
+        assert loss(outputs, targets.tolist())[0] == loss(outputs, targets)[0]
+
+
+def test_labels_equal_their_one_hot_rows(dtype, isa, rng):
+    outputs, targets = draw("softmax labels", (30, 17), dtype, rng)
+    for smoothing in (0.0, 0.2):
+        loss = SoftmaxCrossEntropy(smoothing)
+        value, gradient = loss(outputs, targets)
+        one_hot = loss(outputs, reference.one_hot(targets, 17, dtype))
+        np.testing.assert_allclose(value, one_hot[0], rtol=1e-5 if dtype == np.float32 else 1e-13)
+        assert_close(gradient, one_hot[1].astype(float), dtype)
+
+
+# ---- what they refuse ----
+
+OUT, LABELS = np.zeros((4, 5)), np.zeros(4, int)
+WRONG = {
+    "label too large": (SoftmaxCrossEntropy(), OUT, [0, 1, 7, 0], "target 7 is out of range for 5"),
+    "label below 0": (SoftmaxCrossEntropy(), OUT, [0, -1, 3, 0], "target -1 is out of range for 5"),
+    "hinge label": (Hinge(), OUT, [0, 5, 3, 0], "target 5 is out of range for 5 classes"),
+    "float labels": (SoftmaxCrossEntropy(), OUT, [0.0, 1, 2, 0], "integer labels"),
+    "float hinge labels": (Hinge(), OUT, [0.0, 1, 2, 0], "integer labels"),
+    "too few labels": (SoftmaxCrossEntropy(), OUT, [0, 1, 2], "targets"),
+    "labels in a column": (Hinge(), OUT, LABELS[:, None], "targets"),
+    "soft targets of another shape": (SoftmaxCrossEntropy(), OUT, OUT[:, :4], "targets"),
+    "soft targets above 1": (SoftmaxCrossEntropy(), OUT, OUT + 1.5, "between 0 and 1"),
+    "soft targets NaN": (SoftmaxCrossEntropy(), OUT, OUT * np.nan, "between 0 and 1"),
+    "sigmoid targets below 0": (SigmoidCrossEntropy(), OUT, OUT - 0.1, "between 0 and 1"),
+    "sigmoid targets NaN": (SigmoidCrossEntropy(), OUT, OUT * np.nan, "between 0 and 1"),
+    "one target a row, five outputs": (MeanSquaredError(), OUT, LABELS, r"\(4, 5\).*\(4,\)"),
+    "targets that would broadcast": (MeanSquaredError(), OUT, OUT[:, :1], r"\(4, 5\).*\(4, 1\)"),
+    "a number as target": (MeanAbsoluteError(), OUT, 1.0, "targets"),
+    "complex targets": (Huber(), OUT, OUT * 1j, "complex"),
+    "text as targets": (MeanSquaredError(), OUT, np.full((4, 5), "a"), "targets"),
+    "masked targets": (MeanSquaredError(), OUT, np.ma.masked_array(OUT), "mask"),
+    "outputs of one dimension": (MeanSquaredError(), OUT[0], OUT[0], "outputs"),
+    "no rows": (MeanSquaredError(), OUT[:0], OUT[:0], "empty"),
+    "no outputs": (SoftmaxCrossEntropy(), OUT[:, :0], LABELS, "empty"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_refused_targets(wrong):
+    loss, outputs, targets, message = WRONG[wrong]
+    with pytest.raises((ValueError, TypeError), match=message):
+        loss(outputs, targets)
+
+
+WEIGHTS = {
+    "negative": [1, 1, -1, 1], "all zero": [0, 0, 0, 0], "NaN": [1, np.nan, 1, 1],
+    "infinite": [1, np.inf, 1, 1], "too few": [1, 1, 1], "a column": [[1], [1], [1], [1]],
+    "a number": 1.0, "complex": [1j, 1, 1, 1],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", WEIGHTS)
+@pytest.mark.parametrize("name", LOSSES)
+def test_refused_weights(name, wrong, rng):
+    outputs, targets = draw(name, (4, 5), np.float64, rng)
+    with pytest.raises((ValueError, TypeError), match="sample_weight"):
+        LOSSES[name][0](outputs, targets, WEIGHTS[wrong])
+
+
+@pytest.mark.parametrize("make", [
+    lambda: SoftmaxCrossEntropy(label_smoothing=1.0), lambda: SoftmaxCrossEntropy(-0.1),
+    lambda: SoftmaxCrossEntropy("a"), lambda: Huber(0), lambda: Huber(np.nan), lambda: Huber(np.inf),
+    lambda: Hinge(0), lambda: Hinge(-1), lambda: Hinge(True),
+])  # fmt: skip
+def test_refused_constants(make):
+    with pytest.raises((ValueError, TypeError), match="label_smoothing|delta|margin"):
+        make()
+
+
+@pytest.mark.parametrize("face", ["softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error",
+                                  "absolute_error", "huber", "hinge"])  # fmt: skip
+def test_faces_check_their_arguments(face):
+    """Each broken argument, given to the kernel's face itself, raises and does not crash."""
+    function = getattr(_kernels, face)
+    outputs = np.zeros((4, 5), np.float32)
+    targets = LABELS if face in ("softmax_cross_entropy", "hinge") else outputs
+    function(outputs, targets, np.ones(4, np.float32))
+    for wrong in (None, outputs[0], outputs[:, ::2], outputs.astype(np.float64), outputs[:0],
+                  outputs.astype(int), LABELS.astype(np.int32)):  # fmt: skip
+        with pytest.raises((TypeError, ValueError)):
+            function(outputs, wrong)
+        if wrong is None or wrong.dtype != np.float64:
+            with pytest.raises((TypeError, ValueError)):
+                function(wrong, targets)
+    for weight in (np.ones(4), np.ones(3, np.float32), np.ones((4, 1), np.float32),
+                   np.ones(8, np.float32)[::2]):  # fmt: skip
+        with pytest.raises((TypeError, ValueError)):
+            function(outputs, targets, weight)
+
+
+def test_a_loss_of_ones_own():
+    """`Loss` is the base of a user's own, which gets checked arrays."""
+
+    class Quartic(fastnn.losses.Loss):
+        def _evaluate(self, outputs, targets, weight):
+            difference = outputs - targets
+            return float((difference**4).mean()), 4 * difference**3 / difference.size
+
+    value, gradient = Quartic()([[2.0], [0.0]], [0.0, 0.0])
+    assert value == 8 and gradient.tolist() == [[16.0], [0.0]]

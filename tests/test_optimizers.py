@@ -1,0 +1,236 @@
+"""Optimizers: twenty steps against the reference, clipping, bits, and what they refuse."""
+
+import copy
+
+import numpy as np
+import pytest
+import reference
+from compare import assert_close, assert_same_bits
+
+from fastnn import SGD, Adam, AdamW, Dense, Momentum, Nesterov, RMSprop, Sequential, _kernels
+
+STEPS = 20
+
+# name -> (optimizer, its reference)
+OPTIMIZERS = {
+    "sgd": (lambda **o: SGD(0.1, **o), lambda: reference.SGD(0.1)),
+    "momentum": (lambda **o: Momentum(0.05, **o), lambda: reference.Momentum(0.05)),
+    "momentum 0.5": (lambda **o: Momentum(0.05, beta=0.5, **o), lambda: reference.Momentum(0.05, beta=0.5)),
+    "momentum nesterov": (
+        lambda **o: Momentum(0.05, nesterov=True, **o),
+        lambda: reference.Momentum(0.05, nesterov=True),
+    ),
+    "nesterov": (lambda **o: Nesterov(0.05, **o), lambda: reference.Momentum(0.05, nesterov=True)),
+    "rmsprop": (lambda **o: RMSprop(0.01, **o), lambda: reference.RMSprop(0.01)),
+    "rmsprop corrected": (
+        lambda **o: RMSprop(0.01, beta=0.8, bias_correction=True, **o),
+        lambda: reference.RMSprop(0.01, beta=0.8, bias_correction=True),
+    ),
+    "adam": (lambda **o: Adam(0.01, **o), lambda: reference.Adam(0.01)),
+    "adam other constants": (
+        lambda **o: Adam(0.01, beta1=0.5, beta2=0.9, eps=1e-3, **o),
+        lambda: reference.Adam(0.01, beta1=0.5, beta2=0.9, eps=1e-3),
+    ),
+    "adamw": (lambda **o: AdamW(0.01, **o), lambda: reference.Adam(0.01, weight_decay=0.01)),
+    "adamw 0.3": (
+        lambda **o: AdamW(0.01, weight_decay=0.3, **o),
+        lambda: reference.Adam(0.01, weight_decay=0.3),
+    ),
+}  # fmt: skip
+
+
+def model_of(dtype, width=33):
+    """Padding inside (33 x 7 and 7 are no multiples of a vector) and a layer without bias."""
+    return Sequential(Dense(width, 7), Dense(7, 3, bias=False), seed=1, dtype=dtype)
+
+
+def gradients(model, step):
+    """Repeatable, of very different sizes, some exactly 0; the padding stays 0."""
+    rng = np.random.default_rng(step)
+    for gradient in model.gradients.values():
+        gradient[...] = rng.standard_normal(gradient.shape) * 10.0 ** rng.integers(-6, 2)
+        gradient[rng.random(gradient.shape) < 0.1] = 0
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_twenty_steps(name, dtype, isa):
+    make, make_reference = OPTIMIZERS[name]
+    model, optimizer = model_of(dtype), make()
+    states = {key: make_reference() for key in model.parameters}
+    expected = {key: p.astype(np.float64) for key, p in model.parameters.items()}
+    for step in range(STEPS):
+        gradients(model, step)
+        optimizer.step(model)
+        for key, p in expected.items():
+            expected[key] = states[key].step(p, model.gradients[key].astype(np.float64))
+            # errors of one rounding a step add up
+            assert_close(
+                model.parameters[key], expected[key], dtype,
+                magnitude=np.abs(expected[key]) + optimizer.learning_rate, factor=1 + step,
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_learning_rate_can_change(name):
+    make, make_reference = OPTIMIZERS[name]
+    model, optimizer, expected = model_of("float64"), make(), make_reference()
+    p = model.parameters["0.weight"].copy()
+    for step, rate in enumerate((0.1, 0.001, 0.5)):
+        optimizer.learning_rate = expected.learning_rate = rate
+        assert optimizer.learning_rate == rate
+        gradients(model, step)
+        p = expected.step(p, model.gradients["0.weight"])
+        optimizer.step(model)
+    np.testing.assert_allclose(model.parameters["0.weight"], p, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_padding_stays_zero(name):
+    model, optimizer = model_of("float32"), OPTIMIZERS[name][0](clip_norm=1.0)
+    used = np.zeros(model.flat_parameters.size, bool)
+    for array in model.parameters.values():
+        start = (array.ctypes.data - model.flat_parameters.ctypes.data) // 4
+        used[start : start + array.size] = True
+    assert not used.all()
+    for step in range(3):
+        gradients(model, step)
+        optimizer.step(model)
+    assert not model.flat_parameters[~used].any() and model.flat_parameters[used].all()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_same_bits_for_any_threads_and_fma_isa(name, dtype, threads, fma_isas):
+    results = []
+    for n, isa in [(1, fma_isas[0]), *((threads, isa) for isa in fma_isas)]:
+        _kernels.set_threads(n)
+        _kernels.set_isa(isa)
+        model, optimizer = model_of(dtype, width=20011), OPTIMIZERS[name][0](clip_norm=0.5)
+        for step in range(3):
+            gradients(model, step)
+            optimizer.step(model)
+        results.append(model.flat_parameters)
+        assert_same_bits(results[-1], results[0])
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 1023, 1024, 1025, 4096, 70001])
+def test_clip_norm(size, dtype, isa, rng):
+    hyper = np.zeros(len(_kernels.HYPER))
+    g = rng.standard_normal(size).astype(dtype)
+    norm, _ = reference.clip_norm(g.astype(np.float64), 1.0)
+    for max_norm in (norm / 3, norm * 3):
+        got = _kernels.clip_norm(g, hyper, max_norm)
+        np.testing.assert_allclose(got, norm, rtol=1e-6 if dtype == np.float32 else 1e-14)
+        scale = hyper[_kernels.HYPER["gradient_scale"]]
+        expected = reference.clip_norm(g.astype(np.float64), max_norm)[1]
+        np.testing.assert_allclose(scale, expected, rtol=1e-6 if dtype == np.float32 else 1e-14)
+        assert scale == 1 or max_norm < norm
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_clipped_step_is_a_step_with_scaled_gradients(name):
+    """Also: clipping leaves no trace once the gradients are small again."""
+    make = OPTIMIZERS[name][0]
+    clipped, scaled = model_of("float64"), model_of("float64")
+    optimizer, plain = make(clip_norm=0.1), make()
+    for step, size in enumerate((1.0, 1e-9, 1.0)):
+        for model in (clipped, scaled):
+            gradients(model, step)
+            model.flat_gradients[...] *= size
+        optimizer.step(clipped)
+        scaled.flat_gradients[...] *= reference.clip_norm(scaled.flat_gradients, 0.1)[1]
+        plain.step(scaled)
+    np.testing.assert_allclose(clipped.flat_parameters, scaled.flat_parameters, rtol=1e-11, atol=1e-14)
+
+
+def test_a_gradient_of_nan_is_not_hidden_by_clipping():
+    model = model_of("float32")
+    model.flat_gradients[...] = 1
+    model.gradients["0.weight"][0, 0] = np.nan
+    Adam(clip_norm=1.0).step(model)
+    assert np.isnan(model.parameters["1.weight"]).all()
+
+
+@pytest.mark.parametrize("size", [1, 16, 1025, 70001])
+def test_penalty_kernels(size, dtype, isa, rng):
+    """sum_squares and add_scaled, which L2 uses."""
+    x, y = rng.standard_normal((2, size)).astype(dtype)
+    before = y.copy()
+    tolerance = 1e-6 if dtype == np.float32 else 1e-14
+    np.testing.assert_allclose(_kernels.sum_squares(x), (x.astype(float) ** 2).sum(), rtol=tolerance)
+    _kernels.add_scaled(y, x, 0.3)
+    assert_close(y, before.astype(np.longdouble) + 0.3 * x.astype(np.longdouble), dtype)
+
+
+def test_large_gradients_do_not_overflow_the_norm():
+    """Their squares, summed in float32, would."""
+    hyper = np.zeros(len(_kernels.HYPER))
+    g = np.full(1000, 1e15, np.float32)
+    np.testing.assert_allclose(_kernels.clip_norm(g, hyper, 1.0), 1e15 * 1000**0.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_belongs_to_its_first_model(name):
+    first, optimizer = model_of("float32"), OPTIMIZERS[name][0]()
+    optimizer.step(first)
+    for other in (model_of("float32"), copy.deepcopy(first)):
+        before = other.flat_parameters.copy()
+        with pytest.raises(ValueError, match="another model"):
+            optimizer.step(other)
+        assert_same_bits(other.flat_parameters, before)
+
+
+REFUSED = {
+    "learning rate 0": lambda: SGD(0), "negative": lambda: Adam(-1e-3), "NaN": lambda: SGD(np.nan),
+    "infinite": lambda: SGD(np.inf), "bool": lambda: Momentum(True), "text": lambda: Adam("fast"),
+    "beta 1": lambda: Momentum(0.1, beta=1.0), "beta < 0": lambda: Nesterov(0.1, beta=-0.1),
+    "beta NaN": lambda: RMSprop(0.1, beta=np.nan), "beta1": lambda: Adam(beta1=1),
+    "beta2": lambda: Adam(beta2=1.5), "eps 0": lambda: Adam(eps=0), "eps": lambda: RMSprop(0.1, eps=-1),
+    "weight_decay": lambda: AdamW(weight_decay=-0.1), "clip_norm": lambda: SGD(0.1, clip_norm=0),
+    "clip_norm NaN": lambda: SGD(0.1, clip_norm=np.nan),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("refused", REFUSED)
+def test_refused_constants(refused):
+    with pytest.raises((ValueError, TypeError), match="expected"):
+        REFUSED[refused]()
+
+
+@pytest.mark.parametrize("rate", [0, -1, np.nan, np.inf, "a", True, None])
+def test_refused_learning_rates_leave_the_old_one(rate):
+    optimizer = Adam(0.5)
+    with pytest.raises((ValueError, TypeError), match="learning_rate"):
+        optimizer.learning_rate = rate
+    assert optimizer.learning_rate == 0.5
+
+
+def faces():
+    p, g, s, m = np.ones((4, 10), np.float32)
+    hyper = np.zeros(len(_kernels.HYPER))
+    return {
+        "sgd": [p, g, hyper], "momentum": [p, g, s, hyper, False], "rmsprop": [p, g, s, hyper],
+        "adam": [p, g, s, m, hyper], "clip_norm": [g, hyper, 1.0], "add_scaled": [p, g, 0.5],
+        "sum_squares": [g], "adam_advance": [hyper],
+    }  # fmt: skip
+
+
+CASES = [(face, i) for face, arguments in faces().items() for i, a in enumerate(arguments)
+         if isinstance(a, np.ndarray)]  # fmt: skip
+
+
+@pytest.mark.parametrize("face, position", CASES)
+def test_faces_check_every_argument(face, position):
+    arguments = faces()[face]
+    good = arguments[position]
+    alone = face in ("sum_squares", "adam_advance", "clip_norm")
+    broken = [None, good.astype(np.int32), np.repeat(good, 2)[::2], good[:0]]
+    broken += [] if alone and good.dtype == np.float32 else [good[:3], good[:, None]]
+    for wrong in broken:
+        with pytest.raises((TypeError, ValueError)):
+            getattr(_kernels, face)(*arguments[:position], wrong, *arguments[position + 1 :])
+    written = {"sum_squares": [], "clip_norm": [1], "add_scaled": [0], "adam": [0, 2, 3]}
+    read_only = good.copy()
+    read_only.flags.writeable = False
+    if position in written.get(face, [0]) or (face in ("momentum", "rmsprop") and position == 2):
+        with pytest.raises(ValueError, match="writable"):
+            getattr(_kernels, face)(*arguments[:position], read_only, *arguments[position + 1 :])
