@@ -16,9 +16,9 @@ depends = sorted(
 )
 
 # no debug information and no symbols but the module's own, whatever Python's flags ask for
-compile_args = ["-O3", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fopenmp"]
-compile_args += ["-g0", "-fvisibility=hidden"]
-link_args = ["-fopenmp"] + ["-Wl,--strip-all"] * (sys.platform == "linux")
+compile_args = ["-O3", "-std=c11", "-ffp-contract=off", "-fno-math-errno"]
+compile_args += ["-g0", "-fvisibility=hidden", "-pthread"]
+link_args = ["-pthread"] + ["-Wl,--strip-all"] * (sys.platform == "linux")
 
 extension = Extension(
     "fastnn._kernels",
@@ -26,6 +26,7 @@ extension = Extension(
     depends=depends,
     include_dirs=["csrc", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
+    libraries=["m"],
     extra_compile_args=compile_args,
     extra_link_args=link_args,
 )

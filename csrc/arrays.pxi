@@ -45,7 +45,8 @@ cdef inline const fnn_kernels *kernels_for(cnp.ndarray x) noexcept:
     return fnn_table(active_isa, cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT64)
 
 
-cdef int execute(fnn_call *call) except -1:
+cdef int execute(fnn_call *call, ptrdiff_t grain=1) except -1:
+    call.grain = grain
     if fnn_reserve() != 0:
         raise MemoryError("no memory for the threads' scratch space")
     with nogil:
@@ -139,7 +140,7 @@ cdef cnp.ndarray empty_matrix(cnp.ndarray like, ptrdiff_t rows, ptrdiff_t column
 
 
 cdef cnp.ndarray empty_doubles(ptrdiff_t length):
-    """A vector of float64, whatever the arrays' type: numbers that one kernel leaves for another."""
+    """A vector of float64, whatever the arrays' type: numbers one kernel leaves for another."""
     cdef cnp.npy_intp shape = length
     return cnp.PyArray_EMPTY(1, &shape, cnp.NPY_FLOAT64, 0)
 

@@ -87,7 +87,7 @@ typedef struct {
     double momentum, eps;
 } fnn_norm;
 
-/* ---- losses (loss.inc): value Σ w_i l_i / Σ w_i and its gradient in one pass over the rows ---- */
+/* ---- losses (loss.inc): Σ w_i l_i / Σ w_i and its gradient in one pass over the rows ---- */
 
 typedef struct {
     const void *outputs;      /* (batch, features) */
@@ -209,6 +209,7 @@ typedef union {
 typedef struct {
     fnn_kernel *kernel;
     ptrdiff_t units;
+    ptrdiff_t grain; /* the fewest units that it pays to run apart from the others */
     double work; /* about how many floating-point operations: all that the thread policy reads */
     fnn_arguments arguments;
 } fnn_call;

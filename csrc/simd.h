@@ -239,18 +239,6 @@ SIMD vmask v_mask(unsigned bits) {
 }
 #endif
 
-/* The first n lanes, or all of them if n >= VL; lanes not loaded are 0. */
-SIMD vmask v_first(ptrdiff_t n) { return v_tail_mask(v_tail(n)); }
-SIMD vreal v_load_first(const real *p, ptrdiff_t n) {
-    return n >= VL ? v_load(p) : v_load_tail(p, v_tail(n));
-}
-SIMD void v_store_first(real *p, vreal a, ptrdiff_t n) {
-    if (n >= VL)
-        v_store(p, a);
-    else
-        v_store_tail(p, a, v_tail(n));
-}
-
 /* 2^n, and a 2^n rounded once, for whole n: the bits of n + bias, moved into the exponent. */
 SIMD vreal v_power2(vreal n) {
     const double magic = FNN_REAL == 32 ? 0x1.8p23 + 127 : 0x1.8p52 + 1023;
@@ -280,8 +268,9 @@ SIMD void v_store_n(real *p, vreal a, ptrdiff_t n) {
     else
         v_store_tail(p, a, v_tail_n(n));
 }
+SIMD vmask v_first(ptrdiff_t n) { return v_tail_mask(v_tail_n(n)); } /* the first n lanes */
 SIMD vreal v_fill_n(vreal a, ptrdiff_t n, vreal rest) {
-    return n >= VL ? a : v_select(v_tail_mask(v_tail_n(n)), a, rest);
+    return n >= VL ? a : v_select(v_first(n), a, rest);
 }
 
 /* Larger (smaller) of two; a NaN in `a` stays a NaN, a NaN in `b` is dropped. */
@@ -327,13 +316,16 @@ SIMD vreal v_interleave_low(vreal a, vreal b) { return SHUFFLE(a, b, 0, 2); }
 SIMD vreal v_interleave_high(vreal a, vreal b) { return SHUFFLE(a, b, 1, 3); }
 #endif
 
-/* The sum of one 64-byte group of virtual lanes, in an order no vector width changes. */
+/* The sum of one 64-byte group of virtual lanes, in an order no vector width changes: the upper
+ * half is added to the lower, until one is left.  `low + high` leaves every sum twice. */
 SIMD real sum_lanes(const vreal lanes[VECTORS_PER_LANES]) {
-    real a[64 / sizeof(real)];
-    for (int v = 0; v < VECTORS_PER_LANES; v++) v_store(a + v * VL, lanes[v]);
-    for (ptrdiff_t half = FNN_LANES / 2; half > 0; half /= 2)
-        for (ptrdiff_t i = 0; i < half; i++) a[i] += a[i + half];
-    return a[0];
+    vreal a[VECTORS_PER_LANES];
+    for (int v = 0; v < VECTORS_PER_LANES; v++) a[v] = lanes[v];
+    for (int half = VECTORS_PER_LANES / 2; half > 0; half /= 2)
+        for (int v = 0; v < half; v++) a[v] += a[v + half];
+    for (ptrdiff_t half = VL / 2; half > 0; half /= 2)
+        a[0] = v_interleave_low(a[0], a[0]) + v_interleave_high(a[0], a[0]);
+    return a[0][0];
 }
 
 #endif
