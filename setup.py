@@ -20,6 +20,7 @@ extension = Extension(
     depends=depends,
     include_dirs=["csrc", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
+    libraries=["m"],
     extra_compile_args=["-O3", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fopenmp"],
     extra_link_args=["-fopenmp"],
 )

@@ -139,7 +139,7 @@ cdef cnp.ndarray empty_matrix(cnp.ndarray like, ptrdiff_t rows, ptrdiff_t column
 
 
 cdef cnp.ndarray empty_doubles(ptrdiff_t length):
-    """A vector of float64, whatever the arrays' type: numbers that one kernel leaves for another."""
+    """A vector of float64, whatever the arrays' type: numbers one kernel leaves for another."""
     cdef cnp.npy_intp shape = length
     return cnp.PyArray_EMPTY(1, &shape, cnp.NPY_FLOAT64, 0)
 

@@ -87,7 +87,7 @@ typedef struct {
     double momentum, eps;
 } fnn_norm;
 
-/* ---- losses (loss.inc): value Σ w_i l_i / Σ w_i and its gradient in one pass over the rows ---- */
+/* ---- losses (loss.inc): Σ w_i l_i / Σ w_i and its gradient in one pass over the rows ---- */
 
 typedef struct {
     const void *outputs;      /* (batch, features) */

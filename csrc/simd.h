@@ -327,13 +327,16 @@ SIMD vreal v_interleave_low(vreal a, vreal b) { return SHUFFLE(a, b, 0, 2); }
 SIMD vreal v_interleave_high(vreal a, vreal b) { return SHUFFLE(a, b, 1, 3); }
 #endif
 
-/* The sum of one 64-byte group of virtual lanes, in an order no vector width changes. */
+/* The sum of one 64-byte group of virtual lanes, in an order no vector width changes: the upper
+ * half is added to the lower, until one is left.  `low + high` leaves every sum twice. */
 SIMD real sum_lanes(const vreal lanes[VECTORS_PER_LANES]) {
-    real a[64 / sizeof(real)];
-    for (int v = 0; v < VECTORS_PER_LANES; v++) v_store(a + v * VL, lanes[v]);
-    for (ptrdiff_t half = FNN_LANES / 2; half > 0; half /= 2)
-        for (ptrdiff_t i = 0; i < half; i++) a[i] += a[i + half];
-    return a[0];
+    vreal a[VECTORS_PER_LANES];
+    for (int v = 0; v < VECTORS_PER_LANES; v++) a[v] = lanes[v];
+    for (int half = VECTORS_PER_LANES / 2; half > 0; half /= 2)
+        for (int v = 0; v < half; v++) a[v] += a[v + half];
+    for (ptrdiff_t half = VL / 2; half > 0; half /= 2)
+        a[0] = v_interleave_low(a[0], a[0]) + v_interleave_high(a[0], a[0]);
+    return a[0][0];
 }
 
 #endif

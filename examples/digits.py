@@ -12,18 +12,18 @@ def train(seed=0, epochs=30, progress=True):
     X, y = fastnn.datasets.digits()
     train, test = fastnn.stratified_split(y, test_fraction=0.2, seed=seed)
     model = Sequential(
-        Dense(64, 128),
-        BatchNorm(128),
+        Dense(64, 256),
+        BatchNorm(256),
         ReLU(),
         Dropout(0.5),
-        Dense(128, 10),
+        Dense(256, 10),
         seed=seed,
     )
     history = model.fit(
         X[train],
         y[train],
-        loss=fastnn.SoftmaxCrossEntropy(),
-        optimizer=fastnn.Adam(2e-3),
+        loss=fastnn.SoftmaxCrossEntropy(label_smoothing=0.1),
+        optimizer=fastnn.Adam(5e-3),
         epochs=epochs,
         batch_size=32,
         seed=seed,

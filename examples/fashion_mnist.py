@@ -29,21 +29,27 @@ def network(seed=0):
 
 
 def train(folder, epochs=10, seed=0, progress=True):
-    """Returns the test accuracy and the history."""
+    """Returns the test accuracy and the seconds of training."""
     (X, y), (X_test, y_test) = fastnn.datasets.idx(folder)
-    model = network(seed)
-    history = model.fit(
-        X,
-        y,
-        loss=fastnn.SoftmaxCrossEntropy(),
-        optimizer=fastnn.Adam(1e-3),
-        epochs=epochs,
-        batch_size=128,
-        seed=seed,
-        progress=progress,
-    )
-    accuracy = (model.predict(X_test).argmax(axis=1) == y_test).mean()
-    return accuracy, history
+    model, optimizer = network(seed), fastnn.Adam()
+    small_steps = 3 * epochs // 10  # the last ones, with a learning rate ten times smaller
+    seconds = 0.0
+    for learning_rate, n in (2e-3, epochs - small_steps), (2e-4, small_steps):
+        if n == 0:
+            continue
+        optimizer.learning_rate = learning_rate
+        history = model.fit(
+            X,
+            y,
+            loss=fastnn.SoftmaxCrossEntropy(),
+            optimizer=optimizer,
+            epochs=n,
+            batch_size=128,
+            seed=seed,
+            progress=progress,
+        )
+        seconds += sum(history.seconds)
+    return model.evaluate(X_test, y_test, loss=fastnn.SoftmaxCrossEntropy())["accuracy"], seconds
 
 
 def main():
@@ -51,9 +57,8 @@ def main():
     parser.add_argument("folder")
     parser.add_argument("--epochs", type=int, default=10)
     options = parser.parse_args()
-    accuracy, history = train(options.folder, options.epochs)
-    print(f"test accuracy {accuracy:.2%}")
-    print(f"training took {sum(history.seconds):.1f} s")
+    accuracy, seconds = train(options.folder, options.epochs)
+    print(f"test accuracy {accuracy:.2%} after {seconds:.1f} s of training")
 
 
 if __name__ == "__main__":

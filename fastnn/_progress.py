@@ -58,16 +58,16 @@ class Live(Lines):
     def step(self, samples: int, loss: float) -> None:
         self.seen += samples
         self.loss = self.average.update(loss)
-        now = time.perf_counter()
-        if now >= self.next_drawing:
-            self.next_drawing = now + _INTERVAL
+        if time.perf_counter() >= self.next_drawing:
             self.draw(self.label(self.done + 1))
+            self.next_drawing = time.perf_counter() + _INTERVAL
 
     def epoch(self, results: Mapping[str, float]) -> None:
         self.done += 1
         *_, last = measures(results)  # one must do: a line has 80 columns
         self.results = {last: results[last]} if last != "loss" else {}
-        self.draw(self.label(self.done))
+        if self.done == self.epochs:
+            self.draw(self.label(self.done))
 
     def describe(self) -> str:
         return describe({"loss": self.loss, **self.results})

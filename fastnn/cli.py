@@ -22,9 +22,12 @@ EPOCHS = 30
 
 
 def network(seed: int) -> Sequential:
-    """The demonstration's network, 64-128-10 with batch norm and dropout."""
+    """The demonstration's network, 64-256-10 with batch norm and dropout.
+
+    Sizes and rates were chosen on splits of other seeds than those that results are told for.
+    """
     return Sequential(
-        Dense(64, 128), BatchNorm(128), ReLU(), Dropout(0.5), Dense(128, 10), seed=seed
+        Dense(64, 256), BatchNorm(256), ReLU(), Dropout(0.5), Dense(256, 10), seed=seed
     )
 
 
@@ -40,8 +43,8 @@ def train_network(
     return model.fit(
         X,
         y,
-        loss=fastnn.SoftmaxCrossEntropy(),
-        optimizer=fastnn.Adam(2e-3),
+        loss=fastnn.SoftmaxCrossEntropy(label_smoothing=0.1),
+        optimizer=fastnn.Adam(5e-3),
         epochs=epochs,
         batch_size=32,
         seed=seed,

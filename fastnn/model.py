@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn import _arrays, _checks, _kernels, _summary
+from fastnn import _arrays, _chain, _checks, _kernels, _summary
 from fastnn._layer import Layer, Place, label
 
 if TYPE_CHECKING:
@@ -78,13 +78,15 @@ class Sequential:
         self.seed = _checks.seed(seed)
         self.l2 = _checks.not_negative(l2, "l2")
         self.layers = layers
-        _check_layers(layers)
-        self.in_features, self._first_sized = _follow(layers)
+        _chain.check_layers(layers)
+        self.in_features, self._first_sized = _chain.follow(layers)
         self._counter = np.zeros(1, np.uint64)
         self._set_up(_arrays.real_dtype(dtype))
         for i, layer in enumerate(layers):
             if isinstance(layer, Layer):
-                layer.initialize(np.random.default_rng([self.seed, i]), _following(layers[i:]))
+                layer.initialize(
+                    np.random.default_rng([self.seed, i]), _chain.following(layers[i:])
+                )
 
     # ---- memory --------------------------------------------------------------------------------
 
@@ -95,9 +97,9 @@ class Sequential:
         self._pending: tuple[int, ...] | None = None  # shape of outputs that await their gradient
         self._trainer: int | None = None  # the thread that ran the last training forward
         self._lay_out()
-        self._chain = [_native(layer, dtype) for layer in self.layers]
+        self._path = [_chain.native(layer, dtype) for layer in self.layers]
         self._random = any(getattr(layer, "random", False) for layer in self.layers)
-        trained = [not c.native or bool(c.parameters) for c in self._chain]
+        trained = [not c.native or bool(c.parameters) for c in self._path]
         # before this layer, nothing needs a gradient
         self._first_trained = trained.index(True) if any(trained) else len(trained)
 
@@ -205,7 +207,7 @@ class Sequential:
             self._pending, self._trainer = None, get_ident()
             if self._random:
                 _kernels.advance(self._counter)
-            for layer in self._chain:
+            for layer in self._path:
                 y = layer.forward(y, True)
             self._pending = y.shape
             return y.copy() if y is x else y
@@ -216,7 +218,7 @@ class Sequential:
         """The outputs for an input that was checked."""
         self._check_arrays()
         y = x
-        for layer in self._chain:
+        for layer in self._path:
             y = layer.forward(y, False)
         return y.copy() if y is x else y
 
@@ -247,14 +249,14 @@ class Sequential:
                 raise ValueError(f"gradient: expected the outputs' shape {shape}, got {dy.shape}")
             self._pending = None
             if input_gradient:
-                for layer in reversed(self._chain):
+                for layer in reversed(self._path):
                     dy = layer.backward(dy)
                 return dy
             first = self._first_trained
-            for layer in self._chain[:first:-1]:
+            for layer in self._path[:first:-1]:
                 dy = layer.backward(dy)
-            if first < len(self._chain):
-                self._chain[first].backward_parameters(dy)
+            if first < len(self._path):
+                self._path[first].backward_parameters(dy)
             return None
         finally:
             self._busy.release()
@@ -502,7 +504,7 @@ class Sequential:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.layers, self.seed, self.l2 = state["layers"], state["seed"], state["l2"]
-        self.in_features, self._first_sized = _follow(self.layers)
+        self.in_features, self._first_sized = _chain.follow(self.layers)
         self._counter = np.array([state["counter"]], np.uint64)
         self._set_up(np.dtype(state["dtype"]))
         for name, array in self.parameters.items():
@@ -516,89 +518,6 @@ class Sequential:
         options = f"seed={self.seed}, dtype={self.dtype.name!r}"
         options += f", l2={self.l2!r}" if self.l2 else ""
         return f"Sequential(\n{lines}    {options},\n)"
-
-
-class _Own(Layer):
-    """A user's own layer, whose results are brought into the form that kernels take."""
-
-    def __init__(self, layer: Layer | SupportsForwardBackward, dtype: np.dtype[Any]) -> None:
-        self.layer, self.dtype = layer, dtype
-
-    def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
-        y = self.layer.forward(x, training)
-        return _arrays.real_array(y, f"output of {label(self.layer)}", self.dtype)
-
-    def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
-        dx = self.layer.backward(dy)
-        return _arrays.real_array(dx, f"input gradient of {label(self.layer)}", self.dtype)
-
-    def backward_parameters(self, dy: NDArray[Any]) -> None:
-        if isinstance(self.layer, Layer):
-            self.layer.backward_parameters(dy)
-        else:
-            self.layer.backward(dy)
-
-
-def _native(layer: Layer | SupportsForwardBackward, dtype: np.dtype[Any]) -> Layer:
-    return layer if isinstance(layer, Layer) and layer.native else _Own(layer, dtype)
-
-
-def _check_layers(layers: tuple[Any, ...]) -> None:
-    """Each is a layer of its own, and no other model's."""
-    if not layers:
-        raise ValueError("layers: expected at least one, got none")
-    for i, layer in enumerate(layers):
-        if isinstance(layer, type):
-            raise TypeError(f"layer {i}: expected a layer, got the class; write {layer.__name__}()")
-        if not all(callable(getattr(layer, name, None)) for name in ("forward", "backward")):
-            raise TypeError(f"layer {i}: expected a layer with forward and backward, got {layer!r}")
-        if any(layer is other for other in layers[:i]):
-            raise ValueError(f"layer {i}: {label(layer)} stands in the model twice")
-        if isinstance(layer, Layer) and layer._place is not None:
-            raise ValueError(
-                f"layer {i}: {layer!r} is part of another model; give each its own, or a copy.copy"
-            )
-
-
-def _follow(layers: tuple[Any, ...]) -> tuple[int | None, int]:
-    """How many features the model takes (None: any), and the layer that says so.
-
-    Raises ValueError where a layer takes another number than the one before gives."""
-    taken, first = None, 0
-    width: int | None = None
-    giver, untouched = 0, True  # untouched: all layers so far give as many as they take
-    for i, layer in enumerate(layers):
-        takes = getattr(layer, "in_features", None)
-        gives = getattr(layer, "out_features", None)
-        if takes is not None and width is not None and takes != width:
-            raise ValueError(
-                f"layer {i}, {label(layer)}, takes {takes} features, "
-                f"but layer {giver}, {label(layers[giver])}, gives {width}"
-            )
-        if takes is not None and taken is None and untouched:
-            taken, first = takes, i
-        if gives is not None:
-            width, giver = gives, i
-        elif not isinstance(layer, Layer):  # it does not say
-            width = None
-        elif takes is not None:
-            width, giver = takes, i
-        untouched = untouched and isinstance(layer, Layer) and gives is None
-    return taken, first
-
-
-def _following(layers: tuple[Any, ...]) -> str:
-    """The activation that the first of these layers feeds, looking past norms and dropout."""
-    own = getattr(layers[0], "activation_name", None)
-    if own not in (None, "linear"):
-        return str(own)
-    for layer in layers[1:]:
-        name = getattr(layer, "activation_name", None)
-        if name is not None:
-            return str(name)
-        if not isinstance(layer, Layer):
-            break
-    return "linear"
 
 
 def _aligned_zeros(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:

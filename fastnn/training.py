@@ -91,7 +91,8 @@ class TrainStep:
         square = _kernels.sum_squares(gradients)
         if not math.isfinite(square):
             _require(np.isfinite(gradients).all(), "a gradient is not finite")
-        risky = not square * max(1.0, optimizer.learning_rate) ** 2 < _SAFE_SQUARE
+        rate = max(1.0, optimizer.learning_rate)
+        risky = not square * rate * rate < _SAFE_SQUARE
         before = parameters.copy() if risky else None
         optimizer.step(model)
         if before is not None and not np.isfinite(parameters).all():
