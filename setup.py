@@ -3,6 +3,7 @@
 Everything else about the package stands in pyproject.toml.
 """
 
+import sys
 from pathlib import Path
 
 import numpy
@@ -14,6 +15,11 @@ depends = sorted(
     str(path) for kind in ("*.h", "*.inc", "*.pxi") for path in Path("csrc").glob(kind)
 )
 
+# no debug information and no symbols but the module's own, whatever Python's flags ask for
+compile_args = ["-O3", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fopenmp"]
+compile_args += ["-g0", "-fvisibility=hidden"]
+link_args = ["-fopenmp"] + ["-Wl,--strip-all"] * (sys.platform == "linux")
+
 extension = Extension(
     "fastnn._kernels",
     sources=sources,
@@ -21,8 +27,8 @@ extension = Extension(
     include_dirs=["csrc", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
     libraries=["m"],
-    extra_compile_args=["-O3", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fopenmp"],
-    extra_link_args=["-fopenmp"],
+    extra_compile_args=compile_args,
+    extra_link_args=link_args,
 )
 
 setup(ext_modules=cythonize([extension], build_dir="build/cython"))

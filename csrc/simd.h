@@ -239,18 +239,6 @@ SIMD vmask v_mask(unsigned bits) {
 }
 #endif
 
-/* The first n lanes, or all of them if n >= VL; lanes not loaded are 0. */
-SIMD vmask v_first(ptrdiff_t n) { return v_tail_mask(v_tail(n)); }
-SIMD vreal v_load_first(const real *p, ptrdiff_t n) {
-    return n >= VL ? v_load(p) : v_load_tail(p, v_tail(n));
-}
-SIMD void v_store_first(real *p, vreal a, ptrdiff_t n) {
-    if (n >= VL)
-        v_store(p, a);
-    else
-        v_store_tail(p, a, v_tail(n));
-}
-
 /* 2^n, and a 2^n rounded once, for whole n: the bits of n + bias, moved into the exponent. */
 SIMD vreal v_power2(vreal n) {
     const double magic = FNN_REAL == 32 ? 0x1.8p23 + 127 : 0x1.8p52 + 1023;
@@ -280,8 +268,9 @@ SIMD void v_store_n(real *p, vreal a, ptrdiff_t n) {
     else
         v_store_tail(p, a, v_tail_n(n));
 }
+SIMD vmask v_first(ptrdiff_t n) { return v_tail_mask(v_tail_n(n)); } /* the first n lanes */
 SIMD vreal v_fill_n(vreal a, ptrdiff_t n, vreal rest) {
-    return n >= VL ? a : v_select(v_tail_mask(v_tail_n(n)), a, rest);
+    return n >= VL ? a : v_select(v_first(n), a, rest);
 }
 
 /* Larger (smaller) of two; a NaN in `a` stays a NaN, a NaN in `b` is dropped. */

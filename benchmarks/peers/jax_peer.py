@@ -1,0 +1,85 @@
+"""JAX: the whole step jitted, its state (parameters, Adam's moments, statistics) carried over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from cases import Network
+
+jax.config.update("jax_default_prng_impl", "rbg")  # faster dropout than threefry
+
+finish = jax.block_until_ready
+
+
+def normalize(h: Any, layer: dict, running: dict) -> tuple[Any, dict]:
+    mean, variance = h.mean(0), h.var(0)
+    running = {
+        "mean": 0.9 * running["mean"] + 0.1 * mean,
+        "variance": 0.9 * running["variance"] + 0.1 * variance,
+    }
+    h = (h - mean) * jax.lax.rsqrt(variance + 1e-5) * layer["gamma"] + layer["beta"]
+    return h, running
+
+
+def forward(network: Network, layers: list, running: list, key: Any, x: Any) -> tuple[Any, list]:
+    h, statistics = x, []
+    for i, layer in enumerate(layers[:-1]):
+        h = h @ layer["weight"] + layer["bias"]
+        if network.batch_norm:
+            h, updated = normalize(h, layer, running[i])
+            statistics.append(updated)
+        h = jax.nn.relu(h) if network.activation == "relu" else jnp.tanh(h)
+        if network.dropout:
+            keep = jax.random.bernoulli(jax.random.fold_in(key, i), 1 - network.dropout, h.shape)
+            h = jnp.where(keep, h / (1 - network.dropout), 0)
+    return h @ layers[-1]["weight"] + layers[-1]["bias"], statistics
+
+
+def adam(parameters: Any, gradients: Any, mean: Any, square: Any, t: Any) -> tuple[Any, Any, Any]:
+    tree_map = jax.tree_util.tree_map
+    mean = tree_map(lambda m, g: 0.9 * m + 0.1 * g, mean, gradients)
+    square = tree_map(lambda v, g: 0.999 * v + 0.001 * g * g, square, gradients)
+    rate, correction = 1e-3 / (1 - 0.9**t), 1 / (1 - 0.999**t)
+    parameters = tree_map(
+        lambda p, m, v: p - rate * m / (jnp.sqrt(v * correction) + 1e-8), parameters, mean, square
+    )
+    return parameters, mean, square
+
+
+def train(network: Network) -> Callable[[], Any]:
+    x, y = map(jnp.asarray, network.data())
+    layers = [{"weight": jnp.asarray(w), "bias": jnp.asarray(b)} for w, b in network.weights()]
+    running = []
+    if network.batch_norm:
+        for layer in layers[:-1]:
+            n = layer["bias"].size
+            layer |= {"gamma": jnp.ones(n), "beta": jnp.zeros(n)}
+            running.append({"mean": jnp.zeros(n), "variance": jnp.ones(n)})
+
+    def loss(layers: list, running: list, key: Any) -> tuple[Any, list]:
+        logits, running = forward(network, layers, running, key, x)
+        log_probabilities = jax.nn.log_softmax(logits)
+        return -jnp.take_along_axis(log_probabilities, y[:, None], axis=1).mean(), running
+
+    def update(state: tuple) -> tuple:
+        layers, mean, square, running, key, t = state
+        key_now = jax.random.fold_in(key, t)
+        gradients, running = jax.grad(loss, has_aux=True)(layers, running, key_now)
+        layers, mean, square = adam(layers, gradients, mean, square, t + 1)
+        return layers, mean, square, running, key, t + 1
+
+    zeros = jax.tree_util.tree_map(jnp.zeros_like, layers)
+    also_zeros = jax.tree_util.tree_map(jnp.zeros_like, layers)
+    state = (layers, zeros, also_zeros, running, jax.random.key(0), jnp.int32(0))
+    compiled = jax.jit(update, donate_argnums=0)
+
+    def step() -> tuple:
+        nonlocal state
+        state = compiled(state)
+        return state
+
+    return step

@@ -1,0 +1,128 @@
+"""Peers against one another on one case: each in its own process, turn by turn, in any order."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import NamedTuple
+
+from cases import Unsupported
+
+
+class Peer(NamedTuple):
+    module: str  # in peers/, runs it
+    package: str  # must be installed
+
+
+PEERS = {
+    "fastnn": Peer("fastnn_peer", "fastnn"),
+    "NumPy by hand": Peer("numpy_peer", "numpy"),
+    "torch": Peer("torch_peer", "torch"),
+    "torch.compile": Peer("torch_compile_peer", "torch"),
+    "torch.jit": Peer("torch_jit_peer", "torch"),
+    "jax": Peer("jax_peer", "jax"),
+    "scikit-learn": Peer("sklearn_peer", "scikit-learn"),
+    "onnxruntime": Peer("onnxruntime_peer", "onnxruntime"),
+}
+# Which of them have rows in which table.
+RUNNERS = {
+    "train": ["fastnn", "torch", "torch.compile", "jax", "NumPy by hand", "scikit-learn"],
+    "predict": ["fastnn", "torch", "torch.jit", "onnxruntime", "NumPy by hand"],
+    "product": ["fastnn", "NumPy by hand", "torch"],
+    "kernel": ["fastnn", "NumPy by hand", "torch"],
+}
+THREADS = 2
+ROUNDS = 21
+PAUSE = 0.05  # seconds between turns, until the last peer's threads have stopped spinning
+
+THREAD_VARIABLES = [
+    *("FASTNN_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
+    "NPROC",  # what XLA reads
+]
+
+
+def installed(peer: str) -> bool:
+    if peer == "fastnn":
+        return True  # or the run fails, and says why
+    try:
+        return bool(version(PEERS[peer].package))
+    except PackageNotFoundError:
+        return False
+
+
+class Worker:
+    """The other end of worker.py."""
+
+    def __init__(self, peer: str, threads: int) -> None:
+        environment = {
+            **os.environ,
+            **dict.fromkeys(THREAD_VARIABLES, str(threads)),
+            "JAX_PLATFORMS": "cpu",
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("worker.py")), PEERS[peer].module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+
+    def ask(self, *request: str) -> float:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.process.args} ended with status {self.process.wait()}")
+        answer = json.loads(line)
+        if "unsupported" in answer:
+            raise Unsupported(answer["unsupported"])
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return next(iter(answer.values()))
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+class Race:
+    """Holds one worker per peer, started when first needed; a context manager."""
+
+    def __init__(self, threads: int = THREADS, rounds: int = ROUNDS) -> None:
+        self.threads, self.rounds = threads, rounds
+        self.workers: dict[str, Worker] = {}
+
+    def __enter__(self) -> Race:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for worker in self.workers.values():
+            worker.close()
+
+    def run(self, table: str, name: str, peers: list[str]) -> dict[str, list[float] | Exception]:
+        """Seconds per step of each peer, one figure a round; or why there is none."""
+        results: dict[str, list[float] | Exception] = {}
+        for peer in peers:
+            if peer not in self.workers:
+                self.workers[peer] = Worker(peer, self.threads)
+            try:
+                self.workers[peer].ask("build", table, name)
+                results[peer] = []
+            except (Unsupported, RuntimeError) as reason:
+                results[peer] = reason
+        order = [(peer, times) for peer, times in results.items() if isinstance(times, list)]
+        for turn in range(self.rounds):
+            random.Random(turn).shuffle(order)
+            for peer, times in order:
+                time.sleep(PAUSE)
+                times.append(self.workers[peer].ask("run"))
+        return results
