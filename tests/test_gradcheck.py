@@ -6,7 +6,7 @@ the data are drawn so that none lies within epsilon of one.
 
 import numpy as np
 import pytest
-from cases import LAYERS, LOSSES, draw
+from tables import LAYERS, LOSSES, draw
 
 import fastnn
 from fastnn import BatchNorm, Dense, Dropout, LayerNorm, MeanSquaredError, ReLU, Sequential

@@ -4,7 +4,7 @@ how parameters begin, order of calls."""
 import numpy as np
 import pytest
 import reference
-from cases import LAYERS
+from tables import LAYERS
 from compare import assert_close, assert_same_bits
 
 import fastnn

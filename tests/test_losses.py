@@ -4,7 +4,7 @@ refuse."""
 import numpy as np
 import pytest
 import reference
-from cases import LOSSES, draw
+from tables import LOSSES, draw
 from compare import assert_close, assert_same_bits
 
 import fastnn

@@ -6,7 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
-from cases import LAYERS
+from tables import LAYERS
 from compare import assert_same_bits
 
 import fastnn

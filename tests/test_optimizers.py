@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import reference
-from cases import OPTIMIZERS
+from tables import OPTIMIZERS
 from compare import assert_close, assert_same_bits
 
 from fastnn import SGD, Adam, AdamW, Dense, Momentum, Nesterov, RMSprop, Sequential, _kernels
