@@ -92,7 +92,7 @@ def same_length(**arrays: NDArray[Any]) -> None:
 def real_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     """float32 or float64, by any of NumPy's names for them."""
     try:
-        found = np.dtype(dtype)
+        found = None if dtype is None else np.dtype(dtype)  # NumPy's None is float64
     except TypeError:
         found = None
     if found not in (np.float32, np.float64):

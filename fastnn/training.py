@@ -59,6 +59,7 @@ class TrainStep:
     """
 
     def __init__(self, model: Sequential, loss: Loss, optimizer: Optimizer) -> None:
+        _check_parts(loss=loss, optimizer=optimizer, model=model)
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.steps = 0
         self.outputs: Array | None = None
@@ -142,6 +143,7 @@ def fit(
 
     epochs = _checks.positive_int(epochs, "epochs")
     batch_size = _checks.positive_int(batch_size, "batch_size")
+    _check_parts(loss=loss, optimizer=optimizer, model=model)
     chosen = _chosen_metrics(metrics, loss)
     with model.exclusive("fit"):
         data = _prepare(model, loss, X, y, sample_weight)
@@ -185,6 +187,7 @@ def evaluate(
     Shapes, `metrics` and errors are as in `fit`; the metrics count all rows of positive weight
     alike.  Changes nothing.
     """
+    _check_parts(loss=loss)
     chosen = _chosen_metrics(metrics, loss)
     data = _prepare(model, loss, X, y, sample_weight)
     return _measure(model, loss, data, chosen, batch_size)
@@ -248,6 +251,16 @@ def _naming(epoch: int) -> Iterator[None]:
 
 
 # ---- what comes in -----------------------------------------------------------------------------
+
+
+_METHODS = {"loss": "__call__", "optimizer": "step", "model": "fit"}
+
+
+def _check_parts(**parts: Any) -> None:
+    """TypeError for a name or a class where an object is needed, before anything is trained."""
+    for name, part in parts.items():
+        if isinstance(part, type) or not hasattr(part, _METHODS[name]):
+            raise TypeError(f"{name}: expected an object such as fastnn's, got {part!r}")
 
 
 def _prepare(

@@ -4,67 +4,26 @@ refuse."""
 import numpy as np
 import pytest
 import reference
+from tables import LOSSES, draw
 from compare import assert_close, assert_same_bits
 
 import fastnn
-from fastnn import Hinge, Huber, MeanAbsoluteError, MeanSquaredError, _kernels
-from fastnn import SigmoidCrossEntropy, SoftmaxCrossEntropy
+from fastnn import (
+    Hinge,
+    Huber,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    SigmoidCrossEntropy,
+    SoftmaxCrossEntropy,
+    _kernels,
+)
 
 
-def labels(rng, shape, dtype):
-    return rng.integers(0, shape[1], shape[0])
-
-
-def probabilities(rng, shape, dtype):
-    t = rng.random(shape) ** 2
-    return (t / t.sum(axis=1, keepdims=True)).astype(dtype)
-
-
-def unit(rng, shape, dtype):
-    return rng.random(shape).astype(dtype)
-
-
-def bits(rng, shape, dtype):
-    return rng.integers(0, 2, shape).astype(dtype)
-
-
-def values(rng, shape, dtype):
-    return rng.standard_normal(shape).astype(dtype)
-
-
-# name -> (loss, its reference, how targets are drawn)
-LOSSES = {
-    "softmax labels": (SoftmaxCrossEntropy(), reference.softmax_cross_entropy, labels),
-    "softmax smoothed": (
-        SoftmaxCrossEntropy(label_smoothing=0.1),
-        lambda o, t: reference.softmax_cross_entropy(o, t, 0.1),
-        labels,
-    ),
-    "softmax soft targets": (SoftmaxCrossEntropy(), reference.softmax_cross_entropy, probabilities),
-    "softmax soft smoothed": (
-        SoftmaxCrossEntropy(0.25),
-        lambda o, t: reference.softmax_cross_entropy(o, t, 0.25),
-        probabilities,
-    ),
-    "sigmoid": (SigmoidCrossEntropy(), reference.sigmoid_cross_entropy, bits),
-    "sigmoid soft targets": (SigmoidCrossEntropy(), reference.sigmoid_cross_entropy, unit),
-    "squared": (MeanSquaredError(), reference.squared_error, values),
-    "absolute": (MeanAbsoluteError(), reference.absolute_error, values),
-    "huber": (Huber(), reference.huber, values),
-    "huber 0.3": (Huber(delta=0.3), lambda o, t: reference.huber(o, t, 0.3), values),
-    "hinge": (Hinge(), reference.hinge, labels),
-    "hinge 0.5": (Hinge(margin=0.5), lambda o, t: reference.hinge(o, t, 0.5), labels),
-}
 SHAPES = [(1, 1), (1, 2), (3, 5), (7, 15), (8, 16), (2, 17), (129, 10), (5, 300)]
 
 
 def wide(array):
     return array.astype(np.float64) if array.dtype.kind == "f" else array
-
-
-def draw(name, shape, dtype, rng):
-    outputs = (3 * rng.standard_normal(shape)).astype(dtype)
-    return outputs, LOSSES[name][2](rng, shape, dtype)
 
 
 def expected(name, outputs, targets, weight=None):

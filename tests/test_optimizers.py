@@ -5,39 +5,12 @@ import copy
 import numpy as np
 import pytest
 import reference
+from tables import OPTIMIZERS
 from compare import assert_close, assert_same_bits
 
 from fastnn import SGD, Adam, AdamW, Dense, Momentum, Nesterov, RMSprop, Sequential, _kernels
 
 STEPS = 20
-
-# name -> (optimizer, its reference)
-OPTIMIZERS = {
-    "sgd": (lambda **o: SGD(0.1, **o), lambda: reference.SGD(0.1)),
-    "momentum": (lambda **o: Momentum(0.05, **o), lambda: reference.Momentum(0.05)),
-    "momentum 0.5": (lambda **o: Momentum(0.05, beta=0.5, **o), lambda: reference.Momentum(0.05, beta=0.5)),
-    "momentum nesterov": (
-        lambda **o: Momentum(0.05, nesterov=True, **o),
-        lambda: reference.Momentum(0.05, nesterov=True),
-    ),
-    "nesterov": (lambda **o: Nesterov(0.05, **o), lambda: reference.Momentum(0.05, nesterov=True)),
-    "rmsprop": (lambda **o: RMSprop(0.01, **o), lambda: reference.RMSprop(0.01)),
-    "rmsprop corrected": (
-        lambda **o: RMSprop(0.01, beta=0.8, bias_correction=True, **o),
-        lambda: reference.RMSprop(0.01, beta=0.8, bias_correction=True),
-    ),
-    "adam": (lambda **o: Adam(0.01, **o), lambda: reference.Adam(0.01)),
-    "adam other constants": (
-        lambda **o: Adam(0.01, beta1=0.5, beta2=0.9, eps=1e-3, **o),
-        lambda: reference.Adam(0.01, beta1=0.5, beta2=0.9, eps=1e-3),
-    ),
-    "adamw": (lambda **o: AdamW(0.01, **o), lambda: reference.Adam(0.01, weight_decay=0.01)),
-    "adamw 0.3": (
-        lambda **o: AdamW(0.01, weight_decay=0.3, **o),
-        lambda: reference.Adam(0.01, weight_decay=0.3),
-    ),
-}  # fmt: skip
-
 
 def model_of(dtype, width=33):
     """Padding inside (33 x 7 and 7 are no multiples of a vector) and a layer without bias."""

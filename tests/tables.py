@@ -1,0 +1,149 @@
+"""The tables that several test files share: every loss, optimizer and layer, with its reference."""
+
+import numpy as np
+import reference
+
+from fastnn import (
+    ELU,
+    GELU,
+    SELU,
+    SGD,
+    Adam,
+    AdamW,
+    BatchNorm,
+    Dense,
+    Dropout,
+    Hinge,
+    Huber,
+    LayerNorm,
+    LeakyReLU,
+    Linear,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    Mish,
+    Momentum,
+    Nesterov,
+    ReLU,
+    RMSprop,
+    Sigmoid,
+    SigmoidCrossEntropy,
+    SiLU,
+    Softmax,
+    SoftmaxCrossEntropy,
+    Softplus,
+    Tanh,
+)
+
+
+def labels(rng, shape, dtype):
+    return rng.integers(0, shape[1], shape[0])
+
+
+def probabilities(rng, shape, dtype):
+    t = rng.random(shape) ** 2
+    return (t / t.sum(axis=1, keepdims=True)).astype(dtype)
+
+
+def unit(rng, shape, dtype):
+    return rng.random(shape).astype(dtype)
+
+
+def bits(rng, shape, dtype):
+    return rng.integers(0, 2, shape).astype(dtype)
+
+
+def values(rng, shape, dtype):
+    return rng.standard_normal(shape).astype(dtype)
+
+
+# name -> (loss, its reference, how targets are drawn)
+LOSSES = {
+    "softmax labels": (SoftmaxCrossEntropy(), reference.softmax_cross_entropy, labels),
+    "softmax smoothed": (
+        SoftmaxCrossEntropy(label_smoothing=0.1),
+        lambda o, t: reference.softmax_cross_entropy(o, t, 0.1),
+        labels,
+    ),
+    "softmax soft targets": (SoftmaxCrossEntropy(), reference.softmax_cross_entropy, probabilities),
+    "softmax soft smoothed": (
+        SoftmaxCrossEntropy(0.25),
+        lambda o, t: reference.softmax_cross_entropy(o, t, 0.25),
+        probabilities,
+    ),
+    "sigmoid": (SigmoidCrossEntropy(), reference.sigmoid_cross_entropy, bits),
+    "sigmoid soft targets": (SigmoidCrossEntropy(), reference.sigmoid_cross_entropy, unit),
+    "squared": (MeanSquaredError(), reference.squared_error, values),
+    "absolute": (MeanAbsoluteError(), reference.absolute_error, values),
+    "huber": (Huber(), reference.huber, values),
+    "huber 0.3": (Huber(delta=0.3), lambda o, t: reference.huber(o, t, 0.3), values),
+    "hinge": (Hinge(), reference.hinge, labels),
+    "hinge 0.5": (Hinge(margin=0.5), lambda o, t: reference.hinge(o, t, 0.5), labels),
+}
+
+
+def draw(name, shape, dtype, rng):
+    outputs = (3 * rng.standard_normal(shape)).astype(dtype)
+    return outputs, LOSSES[name][2](rng, shape, dtype)
+
+
+# name -> (optimizer, its reference)
+OPTIMIZERS = {
+    "sgd": (lambda **o: SGD(0.1, **o), lambda: reference.SGD(0.1)),
+    "momentum": (lambda **o: Momentum(0.05, **o), lambda: reference.Momentum(0.05)),
+    "momentum 0.5": (lambda **o: Momentum(0.05, beta=0.5, **o), lambda: reference.Momentum(0.05, beta=0.5)),
+    "momentum nesterov": (
+        lambda **o: Momentum(0.05, nesterov=True, **o),
+        lambda: reference.Momentum(0.05, nesterov=True),
+    ),
+    "nesterov": (lambda **o: Nesterov(0.05, **o), lambda: reference.Momentum(0.05, nesterov=True)),
+    "rmsprop": (lambda **o: RMSprop(0.01, **o), lambda: reference.RMSprop(0.01)),
+    "rmsprop corrected": (
+        lambda **o: RMSprop(0.01, beta=0.8, bias_correction=True, **o),
+        lambda: reference.RMSprop(0.01, beta=0.8, bias_correction=True),
+    ),
+    "adam": (lambda **o: Adam(0.01, **o), lambda: reference.Adam(0.01)),
+    "adam other constants": (
+        lambda **o: Adam(0.01, beta1=0.5, beta2=0.9, eps=1e-3, **o),
+        lambda: reference.Adam(0.01, beta1=0.5, beta2=0.9, eps=1e-3),
+    ),
+    "adamw": (lambda **o: AdamW(0.01, **o), lambda: reference.Adam(0.01, weight_decay=0.01)),
+    "adamw 0.3": (
+        lambda **o: AdamW(0.01, weight_decay=0.3, **o),
+        lambda: reference.Adam(0.01, weight_decay=0.3),
+    ),
+}  # fmt: skip
+
+# name -> layer for inputs of `n` features; together they are all layers
+LAYERS = {
+    "dense": lambda n: Dense(n, 5),
+    "dense without bias": lambda n: Dense(n, 4, bias=False),
+    "dense softmax": lambda n: Dense(n, 6, activation="softmax"),
+    "dense relu": lambda n: Dense(n, 6, activation="relu", bias_init="normal"),
+    "dense leaky relu": lambda n: Dense(n, 6, activation=LeakyReLU(0.2)),
+    "dense sigmoid": lambda n: Dense(n, 6, activation="sigmoid"),
+    "dense tanh": lambda n: Dense(n, 6, activation="tanh"),
+    "dense elu": lambda n: Dense(n, 6, activation=ELU(0.7)),
+    "dense selu": lambda n: Dense(n, 6, activation="selu"),
+    "dense softplus": lambda n: Dense(n, 6, activation="softplus"),
+    "dense silu": lambda n: Dense(n, 6, activation="silu"),
+    "dense gelu": lambda n: Dense(n, 6, activation="gelu"),
+    "dense mish": lambda n: Dense(n, 6, activation="mish"),
+    "dense linear": lambda n: Dense(n, 6, activation="linear"),
+    "batch norm": lambda n: BatchNorm(n),
+    "batch norm 0.5": lambda n: BatchNorm(n, momentum=0.5, eps=1e-3),
+    "layer norm": lambda n: LayerNorm(n),
+    "dropout": lambda n: Dropout(0.3),
+    "no dropout": lambda n: Dropout(0.0),
+    "linear": lambda n: Linear(),
+    "relu": lambda n: ReLU(),
+    "leaky relu": lambda n: LeakyReLU(),
+    "sigmoid": lambda n: Sigmoid(),
+    "tanh": lambda n: Tanh(),
+    "softmax": lambda n: Softmax(),
+    "elu": lambda n: ELU(),
+    "selu": lambda n: SELU(),
+    "softplus": lambda n: Softplus(),
+    "silu": lambda n: SiLU(),
+    "gelu": lambda n: GELU(),
+    "mish": lambda n: Mish(),
+}

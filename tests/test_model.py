@@ -1,0 +1,420 @@
+"""Sequential: memory layout, state, copies, summary, custom layers, prediction."""
+
+import copy
+import math
+import pickle
+
+import numpy as np
+import pytest
+from tables import LAYERS
+from compare import assert_same_bits
+
+import fastnn
+from fastnn import BatchNorm, Dense, Dropout, Layer, LayerNorm, ReLU, Sequential, Tanh
+
+
+def network(dtype="float32", seed=0, **options):
+    return Sequential(
+        Dense(6, 9), BatchNorm(9), ReLU(), Dropout(0.3), Dense(9, 5, bias=False), LayerNorm(5),
+        Dense(5, 3, activation="gelu"), seed=seed, dtype=dtype, **options,
+    )  # fmt: skip
+
+
+def batch(rows=8, features=6, seed=0):
+    return np.random.default_rng(seed).standard_normal((rows, features))
+
+
+def train_a_little(model, steps=3, seed=0):
+    """Changes parameters, running statistics and the dropout counter."""
+    optimizer, loss = fastnn.Adam(0.01), fastnn.MeanSquaredError()
+    for step in range(steps):
+        y = model.forward(batch(seed=seed + step), training=True)
+        model.backward(loss(y, np.zeros_like(y))[1])
+        optimizer.step(model)
+
+
+# ---- memory ----
+
+NAMES = [
+    "0.weight", "0.bias", "1.gamma", "1.beta", "4.weight", "5.gamma", "5.beta", "6.weight", "6.bias",
+]  # fmt: skip
+
+
+def test_parameters_are_aligned_views_of_the_flat_buffers(dtype):
+    model = network(dtype)
+    for arrays, flat in (
+        (model.parameters, model.flat_parameters),
+        (model.gradients, model.flat_gradients),
+    ):
+        assert list(arrays) == NAMES
+        assert flat.ndim == 1 and flat.dtype == dtype and flat.ctypes.data % 64 == 0
+        used = np.zeros(flat.size, bool)
+        for array in arrays.values():
+            assert np.shares_memory(array, flat) and array.flags.c_contiguous
+            assert array.ctypes.data % 64 == 0 and array.dtype == dtype
+            start = (array.ctypes.data - flat.ctypes.data) // dtype.itemsize
+            assert not used[start : start + array.size].any(), "two arrays overlap"
+            used[start : start + array.size] = True
+        assert not flat[~used].any(), "the gaps are not zero"
+        flat[...] = 7
+        assert all((array == 7).all() for array in arrays.values())
+
+
+def test_layers_show_the_same_arrays():
+    model = network()
+    for i, layer in enumerate(model.layers):
+        for name, array in layer.parameters.items():
+            assert array is model.parameters[f"{i}.{name}"]
+            assert getattr(layer, name) is array
+        for name, array in layer.gradients.items():
+            assert array is model.gradients[f"{i}.{name}"]
+        for name, array in layer.state.items():
+            assert array is model.state[f"{i}.{name}"]
+    assert model.layers[4].bias is None
+    assert list(model.state) == ["1.running_mean", "1.running_var"]
+
+
+def test_mappings_cannot_be_changed():
+    model = network()
+    for mapping in (model.parameters, model.gradients, model.state):
+        with pytest.raises(TypeError):
+            mapping["0.weight"] = np.zeros(3)
+    with pytest.raises(AttributeError):
+        model.flat_parameters = np.zeros(3)
+
+
+def test_what_is_written_into_a_parameter_counts_at_once():
+    model = Sequential(Dense(2, 2))
+    model.parameters["0.weight"][...] = np.eye(2)
+    model.parameters["0.bias"][...] = 1
+    assert model.predict([[3, 4]]).tolist() == [[4, 5]]
+
+
+@pytest.mark.parametrize("name", ["0.weight", "0.bias", "1.gamma", "1.running_var"])
+@pytest.mark.parametrize("break_it", ["replace", "other shape", "other dtype", "read-only"])
+def test_a_replaced_or_read_only_array_is_refused_at_the_next_use(name, break_it):
+    model = network()
+    train_a_little(model, steps=1)
+    index, attribute = name.split(".")
+    layer, array = model.layers[int(index)], (model.parameters | model.state)[name]
+    before = model.state_dict()
+    if break_it == "read-only":
+        array.flags.writeable = False
+    else:
+        new = {"replace": array.copy(), "other shape": np.zeros(2), "other dtype": array.astype(int)}
+        setattr(layer, attribute, new[break_it])
+        with pytest.raises(ValueError, match=name):
+            model.predict(batch())
+    with pytest.raises(ValueError, match=name):
+        model.forward(batch(), training=True)
+    with pytest.raises(ValueError, match=name):
+        model.load_state_dict(before)
+    if break_it == "read-only":
+        array.flags.writeable = True
+    else:
+        setattr(layer, attribute, array)
+    train_a_little(model, steps=1)
+
+
+def test_flat_parameters_made_read_only():
+    """Views made before stay writable for NumPy, but an optimizer must say what is wrong."""
+    model = network()
+    y = model.forward(batch(), training=True)
+    model.backward(np.ones_like(y))
+    model.flat_parameters.flags.writeable = False
+    with pytest.raises(ValueError, match=r"writable|read-only"):
+        fastnn.SGD(0.1).step(model)
+
+
+# ---- state ----
+
+
+def test_state_dict_round_trip(dtype):
+    model = network(dtype)
+    train_a_little(model)
+    state = model.state_dict()
+    assert set(state) == {*NAMES, "1.running_mean", "1.running_var"}
+    for name, array in state.items():
+        assert not np.shares_memory(array, (model.parameters | model.state)[name])
+    other = network(dtype, seed=5)
+    other.load_state_dict(state)
+    assert_same_bits(other.predict(batch()), model.predict(batch()))
+    assert_same_bits(other.flat_parameters, model.flat_parameters)
+    train_a_little(model)
+    assert (state["0.weight"] != model.parameters["0.weight"]).any()
+
+
+def test_load_state_dict_takes_lists_and_the_other_type():
+    model = network("float64")
+    state = {name: array.tolist() for name, array in network(seed=3).state_dict().items()}
+    model.load_state_dict(state)
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, state[name])
+
+
+def test_load_errors_list_everything_and_change_nothing():
+    model = network()
+    state = model.state_dict()
+    before = {name: array.copy() for name, array in state.items()}
+    for array in state.values():
+        array += 1
+    del state["0.bias"], state["1.running_var"]
+    state["9.weight"] = state["extra"] = np.ones(2)
+    state["4.weight"] = state["4.weight"].T
+    state["5.gamma"] = np.ones((5, 1), np.float32)
+    with pytest.raises(ValueError) as error:
+        model.load_state_dict(state)
+    for part in ("missing 0.bias", "missing 1.running_var", "9.weight", "extra",
+                 "4.weight", "(9, 5)", "(5, 9)", "5.gamma"):  # fmt: skip
+        assert part in str(error.value), part
+    for name, array in model.state_dict().items():
+        assert_same_bits(array, before[name])
+
+
+@pytest.mark.parametrize("value", [np.full((6, 9), "a"), np.ones((6, 9)) * 1j, None, object(),
+                                   np.ma.masked_array(np.ones((6, 9))), 1e300 * np.ones((6, 9))])  # fmt: skip
+def test_load_refuses_what_is_no_array_of_numbers(value):
+    model = network()
+    before = model.flat_parameters.copy()
+    with pytest.raises((ValueError, TypeError), match=r"0\.weight"):
+        model.load_state_dict(model.state_dict() | {"0.weight": value})
+    assert_same_bits(model.flat_parameters, before)
+
+
+# ---- copies ----
+
+COPIES = {
+    "pickle": lambda model: pickle.loads(pickle.dumps(model)),
+    "deepcopy": copy.deepcopy,
+    "copy": copy.copy,
+}
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_copies_are_equal_and_apart(how, dtype):
+    """Also afterwards: both train on to the same bits, dropout included, each in its own memory."""
+    model = network(dtype, l2=0.1)
+    train_a_little(model)
+    twin = COPIES[how](model)
+    assert repr(twin) == repr(model) and twin.summary() == model.summary()
+    assert not np.shares_memory(twin.flat_parameters, model.flat_parameters)
+    for name, array in model.state_dict().items():
+        assert_same_bits(twin.state_dict()[name], array)
+    before = twin.state_dict()
+    train_a_little(model, seed=9)
+    for name, array in twin.state_dict().items():
+        assert_same_bits(array, before[name])
+    train_a_little(twin, seed=9)
+    for name, array in model.state_dict().items():
+        assert_same_bits(twin.state_dict()[name], array)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_pickles(name):
+    model = Sequential(LAYERS[name](6), seed=1)
+    x = batch()
+    twin = pickle.loads(pickle.dumps(model))
+    for training in (False, True):
+        assert_same_bits(twin.forward(x, training), model.forward(x, training))
+
+
+def test_a_layer_belongs_to_one_model():
+    layer = Dense(3, 3)
+    Sequential(layer)
+    with pytest.raises(ValueError, match="another model"):
+        Sequential(layer)
+    assert Sequential(copy.copy(layer)).predict(np.ones((1, 3))).shape == (1, 3)
+    again = Tanh()
+    with pytest.raises(ValueError, match="twice"):
+        Sequential(again, again)
+
+
+# ---- shape of things ----
+
+
+def test_summary():
+    text = network().summary()
+    lines = text.splitlines()
+    assert len(lines) == 1 + 7 + 1
+    assert "Dense(6, 9)" in lines[1] and "(batch, 9)" in lines[1] and lines[1].endswith("63")
+    assert "BatchNorm(9" in lines[2] and lines[2].endswith("18")
+    assert "Dropout(0.3)" in lines[4] and lines[4].endswith(" 0")
+    total = sum(array.size for array in network().parameters.values())
+    assert f"{total:,} parameters" in lines[-1] and "float32" in lines[-1]
+    assert "(batch, ?)" in Sequential(ReLU()).summary()
+
+
+def test_repr_makes_the_model_again():
+    model = network(seed=4, l2=0.5)
+    again = eval(repr(model), dict(vars(fastnn)))
+    assert repr(again) == repr(model)
+    assert_same_bits(again.flat_parameters, model.flat_parameters)
+
+
+SIZES = {
+    "dense dense": lambda: [Dense(4, 8), Dense(9, 2)],
+    "dense norm": lambda: [Dense(4, 8), BatchNorm(4)],
+    "through layers that take any size": lambda: [Dense(4, 8), ReLU(), Dropout(0.1), LayerNorm(7)],
+    "norm dense": lambda: [BatchNorm(4), Tanh(), Dense(5, 1)],
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_that_do_not_follow(name):
+    layers = SIZES[name]()
+    with pytest.raises(ValueError, match=r"takes \d features, but layer 0.* gives \d"):
+        Sequential(*layers)
+    # the layers are still free for a model in which they fit
+    Sequential(layers[0])
+
+
+@pytest.mark.parametrize("layers", [(), (Dense,), (None,), ("relu",), ([Dense(2, 2)],), (object(),)])
+def test_what_is_no_layer(layers):
+    with pytest.raises((TypeError, ValueError), match="layer"):
+        Sequential(*layers)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int32", "complex64", ">f4", "real", object, None])
+def test_refused_dtypes(dtype):
+    with pytest.raises((TypeError, ValueError), match="dtype"):
+        Sequential(Dense(2, 2), dtype=dtype)
+
+
+@pytest.mark.parametrize("options", [{"seed": -1}, {"seed": 2**64}, {"seed": 1.0}, {"seed": True},
+                                     {"seed": None}, {"l2": -0.1}, {"l2": np.nan}, {"l2": "a"}])  # fmt: skip
+def test_refused_options(options):
+    with pytest.raises((TypeError, ValueError), match=next(iter(options))):
+        Sequential(Dense(2, 2), **options)
+
+
+# ---- prediction ----
+
+
+@pytest.mark.parametrize("size", [1, 7, 99, 100, 101, 10**6])
+def test_predict_in_batches_gives_the_same_bits(size, dtype, isa):
+    model = network(dtype)
+    x = batch(rows=100)
+    assert_same_bits(model.predict(x, batch_size=size), model.forward(x))
+
+
+def test_evaluate_equals_the_loss_of_the_predictions():
+    model, x, y = network(), batch(rows=50), np.arange(50) % 3
+    loss = fastnn.SoftmaxCrossEntropy()
+    result = model.evaluate(x, y, loss=loss, batch_size=7)
+    assert set(result) == {"loss", "accuracy"}
+    np.testing.assert_allclose(result["loss"], loss(model.predict(x), y)[0], rtol=1e-6)
+    assert result["accuracy"] == (model.predict(x).argmax(axis=1) == y).mean()
+    weight = np.arange(50) % 4
+    np.testing.assert_allclose(
+        model.evaluate(x, y, loss=loss, sample_weight=weight)["loss"],
+        loss(model.predict(x), y, weight)[0], rtol=1e-6,
+    )  # fmt: skip
+
+
+def test_penalty(rng):
+    model = Sequential(Dense(3, 4, l2=0.5), Dense(4, 5), Dense(5, 2, l2=0.0), l2=2.0)
+    w0, w1 = (model.parameters[f"{i}.weight"].astype(float) for i in (0, 1))
+    expected = (0.5 * (w0**2).sum() + 2.0 * (w1**2).sum()) / (2 * 10)
+    np.testing.assert_allclose(model.penalty(10), expected, rtol=1e-6)
+    assert math.isclose(Sequential(Dense(3, 3)).penalty(1), 0)
+    for wrong in (0, -1, 1.5, True):
+        with pytest.raises((TypeError, ValueError), match="batch_size"):
+            model.penalty(wrong)
+
+
+# ---- custom layers ----
+
+
+class Shift:
+    """The least that a layer is: no base class, and results in a type that kernels do not take."""
+
+    def forward(self, x, training=False):
+        return (x + 1).astype(">f8")
+
+    def backward(self, dy):
+        return np.asfortranarray(dy.astype(np.float16))
+
+
+class Scale(Layer):
+    """With a parameter and a state of its own."""
+
+    def __init__(self, features):
+        self.in_features = self.out_features = features
+
+    def parameter_shapes(self):
+        return {"scale": (self.in_features,)}
+
+    def initialize(self, rng, activation):
+        self.parameters["scale"][:] = 2.0
+        assert activation == "relu"
+
+    def forward(self, x, training=False):
+        if training:
+            self.x = x
+        return x * self.parameters["scale"]
+
+    def backward(self, dy):
+        self.gradients["scale"][:] = (dy * self.x).sum(axis=0)
+        return dy * self.parameters["scale"]
+
+
+def test_custom_layers(dtype):
+    model = Sequential(Dense(3, 4, weight_init="xavier"), Shift(), Scale(4), ReLU(), dtype=dtype)
+    weight, x = model.parameters["0.weight"], np.ones((2, 3), dtype)
+    np.testing.assert_allclose(model.predict(x), np.maximum(2 * (x @ weight + 1), 0), rtol=1e-5)
+    y = model.forward(x, training=True)
+    model.backward(np.ones_like(y))
+    assert list(model.parameters) == ["0.weight", "0.bias", "2.scale"]
+    np.testing.assert_allclose(
+        model.gradients["2.scale"], ((x @ weight + 1) * (y > 0)).sum(axis=0), rtol=1e-5
+    )
+    fastnn.SGD(0.5).step(model)
+    assert (model.parameters["2.scale"] < 2)[model.gradients["2.scale"] > 0].all()
+    twin = pickle.loads(pickle.dumps(model))
+    assert_same_bits(twin.predict(x), model.predict(x))
+    assert "Shift" in model.summary() and "Shift" in repr(model)
+
+
+class Broken:
+    def __init__(self, result, where):
+        self.result, self.where = result, where
+
+    def forward(self, x, training=False):
+        return self.result if self.where == "forward" else x
+
+    def backward(self, dy):
+        return self.result
+
+
+@pytest.mark.parametrize("result", [None, "a", 1.0, np.ones((4, 9)), np.ones(3), np.ones((0, 3)),
+                                    np.full((4, 3), 1j)], ids=str)  # fmt: skip
+@pytest.mark.parametrize("where", ["forward", "backward"])
+def test_what_a_custom_layer_may_not_return(result, where):
+    """An error, whatever it is: never a crash, and the model goes on afterwards."""
+    layer = Broken(result, where)
+    model = Sequential(Dense(2, 3), layer, Dense(3, 2))
+    with pytest.raises((ValueError, TypeError)):
+        y = model.forward(np.ones((4, 2)), training=True)
+        model.backward(np.ones_like(y))
+    layer.where, layer.result = "backward", np.ones((4, 3))
+    y = model.forward(np.ones((4, 2)), training=True)
+    model.backward(np.ones_like(y))
+
+
+def test_an_error_in_a_custom_layer_passes_through_and_frees_the_model():
+    class Fails(Layer):
+        def forward(self, x, training=False):
+            raise KeyError("mine")
+
+    model = Sequential(Dense(2, 3), Fails())
+    for training in (False, True, True):
+        with pytest.raises(KeyError, match="mine"):
+            model.forward(np.ones((4, 2)), training)
+    with pytest.raises(RuntimeError):
+        model.backward(np.ones((4, 3)))
+
+
+def test_a_base_layer_says_what_is_missing():
+    for call in (Layer().forward, Layer().backward):
+        with pytest.raises(NotImplementedError, match="Layer has no"):
+            call(np.ones((1, 1)))
