@@ -1,8 +1,6 @@
 """The tables that several test files share: every loss, optimizer and layer, with its reference."""
 
-import numpy as np
 import reference
-
 from fastnn import (
     ELU,
     GELU,

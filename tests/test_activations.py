@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+
 import reference
 from compare import assert_close, assert_same_bits, ulp_error
-
 from fastnn import _kernels
 
 ALPHA = {"leaky_relu": 0.25, "elu": 0.75}
@@ -26,9 +26,7 @@ def forward(x, name):
 
 def backward(x, dy, name):
     saved = x if name in _kernels.SAVES_INPUT else forward(x, name)
-    return _kernels.activation_backward(
-        saved, dy, _kernels.ACTIVATIONS[name], ALPHA.get(name, 0.0)
-    )
+    return _kernels.activation_backward(saved, dy, _kernels.ACTIVATIONS[name], ALPHA.get(name, 0.0))
 
 
 def exact(function, x, *rest):
@@ -160,7 +158,9 @@ def test_softmax(shape, dtype, isa, rng):
 
 
 @pytest.mark.parametrize("shape", [(3, 2), (513, 130), (64, 1000)], ids=str)
-def test_softmax_has_the_same_bits_for_any_threads_and_fma_isa(shape, dtype, threads, fma_isas, rng):
+def test_softmax_has_the_same_bits_for_any_threads_and_fma_isa(
+    shape, dtype, threads, fma_isas, rng
+):
     x, dy = rng.standard_normal((2, *shape)).astype(dtype)
     _kernels.set_threads(1)
     _kernels.set_isa(fma_isas[0])

@@ -6,9 +6,9 @@ import threading
 
 import numpy as np
 import pytest
-from compare import assert_same_bits
 
 import fastnn
+from compare import assert_same_bits
 from fastnn import (
     SGD,
     Adam,
@@ -38,7 +38,12 @@ def regressor():
 
 def fit(X=X, y=Y, model=None, **options):
     model = model or classifier()
-    settings = {"loss": SoftmaxCrossEntropy(), "optimizer": SGD(0.1), "epochs": 1, "progress": False}
+    settings = {
+        "loss": SoftmaxCrossEntropy(),
+        "optimizer": SGD(0.1),
+        "epochs": 1,
+        "progress": False,
+    }
     return model.fit(X, y, **(settings | options))
 
 
@@ -211,7 +216,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(
-    "call, error, message", [case[2:] for case in CASES], ids=[f"{n} {what}" for n, what, *_ in CASES]
+    "call, error, message",
+    [case[2:] for case in CASES],
+    ids=[f"{n} {what}" for n, what, *_ in CASES],
 )
 def test_bad_input_is_refused(call, error, message):
     with pytest.raises(error, match=message) as caught:
@@ -219,7 +226,9 @@ def test_bad_input_is_refused(call, error, message):
     assert "Traceback" not in str(caught.value) and len(str(caught.value)) < 1000
 
 
-@pytest.mark.parametrize("bad", [case for case in CASES if 1 <= case[0] <= 7], ids=lambda c: f"{c[0]} {c[1]}")
+@pytest.mark.parametrize(
+    "bad", [case for case in CASES if 1 <= case[0] <= 7], ids=lambda c: f"{c[0]} {c[1]}"
+)
 def test_fit_refuses_before_the_first_step(bad, monkeypatch):
     """Whatever is wrong with the arrays, no parameter has changed."""
     made = []

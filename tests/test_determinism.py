@@ -5,9 +5,9 @@ import hashlib
 
 import numpy as np
 import pytest
-from compare import assert_same_bits
 
 import fastnn
+from compare import assert_same_bits
 from fastnn import BatchNorm, Dense, Dropout, LayerNorm, ReLU, Sequential, _kernels
 
 THREADS = (1, 2, 3, 7)

@@ -3,11 +3,10 @@ refuse."""
 
 import numpy as np
 import pytest
-import reference
-from tables import LOSSES, draw
-from compare import assert_close, assert_same_bits
 
 import fastnn
+import reference
+from compare import assert_close, assert_same_bits
 from fastnn import (
     Hinge,
     Huber,
@@ -17,7 +16,7 @@ from fastnn import (
     SoftmaxCrossEntropy,
     _kernels,
 )
-
+from tables import LOSSES, draw
 
 SHAPES = [(1, 1), (1, 2), (3, 5), (7, 15), (8, 16), (2, 17), (129, 10), (5, 300)]
 

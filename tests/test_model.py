@@ -6,11 +6,11 @@ import pickle
 
 import numpy as np
 import pytest
-from tables import LAYERS
-from compare import assert_same_bits
 
 import fastnn
+from compare import assert_same_bits
 from fastnn import BatchNorm, Dense, Dropout, Layer, LayerNorm, ReLU, Sequential, Tanh
+from tables import LAYERS
 
 
 def network(dtype="float32", seed=0, **options):
@@ -101,7 +101,11 @@ def test_a_replaced_or_read_only_array_is_refused_at_the_next_use(name, break_it
     if break_it == "read-only":
         array.flags.writeable = False
     else:
-        new = {"replace": array.copy(), "other shape": np.zeros(2), "other dtype": array.astype(int)}
+        new = {
+            "replace": array.copy(),
+            "other shape": np.zeros(2),
+            "other dtype": array.astype(int),
+        }
         setattr(layer, attribute, new[break_it])
         with pytest.raises(ValueError, match=name):
             model.predict(batch())
@@ -268,7 +272,9 @@ def test_sizes_that_do_not_follow(name):
     Sequential(layers[0])
 
 
-@pytest.mark.parametrize("layers", [(), (Dense,), (None,), ("relu",), ([Dense(2, 2)],), (object(),)])
+@pytest.mark.parametrize(
+    "layers", [(), (Dense,), (None,), ("relu",), ([Dense(2, 2)],), (object(),)]
+)
 def test_what_is_no_layer(layers):
     with pytest.raises((TypeError, ValueError), match="layer"):
         Sequential(*layers)

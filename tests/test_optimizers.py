@@ -4,13 +4,14 @@ import copy
 
 import numpy as np
 import pytest
-import reference
-from tables import OPTIMIZERS
-from compare import assert_close, assert_same_bits
 
+import reference
+from compare import assert_close, assert_same_bits
 from fastnn import SGD, Adam, AdamW, Dense, Momentum, Nesterov, RMSprop, Sequential, _kernels
+from tables import OPTIMIZERS
 
 STEPS = 20
+
 
 def model_of(dtype, width=33):
     """Padding inside (33 x 7 and 7 are no multiples of a vector) and a layer without bias."""
@@ -112,7 +113,9 @@ def test_a_clipped_step_is_a_step_with_scaled_gradients(name):
         optimizer.step(clipped)
         scaled.flat_gradients[...] *= reference.clip_norm(scaled.flat_gradients, 0.1)[1]
         plain.step(scaled)
-    np.testing.assert_allclose(clipped.flat_parameters, scaled.flat_parameters, rtol=1e-11, atol=1e-14)
+    np.testing.assert_allclose(
+        clipped.flat_parameters, scaled.flat_parameters, rtol=1e-11, atol=1e-14
+    )
 
 
 def test_a_gradient_of_nan_is_not_hidden_by_clipping():
@@ -129,7 +132,9 @@ def test_penalty_kernels(size, dtype, isa, rng):
     x, y = rng.standard_normal((2, size)).astype(dtype)
     before = y.copy()
     tolerance = 1e-6 if dtype == np.float32 else 1e-14
-    np.testing.assert_allclose(_kernels.sum_squares(x), (x.astype(float) ** 2).sum(), rtol=tolerance)
+    np.testing.assert_allclose(
+        _kernels.sum_squares(x), (x.astype(float) ** 2).sum(), rtol=tolerance
+    )
     _kernels.add_scaled(y, x, 0.3)
     assert_close(y, before.astype(np.longdouble) + 0.3 * x.astype(np.longdouble), dtype)
 

@@ -4,9 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
+
 import reference
 from compare import assert_close, assert_same_bits
-
 from fastnn import _kernels
 
 # One below, equal and one above the tiles' rows (14, 6, 8, 4) and columns (whole vectors), and
