@@ -16,9 +16,9 @@ depends = sorted(
 )
 
 # no debug information and no symbols but the module's own, whatever Python's flags ask for
-compile_args = ["-O3", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fopenmp"]
-compile_args += ["-g0", "-fvisibility=hidden"]
-link_args = ["-fopenmp"] + ["-Wl,--strip-all"] * (sys.platform == "linux")
+compile_args = ["-O3", "-std=c11", "-ffp-contract=off", "-fno-math-errno"]
+compile_args += ["-g0", "-fvisibility=hidden", "-pthread"]
+link_args = ["-pthread"] + ["-Wl,--strip-all"] * (sys.platform == "linux")
 
 extension = Extension(
     "fastnn._kernels",

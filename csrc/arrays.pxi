@@ -45,7 +45,8 @@ cdef inline const fnn_kernels *kernels_for(cnp.ndarray x) noexcept:
     return fnn_table(active_isa, cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT64)
 
 
-cdef int execute(fnn_call *call) except -1:
+cdef int execute(fnn_call *call, ptrdiff_t grain=1) except -1:
+    call.grain = grain
     if fnn_reserve() != 0:
         raise MemoryError("no memory for the threads' scratch space")
     with nogil:

@@ -12,7 +12,6 @@ cdef extern from *:
     const char *FNN_COMPILER
 
 COMPILER = FNN_COMPILER.decode().strip()
-OPENMP = fnn_openmp() or None
 
 
 def isa_compiled():

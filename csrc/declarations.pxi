@@ -147,7 +147,7 @@ cdef extern from "fastnn.h" nogil:
 
     ctypedef struct fnn_call:
         fnn_kernel *kernel
-        ptrdiff_t units
+        ptrdiff_t units, grain
         double work
         fnn_arguments arguments
 
@@ -163,6 +163,5 @@ cdef extern from "team.h" nogil:
     void fnn_set_threads(int threads)
     int fnn_override_threads(int threads)
     int fnn_threads()
-    int fnn_openmp()
     int fnn_reserve()
     void fnn_run(const fnn_call *call)

@@ -17,7 +17,8 @@ cdef int multiply(cnp.ndarray a, bint transpose_a, cnp.ndarray b, bint transpose
     call.kernel = kernels_for(c).product
     call.units = (p.N + 15) // 16 if p.by_columns else p.M
     call.work = 2.0 * p.M * p.N * p.K
-    return execute(&call)
+    # a piece of rows packs B anew, a piece of columns should hold two tiles beside one another
+    return execute(&call, 4 if p.by_columns else 56)
 
 
 def dense_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias=None,

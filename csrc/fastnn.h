@@ -209,6 +209,7 @@ typedef union {
 typedef struct {
     fnn_kernel *kernel;
     ptrdiff_t units;
+    ptrdiff_t grain; /* the fewest units that it pays to run apart from the others */
     double work; /* about how many floating-point operations: all that the thread policy reads */
     fnn_arguments arguments;
 } fnn_call;

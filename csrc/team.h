@@ -1,4 +1,4 @@
-/* Threads: the one policy, and the only file that knows OpenMP. */
+/* Threads: the one policy, and the only file that knows them.  See team.c. */
 #ifndef FNN_TEAM_H
 #define FNN_TEAM_H
 
@@ -6,13 +6,11 @@
 
 #define FNN_MAX_THREADS 256
 
-void fnn_set_threads(int threads);       /* for the process; 1 .. FNN_MAX_THREADS */
-int fnn_override_threads(int threads);   /* for the calling thread, 0: none; returns the last */
-int fnn_threads(void);                   /* how many the calling thread's kernels may use now */
+void fnn_set_threads(int threads);     /* for the process; 1 .. FNN_MAX_THREADS */
+int fnn_override_threads(int threads); /* for the calling thread, 0: none; returns the last */
+int fnn_threads(void);                 /* how many the calling thread's kernels may use now */
 
-int fnn_openmp(void);                    /* the date of the OpenMP version, 0 without */
-
-/* Scratch for the calling thread's team: -1 if memory is short.  Call it before fnn_run. */
+/* The calling thread's scratch space: -1 if memory is short.  Call it before fnn_run. */
 int fnn_reserve(void);
 
 /* Runs the call, on the team if the work is worth it; the results' bits do not depend on that. */

@@ -11,7 +11,6 @@ Array: TypeAlias = NDArray[Any]  # C-contiguous float32 or float64
 # threads, instruction sets, how it was compiled
 MAX_THREADS: int
 COMPILER: str
-OPENMP: int | None
 
 def isa_levels() -> list[str]: ...
 def isa_compiled() -> list[str]: ...

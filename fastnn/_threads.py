@@ -71,8 +71,7 @@ def build_info() -> dict[str, Any]:
     """What this copy of fastnn is and how it runs: a dict for bug reports.
 
     ``version``, ``numpy`` and ``python`` versions; ``isa`` in use, ``isa_available`` here,
-    ``isa_compiled`` in, lowest first; ``threads`` for the calling thread; ``compiler``;
-    ``openmp``, the date of the OpenMP version compiled in, or None.
+    ``isa_compiled`` in, lowest first; ``threads`` for the calling thread; ``compiler``.
 
     >>> info = build_info()
     >>> info["isa"] in info["isa_available"]
@@ -87,7 +86,6 @@ def build_info() -> dict[str, Any]:
         "isa_compiled": _kernels.isa_compiled(),
         "threads": get_num_threads(),
         "compiler": _kernels.COMPILER,
-        "openmp": _kernels.OPENMP,
     }
 
 
