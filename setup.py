@@ -15,10 +15,11 @@ depends = sorted(
     str(path) for kind in ("*.h", "*.inc", "*.pxi") for path in Path("csrc").glob(kind)
 )
 
+compile_args = ["-O3", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-pthread"]
+link_args = ["-pthread"]
 # no debug information and no symbols but the module's own, whatever Python's flags ask for
-compile_args = ["-O3", "-std=c11", "-ffp-contract=off", "-fno-math-errno"]
-compile_args += ["-g0", "-fvisibility=hidden", "-pthread"]
-link_args = ["-pthread"] + ["-Wl,--strip-all"] * (sys.platform == "linux")
+compile_args += ["-g0", "-fvisibility=hidden"]
+link_args += ["-Wl,--strip-all"] * (sys.platform == "linux")
 
 extension = Extension(
     "fastnn._kernels",
