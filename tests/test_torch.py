@@ -152,6 +152,21 @@ def test_layer_norm(isa, rng):
     close(model.gradients["0.beta"], theirs.bias.grad)
 
 
+def test_bits_do_not_depend_on_its_flushing_of_denormals(threads):
+    """Another library may have set the calling thread to flush denormals to zero."""
+    tiny = np.full((300, 300), 1e-30, np.float32)
+    weight = np.full((300, 300), 1e-11, np.float32)
+    expected = _kernels.dense_forward(tiny, weight)
+    assert 0 < expected.max() < np.finfo(np.float32).tiny
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this machine cannot flush denormals")
+    try:
+        got = _kernels.dense_forward(tiny, weight)
+    finally:
+        torch.set_flush_denormal(False)
+    np.testing.assert_array_equal(got, expected)
+
+
 optim = torch.optim
 OPTIMIZERS = {
     "sgd": (fastnn.SGD(0.1), lambda p: optim.SGD(p, 0.1)),
