@@ -209,7 +209,7 @@ def test_an_unknown_kind_is_refused(kind):
 ], ids=lambda a: "None" if a is None else f"{a.dtype}{a.shape}")  # fmt: skip
 def test_faces_check_their_arguments(wrong):
     x = np.ones((2, 3), np.float32)
-    with pytest.raises((TypeError, ValueError), match="dy|saved"):
+    with pytest.raises((TypeError, ValueError), match=r"dy|saved"):
         _kernels.activation_backward(x, wrong, 1)
     with pytest.raises((TypeError, ValueError), match="y"):
         _kernels.softmax_backward(x, wrong)

@@ -269,7 +269,7 @@ def test_missing_idx_files(i, tmp_path):
 
 def test_idx_files_that_do_not_belong_together(tmp_path):
     write(tmp_path, f1=labels(6))
-    with pytest.raises(ValueError, match="7 images.*6"):
+    with pytest.raises(ValueError, match=r"7 images.*6"):
         datasets.idx(tmp_path)
     write(tmp_path, f2=images(4, 2, 2))
     with pytest.raises(ValueError, match="pixels"):

@@ -254,11 +254,12 @@ def test_refused_weights(name, wrong, rng):
 
 @pytest.mark.parametrize("make", [
     lambda: SoftmaxCrossEntropy(label_smoothing=1.0), lambda: SoftmaxCrossEntropy(-0.1),
-    lambda: SoftmaxCrossEntropy("a"), lambda: Huber(0), lambda: Huber(np.nan), lambda: Huber(np.inf),
+    lambda: SoftmaxCrossEntropy("a"), lambda: Huber(0), lambda: Huber(np.nan),
+    lambda: Huber(np.inf),
     lambda: Hinge(0), lambda: Hinge(-1), lambda: Hinge(True),
 ])  # fmt: skip
 def test_refused_constants(make):
-    with pytest.raises((ValueError, TypeError), match="label_smoothing|delta|margin"):
+    with pytest.raises((ValueError, TypeError), match=r"label_smoothing|delta|margin"):
         make()
 
 

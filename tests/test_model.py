@@ -36,7 +36,8 @@ def train_a_little(model, steps=3, seed=0):
 # ---- memory ----
 
 NAMES = [
-    "0.weight", "0.bias", "1.gamma", "1.beta", "4.weight", "5.gamma", "5.beta", "6.weight", "6.bias",
+    "0.weight", "0.bias", "1.gamma", "1.beta", "4.weight", "5.gamma", "5.beta", "6.weight",
+    "6.bias",
 ]  # fmt: skip
 
 
@@ -175,8 +176,10 @@ def test_load_errors_list_everything_and_change_nothing():
         assert_same_bits(array, before[name])
 
 
-@pytest.mark.parametrize("value", [np.full((6, 9), "a"), np.ones((6, 9)) * 1j, None, object(),
-                                   np.ma.masked_array(np.ones((6, 9))), 1e300 * np.ones((6, 9))])  # fmt: skip
+@pytest.mark.parametrize("value", [
+    np.full((6, 9), "a"), np.ones((6, 9)) * 1j, None, object(),
+    np.ma.masked_array(np.ones((6, 9))), 1e300 * np.ones((6, 9)),
+])  # fmt: skip
 def test_load_refuses_what_is_no_array_of_numbers(value):
     model = network()
     before = model.flat_parameters.copy()
@@ -286,8 +289,10 @@ def test_refused_dtypes(dtype):
         Sequential(Dense(2, 2), dtype=dtype)
 
 
-@pytest.mark.parametrize("options", [{"seed": -1}, {"seed": 2**64}, {"seed": 1.0}, {"seed": True},
-                                     {"seed": None}, {"l2": -0.1}, {"l2": np.nan}, {"l2": "a"}])  # fmt: skip
+@pytest.mark.parametrize("options", [
+    {"seed": -1}, {"seed": 2**64}, {"seed": 1.0}, {"seed": True}, {"seed": None}, {"l2": -0.1},
+    {"l2": np.nan}, {"l2": "a"},
+])  # fmt: skip
 def test_refused_options(options):
     with pytest.raises((TypeError, ValueError), match=next(iter(options))):
         Sequential(Dense(2, 2), **options)

@@ -163,7 +163,8 @@ REFUSED = {
     "infinite": lambda: SGD(np.inf), "bool": lambda: Momentum(True), "text": lambda: Adam("fast"),
     "beta 1": lambda: Momentum(0.1, beta=1.0), "beta < 0": lambda: Nesterov(0.1, beta=-0.1),
     "beta NaN": lambda: RMSprop(0.1, beta=np.nan), "beta1": lambda: Adam(beta1=1),
-    "beta2": lambda: Adam(beta2=1.5), "eps 0": lambda: Adam(eps=0), "eps": lambda: RMSprop(0.1, eps=-1),
+    "beta2": lambda: Adam(beta2=1.5), "eps 0": lambda: Adam(eps=0),
+    "eps": lambda: RMSprop(0.1, eps=-1),
     "weight_decay": lambda: AdamW(weight_decay=-0.1), "clip_norm": lambda: SGD(0.1, clip_norm=0),
     "clip_norm NaN": lambda: SGD(0.1, clip_norm=np.nan),
 }  # fmt: skip

@@ -102,8 +102,14 @@ def test_products_of_any_shape(isa, rows, terms, columns, seed):
 
 
 @SETTINGS
-@given(rows=dimension, features=st.integers(1, 300), rate=st.floats(0, 0.99), seed=st.integers(0, 2**64 - 1),
-       step=st.integers(0, 2**64 - 1), layer=st.integers(0, 1000))  # fmt: skip
+@given(
+    rows=dimension,
+    features=st.integers(1, 300),
+    rate=st.floats(0, 0.99),
+    seed=st.integers(0, 2**64 - 1),
+    step=st.integers(0, 2**64 - 1),
+    layer=st.integers(0, 1000),
+)
 def test_dropout_of_any_shape_rate_and_key(rows, features, rate, seed, step, layer):
     x = np.ones((rows, features), np.float32)
     y, _ = _kernels.dropout_forward(x, rate, seed, np.array([step], np.uint64), layer)

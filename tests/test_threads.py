@@ -281,7 +281,8 @@ print(len(caught), caught[0].category.__name__, "FASTNN_ISA" in str(caught[0].me
 QUOTAS = {
     "no control groups": ({}, math.inf),
     "v2": ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/cpu.max": "150000 100000\n"}, 1.5),
-    "v2, none": ({"proc/self/cgroup": "0::/a\n", "sys/fs/cgroup/a/cpu.max": "max 100000\n"}, math.inf),
+    "v2, none": (
+        {"proc/self/cgroup": "0::/a\n", "sys/fs/cgroup/a/cpu.max": "max 100000\n"}, math.inf),
     "v2, of the parent": (
         {"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/cpu.max": "max 100000\n",
          "sys/fs/cgroup/a/cpu.max": "200000 100000\n"}, 2.0),
@@ -294,7 +295,8 @@ QUOTAS = {
     "v1, none": (
         {"proc/self/cgroup": "4:cpu:/\n", "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
          "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n"}, math.inf),
-    "rubbish": ({"proc/self/cgroup": "0::/a\nrubbish\n", "sys/fs/cgroup/a/cpu.max": "a b c\n"}, math.inf),
+    "rubbish": (
+        {"proc/self/cgroup": "0::/a\nrubbish\n", "sys/fs/cgroup/a/cpu.max": "a b c\n"}, math.inf),
     "period 0": ({"proc/self/cgroup": "0::/a\n", "sys/fs/cgroup/a/cpu.max": "1 0\n"}, math.inf),
 }  # fmt: skip
 

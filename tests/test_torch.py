@@ -176,7 +176,9 @@ OPTIMIZERS = {
     ),
     "rmsprop": (fastnn.RMSprop(0.01, 0.9), lambda p: optim.RMSprop(p, 0.01, alpha=0.9)),
     "adam": (fastnn.Adam(0.01), lambda p: optim.Adam(p, 0.01)),
-    "adamw": (fastnn.AdamW(0.01, weight_decay=0.1), lambda p: optim.AdamW(p, 0.01, weight_decay=0.1)),
+    "adamw": (
+        fastnn.AdamW(0.01, weight_decay=0.1), lambda p: optim.AdamW(p, 0.01, weight_decay=0.1),
+    ),
 }  # fmt: skip
 
 

@@ -193,7 +193,8 @@ def test_history():
     model = network()
     history = fit(model, X, y, validation_data=(X[:20], y[:20]))
     assert list(history) == [
-        "loss", "accuracy", "validation_loss", "validation_accuracy", "seconds", "samples_per_second",
+        "loss", "accuracy", "validation_loss", "validation_accuracy", "seconds",
+        "samples_per_second",
     ]  # fmt: skip
     assert isinstance(history, History)
     assert history.epochs == EPOCHS and len(history) == 6 and not history.interrupted
