@@ -38,7 +38,7 @@ def python(program, warnings="error", **environment):
     path = str(Path(fastnn.__file__).parent.parent)
     result = subprocess.run(
         [sys.executable, "-W", warnings, "-c", HEAD + program], text=True, capture_output=True,
-        timeout=120, env=clean | {"PYTHONPATH": path} | environment,
+        timeout=120, cwd=path, env=clean | environment,
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout.split()
