@@ -33,7 +33,7 @@ def assert_close(actual, expected, dtype, magnitude=None, factor=1.0):
         magnitude = np.abs(expected[finite]).max(initial=0.0)
     allowed = np.broadcast_to(factor * TOLERANCE[actual.dtype] * magnitude, expected.shape)
     error = np.abs(actual[finite] - expected[finite])
-    worst = (error / np.where(allowed[finite] == 0, np.finfo(actual.dtype).tiny, allowed[finite]))
+    worst = error / np.where(allowed[finite] == 0, np.finfo(actual.dtype).tiny, allowed[finite])
     assert (error <= allowed[finite]).all(), (
         f"off by up to {error.max():.3g}, {worst.max():.3g} times what is allowed, "
         f"at {np.argwhere(finite)[worst.argmax()]}"

@@ -1,8 +1,6 @@
 """The tables that several test files share: every loss, optimizer and layer, with its reference."""
 
-import numpy as np
 import reference
-
 from fastnn import (
     ELU,
     GELU,
@@ -90,7 +88,10 @@ def draw(name, shape, dtype, rng):
 OPTIMIZERS = {
     "sgd": (lambda **o: SGD(0.1, **o), lambda: reference.SGD(0.1)),
     "momentum": (lambda **o: Momentum(0.05, **o), lambda: reference.Momentum(0.05)),
-    "momentum 0.5": (lambda **o: Momentum(0.05, beta=0.5, **o), lambda: reference.Momentum(0.05, beta=0.5)),
+    "momentum 0.5": (
+        lambda **o: Momentum(0.05, beta=0.5, **o),
+        lambda: reference.Momentum(0.05, beta=0.5),
+    ),
     "momentum nesterov": (
         lambda **o: Momentum(0.05, nesterov=True, **o),
         lambda: reference.Momentum(0.05, nesterov=True),

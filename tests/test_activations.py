@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+
 import reference
 from compare import assert_close, assert_same_bits, ulp_error
-
 from fastnn import _kernels
 
 ALPHA = {"leaky_relu": 0.25, "elu": 0.75}
@@ -26,9 +26,7 @@ def forward(x, name):
 
 def backward(x, dy, name):
     saved = x if name in _kernels.SAVES_INPUT else forward(x, name)
-    return _kernels.activation_backward(
-        saved, dy, _kernels.ACTIVATIONS[name], ALPHA.get(name, 0.0)
-    )
+    return _kernels.activation_backward(saved, dy, _kernels.ACTIVATIONS[name], ALPHA.get(name, 0.0))
 
 
 def exact(function, x, *rest):
@@ -121,7 +119,7 @@ def test_an_element_has_the_bits_that_it_has_alone(name, shape, dtype, isa, rng)
 
 @pytest.mark.parametrize("name", ULP)
 def test_same_bits_for_any_threads_and_fma_isa(name, dtype, threads, fma_isas, rng):
-    x, dy = (3 * rng.standard_normal((2, 801, 303))).astype(dtype)
+    x, dy = (3 * rng.standard_normal((2, 1601, 353))).astype(dtype)
     _kernels.set_threads(1)
     _kernels.set_isa(fma_isas[0])
     y, dx = forward(x, name), backward(x, dy, name)
@@ -159,8 +157,10 @@ def test_softmax(shape, dtype, isa, rng):
     assert_close(dx, exact(reference.softmax_backward, y, dy), dtype, factor=4)
 
 
-@pytest.mark.parametrize("shape", [(3, 2), (513, 130), (64, 1000)], ids=str)
-def test_softmax_has_the_same_bits_for_any_threads_and_fma_isa(shape, dtype, threads, fma_isas, rng):
+@pytest.mark.parametrize("shape", [(3, 2), (901, 233), (170, 1000)], ids=str)
+def test_softmax_has_the_same_bits_for_any_threads_and_fma_isa(
+    shape, dtype, threads, fma_isas, rng
+):
     x, dy = rng.standard_normal((2, *shape)).astype(dtype)
     _kernels.set_threads(1)
     _kernels.set_isa(fma_isas[0])
@@ -209,7 +209,7 @@ def test_an_unknown_kind_is_refused(kind):
 ], ids=lambda a: "None" if a is None else f"{a.dtype}{a.shape}")  # fmt: skip
 def test_faces_check_their_arguments(wrong):
     x = np.ones((2, 3), np.float32)
-    with pytest.raises((TypeError, ValueError), match="dy|saved"):
+    with pytest.raises((TypeError, ValueError), match=r"dy|saved"):
         _kernels.activation_backward(x, wrong, 1)
     with pytest.raises((TypeError, ValueError), match="y"):
         _kernels.softmax_backward(x, wrong)

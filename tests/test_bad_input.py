@@ -6,9 +6,9 @@ import threading
 
 import numpy as np
 import pytest
-from compare import assert_same_bits
 
 import fastnn
+from compare import assert_same_bits
 from fastnn import (
     SGD,
     Adam,
@@ -38,7 +38,12 @@ def regressor():
 
 def fit(X=X, y=Y, model=None, **options):
     model = model or classifier()
-    settings = {"loss": SoftmaxCrossEntropy(), "optimizer": SGD(0.1), "epochs": 1, "progress": False}
+    settings = {
+        "loss": SoftmaxCrossEntropy(),
+        "optimizer": SGD(0.1),
+        "epochs": 1,
+        "progress": False,
+    }
     return model.fit(X, y, **(settings | options))
 
 
@@ -101,15 +106,19 @@ CASES = [
      ValueError, "y contains NaN"),
     (2, "infinity in y", lambda: fit(X, X[:, :2] * np.inf, regressor(), loss=MeanSquaredError()),
      ValueError, "y contains (NaN|infinity)"),
-    (2, "too large for float32", lambda: fit(with_value(1e300)), ValueError, "X.*too large.*float32"),
-    (2, "y too large", lambda: fit(X, 1e300 * np.ones((ROWS, 2)), regressor(), loss=MeanSquaredError()),
+    (2, "too large for float32",
+     lambda: fit(with_value(1e300)), ValueError, "X.*too large.*float32"),
+    (2, "y too large",
+     lambda: fit(X, 1e300 * np.ones((ROWS, 2)), regressor(), loss=MeanSquaredError()),
      ValueError, "y.*too large.*float32"),
     (2, "validation X", lambda: fit(validation_data=(with_value(np.nan), Y)), ValueError,
      "validation X contains NaN"),
     (2, "forward, too large", lambda: forward(with_value(1e300)), ValueError, "x.*too large"),
     (3, "y too short", lambda: fit(X, Y[:-1]), ValueError, "8.*7"),
-    (3, "weights too few", lambda: fit(sample_weight=np.ones(7)), ValueError, r"sample_weight.*\(8,\)"),
-    (3, "a weight below 0", lambda: fit(sample_weight=np.arange(8) - 1), ValueError, "sample_weight.*-1"),
+    (3, "weights too few",
+     lambda: fit(sample_weight=np.ones(7)), ValueError, r"sample_weight.*\(8,\)"),
+    (3, "a weight below 0",
+     lambda: fit(sample_weight=np.arange(8) - 1), ValueError, "sample_weight.*-1"),
     (3, "all weights 0", lambda: fit(sample_weight=np.zeros(8)), ValueError, "sample_weight.*0"),
     (3, "a NaN weight", lambda: fit(sample_weight=[np.nan] * 8), ValueError, "sample_weight.*NaN"),
     (4, "complex", lambda: fit(X * 1j), ERRORS, "X.*complex"),
@@ -128,8 +137,10 @@ CASES = [
     (4, "a set", lambda: forward({1, 2}), ERRORS, "x"),
     (4, "complex gradient", wrong_order(train, lambda m: m.backward(1j * np.ones((8, 3)))), ERRORS,
      "gradient.*complex"),
-    (6, "a label too large", lambda: fit(X, Y + 5), ValueError, "target 5 is out of range for 3 classes"),
-    (6, "a label below 0", lambda: fit(X, Y - 1), ValueError, "target -1 is out of range for 3 classes"),
+    (6, "a label too large",
+     lambda: fit(X, Y + 5), ValueError, "target 5 is out of range for 3 classes"),
+    (6, "a label below 0",
+     lambda: fit(X, Y - 1), ValueError, "target -1 is out of range for 3 classes"),
     (6, "float labels", lambda: fit(X, Y.astype(float)), ValueError, "integer labels.*float"),
     (6, "label in validation", lambda: fit(validation_data=(X, Y + 1)), ValueError,
      "validation y.*target 3 is out of range"),
@@ -137,26 +148,31 @@ CASES = [
      r"\(8, 2\).*\(8, 1\)"),
     (7, "y a vector", lambda: fit(X, X[:, 0], regressor(), loss=MeanSquaredError()), ValueError,
      r"\(8, 2\).*\(8,\)"),
-    (8, "features too many", lambda: forward(np.ones((2, 5))), ValueError, "Dense.*4 features, got 5"),
+    (8, "features too many",
+     lambda: forward(np.ones((2, 5))), ValueError, "Dense.*4 features, got 5"),
     (8, "behind other layers", lambda: Sequential(ReLU(), BatchNorm(3)).forward(np.ones((2, 5))),
      ValueError, "BatchNorm.*3 features, got 5"),
     (8, "behind an own layer", lambda: Sequential(Own(), Dense(3, 2)).forward(np.ones((2, 5))),
      ValueError, "3.*5"),
     # configuration
-    *((9, f"units {value!r}", lambda value=value: Dense(4, value), ERRORS, "out_features.*integer >= 1")
+    *((9, f"units {value!r}",
+       lambda value=value: Dense(4, value), ERRORS, "out_features.*integer >= 1")
       for value in (0, -1, True, 2.0, "3", None, np.ones(2, int), np.nan)),
-    *((9, f"inputs {value!r}", lambda value=value: Dense(value, 4), ERRORS, "in_features.*integer >= 1")
+    *((9, f"inputs {value!r}",
+       lambda value=value: Dense(value, 4), ERRORS, "in_features.*integer >= 1")
       for value in (0, -1, True, 2.0, None)),
     *((9, f"norm {value!r}", lambda value=value: BatchNorm(value), ERRORS, "features.*integer >= 1")
       for value in (0, -1, True, 2.0, None)),
     *((9, f"{name} {value!r}", lambda name=name, value=value: fit(**{name: value}), ERRORS,
        f"{name}.*integer >= 1")
       for name in ("epochs", "batch_size") for value in (0, -1, True, 2.0, "3", None)),
-    (9, "batch_size of predict", lambda: classifier().predict(X, batch_size=0), ERRORS, "batch_size.*0"),
+    (9, "batch_size of predict",
+     lambda: classifier().predict(X, batch_size=0), ERRORS, "batch_size.*0"),
     (9, "bias as a number", lambda: Dense(4, 4, bias=1), ERRORS, "bias.*True or False"),
     *((10, f"rate {value!r}", lambda value=value: Dropout(value), ERRORS, r"rate.*\[0, 1\).*")
       for value in (1, 1.0, -0.1, np.nan, "0.5", None, True)),
-    *((10, f"learning rate {value!r}", lambda value=value: Adam(value), ERRORS, "learning_rate.*> 0")
+    *((10, f"learning rate {value!r}",
+       lambda value=value: Adam(value), ERRORS, "learning_rate.*> 0")
       for value in (0, -1e-3, np.nan, np.inf, "0.1", None, True)),
     (10, "beta", lambda: fastnn.Momentum(0.1, beta=1), ERRORS, r"beta.*\[0, 1\), got 1"),
     (10, "beta1", lambda: Adam(beta1=-0.1), ERRORS, r"beta1.*\[0, 1\), got -0.1"),
@@ -166,11 +182,15 @@ CASES = [
        r"momentum.*\(0, 1\]") for value in (0, -0.1, 1.1, np.nan, "a")),
     (10, "slope", lambda: LeakyReLU(-0.1), ERRORS, "alpha.*>= 0, got -0.1"),
     (10, "l2", lambda: classifier(l2=-1), ERRORS, "l2.*>= 0, got -1"),
-    (10, "activation", lambda: Dense(2, 2, activation="rel"), ValueError, "activation.*relu.*mish.*'rel'"),
+    (10, "activation",
+     lambda: Dense(2, 2, activation="rel"), ValueError, "activation.*relu.*mish.*'rel'"),
     (10, "activation class", lambda: Dense(2, 2, activation=ReLU), ERRORS, "activation"),
-    (10, "initializer", lambda: Dense(2, 2, weight_init="hee"), ValueError, "weight_init.*he.*'hee'"),
-    (10, "initializer class", lambda: Dense(2, 2, bias_init=fastnn.initializers.He), ERRORS, "bias_init"),
-    (10, "metric", lambda: fit(metrics=["precision"]), ValueError, "metrics.*'accuracy'.*'precision'"),
+    (10, "initializer",
+     lambda: Dense(2, 2, weight_init="hee"), ValueError, "weight_init.*he.*'hee'"),
+    (10, "initializer class",
+     lambda: Dense(2, 2, bias_init=fastnn.initializers.He), ERRORS, "bias_init"),
+    (10, "metric",
+     lambda: fit(metrics=["precision"]), ValueError, "metrics.*'accuracy'.*'precision'"),
     (10, "loss by name", lambda: fit(loss="mse"), ERRORS, "loss"),
     (10, "loss class", lambda: fit(loss=MeanSquaredError), ERRORS, "loss"),
     (10, "optimizer by name", lambda: fit(optimizer="adam"), ERRORS, "optimizer"),
@@ -178,40 +198,52 @@ CASES = [
     (10, "no loss", lambda: fit(loss=None), ERRORS, "loss"),
     (10, "no optimizer", lambda: fit(optimizer=None), ERRORS, "optimizer"),
     (10, "loss of evaluate", lambda: classifier().evaluate(X, Y, loss="mse"), ERRORS, "loss"),
-    (10, "model in TrainStep", lambda: TrainStep(Dense(2, 2), MeanSquaredError(), SGD(1)), ERRORS, "model"),
+    (10, "model in TrainStep",
+     lambda: TrainStep(Dense(2, 2), MeanSquaredError(), SGD(1)), ERRORS, "model"),
     (11, "sizes", lambda: Sequential(Dense(4, 8), ReLU(), Dense(9, 2)), ValueError,
      "takes 9 features, but .*gives 8"),
     *((12, f"threads {value!r}", lambda value=value: fastnn.set_num_threads(value), ERRORS,
        r"integer from 1 to \d+, got") for value in (0, -1, 10**6, 2**70, "abc", 1.5, True, None)),
     *((12, f"with threads {value!r}", lambda value=value: fastnn.threads(value), ERRORS,
        r"integer from 1 to \d+, got") for value in (0, -1, 10**6, "abc")),
-    (12, "instruction set", lambda: fastnn._kernels.set_isa("sse9"), ValueError, "portable.*'sse9'"),
+    (12, "instruction set",
+     lambda: fastnn._kernels.set_isa("sse9"), ValueError, "portable.*'sse9'"),
     # order of calls
     (13, "backward first", wrong_order(back), RuntimeError, "forward"),
-    (13, "backward after evaluation", wrong_order(lambda m: m.forward(X), back), RuntimeError, "forward"),
+    (13, "backward after evaluation",
+     wrong_order(lambda m: m.forward(X), back), RuntimeError, "forward"),
     (13, "backward twice", wrong_order(train, back, back), RuntimeError, "forward"),
     (13, "gradient of another shape", wrong_order(train, lambda m: back(m, (ROWS, 2))), ValueError,
      r"\(8, 3\), got \(8, 2\)"),
-    (13, "gradient that would broadcast", wrong_order(train, lambda m: back(m, (1, CLASSES))), ValueError,
+    (13, "gradient that would broadcast",
+     wrong_order(train, lambda m: back(m, (1, CLASSES))), ValueError,
      r"\(8, 3\), got \(1, 3\)"),
-    (14, "a batch of one", lambda: Sequential(BatchNorm(4)).forward(X[:1], training=True), ValueError,
+    (14, "a batch of one",
+     lambda: Sequential(BatchNorm(4)).forward(X[:1], training=True), ValueError,
      r"(?i)batch ?norm"),
-    (14, "fit in batches of one", lambda: fit(model=Sequential(BatchNorm(4), Dense(4, 3)), batch_size=1),
+    (14, "fit in batches of one",
+     lambda: fit(model=Sequential(BatchNorm(4), Dense(4, 3)), batch_size=1),
      ValueError, "batch_size.*batch norm"),
-    (14, "a last batch of one", lambda: fit(model=Sequential(BatchNorm(4), Dense(4, 3)), batch_size=7),
+    (14, "a last batch of one",
+     lambda: fit(model=Sequential(BatchNorm(4), Dense(4, 3)), batch_size=7),
      ValueError, "batch_size.*batch norm"),
-    (21, "state", lambda: classifier().load_state_dict({"a": 1}), ValueError, "missing 0.weight.*a"),
+    (21, "state",
+     lambda: classifier().load_state_dict({"a": 1}), ValueError, "missing 0.weight.*a"),
     # limits
-    (24, "a weight beyond 2^63 elements", lambda: Sequential(Dense(2**40, 2**40)), (ValueError, MemoryError),
+    (24, "a weight beyond 2^63 elements",
+     lambda: Sequential(Dense(2**40, 2**40)), (ValueError, MemoryError),
      "."),
     (24, "a weight beyond the memory", lambda: Sequential(Dense(2**24, 2**24)), MemoryError, "."),
-    (24, "units beyond 2^64", lambda: Sequential(Dense(2**70, 1)), (ValueError, MemoryError, OverflowError),
+    (24, "units beyond 2^64",
+     lambda: Sequential(Dense(2**70, 1)), (ValueError, MemoryError, OverflowError),
      "."),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "call, error, message", [case[2:] for case in CASES], ids=[f"{n} {what}" for n, what, *_ in CASES]
+    "call, error, message",
+    [case[2:] for case in CASES],
+    ids=[f"{n} {what}" for n, what, *_ in CASES],
 )
 def test_bad_input_is_refused(call, error, message):
     with pytest.raises(error, match=message) as caught:
@@ -219,7 +251,9 @@ def test_bad_input_is_refused(call, error, message):
     assert "Traceback" not in str(caught.value) and len(str(caught.value)) < 1000
 
 
-@pytest.mark.parametrize("bad", [case for case in CASES if 1 <= case[0] <= 7], ids=lambda c: f"{c[0]} {c[1]}")
+@pytest.mark.parametrize(
+    "bad", [case for case in CASES if 1 <= case[0] <= 7], ids=lambda c: f"{c[0]} {c[1]}"
+)
 def test_fit_refuses_before_the_first_step(bad, monkeypatch):
     """Whatever is wrong with the arrays, no parameter has changed."""
     made = []

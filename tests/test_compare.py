@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from compare import assert_close, assert_same_bits, ulp_error
 
 

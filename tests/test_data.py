@@ -4,9 +4,9 @@ import gzip
 
 import numpy as np
 import pytest
+
 import reference
 from compare import assert_same_bits
-
 from fastnn import Standardizer, batches, datasets, stratified_split
 
 # ---- batches ----
@@ -90,7 +90,9 @@ def test_standardizer(rows, rng):
     train = rng.standard_normal((rows, 3)) * [1, 1e-3, 1e3] + [0, 5, -1e6]
     other = rng.standard_normal((50, 3)) + train[0]
     scale = Standardizer(dtype="float64").fit(train)
-    np.testing.assert_allclose(scale.transform(other), reference.standardize(train, other), rtol=1e-7)
+    np.testing.assert_allclose(
+        scale.transform(other), reference.standardize(train, other), rtol=1e-7
+    )
     np.testing.assert_allclose(scale.inverse_transform(scale.transform(other)), other, rtol=1e-9)
     got = Standardizer().fit_transform(train)
     assert got.dtype == np.float32 and got.shape == train.shape
@@ -199,7 +201,9 @@ def test_idx(style, tmp_path):
             path.rename(path.with_name(path.name.replace("-idx", ".idx")))
     (X, y), (X_test, y_test) = datasets.idx(tmp_path)
     assert X.shape == (7, 6) and X_test.shape == (4, 6) and X.dtype == np.float32
-    assert y.tolist() == list(range(7)) and y_test.tolist() == list(range(4)) and y.dtype == np.int64
+    assert (
+        y.tolist() == list(range(7)) and y_test.tolist() == list(range(4)) and y.dtype == np.int64
+    )
     np.testing.assert_array_equal(X, np.arange(42, dtype=np.float32).reshape(7, 6) / 255)
     (images_, _), _ = datasets.idx(str(tmp_path), flatten=False)
     assert images_.shape == (7, 3, 2, 1)
@@ -265,7 +269,7 @@ def test_missing_idx_files(i, tmp_path):
 
 def test_idx_files_that_do_not_belong_together(tmp_path):
     write(tmp_path, f1=labels(6))
-    with pytest.raises(ValueError, match="7 images.*6"):
+    with pytest.raises(ValueError, match=r"7 images.*6"):
         datasets.idx(tmp_path)
     write(tmp_path, f2=images(4, 2, 2))
     with pytest.raises(ValueError, match="pixels"):

@@ -3,9 +3,9 @@ column alone."""
 
 import numpy as np
 import pytest
+
 import reference
 from compare import assert_close, assert_same_bits
-
 from fastnn import _kernels
 
 # Features at, below and above a group of 16 lanes and a block of 128 elements.

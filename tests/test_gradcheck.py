@@ -6,11 +6,21 @@ the data are drawn so that none lies within epsilon of one.
 
 import numpy as np
 import pytest
-from tables import LAYERS, LOSSES, draw
 
 import fastnn
-from fastnn import BatchNorm, Dense, Dropout, LayerNorm, MeanSquaredError, ReLU, Sequential
-from fastnn import SoftmaxCrossEntropy, Tanh, gradcheck
+from fastnn import (
+    BatchNorm,
+    Dense,
+    Dropout,
+    LayerNorm,
+    MeanSquaredError,
+    ReLU,
+    Sequential,
+    SoftmaxCrossEntropy,
+    Tanh,
+    gradcheck,
+)
+from tables import LAYERS, LOSSES, draw
 
 BOUND = 1e-7
 
@@ -126,4 +136,6 @@ def test_the_model_stays_as_it_is(rng):
 @pytest.mark.parametrize("epsilon", [0, -1e-5, np.nan, "a", True])
 def test_refused_epsilon(epsilon):
     with pytest.raises((ValueError, TypeError), match="epsilon"):
-        gradcheck(Sequential(Dense(2, 1)), MeanSquaredError(), np.ones((2, 2)), [1, 2], epsilon=epsilon)
+        gradcheck(
+            Sequential(Dense(2, 1)), MeanSquaredError(), np.ones((2, 2)), [1, 2], epsilon=epsilon
+        )

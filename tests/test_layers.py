@@ -3,13 +3,13 @@ how parameters begin, order of calls."""
 
 import numpy as np
 import pytest
-import reference
-from tables import LAYERS
-from compare import assert_close, assert_same_bits
 
 import fastnn
+import reference
+from compare import assert_close, assert_same_bits
 from fastnn import BatchNorm, Dense, Dropout, LayerNorm, Sequential, activations, initializers
 from fastnn.layers import Activation
+from tables import LAYERS
 
 FEATURES = 7
 
@@ -19,7 +19,9 @@ def model_of(name, dtype, seed=3):
     model = Sequential(LAYERS[name](FEATURES), seed=seed, dtype=dtype)
     rng = np.random.default_rng(5)
     for key, array in model.parameters.items():
-        array[...] = rng.uniform(0.5, 1.5, array.shape) if "gamma" in key else rng.normal(size=array.shape)
+        array[...] = (
+            rng.uniform(0.5, 1.5, array.shape) if "gamma" in key else rng.normal(size=array.shape)
+        )
     return model
 
 
@@ -165,7 +167,9 @@ def test_dropout_masks_follow_seed_step_and_place():
         model = Sequential(Dropout(0.4), Dropout(0.5), seed=seed)
         for step in (1, 2):
             y = model.forward(ones, training=True)
-            keep = [reference.dropout_keep(5, 40, r, seed, step, i) for i, r in enumerate((0.4, 0.5))]
+            keep = [
+                reference.dropout_keep(5, 40, r, seed, step, i) for i, r in enumerate((0.4, 0.5))
+            ]
             np.testing.assert_array_equal(y != 0, keep[0] & keep[1])
 
 
@@ -246,7 +250,11 @@ def test_an_initializer_of_ones_own():
 
     model = Sequential(Dense(3, 3, weight_init=eye, bias_init=lambda rng, shape, fan_in: [1, 2, 3]))
     assert model.predict(np.zeros((1, 3))).tolist() == [[1, 2, 3]]
-    for wrong in (lambda *a: np.ones(2), lambda *a: np.full((3, 3), "a"), lambda *a: 1j * np.eye(3)):
+    for wrong in (
+        lambda *a: np.ones(2),
+        lambda *a: np.full((3, 3), "a"),
+        lambda *a: 1j * np.eye(3),
+    ):
         with pytest.raises(ValueError, match="initializer"):
             Sequential(Dense(3, 3, weight_init=wrong))
 

@@ -6,11 +6,11 @@ import pickle
 
 import numpy as np
 import pytest
-from tables import LAYERS
-from compare import assert_same_bits
 
 import fastnn
+from compare import assert_same_bits
 from fastnn import BatchNorm, Dense, Dropout, Layer, LayerNorm, ReLU, Sequential, Tanh
+from tables import LAYERS
 
 
 def network(dtype="float32", seed=0, **options):
@@ -36,7 +36,8 @@ def train_a_little(model, steps=3, seed=0):
 # ---- memory ----
 
 NAMES = [
-    "0.weight", "0.bias", "1.gamma", "1.beta", "4.weight", "5.gamma", "5.beta", "6.weight", "6.bias",
+    "0.weight", "0.bias", "1.gamma", "1.beta", "4.weight", "5.gamma", "5.beta", "6.weight",
+    "6.bias",
 ]  # fmt: skip
 
 
@@ -101,7 +102,11 @@ def test_a_replaced_or_read_only_array_is_refused_at_the_next_use(name, break_it
     if break_it == "read-only":
         array.flags.writeable = False
     else:
-        new = {"replace": array.copy(), "other shape": np.zeros(2), "other dtype": array.astype(int)}
+        new = {
+            "replace": array.copy(),
+            "other shape": np.zeros(2),
+            "other dtype": array.astype(int),
+        }
         setattr(layer, attribute, new[break_it])
         with pytest.raises(ValueError, match=name):
             model.predict(batch())
@@ -171,8 +176,10 @@ def test_load_errors_list_everything_and_change_nothing():
         assert_same_bits(array, before[name])
 
 
-@pytest.mark.parametrize("value", [np.full((6, 9), "a"), np.ones((6, 9)) * 1j, None, object(),
-                                   np.ma.masked_array(np.ones((6, 9))), 1e300 * np.ones((6, 9))])  # fmt: skip
+@pytest.mark.parametrize("value", [
+    np.full((6, 9), "a"), np.ones((6, 9)) * 1j, None, object(),
+    np.ma.masked_array(np.ones((6, 9))), 1e300 * np.ones((6, 9)),
+])  # fmt: skip
 def test_load_refuses_what_is_no_array_of_numbers(value):
     model = network()
     before = model.flat_parameters.copy()
@@ -268,7 +275,9 @@ def test_sizes_that_do_not_follow(name):
     Sequential(layers[0])
 
 
-@pytest.mark.parametrize("layers", [(), (Dense,), (None,), ("relu",), ([Dense(2, 2)],), (object(),)])
+@pytest.mark.parametrize(
+    "layers", [(), (Dense,), (None,), ("relu",), ([Dense(2, 2)],), (object(),)]
+)
 def test_what_is_no_layer(layers):
     with pytest.raises((TypeError, ValueError), match="layer"):
         Sequential(*layers)
@@ -280,8 +289,10 @@ def test_refused_dtypes(dtype):
         Sequential(Dense(2, 2), dtype=dtype)
 
 
-@pytest.mark.parametrize("options", [{"seed": -1}, {"seed": 2**64}, {"seed": 1.0}, {"seed": True},
-                                     {"seed": None}, {"l2": -0.1}, {"l2": np.nan}, {"l2": "a"}])  # fmt: skip
+@pytest.mark.parametrize("options", [
+    {"seed": -1}, {"seed": 2**64}, {"seed": 1.0}, {"seed": True}, {"seed": None}, {"l2": -0.1},
+    {"l2": np.nan}, {"l2": "a"},
+])  # fmt: skip
 def test_refused_options(options):
     with pytest.raises((TypeError, ValueError), match=next(iter(options))):
         Sequential(Dense(2, 2), **options)

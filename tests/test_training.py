@@ -7,16 +7,16 @@ import sys
 
 import numpy as np
 import pytest
-import reference
-from compare import assert_same_bits
-from tables import LOSSES, OPTIMIZERS, draw
 
 import fastnn
+import reference
+from compare import assert_same_bits
 from fastnn import (
     BatchNorm,
     Dense,
     Dropout,
     ExponentialAverage,
+    History,
     MeanSquaredError,
     ReLU,
     Sequential,
@@ -24,6 +24,7 @@ from fastnn import (
     TrainStep,
     batches,
 )
+from tables import LOSSES, OPTIMIZERS, draw
 
 ROWS, EPOCHS, BATCH = 50, 3, 16  # the last batch has two rows
 
@@ -36,7 +37,14 @@ def data(rng=None):
 
 def network(dtype="float32", **options):
     return Sequential(
-        Dense(6, 20), BatchNorm(20), ReLU(), Dropout(0.2), Dense(20, 3), seed=1, dtype=dtype, **options
+        Dense(6, 20),
+        BatchNorm(20),
+        ReLU(),
+        Dropout(0.2),
+        Dense(20, 3),
+        seed=1,
+        dtype=dtype,
+        **options,
     )
 
 
@@ -185,8 +193,10 @@ def test_history():
     model = network()
     history = fit(model, X, y, validation_data=(X[:20], y[:20]))
     assert list(history) == [
-        "loss", "accuracy", "validation_loss", "validation_accuracy", "seconds", "samples_per_second",
+        "loss", "accuracy", "validation_loss", "validation_accuracy", "seconds",
+        "samples_per_second",
     ]  # fmt: skip
+    assert isinstance(history, History)
     assert history.epochs == EPOCHS and len(history) == 6 and not history.interrupted
     assert history.loss is history["loss"]
     for values in history.values():

@@ -1,0 +1,154 @@
+"""What users copy runs: the README's blocks, the examples, every docstring, the command line."""
+
+import doctest
+import importlib
+import importlib.util
+import pkgutil
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import cli
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+MODULES = ["fastnn", *(
+    f"fastnn.{module.name}" for module in pkgutil.iter_modules(fastnn.__path__)
+    if module.name not in ("__main__", "_kernels")
+)]  # fmt: skip
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(
+        f"example_{name}", ROOT / "examples" / f"{name}.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstrings(name):
+    module = importlib.import_module(name)
+    assert doctest.testmod(module).failed == 0
+
+
+@pytest.mark.parametrize("name", fastnn.__all__)
+def test_every_public_name_is_documented_with_an_example(name):
+    thing = getattr(fastnn, name)
+    if name == "__version__" or isinstance(thing, type(fastnn)):
+        return
+    assert thing.__doc__ and ">>>" in thing.__doc__, f"{name} has no example"
+
+
+def test_readme():
+    """All Python blocks, one after the other in one namespace, as a reader would."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert len(blocks) >= 3
+    namespace = {"__name__": "readme"}
+    for i, block in enumerate(blocks):
+        exec(compile(block, "README.md", "exec"), namespace)
+        if i == 0:  # the first one trains and predicts the held-out digits
+            assert (namespace["logits"].argmax(axis=1) == namespace["y"][1500:]).mean() > 0.9
+    assert np.isfinite(namespace["value"])
+
+
+def test_every_example_is_tested_here():
+    assert [path.stem for path in EXAMPLES] == [
+        "digits", "fashion_mnist", "linear_regression", "logistic_regression",
+    ]  # fmt: skip
+
+
+def test_linear_regression_reaches_the_closed_form():
+    example = load("linear_regression")
+    X, y = example.make_data()
+    weight, bias = example.train(X, y)
+    best_weight, best_bias = example.closed_form(X, y)
+    np.testing.assert_allclose(weight, best_weight, rtol=1e-9)
+    np.testing.assert_allclose(bias, best_bias, rtol=1e-9)
+
+
+def test_logistic_regression_reaches_the_optimum():
+    example = load("logistic_regression")
+    X, y = example.make_data()
+    best, (trained, model) = example.newton(X, y), example.train(X, y)
+    np.testing.assert_allclose(trained, best, rtol=1e-6)
+    np.testing.assert_allclose(
+        example.loss_of(trained, X, y), example.loss_of(best, X, y), rtol=1e-12
+    )
+    value = model.evaluate(X, y, loss=fastnn.SigmoidCrossEntropy())["loss"]
+    np.testing.assert_allclose(value, example.loss_of(best, X, y), rtol=1e-10)
+
+
+def test_digits_example():
+    accuracy, history = load("digits").train(epochs=5, progress=False)
+    assert accuracy > 0.94 and history.epochs == 5
+
+
+def test_fashion_mnist_example(tmp_path):
+    """On a folder of its format: ten bright bars, one for each class."""
+    rng = np.random.default_rng(0)
+    for part, n in (("train", 600), ("t10k", 100)):
+        labels = np.arange(n) % 10
+        images = rng.integers(0, 60, (n, 28, 28))
+        for image, label in zip(images, labels, strict=True):
+            image[2 * label : 2 * label + 3] += 180
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            head = bytes([0, 0, 8, array.ndim]) + b"".join(
+                k.to_bytes(4, "big") for k in array.shape
+            )
+            content = head + array.astype(np.uint8).tobytes()
+            (tmp_path / f"{part}-{kind}-ubyte").write_bytes(content)
+    accuracy, seconds = load("fashion_mnist").train(tmp_path, epochs=4, progress=False)
+    assert accuracy > 0.95 and seconds > 0
+
+
+@pytest.mark.parametrize("name", ["linear_regression", "logistic_regression"])
+def test_examples_run_as_scripts(name, capsys):
+    runpy.run_path(str(ROOT / "examples" / f"{name}.py"), run_name="__main__")
+    assert "fastnn" in capsys.readouterr().out
+
+
+# ---- the command line ----
+
+
+def test_demo(capsys):
+    assert cli.main(["demo", "--epochs", "3", "--seed", "1"]) == 0
+    out, err = capsys.readouterr()
+    accuracy = re.search(r"accuracy +(\d+\.\d)%", out)
+    assert accuracy and float(accuracy[1]) > 85
+    for word in ("CC BY 4.0", "samples per second", "Dense(64", "parameters"):
+        assert word in out
+    assert "epoch 3/3" in err and "loss" in err
+
+
+def test_info(capsys):
+    assert cli.main(["info"]) == 0
+    out, err = capsys.readouterr()
+    assert fastnn.__version__ in out and fastnn.build_info()["isa"] in out and err == ""
+
+
+@pytest.mark.parametrize("arguments", [
+    [], ["demo", "--epochs", "0"], ["demo", "--seed", "-1"], ["demo", "--epochs", "many"],
+    ["dance"], ["demo", "--rate", "1"],
+])  # fmt: skip
+def test_wrong_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(arguments)
+    assert exit_.value.code == 2
+    assert "usage: fastnn" in capsys.readouterr().err
+
+
+def test_run_as_a_module():
+    result = subprocess.run(
+        [sys.executable, "-m", "fastnn", "--version"], text=True, capture_output=True, timeout=60,
+        cwd=Path(fastnn.__file__).parent.parent,
+    )  # fmt: skip
+    assert result.returncode == 0 and fastnn.__version__ in result.stdout

@@ -1,0 +1,60 @@
+"""Every public name stands in a test table: a name that nobody tests fails here."""
+
+import re
+from pathlib import Path
+
+import fastnn
+from tables import LAYERS, LOSSES, OPTIMIZERS
+
+# names whose tests are not in the tables of tables.py -> the file that has theirs
+ELSEWHERE = {
+    "ExponentialAverage": "test_training.py",
+    "History": "test_training.py",
+    "Layer": "test_model.py",
+    "Sequential": "test_model.py",
+    "Standardizer": "test_data.py",
+    "TrainStep": "test_training.py",
+    "__version__": "test_package.py",
+    "batches": "test_data.py",
+    "build_info": "test_threads.py",
+    "datasets": "test_data.py",
+    "get_num_threads": "test_threads.py",
+    "gradcheck": "test_gradcheck.py",
+    "initializers": "test_layers.py",
+    "set_num_threads": "test_threads.py",
+    "stratified_split": "test_data.py",
+    "threads": "test_threads.py",
+}
+
+
+def in_tables():
+    layers = {type(make(3)).__name__ for make in LAYERS.values()}
+    losses = {type(loss).__name__ for loss, *_ in LOSSES.values()}
+    return layers | losses | {type(make()).__name__ for make, _ in OPTIMIZERS.values()}
+
+
+def test_every_public_name_is_in_a_test_table():
+    assert in_tables() | set(ELSEWHERE) == set(fastnn.__all__)
+
+
+def test_the_files_named_do_test_the_names():
+    for name, file in ELSEWHERE.items():
+        text = (Path(__file__).parent / file).read_text(encoding="utf-8")
+        assert re.search(rf"\b{name}\b", text), f"{name} is not in {file}"
+
+
+def test_all_is_sorted_complete_and_true():
+    public = [name for name in vars(fastnn) if not name.startswith("_")]
+    modules = [name for name in public if isinstance(getattr(fastnn, name), type(fastnn))]
+    assert set(public) - set(modules) <= set(fastnn.__all__)
+    assert len(set(fastnn.__all__)) == len(fastnn.__all__)
+    for name in fastnn.__all__:
+        assert hasattr(fastnn, name)
+
+
+def test_every_kernel_face_is_called_somewhere_in_the_tests():
+    text = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("*.py"))
+    faces = {name for name in dir(fastnn._kernels) if not name.startswith("_")}
+    through_others = {"COMPILER", "isa_compiled", "override_threads"}  # build_info, threads
+    untested = [name for name in faces - through_others if not re.search(rf"\b{name}\b", text)]
+    assert untested == []
