@@ -13,7 +13,7 @@ from importlib.metadata import version
 from statistics import median
 
 from cases import TABLES, Network, Product
-from race import PEERS, ROUNDS, RUNNERS, THREADS, Race, installed
+from race import PEERS, ROUNDS, RUNNERS, THREADS, Race, cpu, installed
 
 TITLES = {
     "product": "Matrix products",
@@ -60,7 +60,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--threads", type=int, default=THREADS)
     options = parser.parse_args()
-    print(f"{platform.machine()}, {options.threads} threads, medians of {options.rounds} rounds;")
+    named = [cpu().get(key, "") for key in ("model name", "cpu family", "model")]
+    print(f"{platform.machine()}, {' '.join(named)} (name, family, model);")
+    print(f"{options.threads} threads, medians of {options.rounds} rounds;")
     present = {PEERS[peer].package for peer in list(PEERS)[1:] if installed(peer)}
     print(", ".join(f"{package} {version(package)}" for package in sorted(present)))
     with Race(options.threads, options.rounds) as race:
