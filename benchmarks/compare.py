@@ -35,16 +35,21 @@ def medians(race: Race, table: str, name: str) -> dict[str, float]:
     return {peer: median(times) for peer, times in results.items() if isinstance(times, list)}
 
 
+def microseconds(seconds: float) -> str:
+    value = seconds * 1e6
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def row(case: Network | Product, seconds: dict[str, float], table: str, rate: float) -> list[str]:
     own = seconds["fastnn"]
-    cells = [case.name, f"{own * 1e6:.4g}"]
+    cells = [case.name, microseconds(own)]
     if table in LIMITED:
         limit = case.operations / rate
-        cells += [f"{limit * 1e6:.4g}", f"{limit / own:.0%}"]
+        cells += [microseconds(limit), f"{limit / own:.0%}"]
     for peer in RUNNERS[table][1:]:
         if installed(peer):
             theirs = seconds.get(peer)
-            cells.append(f"{theirs * 1e6:.4g} ({theirs / own:.2f})" if theirs else "-")
+            cells.append(f"{microseconds(theirs)} ({theirs / own:.1f})" if theirs else "-")
     return cells
 
 
