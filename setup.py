@@ -12,7 +12,9 @@ from setuptools import Extension, setup
 
 sources = ["csrc/_kernels.pyx", *sorted(map(str, Path("csrc").glob("*.c")))]
 depends = ["setup.py"]
-depends += sorted(str(path) for kind in ("*.h", "*.inc", "*.pxi") for path in Path("csrc").glob(kind))
+depends += sorted(
+    str(path) for kind in ("*.h", "*.inc", "*.pxi") for path in Path("csrc").glob(kind)
+)
 
 compile_args = ["-O3", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-pthread"]
 link_args = ["-pthread"]
