@@ -47,10 +47,11 @@ cdef inline const fnn_kernels *kernels_for(cnp.ndarray x) noexcept:
 
 cdef int execute(fnn_call *call, ptrdiff_t grain=1) except -1:
     call.grain = grain
-    if fnn_reserve() != 0:
-        raise MemoryError("no memory for the threads' scratch space")
+    cdef int status
     with nogil:
-        fnn_run(call)
+        status = fnn_run(call)
+    if status != 0:
+        raise MemoryError("no memory for the threads' scratch space")
     return 0
 
 

@@ -163,5 +163,4 @@ cdef extern from "team.h" nogil:
     void fnn_set_threads(int threads)
     int fnn_override_threads(int threads)
     int fnn_threads()
-    int fnn_reserve()
-    void fnn_run(const fnn_call *call)
+    int fnn_run(const fnn_call *call)

@@ -21,6 +21,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #if defined(__x86_64__)
@@ -30,7 +31,7 @@
 #define SERIAL_WORK 1e6 /* operations below which handing work over (about 1 us) cannot pay */
 #define PIECES 4        /* a share's pieces: what a late thread leaves is shared out again */
 #define PIECE_WORK 1e5  /* operations below which a piece is not worth claiming */
-#define SPINS 1000      /* pauses before a worker sleeps: 10 to 40 us */
+#define SPIN_TIME 20000 /* nanoseconds that a thread waits awake */
 
 typedef struct {
     _Alignas(64) atomic_ptrdiff_t next; /* the first unit that nobody has claimed */
@@ -119,6 +120,17 @@ static void work(team *t, int me) {
     }
 }
 
+static int64_t now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * (int64_t)1000000000 + t.tv_nsec;
+}
+
+/* Waiting awake pays only while every thread of the team can have a processor. */
+static int64_t spin_until(const team *t) {
+    return now() + (t->workers < processors ? SPIN_TIME : 0);
+}
+
 static int is_open(team *t, uint32_t done, uint64_t *state) {
     *state = atomic_load(&t->state);
     return (*state & OPEN && GENERATION(*state) != done) || atomic_load(&t->quit);
@@ -127,11 +139,13 @@ static int is_open(team *t, uint32_t done, uint64_t *state) {
 /* Until a call is open that this worker has not been in, or the team ends. */
 static uint64_t wait_for_call(team *t, uint32_t done) {
     uint64_t state;
-    int spins = t->workers < processors ? SPINS : 0;
-    for (int i = 0; i < spins; i++) {
-        if (is_open(t, done, &state)) return state;
-        pause_briefly();
-    }
+    int64_t end = spin_until(t);
+    do
+        for (int i = 0; i < 16; i++) {
+            if (is_open(t, done, &state)) return state;
+            pause_briefly();
+        }
+    while (now() < end);
     pthread_mutex_lock(&t->mutex);
     atomic_fetch_add(&t->sleepers, 1);
     while (!is_open(t, done, &state)) pthread_cond_wait(&t->wake, &t->mutex);
@@ -223,17 +237,14 @@ int fnn_override_threads(int threads) {
 
 int fnn_threads(void) { return own_threads ? own_threads : process_threads; }
 
-int fnn_reserve(void) {
-    team *t = get_team();
-    int threads = fnn_threads();
-    if (!t) return -1;
-    if (t->scratch_threads < threads) {
-        void *memory;
-        if (posix_memalign(&memory, 64, (size_t)threads * FNN_SCRATCH)) return -1;
-        free(t->scratch);
-        t->scratch = memory;
-        t->scratch_threads = threads;
-    }
+/* Scratch for that many threads: 0, or -1 if memory is short. */
+static int reserve(team *t, int threads) {
+    if (t->scratch_threads >= threads) return 0;
+    void *memory;
+    if (posix_memalign(&memory, 64, (size_t)threads * FNN_SCRATCH)) return -1;
+    free(t->scratch);
+    t->scratch = memory;
+    t->scratch_threads = threads;
     return 0;
 }
 
@@ -260,20 +271,26 @@ static void run_together(team *t, const fnn_call *call, int threads) {
     wake_sleepers(t);
     work(t, 0);
     atomic_fetch_and(&t->state, ~OPEN);
-    for (int i = 0; atomic_load_explicit(&t->state, memory_order_acquire) & INSIDE; i++)
-        if (i < SPINS && t->workers < processors)
+    int64_t end = 0;
+    while (atomic_load_explicit(&t->state, memory_order_acquire) & INSIDE) {
+        if (!end) end = spin_until(t);
+        if (now() < end)
             pause_briefly();
         else
             sched_yield(); /* the one inside may be waiting for this core */
+    }
 }
 
-void fnn_run(const fnn_call *call) {
-    team *t = own_team;
-    int threads = fnn_threads();
+int fnn_run(const fnn_call *call) {
+    team *t = get_team();
+    int threads = fnn_threads(); /* read once: another thread may set it meanwhile */
+    if (call->units < 2 || call->work < SERIAL_WORK) threads = 1;
+    if (!t || reserve(t, threads)) return -1;
     arithmetic before = set_arithmetic(DEFAULT_ARITHMETIC);
-    if (threads > 1 && call->units > 1 && call->work >= SERIAL_WORK)
+    if (threads > 1)
         run_together(t, call, threads);
     else
         call->kernel(&call->arguments, 0, call->units, t->scratch);
     set_arithmetic(before);
+    return 0;
 }
