@@ -18,6 +18,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -217,14 +218,20 @@ static team *get_team(void) {
     return own_team = t;
 }
 
-/* As many workers as can be had: with fewer, the others do their share. */
+/* As many workers as can be had: with fewer, the others do their share.  They take no signals,
+ * which are the program's own threads' affair. */
 static void start_workers(team *t, int workers) {
+    if (t->workers >= workers) return;
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     while (t->workers < workers) {
         struct worker *w = &t->worker[t->workers];
         *w = (struct worker){.team = t, .me = t->workers + 1};
-        if (pthread_create(&w->thread, NULL, worker_main, w)) return;
+        if (pthread_create(&w->thread, NULL, worker_main, w)) break;
         t->workers++;
     }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 void fnn_set_threads(int threads) { process_threads = threads; }
