@@ -47,8 +47,9 @@ def test_every_public_name_is_documented_with_an_example(name):
     assert thing.__doc__ and ">>>" in thing.__doc__, f"{name} has no example"
 
 
-def test_readme():
+def test_readme(tmp_path, monkeypatch):
     """All Python blocks, one after the other in one namespace, as a reader would."""
+    monkeypatch.chdir(tmp_path)  # what they save goes there
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     assert len(blocks) >= 3
