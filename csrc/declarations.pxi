@@ -65,14 +65,14 @@ cdef extern from "fastnn.h" nogil:
 
     cdef enum fnn_hyper:
         FNN_LEARNING_RATE, FNN_GRADIENT_SCALE, FNN_STEP, FNN_BETA1, FNN_BETA2, FNN_EPS
-        FNN_WEIGHT_DECAY, FNN_CORRECTION1, FNN_CORRECTION2, FNN_HYPER_SIZE
+        FNN_WEIGHT_DECAY, FNN_CORRECTION1, FNN_CORRECTION2, FNN_FAULT, FNN_HYPER_SIZE
 
     ctypedef struct fnn_update:
         void *parameters
         const void *gradients
         void *mean
         void *mean_square
-        const double *hyper
+        double *hyper
         ptrdiff_t size
         int nesterov
 

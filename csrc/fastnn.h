@@ -120,6 +120,7 @@ enum fnn_hyper {
     FNN_WEIGHT_DECAY, /* decoupled, as in AdamW */
     FNN_CORRECTION1,  /* 1/(1 - beta1^t), or 1 for none */
     FNN_CORRECTION2,  /* 1/(1 - beta2^t), or 1 for none */
+    FNN_FAULT,        /* set to 1 by an update that would have been infinite or NaN somewhere */
     FNN_HYPER_SIZE
 };
 
@@ -128,7 +129,7 @@ typedef struct {
     const void *gradients;
     void *mean;        /* momentum's velocity, Adam's mean */
     void *mean_square; /* RMSprop and Adam */
-    const double *hyper;
+    double *hyper;
     ptrdiff_t size;
     int nesterov;
 } fnn_update;

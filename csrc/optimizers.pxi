@@ -13,6 +13,7 @@ HYPER = {
     "weight_decay": FNN_WEIGHT_DECAY,  # of AdamW
     "correction1": FNN_CORRECTION1,  # 1/(1 - beta1^step), or 1 for none
     "correction2": FNN_CORRECTION2,  # 1/(1 - beta2^step), or 1 for none
+    "fault": FNN_FAULT,  # 1 after an update that would have been infinite or NaN somewhere
 }
 
 

@@ -52,7 +52,8 @@ class Optimizer:
 
         Raises ValueError for a model without parameters, for another model than the first, and
         where a parameter array was replaced or made read-only; RuntimeError if the model is
-        being trained by another thread.
+        being trained by another thread; FloatingPointError where an update would be NaN or
+        infinite: those parameters, and what the optimizer keeps for them, stay as they were.
         """
         if model is not self._model:
             self._bind(model)
@@ -73,6 +74,9 @@ class Optimizer:
         if self.clip_norm is not None:
             _kernels.clip_norm(gradients, self.hyper, self.clip_norm)
         self._apply(parameters, gradients)
+        if self._get("fault"):
+            self._set(fault=0.0)
+            raise FloatingPointError("the update is not finite for some parameters")
 
     def _apply(self, parameters: NDArray[Any], gradients: NDArray[Any]) -> None:
         raise NotImplementedError(f"{type(self).__name__} has no _apply")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastnn import _arrays, _checks, _kernels
+from fastnn import _arrays, _checks
 from fastnn.data import batches
 from fastnn.history import History
 from fastnn.layers import BatchNorm
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
     Metric = Callable[[Array, Array], float]
 
-# An update can overflow only where learning rate and gradient are astronomically large; only
-# there are the parameters copied first.
-_SAFE_SQUARE = 1e30
 _CHECKED_ROWS = 4096  # targets shown to the loss at a time, before training
 
 
@@ -46,8 +43,8 @@ class TrainStep:
     `sample_weight` (batch,).  `outputs` holds the model's outputs of the last step, `steps`
     the number of steps done.
 
-    Raises FloatingPointError when the loss, a gradient or an updated parameter is NaN or
-    infinite: parameters and running statistics are then those before the step.
+    Raises FloatingPointError when the loss is NaN or infinite, before anything is updated, or an
+    update would be: those parameters stay as they were.  Running statistics are those before.
 
     >>> import fastnn
     >>> X, y = fastnn.datasets.digits()
@@ -75,30 +72,16 @@ class TrainStep:
         try:
             _require(math.isfinite(value), f"the loss is {value}")
             model.backward(gradient)
-            self._update()
+            self.optimizer.step(model)
         except FloatingPointError as error:
             for name, array in model.state.items():
                 array[...] = state[name]
             raise FloatingPointError(
                 f"step {self.steps + 1}: {error} at learning rate "
-                f"{self.optimizer.learning_rate:g}; the step is undone"
+                f"{self.optimizer.learning_rate:g}; the last finite parameters are kept"
             ) from None
         self.steps += 1
         return value
-
-    def _update(self) -> None:
-        model, optimizer = self.model, self.optimizer
-        parameters, gradients = model.flat_parameters, model.flat_gradients
-        square = _kernels.sum_squares(gradients)
-        if not math.isfinite(square):
-            _require(np.isfinite(gradients).all(), "a gradient is not finite")
-        rate = max(1.0, optimizer.learning_rate)
-        risky = not square * rate * rate < _SAFE_SQUARE
-        before = parameters.copy() if risky else None
-        optimizer.step(model)
-        if before is not None and not np.isfinite(parameters).all():
-            parameters[...] = before
-            _require(False, "the updated parameters are not finite")
 
 
 def _require(condition: bool | np.bool, message: str) -> None:

@@ -123,8 +123,29 @@ def test_a_gradient_of_nan_is_not_hidden_by_clipping():
     model = model_of("float32")
     model.flat_gradients[...] = 1
     model.gradients["0.weight"][0, 0] = np.nan
-    Adam(clip_norm=1.0).step(model)
-    assert np.isnan(model.parameters["1.weight"]).all()
+    before = model.flat_parameters.copy()
+    with pytest.raises(FloatingPointError, match="not finite"):
+        Adam(clip_norm=1.0).step(model)
+    assert np.array_equal(model.flat_parameters, before)
+
+
+@pytest.mark.parametrize("optimizer", [
+    lambda: SGD(1.0), lambda: Momentum(1.0), lambda: Nesterov(1.0), lambda: RMSprop(1.0),
+    lambda: Adam(1.0), lambda: AdamW(1.0, weight_decay=1e38),
+], ids=["SGD", "Momentum", "Nesterov", "RMSprop", "Adam", "AdamW"])  # fmt: skip
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 3e38])
+def test_what_would_not_be_finite_stays_as_it_was(optimizer, bad):
+    """The parameter and the optimizer's own numbers, so that a later step goes on from them."""
+    model, rule = model_of("float32"), optimizer()
+    model.flat_parameters[...] = np.where(model.flat_parameters, 3e38, 0)
+    model.flat_gradients[...] = 0
+    model.gradients["0.weight"][0, 0] = -bad
+    before = model.flat_parameters.copy()
+    with pytest.raises(FloatingPointError, match="not finite"):
+        rule.step(model)
+    assert model.parameters["0.weight"][0, 0] == before[0]
+    assert all(np.isfinite(buffer).all() for buffer in rule._buffers)
+    assert np.isfinite(model.flat_parameters).all()
 
 
 @pytest.mark.parametrize("size", [1, 16, 1025, 70001])
