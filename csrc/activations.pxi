@@ -21,10 +21,10 @@ cdef int run_activation(fnn_kernel *kernel, cnp.ndarray x, cnp.ndarray dy, cnp.n
     """Everything already checked; work is for one element."""
     cdef fnn_call call
     cdef fnn_activation *p = &call.arguments.activation
-    p.x, p.dy, p.out, p.kind, p.alpha = data(x), data(dy), data(out), kind, alpha
-    p.rows, p.features = rows_of(x), features_of(x)
-    call.kernel = kernel
-    call.units, call.work = p.rows, work * p.rows * p.features
+    p.rows, p.features, p.kind, p.alpha = rows_of(x), features_of(x), kind, alpha
+    start(&call, kernel, p.rows, work * p.rows * p.features)
+    p.x, p.dy = reads(&call, x, p.features), reads(&call, dy, p.features)
+    p.out = writes(&call, out, p.features)
     return execute(&call)
 
 

@@ -45,13 +45,44 @@ cdef inline const fnn_kernels *kernels_for(cnp.ndarray x) noexcept:
     return fnn_table(active_isa, cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT64)
 
 
-cdef int execute(fnn_call *call, ptrdiff_t grain=1) except -1:
-    call.grain = grain
+cdef inline void start(fnn_call *call, fnn_kernel *kernel, ptrdiff_t units, double work) noexcept:
+    """A new call of so many units; work: about how many operations it has."""
+    call.kernel, call.units, call.work, call.grain, call.accesses = kernel, units, work, 1, 0
+
+
+cdef inline void *touches(fnn_call *call, cnp.ndarray x, ptrdiff_t unit, bint writes) except? NULL:
+    """Notes that the call touches x: so many elements by each unit; with unit 0, any by any unit.
+
+    Returns where x's elements lie, or NULL for None.  A program that is being recorded keeps x."""
+    if x is None:
+        return NULL
+    cdef fnn_access *access = &call.access[call.accesses]
+    call.accesses += 1
+    access.begin = <const char *>cnp.PyArray_DATA(x)
+    access.end = access.begin + cnp.PyArray_NBYTES(x)
+    access.unit, access.writes = unit * cnp.PyArray_ITEMSIZE(x), writes
+    if recorder() != NULL:
+        (<Program>recorder()).kept.append(x)
+    return cnp.PyArray_DATA(x)
+
+
+cdef inline const void *reads(fnn_call *call, cnp.ndarray x, ptrdiff_t unit=0) except? NULL:
+    return touches(call, x, unit, False)
+
+
+cdef inline void *writes(fnn_call *call, cnp.ndarray x, ptrdiff_t unit=0) except? NULL:
+    return touches(call, x, unit, True)
+
+
+cdef int execute(fnn_call *call) except -1:
+    """Runs the call, and records it if the calling thread is recording."""
     cdef int status
     with nogil:
         status = fnn_run(call)
     if status != 0:
         raise MemoryError("no memory for the threads' scratch space")
+    if recorder() != NULL:
+        (<Program>recorder()).append(call)
     return 0
 
 
@@ -75,6 +106,18 @@ cdef int check_real(str name, cnp.ndarray x, int ndim) except -1:
     if cnp.PyArray_SIZE(x) == 0:
         raise ValueError(f"{name} must not be empty, got {describe(x)}")
     return 0
+
+
+def unchanged(list entries not None, bint writable):
+    """Whether each (arrays, name, array, ...) still has arrays[name] is array, and, if asked, that
+    one may write into it."""
+    cdef tuple entry
+    for entry in entries:
+        if (<dict>entry[0]).get(entry[1]) is not entry[2]:
+            return False
+        if writable and not cnp.PyArray_ISWRITEABLE(<cnp.ndarray>entry[2]):
+            return False
+    return True
 
 
 cdef inline ptrdiff_t features_of(cnp.ndarray x) noexcept:
@@ -153,4 +196,4 @@ cdef cnp.ndarray empty_bytes(ptrdiff_t rows, ptrdiff_t columns):
 
 
 cdef inline void *data(cnp.ndarray x) noexcept:
-    return NULL if x is None else cnp.PyArray_DATA(x)
+    return cnp.PyArray_DATA(x)

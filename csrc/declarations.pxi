@@ -1,5 +1,5 @@
 # What the faces see of fastnn.h and team.h.
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "fastnn.h" nogil:
     ctypedef void fnn_kernel(const void *, ptrdiff_t, ptrdiff_t, void *)
@@ -67,6 +67,9 @@ cdef extern from "fastnn.h" nogil:
         FNN_LEARNING_RATE, FNN_GRADIENT_SCALE, FNN_STEP, FNN_BETA1, FNN_BETA2, FNN_EPS
         FNN_WEIGHT_DECAY, FNN_CORRECTION1, FNN_CORRECTION2, FNN_FAULT, FNN_HYPER_SIZE
 
+    cdef enum fnn_fault:
+        FNN_NO_FAULT, FNN_FAULT_UPDATE, FNN_FAULT_VALUE
+
     ctypedef struct fnn_update:
         void *parameters
         const void *gradients
@@ -87,6 +90,29 @@ cdef extern from "fastnn.h" nogil:
         void *y
         ptrdiff_t size
         double scale
+
+    ctypedef struct fnn_feed:
+        const void *x
+        const void *targets
+        const void *weights
+        void *outputs
+        double *losses
+        const int64_t *index
+        int64_t row, step
+
+    ctypedef struct fnn_rows:
+        fnn_feed *feed
+        void **outside
+        void *inside
+        ptrdiff_t row_bytes
+
+    ctypedef struct fnn_value:
+        fnn_feed *feed
+        double *value
+        const double *squares
+        double *hyper
+        double scale
+        ptrdiff_t rows
 
     ctypedef struct fnn_dropout:
         const void *x
@@ -132,6 +158,12 @@ cdef extern from "fastnn.h" nogil:
         fnn_kernel *sum_squares
         fnn_kernel *set_gradient_scale
         fnn_kernel *add_scaled
+        fnn_kernel *copy
+        fnn_kernel *take_rows
+        fnn_kernel *give_rows
+        fnn_kernel *add_penalty
+        fnn_kernel *check_value
+        fnn_kernel *end_batch
 
     ctypedef union fnn_arguments:
         fnn_product product
@@ -144,12 +176,40 @@ cdef extern from "fastnn.h" nogil:
         fnn_update update
         fnn_set_hyper set_hyper
         fnn_vector vector
+        fnn_rows rows
+        fnn_value value
+
+    ctypedef struct fnn_access:
+        const char *begin
+        const char *end
+        ptrdiff_t unit
+        int writes
 
     ctypedef struct fnn_call:
         fnn_kernel *kernel
         ptrdiff_t units, grain
         double work
+        int accesses
+        fnn_access *access
         fnn_arguments arguments
+
+    ctypedef struct fnn_chain:
+        int count
+        ptrdiff_t units
+
+    ctypedef struct fnn_phase:
+        int alones, chains
+        const fnn_chain *chain
+
+    ctypedef struct fnn_program:
+        const fnn_phase *phase
+        int count, phases
+        double work
+        const double *fault
+
+    int fnn_record(fnn_program *program, const fnn_call *call)
+    int fnn_schedule(fnn_program *program)
+    void fnn_clear(fnn_program *program)
 
     int FNN_CHUNK_ROWS, FNN_CHUNK_SUM
     int FNN_ISAS
@@ -164,3 +224,4 @@ cdef extern from "team.h" nogil:
     int fnn_override_threads(int threads)
     int fnn_threads()
     int fnn_run(const fnn_call *call)
+    ptrdiff_t fnn_replay(const fnn_program *program, ptrdiff_t steps)

@@ -6,7 +6,6 @@ cdef int multiply(cnp.ndarray a, bint transpose_a, cnp.ndarray b, bint transpose
     """c = activation(op(a) op(b) + bias), everything already checked."""
     cdef fnn_call call
     cdef fnn_product *p = &call.arguments.product
-    p.a, p.b, p.bias, p.c, p.z = data(a), data(b), data(bias), data(c), data(z)
     p.M, p.N, p.K = c.shape[0], c.shape[1], a.shape[0] if transpose_a else a.shape[1]
     p.a_row, p.a_column = 1 if transpose_a else a.shape[1], a.shape[1] if transpose_a else 1
     p.b_row, p.b_column = 1 if transpose_b else b.shape[1], b.shape[1] if transpose_b else 1
@@ -14,11 +13,15 @@ cdef int multiply(cnp.ndarray a, bint transpose_a, cnp.ndarray b, bint transpose
     p.activation, p.alpha = activation, alpha
     # the longer side is cut, so that the threads together read the fewest bytes
     p.by_columns = p.N > p.M
-    call.kernel = kernels_for(c).product
-    call.units = (p.N + 15) // 16 if p.by_columns else p.M
-    call.work = 2.0 * p.M * p.N * p.K
+    start(&call, kernels_for(c).product, (p.N + 15) // 16 if p.by_columns else p.M,
+          2.0 * p.M * p.N * p.K)
     # a piece of rows packs B anew, a piece of columns should hold two tiles beside one another
-    return execute(&call, 4 if p.by_columns else 56)
+    call.grain = 4 if p.by_columns else 56
+    cdef ptrdiff_t row = 0 if p.by_columns else p.N
+    p.a = reads(&call, a, 0 if p.by_columns or transpose_a else p.K)
+    p.b, p.bias = reads(&call, b), reads(&call, bias)
+    p.c, p.z = writes(&call, c, row), writes(&call, z, row)
+    return execute(&call)
 
 
 def dense_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias=None,
@@ -65,8 +68,7 @@ def dense_backward_bias(cnp.ndarray dz, cnp.ndarray dbias):
     check_writable("dbias", dbias)
     cdef fnn_call call
     cdef fnn_column_sum *p = &call.arguments.column_sum
-    p.x, p.sum, p.rows, p.features = data(dz), data(dbias), dz.shape[0], dz.shape[1]
-    call.kernel = kernels_for(dz).column_sum
-    call.units = (p.features + 15) // 16
-    call.work = <double>p.rows * p.features
+    p.rows, p.features = dz.shape[0], dz.shape[1]
+    start(&call, kernels_for(dz).column_sum, (p.features + 15) // 16, <double>p.rows * p.features)
+    p.x, p.sum = reads(&call, dz), writes(&call, dbias, 16)
     execute(&call)

@@ -11,20 +11,20 @@ cdef int check_counter(cnp.ndarray counter) except -1:
     return 0
 
 
-cdef int run_dropout(fnn_kernel *kernel, fnn_dropout arguments, cnp.ndarray x, cnp.ndarray out,
-                     cnp.ndarray mask, double rate, double work) except -1:
-    """Checks the rate; everything else is already checked.  work is for one element."""
+cdef uint32_t threshold(double rate) except? 0:
     if not 0.0 <= rate < 1.0:
         raise ValueError(f"rate must be in [0, 1), got {rate}")
-    cdef fnn_call call
+    return min(round(rate * 65536.0), 65535)
+
+
+cdef fnn_dropout *new_dropout(fnn_call *call, fnn_kernel *kernel, cnp.ndarray x, cnp.ndarray out,
+                              double rate, double work) except NULL:
+    """Fills in what both ways need, the mask left out; work is for one element."""
     cdef fnn_dropout *p = &call.arguments.dropout
-    p[0] = arguments
-    p.x, p.out, p.mask = data(x), data(out), <uint8_t *>data(mask)
-    p.rows, p.features = rows_of(x), features_of(x)
-    p.threshold = min(round(rate * 65536.0), 65535)
-    call.kernel = kernel
-    call.units, call.work = p.rows, work * p.rows * p.features
-    return execute(&call)
+    p.rows, p.features, p.threshold = rows_of(x), features_of(x), threshold(rate)
+    start(call, kernel, p.rows, work * p.rows * p.features)
+    p.x, p.out = reads(call, x, p.features), writes(call, out, p.features)
+    return p
 
 
 def dropout_forward(cnp.ndarray x, double rate, seed, cnp.ndarray counter, layer):
@@ -40,9 +40,11 @@ def dropout_forward(cnp.ndarray x, double rate, seed, cnp.ndarray counter, layer
         raise ValueError(f"layer must be in [0, 2**32), got {layer}")
     cdef cnp.ndarray y = empty_like(x)
     cdef cnp.ndarray mask = empty_bytes(rows_of(x), (features_of(x) + 7) // 8)
-    cdef fnn_dropout arguments
-    arguments.counter, arguments.seed, arguments.layer = <uint64_t *>data(counter), seed, layer
-    run_dropout(kernels_for(x).dropout_forward, arguments, x, y, mask, rate, 8.0)
+    cdef fnn_call call
+    cdef fnn_dropout *p = new_dropout(&call, kernels_for(x).dropout_forward, x, y, rate, 8.0)
+    p.mask = <uint8_t *>writes(&call, mask, mask.shape[1])
+    p.counter, p.seed, p.layer = <uint64_t *>reads(&call, counter), seed, layer
+    execute(&call)
     return y, mask
 
 
@@ -58,9 +60,10 @@ def dropout_backward(cnp.ndarray dy, cnp.ndarray mask, double rate):
         raise ValueError(f"mask must be C-contiguous uint8 of shape ({rows_of(dy)}, {columns}), "
                          f"got {describe(mask)}")
     cdef cnp.ndarray dx = empty_like(dy)
-    cdef fnn_dropout arguments
-    arguments.counter, arguments.seed, arguments.layer = NULL, 0, 0
-    run_dropout(kernels_for(dy).dropout_backward, arguments, dy, dx, mask, rate, 2.0)
+    cdef fnn_call call
+    cdef fnn_dropout *p = new_dropout(&call, kernels_for(dy).dropout_backward, dy, dx, rate, 2.0)
+    p.mask = <uint8_t *>reads(&call, mask, columns)
+    execute(&call)
     return dx
 
 
@@ -69,7 +72,6 @@ def advance(cnp.ndarray counter):
     check_counter(counter)
     check_writable("counter", counter)
     cdef fnn_call call
-    call.arguments.dropout.counter = <uint64_t *>data(counter)
-    call.kernel = fnn_table(active_isa, False).dropout_advance
-    call.units, call.work = 1, 1.0
+    start(&call, fnn_table(active_isa, False).dropout_advance, 1, 1.0)
+    call.arguments.dropout.counter = <uint64_t *>writes(&call, counter)
     execute(&call)

@@ -120,8 +120,14 @@ enum fnn_hyper {
     FNN_WEIGHT_DECAY, /* decoupled, as in AdamW */
     FNN_CORRECTION1,  /* 1/(1 - beta1^t), or 1 for none */
     FNN_CORRECTION2,  /* 1/(1 - beta2^t), or 1 for none */
-    FNN_FAULT,        /* set to 1 by an update that would have been infinite or NaN somewhere */
+    FNN_FAULT,        /* enum fnn_fault */
     FNN_HYPER_SIZE
+};
+
+enum fnn_fault {
+    FNN_NO_FAULT,
+    FNN_FAULT_UPDATE, /* an update would have been infinite or NaN somewhere */
+    FNN_FAULT_VALUE   /* the loss is */
 };
 
 typedef struct {
@@ -147,6 +153,33 @@ typedef struct {
     ptrdiff_t size;
     double scale;
 } fnn_vector;
+
+/* ---- a program's rows and results (feed.inc) ---- */
+
+/* Whose rows a program takes and where its results go; set before a replay. */
+typedef struct {
+    const void *x, *targets, *weights; /* (n, ...), by rows */
+    void *outputs;        /* (n, ...), or NULL: the outputs of one batch after the other */
+    double *losses;       /* (steps), or NULL */
+    const int64_t *index; /* which rows to take, or NULL for all in order */
+    int64_t row, step;    /* that were done */
+} fnn_feed;
+
+typedef struct {
+    fnn_feed *feed;
+    void *const *outside; /* a member of *feed */
+    void *inside;
+    ptrdiff_t row_bytes;
+} fnn_rows;
+
+typedef struct {
+    fnn_feed *feed;
+    double *value;         /* the batch's loss */
+    const double *squares; /* of a layer's weights, for its penalty */
+    double *hyper;
+    double scale;
+    ptrdiff_t rows; /* of the batch */
+} fnn_value;
 
 /* One row per kernel: name in the dispatch table, units it may be cut into.
  * An area is one chunk of FNN_CHUNK_ROWS rows by a group of 16 columns, columns fastest. */
@@ -184,7 +217,13 @@ typedef struct {
     K(advance_step)        /* t += 1, and the corrections                             1 */    \
     K(sum_squares)         /* y[c] = Σ x² of chunk c           chunks of FNN_CHUNK_SUM */     \
     K(set_gradient_scale)  /* norm = sqrt(squares), gradient_scale =                  1 */    \
-    K(add_scaled)          /* y += scale x                       groups of 16 elements */
+    K(add_scaled)          /* y += scale x                       groups of 16 elements */     \
+    K(copy)                /* y = x                              groups of 16 elements */     \
+    K(take_rows)           /* inside = outside, the batch's rows                    rows */   \
+    K(give_rows)           /* outside = inside                                      rows */   \
+    K(add_penalty)         /* value += scale squares                                one  */   \
+    K(check_value)         /* a value that is not finite is a fault                 one  */   \
+    K(end_batch)           /* losses[step] = value; row += rows; step += 1          one  */
 
 typedef struct {
 #define K(name) fnn_kernel *name;
@@ -192,7 +231,7 @@ typedef struct {
 #undef K
 } fnn_kernels;
 
-/* ---- one call: what a face fills in, the team runs, and a program will record ---- */
+/* ---- one call: what a face fills in, the team runs, and a program records ---- */
 
 typedef union {
     fnn_product product;
@@ -205,15 +244,62 @@ typedef union {
     fnn_update update;
     fnn_set_hyper set_hyper;
     fnn_vector vector;
+    fnn_rows rows;
+    fnn_value value;
 } fnn_arguments;
+
+/* Memory that a call reads or writes: unit bytes by each of its units, one after the other, or,
+ * with unit 0, any of it by any unit. */
+typedef struct {
+    const char *begin, *end;
+    ptrdiff_t unit;
+    int writes;
+} fnn_access;
+
+#define FNN_ACCESSES 8
 
 typedef struct {
     fnn_kernel *kernel;
     ptrdiff_t units;
     ptrdiff_t grain; /* the fewest units that it pays to run apart from the others */
     double work; /* about how many floating-point operations: all that the thread policy reads */
+    int accesses;
+    fnn_access access[FNN_ACCESSES];
     fnn_arguments arguments;
 } fnn_call;
+
+/* ---- program.c: calls that were recorded, in an order fit for threads ---- */
+
+/* Calls of as many units each.  A piece of the units goes through all of them, one after the
+ * other: no call needs what another piece of the one before gives. */
+typedef struct {
+    fnn_call *calls;
+    int count;
+    ptrdiff_t units, grain;
+    double work;
+} fnn_chain;
+
+/* Calls of one unit and little work, which the caller runs first, and chains that need nothing
+ * from one another.  A phase needs what the phases before it give. */
+typedef struct {
+    fnn_call *alone;
+    int alones, chains;
+    fnn_chain *chain;
+    double work; /* of the chains */
+} fnn_phase;
+
+typedef struct {
+    fnn_call *calls; /* as recorded; fnn_schedule sorts them */
+    fnn_phase *phase;
+    fnn_chain *chain;
+    int count, capacity, phases;
+    double work;
+    const double *fault; /* a replay ends where this becomes other than 0; NULL for none */
+} fnn_program;
+
+int fnn_record(fnn_program *program, const fnn_call *call); /* appends; -1: no memory */
+int fnn_schedule(fnn_program *program);                     /* -1: no memory */
+void fnn_clear(fnn_program *program);                       /* frees everything, sets all to 0 */
 
 /* ---- dispatch.c ---- */
 

@@ -17,7 +17,7 @@ cdef ptrdiff_t first_outside(cnp.ndarray x, double low, double high) noexcept:
     return -1
 
 
-cdef int check_probabilities(cnp.ndarray targets, cnp.ndarray outputs) except -1:
+cpdef int check_probabilities(cnp.ndarray targets, cnp.ndarray outputs) except -1:
     check_like("targets", targets, "the outputs", outputs)
     cdef ptrdiff_t wrong = first_outside(targets, 0.0, 1.0)
     if wrong >= 0:
@@ -26,7 +26,7 @@ cdef int check_probabilities(cnp.ndarray targets, cnp.ndarray outputs) except -1
     return 0
 
 
-cdef int check_labels(cnp.ndarray targets, cnp.ndarray outputs) except -1:
+cpdef int check_labels(cnp.ndarray targets, cnp.ndarray outputs) except -1:
     """targets are int64 (batch,), each below the number of classes."""
     cdef ptrdiff_t i, batch = outputs.shape[0], classes = outputs.shape[1]
     if (cnp.PyArray_TYPE(targets) != cnp.NPY_INT64 or not cnp.PyArray_ISCARRAY_RO(targets)
@@ -40,7 +40,7 @@ cdef int check_labels(cnp.ndarray targets, cnp.ndarray outputs) except -1:
     return 0
 
 
-cdef int check_sample_weight(cnp.ndarray weights, cnp.ndarray outputs) except -1:
+cpdef int check_sample_weight(cnp.ndarray weights, cnp.ndarray outputs) except -1:
     check_vector("sample_weight", weights, outputs, outputs.shape[0])
     cdef ptrdiff_t wrong = first_outside(weights, 0.0, DBL_MAX)
     if wrong >= 0:
@@ -55,8 +55,9 @@ cdef int add_up(cnp.ndarray values, cnp.ndarray cell) except -1:
     """cell[0] = the sum of all values, in double and in an order of its own."""
     cdef fnn_call call
     cdef fnn_total *p = &call.arguments.total
-    p.values, p.sum, p.size = data(values), <double *>data(cell), cnp.PyArray_SIZE(values)
-    call.kernel, call.units, call.work = kernels_for(values).total, 1, <double>p.size
+    p.size = cnp.PyArray_SIZE(values)
+    start(&call, kernels_for(values).total, 1, <double>p.size)
+    p.values, p.sum = reads(&call, values), <double *>writes(&call, cell)
     return execute(&call)
 
 
@@ -71,16 +72,18 @@ cdef tuple run_loss(fnn_kernel *kernel, cnp.ndarray outputs, cnp.ndarray targets
     if weights is not None:
         check_sample_weight(weights, outputs)
         add_up(weights, weight_sum)
-    p.outputs, p.targets, p.weights = data(outputs), data(targets), data(weights)
-    p.weight_sum = <const double *>data(weight_sum)
-    p.gradient, p.row_losses = data(gradient), data(row_losses)
     p.batch, p.features = outputs.shape[0], outputs.shape[1]
     p.labels, p.constant = labels, constant
-    call.kernel, call.units = kernel, p.batch
-    call.work = operations * p.batch * p.features
+    start(&call, kernel, p.batch, operations * p.batch * p.features)
+    p.outputs = reads(&call, outputs, p.features)
+    p.targets = reads(&call, targets, 1 if labels else p.features)
+    p.weights = reads(&call, weights, 1)
+    p.weight_sum = <const double *>reads(&call, weight_sum)
+    p.gradient = writes(&call, gradient, p.features)
+    p.row_losses = writes(&call, row_losses, 1)
     execute(&call)
     add_up(row_losses, value)
-    return (<double *>data(value))[0], gradient
+    return value, gradient
 
 
 def softmax_cross_entropy(cnp.ndarray logits not None, cnp.ndarray targets not None,

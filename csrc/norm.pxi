@@ -1,15 +1,13 @@
 # Batch norm and layer norm over x (..., features); rows: the product of all axes but the last.
 
 cdef fnn_norm *new_norm(fnn_call *call, cnp.ndarray x, cnp.ndarray gamma) except NULL:
-    """Checks x and gamma, and fills in what every call of a norm's needs."""
+    """Checks x and gamma, and fills in their sizes."""
     if cnp.PyArray_NDIM(x) == 0:
         raise ValueError(f"x must have at least one dimension, got {describe(x)}")
     check_real("x", x, cnp.PyArray_NDIM(x))
     cdef fnn_norm *p = &call.arguments.norm
-    p.features = x.shape[cnp.PyArray_NDIM(x) - 1]
-    p.rows = cnp.PyArray_SIZE(x) // p.features
+    p.rows, p.features = rows_of(x), features_of(x)
     check_vector("gamma", gamma, x, p.features)
-    p.x, p.gamma = data(x), data(gamma)
     return p
 
 
@@ -19,30 +17,38 @@ cdef int check_eps(double eps) except -1:
     return 0
 
 
-cdef int by_rows(fnn_call *call, fnn_kernel *kernel, double operations) except -1:
-    """Runs a kernel that is cut by rows; operations: for each element."""
+# How the calls of a norm are cut.  Operations are for an element, or a feature.
+
+cdef void by_rows(fnn_call *call, fnn_kernel *kernel, double operations) noexcept:
     cdef fnn_norm *p = &call.arguments.norm
-    call.kernel, call.units, call.work = kernel, p.rows, operations * p.rows * p.features
-    return execute(call)
+    start(call, kernel, p.rows, operations * p.rows * p.features)
 
 
-cdef int by_features(fnn_call *call, fnn_kernel *kernel, double operations) except -1:
-    """Runs a kernel that is cut by groups of 16 features; operations: for each feature."""
-    call.kernel, call.units = kernel, (call.arguments.norm.features + 15) // 16
-    call.work = operations * call.arguments.norm.features
-    return execute(call)
+cdef void by_features(fnn_call *call, fnn_kernel *kernel, double operations) noexcept:
+    """By groups of 16 features."""
+    start(call, kernel, (call.arguments.norm.features + 15) // 16,
+          operations * call.arguments.norm.features)
 
 
-cdef int over_rows(fnn_call *call, cnp.ndarray x, fnn_kernel *sums, fnn_kernel *merge) except -1:
-    """Two sums over the rows: of every chunk, by areas, then merged."""
+cdef ptrdiff_t chunks_of(const fnn_norm *p) noexcept:
+    return (p.rows + FNN_CHUNK_ROWS - 1) // FNN_CHUNK_ROWS
+
+
+cdef void by_areas(fnn_call *call, fnn_kernel *kernel, double operations) noexcept:
+    """By chunks of rows and groups of 16 features."""
     cdef fnn_norm *p = &call.arguments.norm
-    cdef ptrdiff_t chunks = (p.rows + FNN_CHUNK_ROWS - 1) // FNN_CHUNK_ROWS
-    cdef cnp.ndarray partial = empty_matrix(x, 2 * chunks, p.features)
-    p.partial = data(partial)
-    call.kernel, call.units = sums, chunks * ((p.features + 15) // 16)
-    call.work = 5.0 * p.rows * p.features
-    execute(call)
-    return by_features(call, merge, 6.0 * chunks + 20.0)
+    start(call, kernel, chunks_of(p) * ((p.features + 15) // 16), operations * p.rows * p.features)
+
+
+cdef int apply(fnn_call *call, cnp.ndarray x, cnp.ndarray gamma, cnp.ndarray beta,
+               cnp.ndarray mean, cnp.ndarray inv_std, cnp.ndarray y) except -1:
+    """y = gamma * x̂ + beta, from statistics of the features."""
+    cdef fnn_norm *p = &call.arguments.norm
+    by_rows(call, kernels_for(x).batchnorm_apply, 3.0)
+    p.x, p.out = reads(call, x, p.features), writes(call, y, p.features)
+    p.gamma, p.beta = reads(call, gamma), reads(call, beta)
+    p.mean, p.inv_std = <void *>reads(call, mean), <void *>reads(call, inv_std)
+    return execute(call)
 
 
 def batchnorm_forward(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray beta,
@@ -64,14 +70,20 @@ def batchnorm_forward(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray bet
     if p.rows == 1:
         raise ValueError("batch norm cannot be trained on one row: its variance would be zero, "
                          f"got x of shape {tuple(x.shape[i] for i in range(x.ndim))}")
-    cdef cnp.ndarray mean = empty_vector(x, p.features), inv_std = empty_vector(x, p.features)
-    cdef cnp.ndarray y = empty_like(x)
-    p.beta, p.out, p.mean, p.inv_std = data(beta), data(y), data(mean), data(inv_std)
-    p.running_mean, p.running_variance = data(running_mean), data(running_var)
     p.momentum, p.eps = momentum, eps
+    cdef cnp.ndarray mean = empty_vector(x, p.features), inv_std = empty_vector(x, p.features)
+    cdef cnp.ndarray y = empty_like(x), partial = empty_matrix(x, 2 * chunks_of(p), p.features)
     cdef const fnn_kernels *kernels = kernels_for(x)
-    over_rows(&call, x, kernels.batchnorm_moments, kernels.batchnorm_merge)
-    by_rows(&call, kernels.batchnorm_apply, 3.0)
+    by_areas(&call, kernels.batchnorm_moments, 5.0)
+    p.x, p.partial = reads(&call, x), writes(&call, partial)
+    execute(&call)
+    by_features(&call, kernels.batchnorm_merge, 6.0 * chunks_of(p) + 20.0)
+    p.x, p.partial = reads(&call, x), <void *>reads(&call, partial)
+    p.mean, p.inv_std = writes(&call, mean, 16), writes(&call, inv_std, 16)
+    p.running_mean = writes(&call, running_mean, 16)
+    p.running_variance = writes(&call, running_var, 16)
+    execute(&call)
+    apply(&call, x, gamma, beta, mean, inv_std, y)
     return y, mean, inv_std
 
 
@@ -85,24 +97,41 @@ def batchnorm_evaluate(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray be
     check_vector("running_var", running_var, x, p.features)
     check_eps(eps)
     cdef cnp.ndarray inv_std = empty_vector(x, p.features), y = empty_like(x)
-    p.beta, p.out, p.mean, p.inv_std = data(beta), data(y), data(running_mean), data(inv_std)
-    p.running_variance, p.eps = data(running_var), eps
-    cdef const fnn_kernels *kernels = kernels_for(x)
-    by_features(&call, kernels.batchnorm_inv_std, 20.0)
-    by_rows(&call, kernels.batchnorm_apply, 3.0)
+    p.eps = eps
+    by_features(&call, kernels_for(x).batchnorm_inv_std, 20.0)
+    p.running_variance = <void *>reads(&call, running_var, 16)
+    p.inv_std = writes(&call, inv_std, 16)
+    execute(&call)
+    apply(&call, x, gamma, beta, running_mean, inv_std, y)
     return y
 
 
 cdef fnn_norm *new_backward(fnn_call *call, cnp.ndarray x, cnp.ndarray dy, cnp.ndarray gamma,
                             cnp.ndarray dgamma, cnp.ndarray dbeta) except NULL:
+    """Checks the arrays that both norms have, and fills in their sizes."""
     cdef fnn_norm *p = new_norm(call, x, gamma)
     check_like("dy", dy, "x", x)
     check_vector("dgamma", dgamma, x, p.features)
     check_writable("dgamma", dgamma)
     check_vector("dbeta", dbeta, x, p.features)
     check_writable("dbeta", dbeta)
-    p.dy, p.dgamma, p.dbeta = data(dy), data(dgamma), data(dbeta)
     return p
+
+
+cdef int sum_up(fnn_call *call, fnn_kernel *sums, cnp.ndarray x, cnp.ndarray dy,
+                cnp.ndarray mean, cnp.ndarray inv_std, cnp.ndarray dgamma,
+                cnp.ndarray dbeta) except -1:
+    """dgamma and dbeta: sums over the rows, of every chunk, then merged."""
+    cdef fnn_norm *p = &call.arguments.norm
+    cdef cnp.ndarray partial = empty_matrix(x, 2 * chunks_of(p), p.features)
+    by_areas(call, sums, 5.0)
+    p.x, p.dy, p.partial = reads(call, x), reads(call, dy), writes(call, partial)
+    p.mean, p.inv_std = <void *>reads(call, mean), <void *>reads(call, inv_std)
+    execute(call)
+    by_features(call, kernels_for(x).norm_merge, 6.0 * chunks_of(p) + 20.0)
+    p.partial = <void *>reads(call, partial)
+    p.dgamma, p.dbeta = writes(call, dgamma, 16), writes(call, dbeta, 16)
+    return execute(call)
 
 
 def batchnorm_backward(cnp.ndarray x not None, cnp.ndarray dy not None, cnp.ndarray gamma,
@@ -114,10 +143,13 @@ def batchnorm_backward(cnp.ndarray x not None, cnp.ndarray dy not None, cnp.ndar
     check_vector("mean", mean, x, p.features)
     check_vector("inv_std", inv_std, x, p.features)
     cdef cnp.ndarray dx = empty_like(x)
-    p.out, p.mean, p.inv_std = data(dx), data(mean), data(inv_std)
-    cdef const fnn_kernels *kernels = kernels_for(x)
-    over_rows(&call, x, kernels.batchnorm_sums, kernels.norm_merge)
-    by_rows(&call, kernels.batchnorm_backward, 5.0)
+    sum_up(&call, kernels_for(x).batchnorm_sums, x, dy, mean, inv_std, dgamma, dbeta)
+    by_rows(&call, kernels_for(x).batchnorm_backward, 5.0)
+    p.x, p.dy = reads(&call, x, p.features), reads(&call, dy, p.features)
+    p.gamma, p.dgamma, p.dbeta = reads(&call, gamma), <void *>reads(&call, dgamma), <void *>reads(&call, dbeta)
+    p.mean, p.inv_std = <void *>reads(&call, mean), <void *>reads(&call, inv_std)
+    p.out = writes(&call, dx, p.features)
+    execute(&call)
     return dx
 
 
@@ -129,8 +161,12 @@ def layernorm_forward(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray bet
     check_eps(eps)
     cdef cnp.ndarray mean = empty_vector(x, p.rows), inv_std = empty_vector(x, p.rows)
     cdef cnp.ndarray y = empty_like(x)
-    p.beta, p.out, p.mean, p.inv_std, p.eps = data(beta), data(y), data(mean), data(inv_std), eps
+    p.eps = eps
     by_rows(&call, kernels_for(x).layernorm_forward, 9.0)
+    p.x, p.out = reads(&call, x, p.features), writes(&call, y, p.features)
+    p.gamma, p.beta = reads(&call, gamma), reads(&call, beta)
+    p.mean, p.inv_std = writes(&call, mean, 1), writes(&call, inv_std, 1)
+    execute(&call)
     return y, mean, inv_std
 
 
@@ -143,8 +179,10 @@ def layernorm_backward(cnp.ndarray x not None, cnp.ndarray dy not None, cnp.ndar
     check_vector("mean", mean, x, p.rows)
     check_vector("inv_std", inv_std, x, p.rows)
     cdef cnp.ndarray dx = empty_like(x)
-    p.out, p.mean, p.inv_std = data(dx), data(mean), data(inv_std)
-    cdef const fnn_kernels *kernels = kernels_for(x)
-    over_rows(&call, x, kernels.layernorm_sums, kernels.norm_merge)
-    by_rows(&call, kernels.layernorm_backward, 12.0)
+    sum_up(&call, kernels_for(x).layernorm_sums, x, dy, mean, inv_std, dgamma, dbeta)
+    by_rows(&call, kernels_for(x).layernorm_backward, 12.0)
+    p.x, p.dy = reads(&call, x, p.features), reads(&call, dy, p.features)
+    p.mean, p.inv_std = <void *>reads(&call, mean, 1), <void *>reads(&call, inv_std, 1)
+    p.gamma, p.out = reads(&call, gamma), writes(&call, dx, p.features)
+    execute(&call)
     return dx

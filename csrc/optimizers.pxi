@@ -13,8 +13,10 @@ HYPER = {
     "weight_decay": FNN_WEIGHT_DECAY,  # of AdamW
     "correction1": FNN_CORRECTION1,  # 1/(1 - beta1^step), or 1 for none
     "correction2": FNN_CORRECTION2,  # 1/(1 - beta2^step), or 1 for none
-    "fault": FNN_FAULT,  # 1 after an update that would have been infinite or NaN somewhere
+    "fault": FNN_FAULT,  # not 0 after an update or a loss that would have been infinite or NaN
 }
+
+FAULT_VALUE = FNN_FAULT_VALUE  # what hyper's fault is after a loss that is not finite
 
 
 cdef int check_hyper(cnp.ndarray hyper) except -1:
@@ -25,15 +27,12 @@ cdef int check_hyper(cnp.ndarray hyper) except -1:
     return 0
 
 
-cdef double *hyper_of(cnp.ndarray hyper) except NULL:
-    check_hyper(hyper)
-    return <double *>data(hyper)
+cdef fnn_update *new_update(fnn_call *call, fnn_kernel *kernel, double operations,
+                            cnp.ndarray parameters, cnp.ndarray gradients, cnp.ndarray mean,
+                            cnp.ndarray mean_square, cnp.ndarray hyper) except NULL:
+    """Checks the vectors, of which mean and mean_square may be None, and fills in the call.
 
-
-cdef fnn_update *new_update(fnn_call *call, cnp.ndarray parameters, cnp.ndarray gradients,
-                            cnp.ndarray mean, cnp.ndarray mean_square,
-                            cnp.ndarray hyper) except NULL:
-    """Checks the vectors, of which mean and mean_square may be None, and fills in the call."""
+    operations: for one element.  hyper counts as read: whoever finds a fault may store it."""
     check_real("parameters", parameters, 1)
     check_writable("parameters", parameters)
     check_like("gradients", gradients, "parameters", parameters)
@@ -42,25 +41,22 @@ cdef fnn_update *new_update(fnn_call *call, cnp.ndarray parameters, cnp.ndarray 
         if state is not None:
             check_like("the optimizer's state", state, "parameters", parameters)
             check_writable("the optimizer's state", state)
+    check_hyper(hyper)
     cdef fnn_update *p = &call.arguments.update
-    p.parameters, p.gradients, p.hyper = data(parameters), data(gradients), hyper_of(hyper)
-    p.mean, p.mean_square, p.nesterov = data(mean), data(mean_square), 0
-    p.size = parameters.shape[0]
-    call.units = (p.size + 15) // 16
+    p.size, p.nesterov = parameters.shape[0], 0
+    start(call, kernel, (p.size + 15) // 16, operations * p.size)
+    p.parameters, p.gradients = writes(call, parameters, 16), reads(call, gradients, 16)
+    p.mean, p.mean_square = writes(call, mean, 16), writes(call, mean_square, 16)
+    p.hyper = <double *>reads(call, hyper)
     return p
-
-
-cdef int run_update(fnn_call *call, fnn_kernel *kernel, double operations) except -1:
-    call.kernel, call.work = kernel, operations * call.arguments.update.size
-    return execute(call)
 
 
 def sgd(cnp.ndarray parameters not None, cnp.ndarray gradients not None,
         cnp.ndarray hyper not None):
     """parameters -= learning_rate * g, with g = gradient_scale * gradients here and below."""
     cdef fnn_call call
-    new_update(&call, parameters, gradients, None, None, hyper)
-    run_update(&call, kernels_for(parameters).sgd, 3.0)
+    new_update(&call, kernels_for(parameters).sgd, 3.0, parameters, gradients, None, None, hyper)
+    execute(&call)
 
 
 def momentum(cnp.ndarray parameters not None, cnp.ndarray gradients not None,
@@ -68,9 +64,10 @@ def momentum(cnp.ndarray parameters not None, cnp.ndarray gradients not None,
     """velocity = beta1 * velocity + g; parameters -= learning_rate * velocity, or, with
     nesterov, learning_rate * (g + beta1 * velocity)."""
     cdef fnn_call call
-    cdef fnn_update *p = new_update(&call, parameters, gradients, velocity, None, hyper)
-    p.nesterov = nesterov
-    run_update(&call, kernels_for(parameters).momentum, 6.0)
+    new_update(&call, kernels_for(parameters).momentum, 6.0, parameters, gradients, velocity, None,
+               hyper)
+    call.arguments.update.nesterov = nesterov
+    execute(&call)
 
 
 def rmsprop(cnp.ndarray parameters not None, cnp.ndarray gradients not None,
@@ -78,8 +75,9 @@ def rmsprop(cnp.ndarray parameters not None, cnp.ndarray gradients not None,
     """mean_square = beta2 * mean_square + (1 - beta2) * g²;
     parameters -= learning_rate * g / (sqrt(mean_square * correction2) + eps)."""
     cdef fnn_call call
-    new_update(&call, parameters, gradients, None, mean_square, hyper)
-    run_update(&call, kernels_for(parameters).rmsprop, 20.0)
+    new_update(&call, kernels_for(parameters).rmsprop, 20.0, parameters, gradients, None,
+               mean_square, hyper)
+    execute(&call)
 
 
 def adam(cnp.ndarray parameters not None, cnp.ndarray gradients not None,
@@ -88,15 +86,17 @@ def adam(cnp.ndarray parameters not None, cnp.ndarray gradients not None,
     parameters -= learning_rate * weight_decay * parameters; then
     parameters -= learning_rate * mean * correction1 / (sqrt(mean_square * correction2) + eps)."""
     cdef fnn_call call
-    new_update(&call, parameters, gradients, mean, mean_square, hyper)
-    run_update(&call, kernels_for(parameters).adam, 25.0)
+    new_update(&call, kernels_for(parameters).adam, 25.0, parameters, gradients, mean, mean_square,
+               hyper)
+    execute(&call)
 
 
 def adam_advance(cnp.ndarray hyper not None):
     """step += 1, then correction1 and correction2 for that step."""
+    check_hyper(hyper)
     cdef fnn_call call
-    call.arguments.set_hyper.hyper = hyper_of(hyper)
-    call.kernel, call.units, call.work = kernels_for(hyper).advance_step, 1, 100.0
+    start(&call, kernels_for(hyper).advance_step, 1, 100.0)
+    call.arguments.set_hyper.hyper = <double *>writes(&call, hyper)
     execute(&call)
 
 
@@ -107,8 +107,8 @@ cdef cnp.ndarray squares_of(cnp.ndarray x):
     cdef ptrdiff_t size = cnp.PyArray_SIZE(x)
     cdef ptrdiff_t chunks = (size + FNN_CHUNK_SUM - 1) // FNN_CHUNK_SUM
     cdef cnp.ndarray sums = empty_vector(x, chunks), cell = empty_doubles(1)
-    p.x, p.y, p.size, p.scale = data(x), data(sums), size, 1.0
-    call.kernel, call.units, call.work = kernels_for(x).sum_squares, chunks, 2.0 * size
+    start(&call, kernels_for(x).sum_squares, chunks, 2.0 * size)
+    p.x, p.y, p.size = reads(&call, x, FNN_CHUNK_SUM), writes(&call, sums, 1), size
     execute(&call)
     add_up(sums, cell)
     return cell
@@ -124,15 +124,15 @@ def sum_squares(cnp.ndarray x not None):
 def clip_norm(cnp.ndarray gradients not None, cnp.ndarray hyper not None, double max_norm):
     """hyper's gradient_scale = min(1, max_norm / (norm + 1e-6)).  Returns norm = sqrt(Σ g²)."""
     check_real("gradients", gradients, cnp.PyArray_NDIM(gradients))
-    cdef double *h = hyper_of(hyper)
+    check_hyper(hyper)
     if not 0.0 < max_norm <= DBL_MAX:
         raise ValueError(f"max_norm must be positive and finite, got {max_norm}")
     cdef fnn_call call
     cdef fnn_set_hyper *p = &call.arguments.set_hyper
     cdef cnp.ndarray squares = squares_of(gradients), norm = empty_doubles(1)
-    p.hyper, p.max_norm = h, max_norm
-    p.squares, p.norm = <const double *>data(squares), <double *>data(norm)
-    call.kernel, call.units, call.work = kernels_for(hyper).set_gradient_scale, 1, 20.0
+    start(&call, kernels_for(hyper).set_gradient_scale, 1, 20.0)
+    p.hyper, p.max_norm = <double *>writes(&call, hyper), max_norm
+    p.squares, p.norm = <const double *>reads(&call, squares), <double *>writes(&call, norm)
     execute(&call)
     return (<double *>data(norm))[0]
 
@@ -144,7 +144,7 @@ def add_scaled(cnp.ndarray y not None, cnp.ndarray x not None, double a):
     check_like("x", x, "y", y)
     cdef fnn_call call
     cdef fnn_vector *p = &call.arguments.vector
-    p.x, p.y, p.size, p.scale = data(x), data(y), cnp.PyArray_SIZE(y), a
-    call.kernel, call.units = kernels_for(y).add_scaled, (p.size + 15) // 16
-    call.work = 2.0 * p.size
+    p.size, p.scale = cnp.PyArray_SIZE(y), a
+    start(&call, kernels_for(y).add_scaled, (p.size + 15) // 16, 2.0 * p.size)
+    p.x, p.y = reads(&call, x, 16), writes(&call, y, 16)
     execute(&call)

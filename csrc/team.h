@@ -14,4 +14,8 @@ int fnn_threads(void);                 /* how many the calling thread's kernels 
  * Returns -1, having run nothing, if there is no memory for the team or its scratch space. */
 int fnn_run(const fnn_call *call);
 
+/* Replays a program that was scheduled, so many steps one after the other, or until one meets a
+ * fault.  Returns how many were done; -1 as above. */
+ptrdiff_t fnn_replay(const fnn_program *program, ptrdiff_t steps);
+
 #endif

@@ -48,7 +48,7 @@ from fastnn.losses import (
 )
 from fastnn.model import Sequential
 from fastnn.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, RMSprop
-from fastnn.training import TrainStep
+from fastnn.step import TrainStep
 
 __all__ = [
     "ELU",

@@ -56,8 +56,9 @@ def check_layers(layers: tuple[Any, ...]) -> None:
             )
 
 
-def follow(layers: tuple[Any, ...]) -> tuple[int | None, int]:
-    """How many features the model takes (None: any), and the layer that says so.
+def follow(layers: tuple[Any, ...]) -> tuple[int | None, int | None, int]:
+    """How many features the model takes (None: any) and gives (None: as many as it takes, or
+    unknown), and the layer that says what it takes.
 
     Raises ValueError where a layer takes another number than the one before gives."""
     taken, first = None, 0
@@ -80,7 +81,7 @@ def follow(layers: tuple[Any, ...]) -> tuple[int | None, int]:
         elif takes is not None:
             width, giver = takes, i
         untouched = untouched and isinstance(layer, Layer) and gives is None
-    return taken, first
+    return taken, width, first
 
 
 def following(layers: tuple[Any, ...]) -> str:

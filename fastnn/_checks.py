@@ -86,3 +86,13 @@ def choice(value: Any, name: str, choices: Iterable[str]) -> str:
     if value not in names:
         raise ValueError(f"{name}: expected one of {', '.join(names)}, got {value!r}")
     return value
+
+
+_METHODS = {"loss": "__call__", "optimizer": "step", "model": "fit"}
+
+
+def parts(**parts: Any) -> None:
+    """TypeError for a name or a class where an object is needed, before anything is trained."""
+    for name, part in parts.items():
+        if isinstance(part, type) or not hasattr(part, _METHODS[name]):
+            raise TypeError(f"{name}: expected an object such as fastnn's, got {part!r}")

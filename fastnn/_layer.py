@@ -109,9 +109,8 @@ class Layer:
         """`backward` where nobody needs the inputs' gradient."""
         self.backward(dy)
 
-    def penalty(self, batch_size: int) -> float:
-        """What the layer adds to the loss of a batch."""
-        return 0.0
+    def add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
+        """Add to ``value[0]``, the loss of a batch, what the layer's parameters cost."""
 
     def _take(self) -> tuple[Any, ...]:
         """What the training forward saved, given up."""

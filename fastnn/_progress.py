@@ -10,9 +10,13 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from fastnn.averages import ExponentialAverage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _INTERVAL = 0.1  # seconds between two drawings
 _BAR = 20  # characters of the plain bar
@@ -21,8 +25,8 @@ _BAR = 20  # characters of the plain bar
 class Silent:
     """Shows nothing; also the list of what a display can be told."""
 
-    def step(self, samples: int, loss: float) -> None:
-        """A training step on `samples` rows is done."""
+    def step(self, samples: int, losses: NDArray[np.float64]) -> None:
+        """Training steps on together `samples` rows are done."""
 
     def epoch(self, results: Mapping[str, float]) -> None:
         """An epoch is done; `results` is its line of the history."""
@@ -55,9 +59,10 @@ class Live(Lines):
         self.results: dict[str, float] = {}
         self.next_drawing = 0.0
 
-    def step(self, samples: int, loss: float) -> None:
+    def step(self, samples: int, losses: NDArray[np.float64]) -> None:
         self.seen += samples
-        self.loss = self.average.update(loss)
+        for loss in losses.tolist():
+            self.loss = self.average.update(loss)
         if time.perf_counter() >= self.next_drawing:
             self.draw(self.label(self.done + 1))
             self.next_drawing = time.perf_counter() + _INTERVAL

@@ -64,14 +64,16 @@ class batches:
         return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[NDArray[Any], ...]]:
-        for index in self.epoch():
+        rows, size = self.permutation(), self.batch_size
+        for start in range(0, len(self) * size, size):
+            index = rows[start : start + size]
             yield tuple(array.take(index, axis=0) for array in self.arrays)
 
-    def epoch(self) -> list[NDArray[np.intp]]:
-        """The rows of each batch of the next epoch, as index arrays."""
-        n, size = len(self.arrays[0]), self.batch_size
-        order = self._generator.permutation(n) if self.shuffle else np.arange(n)
-        return [order[start : start + size] for start in range(0, len(self) * size, size)]
+    def permutation(self) -> NDArray[np.int64]:
+        """The row numbers in the order of the next epoch."""
+        n = len(self.arrays[0])
+        rows = self._generator.permutation(n) if self.shuffle else np.arange(n)
+        return rows.astype(np.int64, copy=False)
 
 
 def stratified_split(

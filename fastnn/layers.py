@@ -164,10 +164,9 @@ class Dense(Layer):
             _kernels.dense_backward_bias(dz, self._dbias)
         return dz
 
-    def penalty(self, batch_size: int) -> float:
-        if not self._decay:
-            return 0.0
-        return self._decay / (2 * batch_size) * _kernels.sum_squares(self._flat)
+    def add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
+        if self._decay:
+            _kernels.add_penalty(value, self._flat, self._decay / (2 * batch_size))
 
     def __repr__(self) -> str:
         text = f"Dense({self.in_features}, {self.out_features}"

@@ -31,6 +31,12 @@ class Loss:
         Raises ValueError for shapes that do not fit, for weights and targets out of their range.
         """
         outputs = _outputs(outputs)
+        return self._evaluate(outputs, *self._prepare(outputs, targets, sample_weight))
+
+    def _prepare(
+        self, outputs: NDArray[Any], targets: ArrayLike, sample_weight: ArrayLike | None
+    ) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """Targets and weights in the kernel's form; only the shape and type of outputs matter."""
         weight = None
         if sample_weight is not None:
             weight = _arrays.real_array(sample_weight, "sample_weight", outputs.dtype)
@@ -38,7 +44,8 @@ class Loss:
                 raise ValueError(
                     f"sample_weight: expected shape ({len(outputs)},), got {weight.shape}"
                 )
-        return self._evaluate(outputs, self._targets(outputs, targets), weight)
+            _kernels.check_sample_weight(weight, outputs)
+        return self._targets(outputs, targets), weight
 
     def _targets(self, outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
         return _values(outputs, targets)
@@ -46,6 +53,13 @@ class Loss:
     def _evaluate(
         self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
     ) -> tuple[float, NDArray[Any]]:
+        value, gradient = self._measure(outputs, targets, weight)
+        return float(value[0]), gradient
+
+    def _measure(
+        self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
+    ) -> tuple[NDArray[np.float64], NDArray[Any]]:
+        """The same by kernels alone: the value in an array of one element, and the gradient."""
         raise NotImplementedError(f"{type(self).__name__} has no _evaluate")
 
     def __repr__(self) -> str:
@@ -60,9 +74,9 @@ class MeanSquaredError(Loss):
     (2.5, [[1.0], [2.0]])
     """
 
-    def _evaluate(
+    def _measure(
         self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
-    ) -> tuple[float, NDArray[Any]]:
+    ) -> tuple[NDArray[np.float64], NDArray[Any]]:
         return _kernels.squared_error(outputs, targets, weight)
 
 
@@ -74,9 +88,9 @@ class MeanAbsoluteError(Loss):
     (1.5, [[0.5], [0.5]])
     """
 
-    def _evaluate(
+    def _measure(
         self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
-    ) -> tuple[float, NDArray[Any]]:
+    ) -> tuple[NDArray[np.float64], NDArray[Any]]:
         return _kernels.absolute_error(outputs, targets, weight)
 
 
@@ -94,9 +108,9 @@ class Huber(Loss):
     def __init__(self, delta: float = 1.0) -> None:
         self.delta = _checks.positive(delta, "delta")
 
-    def _evaluate(
+    def _measure(
         self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
-    ) -> tuple[float, NDArray[Any]]:
+    ) -> tuple[NDArray[np.float64], NDArray[Any]]:
         return _kernels.huber(outputs, targets, weight, self.delta)
 
     def __repr__(self) -> str:
@@ -114,9 +128,12 @@ class SigmoidCrossEntropy(Loss):
     (0.6931, [[-0.5]])
     """
 
-    def _evaluate(
+    def _targets(self, outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
+        return _probabilities(outputs, targets)
+
+    def _measure(
         self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
-    ) -> tuple[float, NDArray[Any]]:
+    ) -> tuple[NDArray[np.float64], NDArray[Any]]:
         return _kernels.sigmoid_cross_entropy(outputs, targets, weight)
 
 
@@ -139,11 +156,11 @@ class SoftmaxCrossEntropy(Loss):
         array = _arrays.numeric_array(targets, "targets")
         if array.ndim == 1:
             return _labels(outputs, array)
-        return _values(outputs, array)
+        return _probabilities(outputs, array)
 
-    def _evaluate(
+    def _measure(
         self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
-    ) -> tuple[float, NDArray[Any]]:
+    ) -> tuple[NDArray[np.float64], NDArray[Any]]:
         return _kernels.softmax_cross_entropy(outputs, targets, weight, self.label_smoothing)
 
     def __repr__(self) -> str:
@@ -169,9 +186,9 @@ class Hinge(Loss):
     def _targets(self, outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
         return _labels(outputs, _arrays.numeric_array(targets, "targets"))
 
-    def _evaluate(
+    def _measure(
         self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
-    ) -> tuple[float, NDArray[Any]]:
+    ) -> tuple[NDArray[np.float64], NDArray[Any]]:
         return _kernels.hinge(outputs, targets, weight, self.margin)
 
     def __repr__(self) -> str:
@@ -181,8 +198,9 @@ class Hinge(Loss):
 def _outputs(outputs: ArrayLike) -> NDArray[Any]:
     dtype = getattr(outputs, "dtype", None)
     array = _arrays.real_array(outputs, "outputs", _FLOAT32 if dtype == _FLOAT32 else _FLOAT64)
-    if array.ndim != 2:
-        raise ValueError(f"outputs: expected shape (batch, n), got {array.shape}")
+    if array.ndim != 2 or array.size == 0:
+        what = "an empty array of shape" if array.size == 0 else "shape"
+        raise ValueError(f"outputs: expected shape (batch, n), got {what} {array.shape}")
     return array
 
 
@@ -196,12 +214,21 @@ def _values(outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
     return array
 
 
+def _probabilities(outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
+    """Such values, between 0 and 1."""
+    array = _values(outputs, targets)
+    _kernels.check_probabilities(array, outputs)
+    return array
+
+
 def _labels(outputs: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.int64]:
-    """Labels as int64; the kernel checks their range."""
+    """Labels as int64, a copy, so that nobody can change them after the check of their range."""
     if targets.dtype.kind == "f":
         raise ValueError(f"targets: expected integer labels, got {targets.dtype}")
     if targets.shape != outputs.shape[:1]:
         raise ValueError(
             f"targets: expected labels of shape ({len(outputs)},), got shape {targets.shape}"
         )
-    return np.require(targets, np.int64, ["C", "A"])
+    labels = np.array(targets, np.int64)
+    _kernels.check_labels(labels, outputs)
+    return labels

@@ -19,7 +19,7 @@ from fastnn import _arrays, _chain, _checks, _kernels, _summary
 from fastnn._layer import Layer, Place, label
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fastnn.history import History
     from fastnn.losses import Loss
     from fastnn.optimizers import Optimizer
+    from fastnn.predictor import Predictor
     from fastnn.training import Metric
 
     _Arrays = dict[str, NDArray[Any]]
@@ -79,7 +80,7 @@ class Sequential:
         self.l2 = _checks.not_negative(l2, "l2")
         self.layers = layers
         _chain.check_layers(layers)
-        self.in_features, self._first_sized = _chain.follow(layers)
+        self.in_features, self.out_features, self._first_sized = _chain.follow(layers)
         self._counter = np.zeros(1, np.uint64)
         self._set_up(_arrays.real_dtype(dtype))
         for i, layer in enumerate(layers):
@@ -159,14 +160,12 @@ class Sequential:
 
     def _check_arrays(self) -> None:
         """ValueError where an array is not the one that was made for it any more."""
-        for arrays, name, array, _ in self._read:
-            if arrays.get(name) is not array:
-                self._refuse_arrays()
+        if not _kernels.unchanged(self._read, False):
+            self._refuse_arrays()
 
     def _check_writable(self) -> None:
-        for arrays, name, array, _ in self._arrays:
-            if arrays.get(name) is not array or not array.flags.writeable:
-                self._refuse_arrays()
+        if not _kernels.unchanged(self._arrays, True):
+            self._refuse_arrays()
 
     def _refuse_arrays(self) -> None:
         for arrays, name, array, i in self._arrays:
@@ -203,8 +202,7 @@ class Sequential:
             return self._evaluate(x)
         self._acquire()
         try:
-            self._check_writable()
-            self._pending, self._trainer = None, get_ident()
+            self._begin()
             if self._random:
                 _kernels.advance(self._counter)
             for layer in self._path:
@@ -213,6 +211,11 @@ class Sequential:
             return y.copy() if y is x else y
         finally:
             self._busy.release()
+
+    def _begin(self) -> None:
+        """A training step of the calling thread's."""
+        self._check_writable()
+        self._pending, self._trainer = None, get_ident()
 
     def _evaluate(self, x: NDArray[Any]) -> NDArray[Any]:
         """The outputs for an input that was checked."""
@@ -351,6 +354,18 @@ class Sequential:
             outputs[part] = self._evaluate(self._input(X[part], "X"))
         return outputs
 
+    def predictor(self, batch_size: int = 1) -> Predictor:
+        """Inference made ready for many calls on `batch_size` rows each: see `Predictor`.
+
+        >>> from fastnn import Dense, Sequential
+        >>> predictor = Sequential(Dense(3, 2)).predictor(batch_size=5)
+        >>> predictor(np.ones((5, 3))).shape
+        (5, 2)
+        """
+        from fastnn.predictor import Predictor
+
+        return Predictor(self, batch_size)
+
     def evaluate(
         self,
         X: ArrayLike,
@@ -421,10 +436,14 @@ class Sequential:
         0.1
         """
         batch_size = _checks.positive_int(batch_size, "batch_size")
-        return sum((layer.penalty(batch_size) for layer in self._penalized()), 0.0)
+        value = np.zeros(1)
+        self._add_penalty(value, batch_size)
+        return float(value[0])
 
-    def _penalized(self) -> Iterable[Layer]:
-        return (layer for layer in self.layers if isinstance(layer, Layer))
+    def _add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
+        for layer in self.layers:
+            if isinstance(layer, Layer):
+                layer.add_penalty(value, batch_size)
 
     def summary(self) -> str:
         """A table of the layers, their outputs' shapes and how many parameters they have.
@@ -504,7 +523,7 @@ class Sequential:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.layers, self.seed, self.l2 = state["layers"], state["seed"], state["l2"]
-        self.in_features, self._first_sized = _chain.follow(self.layers)
+        self.in_features, self.out_features, self._first_sized = _chain.follow(self.layers)
         self._counter = np.array([state["counter"]], np.uint64)
         self._set_up(np.dtype(state["dtype"]))
         for name, array in self.parameters.items():

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from fastnn.model import Sequential
 
 
+NOT_FINITE = "the update is not finite for some parameters"
+
+
 class Optimizer:
     """What all optimizers share.
 
@@ -76,7 +79,7 @@ class Optimizer:
         self._apply(parameters, gradients)
         if self._get("fault"):
             self._set(fault=0.0)
-            raise FloatingPointError("the update is not finite for some parameters")
+            raise FloatingPointError(NOT_FINITE)
 
     def _apply(self, parameters: NDArray[Any], gradients: NDArray[Any]) -> None:
         raise NotImplementedError(f"{type(self).__name__} has no _apply")

@@ -1,16 +1,17 @@
-"""Training: one step, and the loop over epochs around it with its history.
+"""Training: the loop over epochs around `TrainStep`, with its history.
 
-`fit` checks its input before the first step, so that an error leaves the model as it was, and
-trains through `TrainStep` alone.
+`fit` checks its input before the first step, so that an error leaves the model as it was.
 """
 
 from __future__ import annotations
 
-import math
+import signal
+import threading
 import time
 from collections.abc import Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import closing, contextmanager
+from operator import mul
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from fastnn.data import batches
 from fastnn.history import History
 from fastnn.layers import BatchNorm
 from fastnn.losses import Hinge, Loss, SigmoidCrossEntropy, SoftmaxCrossEntropy
+from fastnn.step import Samples, TrainStep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -33,60 +35,6 @@ if TYPE_CHECKING:
     Metric = Callable[[Array, Array], float]
 
 _CHECKED_ROWS = 4096  # targets shown to the loss at a time, before training
-
-
-class TrainStep:
-    """One training step: forward, loss, backward, update.
-
-    ``step(xb, yb, sample_weight=None)`` returns the loss of the batch, the model's L2 penalty
-    included, as it was before the update.  `xb` is (batch, ...), `yb` what the loss takes,
-    `sample_weight` (batch,).  `outputs` holds the model's outputs of the last step, `steps`
-    the number of steps done.
-
-    Raises FloatingPointError when the loss is NaN or infinite, before anything is updated, or an
-    update would be: those parameters stay as they were.  Running statistics are those before.
-
-    >>> import fastnn
-    >>> X, y = fastnn.datasets.digits()
-    >>> model = fastnn.Sequential(fastnn.Dense(64, 10), seed=0)
-    >>> step = TrainStep(model, fastnn.SoftmaxCrossEntropy(), fastnn.Adam(0.01))
-    >>> losses = [step(X, y) for _ in range(20)]
-    >>> losses[-1] < losses[0]
-    True
-    """
-
-    def __init__(self, model: Sequential, loss: Loss, optimizer: Optimizer) -> None:
-        _check_parts(loss=loss, optimizer=optimizer, model=model)
-        self.model, self.loss, self.optimizer = model, loss, optimizer
-        self.steps = 0
-        self.outputs: Array | None = None
-
-    def __call__(
-        self, xb: ArrayLike, yb: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> float:
-        model = self.model
-        state = {name: array.copy() for name, array in model.state.items()}
-        self.outputs = model.forward(xb, training=True)
-        value, gradient = self.loss(self.outputs, yb, sample_weight)
-        value += model.penalty(len(self.outputs))
-        try:
-            _require(math.isfinite(value), f"the loss is {value}")
-            model.backward(gradient)
-            self.optimizer.step(model)
-        except FloatingPointError as error:
-            for name, array in model.state.items():
-                array[...] = state[name]
-            raise FloatingPointError(
-                f"step {self.steps + 1}: {error} at learning rate "
-                f"{self.optimizer.learning_rate:g}; the last finite parameters are kept"
-            ) from None
-        self.steps += 1
-        return value
-
-
-def _require(condition: bool | np.bool, message: str) -> None:
-    if not condition:
-        raise FloatingPointError(message)
 
 
 def fit(
@@ -126,7 +74,7 @@ def fit(
 
     epochs = _checks.positive_int(epochs, "epochs")
     batch_size = _checks.positive_int(batch_size, "batch_size")
-    _check_parts(loss=loss, optimizer=optimizer, model=model)
+    _checks.parts(loss=loss, optimizer=optimizer, model=model)
     chosen = _chosen_metrics(metrics, loss)
     with model.exclusive("fit"):
         data = _prepare(model, loss, X, y, sample_weight)
@@ -138,22 +86,50 @@ def fit(
         _check_smallest_batch(model, len(data.X), batch_size)
         order = batches(data.X, data.y, batch_size, shuffle, seed)
         step, history = TrainStep(model, loss, optimizer), History()
+        samples = step.prepare(data)
         display = _progress.display(progress, epochs, len(data.X))
-        try:
+        with _CtrlC() as ctrl_c, closing(display):
             for epoch in range(1, epochs + 1):
                 with _naming(epoch):
-                    results, seconds = _train_epoch(step, data, order.epoch(), chosen, display)
+                    results = _train_epoch(step, samples, order, chosen, display, ctrl_c)
+                if results is None:
+                    history.interrupted = True
+                    break
                 if validation is not None:
                     measured = _measure(model, loss, validation, chosen)
                     results |= {f"validation_{name}": v for name, v in measured.items()}
-                results |= {"seconds": seconds, "samples_per_second": len(data.X) / seconds}
                 history.append(results)
                 display.epoch(results)
-        except KeyboardInterrupt:
-            history.interrupted = True
-        finally:
-            display.close()
+                if ctrl_c.pressed:
+                    history.interrupted = True
+                    break
     return history
+
+
+class _CtrlC:
+    """Until it is left, Ctrl-C only sets `pressed`, so that no step is torn; a second one raises.
+
+    Another handler than Python's own is left alone, as are threads, which no signal reaches."""
+
+    def __init__(self) -> None:
+        self.pressed = False
+
+    def __enter__(self) -> _CtrlC:
+        self._mine = (
+            threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        )
+        if self._mine:
+            signal.signal(signal.SIGINT, self._press)
+        return self
+
+    def _press(self, number: int, frame: object) -> None:
+        self.pressed = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def __exit__(self, *error: object) -> None:
+        if self._mine:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def evaluate(
@@ -170,53 +146,53 @@ def evaluate(
     Shapes, `metrics` and errors are as in `fit`; the metrics count all rows of positive weight
     alike.  Changes nothing.
     """
-    _check_parts(loss=loss)
+    _checks.parts(loss=loss)
     chosen = _chosen_metrics(metrics, loss)
     data = _prepare(model, loss, X, y, sample_weight)
     return _measure(model, loss, data, chosen, batch_size)
 
 
-class _Samples(NamedTuple):
-    X: Array
-    y: Array
-    weight: Array | None
-
-
 def _train_epoch(
     step: TrainStep,
-    data: _Samples,
-    indices: list[NDArray[np.intp]],
+    samples: Samples,
+    order: batches,
     metrics: Mapping[str, Metric],
     display: _progress.Silent,
-) -> tuple[dict[str, float], float]:
-    """One pass over the data: its results and the seconds that the steps took.
+    ctrl_c: _CtrlC,
+) -> dict[str, float] | None:
+    """One pass over the data: its results, or None where Ctrl-C ended it.
 
     The outputs are kept, so that the metrics are computed once an epoch.
     """
-    start, total, total_weight = time.perf_counter(), 0.0, 0.0
-    outputs: list[Array] = []
-    for index in indices:
-        xb, yb = data.X.take(index, axis=0), data.y.take(index, axis=0)
-        weight = None if data.weight is None else data.weight.take(index)
-        value = step(xb, yb, weight)
-        batch_weight = len(index) if weight is None else float(weight.sum(dtype=np.float64))
-        total += value * batch_weight
-        total_weight += batch_weight
-        if metrics and step.outputs is not None:
-            outputs.append(step.outputs)
-        display.step(len(index), value)
+    start, size = time.perf_counter(), order.batch_size
+    rows = order.permutation()
+    seen: list[Array] | None = [] if metrics else None
+    losses: list[NDArray[np.float64]] = []
+    done = 0
+    for part in step.epoch(samples, rows, size, seen):
+        losses.append(part.copy())
+        new = min(len(part) * size, len(rows) - done)
+        done += new
+        display.step(new, part)
+        if ctrl_c.pressed and done < len(rows):
+            return None
     seconds = time.perf_counter() - start
-    results = {"loss": total / total_weight}
-    if metrics:
-        seen, targets = np.concatenate(outputs), data.y.take(np.concatenate(indices), axis=0)
-        results |= {name: float(metric(seen, targets)) for name, metric in metrics.items()}
-    return results, seconds
+    weights = np.ones(len(rows))
+    if samples.weight is not None:
+        weights = samples.weight[rows].astype(np.float64)
+    of_batches = np.add.reduceat(weights, np.arange(0, len(rows), size)).tolist()
+    total = sum(map(mul, np.concatenate(losses).tolist(), of_batches))
+    results = {"loss": total / sum(of_batches)}
+    if seen:
+        outputs, targets = np.concatenate(seen), order.arrays[1].take(rows, axis=0)
+        results |= {name: float(metric(outputs, targets)) for name, metric in metrics.items()}
+    return results | {"seconds": seconds, "samples_per_second": len(rows) / seconds}
 
 
 def _measure(
     model: Sequential,
     loss: Loss,
-    data: _Samples,
+    data: Samples,
     metrics: Mapping[str, Metric],
     batch_size: int = 1024,
 ) -> dict[str, float]:
@@ -236,16 +212,6 @@ def _naming(epoch: int) -> Iterator[None]:
 # ---- what comes in -----------------------------------------------------------------------------
 
 
-_METHODS = {"loss": "__call__", "optimizer": "step", "model": "fit"}
-
-
-def _check_parts(**parts: Any) -> None:
-    """TypeError for a name or a class where an object is needed, before anything is trained."""
-    for name, part in parts.items():
-        if isinstance(part, type) or not hasattr(part, _METHODS[name]):
-            raise TypeError(f"{name}: expected an object such as fastnn's, got {part!r}")
-
-
 def _prepare(
     model: Sequential,
     loss: Loss,
@@ -253,7 +219,7 @@ def _prepare(
     y: ArrayLike,
     sample_weight: ArrayLike | None,
     where: str = "",
-) -> _Samples:
+) -> Samples:
     """Finite arrays in the model's dtype, without rows of weight 0."""
     X, y = _arrays.numeric_array(X, f"{where}X"), _arrays.numeric_array(y, f"{where}y")
     model._check_shape(X.shape, f"{where}X")
@@ -261,11 +227,11 @@ def _prepare(
     X = _arrays.cast(X, model.dtype, f"{where}X")
     y = _as_targets(y, loss, model.dtype, f"{where}y")
     if sample_weight is None:
-        return _Samples(X, y, None)
+        return Samples(X, y, None)
     return _weighted(X, y, _arrays.numeric_array(sample_weight, "sample_weight"))
 
 
-def _check_targets(model: Sequential, loss: Loss, data: _Samples, where: str = "") -> None:
+def _check_targets(model: Sequential, loss: Loss, data: Samples, where: str = "") -> None:
     """Let the loss judge all targets, on outputs of zeros: nothing is trained by then."""
     shape = model.predict(data.X[:1]).shape[1:]
     for start in range(0, len(data.y), _CHECKED_ROWS):
@@ -284,7 +250,7 @@ def _as_targets(y: Array, loss: Loss, dtype: Any, name: str) -> Array:
     return y.astype(dtype) if isinstance(loss, Loss) else y
 
 
-def _weighted(X: Array, y: Array, weight: Array) -> _Samples:
+def _weighted(X: Array, y: Array, weight: Array) -> Samples:
     if weight.shape != (len(X),):
         raise ValueError(f"sample_weight: expected shape ({len(X)},), got {weight.shape}")
     weight = _arrays.cast(weight, X.dtype, "sample_weight")
@@ -293,7 +259,7 @@ def _weighted(X: Array, y: Array, weight: Array) -> _Samples:
     used = weight > 0
     if not used.any():
         raise ValueError("sample_weight: all weights are 0")
-    return _Samples(X, y, weight) if used.all() else _Samples(X[used], y[used], weight[used])
+    return Samples(X, y, weight) if used.all() else Samples(X[used], y[used], weight[used])
 
 
 def _pair(validation_data: Any) -> tuple[ArrayLike, ArrayLike]:

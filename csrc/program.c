@@ -1,0 +1,122 @@
+/* Programs: the calls of a training step, recorded once, sorted into phases to be replayed.
+ *
+ * Two calls are in conflict where one writes what the other reads or writes; then the later one
+ * must wait.  It need not wait for all of the earlier one where both are cut alike and touch that
+ * memory unit by unit, as the layers of a network do with the rows of a batch: they form a chain,
+ * and a thread carries its rows through the whole chain while they are in its cache.  Else it
+ * belongs to a later phase.  Between phases all threads wait for one another. */
+#include "fastnn.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define ALONE_WORK 1e5 /* operations up to which a call of one unit is not worth a phase */
+
+int fnn_record(fnn_program *p, const fnn_call *call) {
+    if (p->count == p->capacity) {
+        int capacity = p->capacity ? 2 * p->capacity : 32;
+        fnn_call *calls = realloc(p->calls, (size_t)capacity * sizeof *calls);
+        if (!calls) return -1;
+        p->calls = calls;
+        p->capacity = capacity;
+    }
+    p->calls[p->count++] = *call;
+    return 0;
+}
+
+void fnn_clear(fnn_program *p) {
+    free(p->calls);
+    free(p->phase);
+    free(p->chain);
+    memset(p, 0, sizeof *p);
+}
+
+static int is_alone(const fnn_call *call) { return call->units == 1 && call->work <= ALONE_WORK; }
+
+/* 0: no conflict; 1: of units with the same units; 2: of all with all */
+static int conflict(const fnn_call *x, const fnn_call *y) {
+    int found = 0;
+    for (const fnn_access *a = x->access; a < x->access + x->accesses; a++)
+        for (const fnn_access *b = y->access; b < y->access + y->accesses; b++) {
+            if (!(a->writes || b->writes) || a->begin >= b->end || b->begin >= a->end) continue;
+            if (!a->unit || a->unit != b->unit || a->begin != b->begin || x->units != y->units)
+                return 2;
+            found = 1;
+        }
+    return found;
+}
+
+/* The first phase in which call j may run, given those of the calls before it. */
+static int earliest_phase(const fnn_call *calls, const int *phase, int j) {
+    int first = 0;
+    for (int i = 0; i < j; i++) {
+        if (phase[i] < first) continue;
+        int kind = conflict(&calls[i], &calls[j]);
+        if (!kind) continue;
+        int together = is_alone(&calls[i]) || (kind == 1 && !is_alone(&calls[j]));
+        if (phase[i] + !together > first) first = phase[i] + !together;
+    }
+    return first;
+}
+
+typedef struct {
+    int phase, alone, number;
+    ptrdiff_t units;
+} place;
+
+static int by_place(const void *x, const void *y) {
+    const place *a = x, *b = y;
+    if (a->phase != b->phase) return a->phase - b->phase;
+    if (a->alone != b->alone) return b->alone - a->alone;
+    if (a->units != b->units) return a->units < b->units ? 1 : -1; /* small work comes last */
+    return a->number - b->number;
+}
+
+/* Phases and chains over the sorted calls, whose places are given. */
+static void gather(fnn_program *p, const place *places) {
+    fnn_chain *chain = p->chain - 1;
+    for (int i = 0; i < p->count; i++) {
+        fnn_call *call = &p->calls[i];
+        fnn_phase *phase = &p->phase[places[i].phase];
+        if (i == 0 || places[i].phase != places[i - 1].phase)
+            *phase = (fnn_phase){.alone = call, .chain = chain + 1};
+        if (places[i].alone) {
+            phase->alones++;
+            continue;
+        }
+        if (!phase->chains || chain->units != call->units) {
+            *++chain = (fnn_chain){.calls = call, .units = call->units};
+            phase->chains++;
+        }
+        chain->count++;
+        chain->work += call->work;
+        phase->work += call->work;
+        if (call->grain > chain->grain) chain->grain = call->grain;
+    }
+}
+
+int fnn_schedule(fnn_program *p) {
+    size_t count = (size_t)p->count;
+    fnn_call *sorted = calloc(count + 1, sizeof *sorted);
+    place *places = calloc(count + 1, sizeof *places);
+    int *phase = calloc(count + 1, sizeof *phase);
+    p->phase = calloc(count + 1, sizeof *p->phase);
+    p->chain = calloc(count + 1, sizeof *p->chain);
+    int status = sorted && places && phase && p->phase && p->chain ? 0 : -1;
+    for (int i = 0; i < p->count && !status; i++) {
+        phase[i] = earliest_phase(p->calls, phase, i);
+        places[i] = (place){phase[i], is_alone(&p->calls[i]), i, p->calls[i].units};
+        if (phase[i] >= p->phases) p->phases = phase[i] + 1;
+        p->work += p->calls[i].work;
+    }
+    if (!status) {
+        qsort(places, count, sizeof *places, by_place);
+        for (int i = 0; i < p->count; i++) sorted[i] = p->calls[places[i].number];
+        memcpy(p->calls, sorted, count * sizeof *sorted);
+        gather(p, places);
+    }
+    free(sorted);
+    free(places);
+    free(phase);
+    return status;
+}

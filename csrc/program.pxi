@@ -1,0 +1,243 @@
+# Programs: the calls that faces make are recorded, to be replayed in one call without Python.
+
+cdef extern from *:
+    """
+    static _Thread_local void *fnn_recorder; /* the program that the thread records, borrowed */
+    static inline void *recorder(void) { return fnn_recorder; }
+    static inline void set_recorder(void *program) { fnn_recorder = program; }
+    """
+    void *recorder() noexcept nogil
+    void set_recorder(void *program) noexcept nogil
+
+cdef enum slot:
+    X, TARGETS, WEIGHTS, OUTPUTS, SLOTS
+
+SLOT_NAMES = ("x", "targets", "weights", "outputs")
+
+
+cdef class Program:
+    """Kernel calls in the order in which they were made, and the arrays they touch.
+
+    ``with program:`` records what the calling thread runs meanwhile; `replay` runs it again.
+    `feed` says whose rows it takes and where its results go; then, while recording, `take`,
+    `give` and `end_batch` are calls among the others.  One thread at a time may use it."""
+    cdef fnn_program program
+    cdef fnn_feed sources
+    cdef cnp.ndarray here           # `sources`, as memory that calls touch
+    cdef list kept                  # the arrays that calls touch
+    cdef tuple fed                  # the arrays that `sources` points to
+    cdef ptrdiff_t batch            # rows that a replay takes, or 0
+    cdef ptrdiff_t available        # rows that there are from the first on
+    cdef ptrdiff_t row_bytes[SLOTS] # of what was taken or given, or 0
+    cdef ptrdiff_t losses           # for how many there is room
+    cdef cnp.ndarray taken, given   # the batch's x, and its outputs
+    cdef bint busy
+
+    def __cinit__(self, cnp.ndarray hyper=None):
+        """hyper: where a fault shows, which ends a replay."""
+        cdef cnp.npy_intp size = sizeof(fnn_feed)
+        self.here = cnp.PyArray_SimpleNewFromData(1, &size, cnp.NPY_UINT8, &self.sources)
+        self.kept = []
+        if hyper is not None:
+            check_hyper(hyper)
+            self.kept.append(hyper)
+            self.program.fault = <const double *>data(hyper) + <int>FNN_FAULT
+
+    def __dealloc__(self):
+        fnn_clear(&self.program)
+
+    def __enter__(self):
+        if recorder() != NULL:
+            raise RuntimeError("this thread is recording another program already")
+        set_recorder(<void *>self)
+        return self
+
+    def __exit__(self, kind, value, traceback):
+        set_recorder(NULL)
+        if kind is None and fnn_schedule(&self.program) != 0:
+            raise MemoryError("no memory for a program")
+
+    cdef int append(self, const fnn_call *call) except -1:
+        if fnn_record(&self.program, call) != 0:
+            raise MemoryError("no memory for a program")
+        return 0
+
+    cdef void *outside(self, int which, str name, cnp.ndarray x) except? NULL:
+        """Where x begins, a C-contiguous array with rows as before, aligned or not; NULL for None."""
+        if x is None:
+            if self.row_bytes[which] and which != OUTPUTS:
+                raise ValueError(f"{name}: the program takes its rows, got none")
+            return NULL
+        if (not cnp.PyArray_IS_C_CONTIGUOUS(x) or cnp.PyArray_NDIM(x) == 0
+                or cnp.PyArray_SIZE(x) == 0):
+            raise ValueError(f"{name} must be C-contiguous with rows, got {describe(x)}")
+        cdef ptrdiff_t row = cnp.PyArray_NBYTES(x) // x.shape[0]
+        if self.row_bytes[which] and self.row_bytes[which] != row:
+            raise ValueError(f"{name}: rows must have {self.row_bytes[which]} bytes, got {row}")
+        return data(x)
+
+    def feed(self, cnp.ndarray x, cnp.ndarray targets=None, cnp.ndarray weights=None, *,
+             cnp.ndarray index=None, cnp.ndarray outputs=None, cnp.ndarray losses=None):
+        """Take rows from these arrays, from the first on, or those that index (int64) lists.
+
+        Outputs go to `outputs`, losses (float64) to `losses`, one batch after the other."""
+        cdef fnn_feed *s = &self.sources
+        cdef ptrdiff_t i, rows = min([len(a) for a in (x, targets, weights) if a is not None])
+        s.x, s.targets = self.outside(X, "x", x), self.outside(TARGETS, "targets", targets)
+        s.weights = self.outside(WEIGHTS, "weights", weights)
+        s.outputs = self.outside(OUTPUTS, "outputs", outputs)
+        s.index, s.losses = NULL, NULL
+        s.row = s.step = self.losses = 0
+        self.available = rows
+        if index is not None:
+            if not (cnp.PyArray_TYPE(index) == cnp.NPY_INT64 and cnp.PyArray_ISCARRAY_RO(index)):
+                raise ValueError(f"index must be contiguous int64, got {describe(index)}")
+            s.index, self.available = <const int64_t *>data(index), cnp.PyArray_SIZE(index)
+            for i in range(self.available):
+                if not 0 <= s.index[i] < rows:
+                    raise ValueError(f"index must be below {rows}, got {s.index[i]}")
+        if outputs is not None:
+            check_writable("outputs", outputs)
+            self.available = min(self.available, outputs.shape[0])
+        if losses is not None:
+            check_doubles("losses", losses)
+            s.losses, self.losses = <double *>data(losses), cnp.PyArray_SIZE(losses)
+        self.fed = x, targets, weights, index, outputs, losses
+
+    def replay(self, ptrdiff_t steps=1):
+        """Run all calls again, `steps` times, or until a step meets a fault; how many were done."""
+        cdef fnn_feed *s = &self.sources
+        if recorder() != NULL:
+            raise RuntimeError("a program cannot be replayed while one is recorded")
+        if self.batch and (self.available - s.row) // self.batch < steps:
+            raise ValueError(f"steps: rows are left for {(self.available - s.row) // self.batch}, "
+                             f"got {steps}")
+        if s.losses != NULL and self.losses - s.step < steps:
+            raise ValueError(f"losses: room is left for {self.losses - s.step}, got {steps} steps")
+        return self.run(steps)
+
+    cdef ptrdiff_t run(self, ptrdiff_t steps) except -1:
+        cdef ptrdiff_t done
+        if self.busy:
+            raise RuntimeError("another thread is running this program")
+        self.busy = True
+        with nogil:
+            done = fnn_replay(&self.program, steps)
+        self.busy = False
+        if done < 0:
+            raise MemoryError("no memory for the threads' scratch space")
+        return done
+
+    def predict(self, value, cnp.ndarray out=None):
+        """The outputs for one batch, in `out` or in an array of the program's own; None, with
+        nothing done, where value is not an array as it was taken."""
+        if not cnp.PyArray_CheckExact(value):
+            return None
+        cdef cnp.ndarray x = value
+        if not (cnp.PyArray_TYPE(x) == cnp.PyArray_TYPE(self.taken) and cnp.PyArray_ISCARRAY_RO(x)
+                and cnp.PyArray_SAMESHAPE(x, self.taken)):
+            return None
+        if out is not None:
+            check_like("out", out, "the outputs", self.given)
+            check_writable("out", out)
+        if self.busy:
+            raise RuntimeError("another thread is calling this predictor")
+        self.sources.x = data(x)
+        self.sources.outputs = NULL if out is None else data(out)
+        self.run(1)
+        return self.given if out is None else out
+
+    def phases(self):
+        """For each phase the number of calls that run alone, and each chain's (calls, units)."""
+        cdef const fnn_phase *phase
+        cdef int i, j
+        result = []
+        for i in range(self.program.phases):
+            phase = &self.program.phase[i]
+            result.append((phase.alones, [(phase.chain[j].count, phase.chain[j].units)
+                                          for j in range(phase.chains)]))
+        return result
+
+    cdef int carry(self, int which, fnn_kernel *kernel, cnp.ndarray inside,
+                   bint outwards) except -1:
+        """A batch's rows between the feed and `inside`."""
+        cdef fnn_call call
+        cdef fnn_rows *p = &call.arguments.rows
+        cdef ptrdiff_t rows = inside.shape[0], row = cnp.PyArray_SIZE(inside) // rows
+        start(&call, kernel, rows, <double>cnp.PyArray_SIZE(inside))
+        p.feed = <fnn_feed *>reads(&call, self.here)
+        p.outside = (<void **>&self.sources.x) + which
+        p.inside = writes(&call, inside, row) if not outwards else <void *>reads(&call, inside, row)
+        p.row_bytes = row * cnp.PyArray_ITEMSIZE(inside)
+        self.row_bytes[which], self.batch = p.row_bytes, rows
+        return execute(&call)
+
+    def take(self, str name, ptrdiff_t rows):
+        """The next rows of x, targets or weights, in a new array."""
+        cdef int which = SLOT_NAMES.index(name)
+        cdef cnp.ndarray outside = self.fed[which]
+        cdef cnp.ndarray inside = np.empty((rows, *(<object>outside).shape[1:]), outside.dtype)
+        if not 0 < rows <= self.available:
+            raise ValueError(f"rows: {self.available} are there, got {rows}")
+        self.carry(which, fnn_table(active_isa, False).take_rows, inside, False)
+        if which == X:
+            self.taken = inside
+        return inside
+
+    def give(self, cnp.ndarray outputs not None):
+        """Copy the outputs to those of the feed, if it has some."""
+        self.carry(OUTPUTS, fnn_table(active_isa, False).give_rows, outputs, True)
+        self.given = outputs
+
+    def end_batch(self, cnp.ndarray value=None):
+        """The next replay takes the next rows; value (float64) is the batch's loss."""
+        cdef fnn_call call
+        cdef fnn_value *p = &call.arguments.value
+        check_doubles("value", value)
+        start(&call, fnn_table(active_isa, False).end_batch, 1, 10.0)
+        p.feed, p.rows = <fnn_feed *>writes(&call, self.here), self.batch
+        p.value = <double *>reads(&call, value)
+        execute(&call)
+
+
+cdef int check_doubles(str name, cnp.ndarray x) except -1:
+    if x is None or cnp.PyArray_TYPE(x) != cnp.NPY_FLOAT64 or not cnp.PyArray_ISCARRAY(x):
+        raise ValueError(f"{name} must be writable, contiguous float64")
+    return 0
+
+
+def copy(cnp.ndarray y not None, cnp.ndarray x not None):
+    """y = x, as a call."""
+    check_real("x", x, cnp.PyArray_NDIM(x))
+    check_like("y", y, "x", x)
+    check_writable("y", y)
+    cdef fnn_call call
+    cdef fnn_vector *p = &call.arguments.vector
+    p.size = cnp.PyArray_SIZE(x)
+    start(&call, kernels_for(x).copy, (p.size + 15) // 16, <double>p.size)
+    p.x, p.y = reads(&call, x, 16), writes(&call, y, 16)
+    execute(&call)
+
+
+def check_value(cnp.ndarray value not None, cnp.ndarray hyper not None):
+    """A loss that is NaN or infinite becomes a fault in hyper, which ends a replay."""
+    check_doubles("value", value)
+    check_hyper(hyper)
+    cdef fnn_call call
+    start(&call, fnn_table(active_isa, False).check_value, 1, 10.0)
+    call.arguments.value.value = <double *>reads(&call, value)
+    call.arguments.value.hyper = <double *>writes(&call, hyper)
+    execute(&call)
+
+
+def add_penalty(cnp.ndarray value not None, cnp.ndarray weight not None, double scale):
+    """value[0] += scale * Σ weight², value being float64: L2's penalty."""
+    check_doubles("value", value)
+    check_real("weight", weight, cnp.PyArray_NDIM(weight))
+    cdef fnn_call call
+    cdef fnn_value *p = &call.arguments.value
+    cdef cnp.ndarray squares = squares_of(weight)
+    start(&call, fnn_table(active_isa, False).add_penalty, 1, 10.0)
+    p.value, p.scale = <double *>writes(&call, value), scale
+    p.squares = <const double *>reads(&call, squares)
+    execute(&call)

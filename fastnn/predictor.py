@@ -1,0 +1,129 @@
+"""Inference made ready once: folded, packed and recorded, for loops that call a network often."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn import _arrays, _checks, _kernels
+from fastnn.layers import Activation, BatchNorm, Dense, Dropout, Softmax
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from fastnn.model import Sequential
+
+    Array = NDArray[Any]
+
+
+class Predictor:
+    """``y = predictor(x)`` for batches of `batch_size` rows, in one native call; made by
+    `Sequential.predictor`.
+
+    It holds the parameters of the moment it was made: dropout is gone, a batch norm is folded
+    into the dense layer before it, weights are packed as the kernels read them.  So outputs may
+    differ from those of `Sequential.predict` by rounding, if there is a batch norm; else the bits
+    are the same.  After more training, make another.
+
+    Shapes: `x` (batch_size, in_features) of any real type, fastest as a C-contiguous array of the
+    model's; `y` (batch_size, out_features).  `y` is the same array at every call, or `out` if
+    that is given.  `recorded` is False for a model with layers of one's own, which run in Python.
+    One thread at a time may call it.
+
+    Raises ValueError for another shape, and TypeError or ValueError for what is no array of real
+    numbers or an `out` of another kind; RuntimeError if another thread is calling it.
+
+    >>> from fastnn import Dense, Sequential
+    >>> model = Sequential(Dense(3, 2, activation="relu"), seed=0)
+    >>> predictor = model.predictor(batch_size=1)
+    >>> x = np.ones((1, 3), np.float32)
+    >>> bool((predictor(x) == model.predict(x)).all())
+    True
+    """
+
+    def __init__(self, model: Sequential, batch_size: int = 1) -> None:
+        rows = _checks.positive_int(batch_size, "batch_size")
+        model._check_arrays()
+        self._model = copy.deepcopy(model)
+        self.batch_size, self.dtype = rows, model.dtype
+        self.recorded = all(layer.native for layer in self._model._path)
+        if not self.recorded:
+            self._run: Callable[[Any, Array | None], Array | None] = self._by_hand
+            return
+        self.in_features = model.in_features
+        self._program = _kernels.Program()
+        x = np.zeros((rows, self.in_features), self.dtype)
+        self._program.feed(x)
+        with self._program:
+            y = self._program.take("x", rows)
+            for operation in _fold(self._model):
+                y = operation(y)
+            self._program.give(y)
+        self._run = self._program.predict
+
+    def __call__(self, x: ArrayLike, out: Array | None = None) -> Array:
+        y = self._run(x, out)
+        if y is None:  # x must be brought into the kernels' form
+            x = self._model._input(x, "x")
+            if len(x) != self.batch_size:
+                raise ValueError(f"x: expected {self.batch_size} rows, got {len(x)}")
+            y = self._run(x, out)
+        assert y is not None
+        return y
+
+    def _by_hand(self, x: ArrayLike, out: Array | None) -> Array:
+        y = self._model.forward(x)
+        if len(y) != self.batch_size:
+            raise ValueError(f"x: expected {self.batch_size} rows, got {len(y)}")
+        if out is None:
+            return y
+        out[...] = y
+        return out
+
+
+class _Affine:
+    """f(x @ weight + bias): a dense layer and what could be folded into it."""
+
+    def __init__(self, layer: Dense) -> None:
+        self.weight = layer.weight.astype(np.float64)
+        self.bias = np.zeros(layer.out_features) if layer.bias is None else layer.bias.astype(float)
+        self.dtype, self.activation = layer.weight.dtype, layer.activation
+
+    @property
+    def is_linear(self) -> bool:
+        return self.activation.activation_name == "linear"
+
+    def fold(self, norm: BatchNorm) -> None:
+        """y = gamma (x - mean) / sqrt(var + eps) + beta is another affine function."""
+        scale = norm.gamma / np.sqrt(norm.running_var.astype(np.float64) + norm.eps)
+        self.weight *= scale
+        self.bias = (self.bias - norm.running_mean) * scale + norm.beta
+
+    def build(self) -> Callable[[Array], Array]:
+        weight, bias = self.weight.astype(self.dtype), self.bias.astype(self.dtype)
+        if isinstance(self.activation, Softmax):
+            return lambda x: _kernels.softmax_forward(_kernels.dense_forward(x, weight, bias))
+        kind, alpha = self.activation._kind, self.activation.alpha
+        return lambda x: _kernels.dense_forward(x, weight, bias, kind, alpha)
+
+
+def _fold(model: Sequential) -> list[Callable[[Array], Array]]:
+    """What evaluation does, in as few operations as possible."""
+    steps: list[Any] = []
+    for layer in model.layers:
+        last = steps[-1] if steps and isinstance(steps[-1], _Affine) else None
+        if isinstance(layer, Dropout):
+            continue
+        if isinstance(layer, Dense):
+            steps.append(_Affine(layer))
+        elif last and last.is_linear and isinstance(layer, BatchNorm):
+            last.fold(layer)
+        elif last and last.is_linear and isinstance(layer, Activation):
+            last.activation = layer
+        else:
+            steps.append(layer)
+    return [step.build() if isinstance(step, _Affine) else step.forward for step in steps]

@@ -1,0 +1,280 @@
+"""One training step: run layer by layer the first time, replayed as one native call from then on.
+
+`TrainStep._run` is the step's one definition.  While it runs, the kernels' calls are recorded into
+a program; replaying the program does the same on other rows and gives the same bits.  A program
+holds for one number of rows and one kind of targets, and until a setting changes.  A layer, loss
+or optimizer of one's own is Python that cannot be recorded: then every step runs as the first one.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from fastnn import _checks, _kernels, _settings
+from fastnn.optimizers import NOT_FINITE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from fastnn.losses import Loss
+    from fastnn.model import Sequential
+    from fastnn.optimizers import Optimizer
+
+    Array = NDArray[Any]
+    _Key = tuple[int, int, bool]
+
+_PROGRAMS = 16  # that are kept: one for each number of rows
+_REPLAY_SECONDS = 0.03  # between two looks at signals and progress
+
+_FAULT = _kernels.HYPER["fault"]
+
+
+class Samples(NamedTuple):
+    """Rows to train on."""
+
+    X: Array
+    y: Array
+    weight: Array | None
+
+
+class _Recording(NamedTuple):
+    """A program with the arrays that it leaves its results in."""
+
+    program: _kernels.Program
+    outputs: Array
+    value: NDArray[np.float64]
+
+
+class TrainStep:
+    """One training step: forward, loss, backward, update.
+
+    ``step(xb, yb, sample_weight=None)`` returns the loss of the batch, the model's L2 penalty
+    included, as it was before the update.  `xb` is (batch, ...), `yb` what the loss takes,
+    `sample_weight` (batch,).  `outputs` holds the model's outputs of the last step, `steps`
+    the number of steps done.
+
+    The first step on a number of rows is recorded, those after it replay it without Python:
+    `recorded` says whether that can be, which needs layers, loss and optimizer of fastnn's own.
+
+    Raises FloatingPointError when the loss is NaN or infinite, before anything is updated, or an
+    update would be: those parameters stay as they were.  Running statistics are those before.
+
+    >>> import fastnn
+    >>> X, y = fastnn.datasets.digits()
+    >>> model = fastnn.Sequential(fastnn.Dense(64, 10), seed=0)
+    >>> step = TrainStep(model, fastnn.SoftmaxCrossEntropy(), fastnn.Adam(0.01))
+    >>> losses = [step(X, y) for _ in range(20)]
+    >>> losses[-1] < losses[0], step.recorded
+    (True, True)
+    """
+
+    def __init__(self, model: Sequential, loss: Loss, optimizer: Optimizer) -> None:
+        _checks.parts(loss=loss, optimizer=optimizer, model=model)
+        self.model, self.loss, self.optimizer = model, loss, optimizer
+        self.steps = 0
+        self.recorded = all(map(_is_fastnn, (*model.layers, loss, optimizer)))
+        self._hyper = getattr(optimizer, "hyper", np.zeros(len(_kernels.HYPER)))
+        self._before = {name: np.empty_like(array) for name, array in model.state.items()}
+        self._recordings: dict[_Key, _Recording] = {}
+        self._changes = _settings.changes
+        self._outputs: Array | None = None
+
+    @property
+    def outputs(self) -> Array | None:
+        """The model's outputs of the last step, in training; None before the first."""
+        return None if self._outputs is None else self._outputs.copy()
+
+    def __call__(
+        self, xb: ArrayLike, yb: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> float:
+        x = self.model._input(xb, "x")
+        if not self.recorded:
+            return float(self._run(x, yb, sample_weight)[0])
+        y, weight = self._prepare(x, yb, sample_weight)
+        key, recording = self._find(len(x), y, weight)
+        if recording is None:
+            recording = self._record(key, Samples(x, y, weight))
+        else:
+            recording.program.feed(x, y, weight)
+            self._replay(recording, 1)
+        return float(recording.value[0])
+
+    def prepare(self, data: Samples) -> Samples:
+        """Samples as `epoch` takes them, their targets checked."""
+        if not self.recorded:
+            return data
+        return Samples(data.X, *self._prepare(data.X, data.y, data.weight))
+
+    def epoch(
+        self, data: Samples, order: NDArray[np.int64], batch_size: int, seen: list[Array] | None
+    ) -> Iterator[NDArray[np.float64]]:
+        """Train on data's rows in that order: yields the losses of the batches since the last one.
+
+        The outputs are appended to `seen`, unless it is None."""
+        if not self.recorded:
+            yield from self._epoch_by_hand(data, order, batch_size, seen)
+            return
+        whole = len(order) // batch_size * batch_size
+        for part, rows in ((order[:whole], batch_size), (order[whole:], len(order) - whole)):
+            if len(part):
+                yield from self._replay_rows(data, part, rows, seen)
+
+    # ---- layer by layer ------------------------------------------------------------------------
+
+    def _run(
+        self,
+        x: Array,
+        y: ArrayLike,
+        weight: ArrayLike | None,
+        program: _kernels.Program | None = None,
+    ) -> NDArray[np.float64]:
+        """A step on these rows, or on as many that the program is fed with; returns the loss."""
+        model, rows = self.model, len(x)
+        for name, array in model.state.items():
+            _kernels.copy(self._before[name], array)
+        if program is not None:
+            x, y = program.take("x", rows), program.take("targets", rows)
+            weight = None if weight is None else program.take("weights", rows)
+        try:
+            self._outputs = outputs = model.forward(x, training=True)
+            if program is not None:
+                program.give(outputs)
+            value, gradient = self._evaluate(outputs, y, weight)
+            model._add_penalty(value, rows)
+            _kernels.check_value(value, self._hyper)
+            self._raise_fault(value)
+            model.backward(gradient)
+            self.optimizer.step(model)
+        except FloatingPointError as error:
+            raise self._diverged(error) from None
+        except Exception:
+            self._restore()
+            raise
+        if program is not None:
+            program.end_batch(value)
+        self.steps += 1
+        return value
+
+    def _evaluate(
+        self, outputs: Array, y: ArrayLike, weight: ArrayLike | None
+    ) -> tuple[NDArray[np.float64], Array]:
+        if self.recorded:  # then they have been prepared
+            return self.loss._measure(outputs, y, weight)  # type: ignore[arg-type]
+        value, gradient = self.loss(outputs, y, weight)
+        return np.array([value], np.float64), gradient
+
+    def _raise_fault(self, value: NDArray[np.float64]) -> None:
+        """FloatingPointError if a kernel has met a number that is not finite."""
+        fault = self._hyper[_FAULT]
+        if fault:
+            self._hyper[_FAULT] = 0.0
+            of_value = fault == _kernels.FAULT_VALUE
+            raise FloatingPointError(f"the loss is {value[0]}" if of_value else NOT_FINITE)
+
+    def _diverged(self, error: FloatingPointError) -> FloatingPointError:
+        """The error to raise, after running statistics are those before the step again."""
+        self._restore()
+        rate = getattr(self.optimizer, "learning_rate", float("nan"))
+        return FloatingPointError(
+            f"step {self.steps + 1}: {error} at learning rate {rate:g}; "
+            "the last finite parameters are kept"
+        )
+
+    def _restore(self) -> None:
+        for name, array in self.model.state.items():
+            array[...] = self._before[name]
+
+    def _epoch_by_hand(
+        self, data: Samples, order: NDArray[np.int64], batch_size: int, seen: list[Array] | None
+    ) -> Iterator[NDArray[np.float64]]:
+        for start in range(0, len(order), batch_size):
+            index = order[start : start + batch_size]
+            weight = None if data.weight is None else data.weight.take(index)
+            value = self._run(data.X.take(index, axis=0), data.y.take(index, axis=0), weight)
+            if seen is not None and self._outputs is not None:
+                seen.append(self._outputs)
+            yield value
+
+    # ---- recorded ------------------------------------------------------------------------------
+
+    def _prepare(
+        self, x: Array, y: ArrayLike, sample_weight: ArrayLike | None
+    ) -> tuple[Array, Array | None]:
+        """Targets and weights in the kernel's form, checked."""
+        outputs = np.empty((len(x), self.model.out_features or x.shape[1]), self.model.dtype)
+        return self.loss._prepare(outputs, y, sample_weight)
+
+    def _find(self, rows: int, y: Array, weight: Array | None) -> tuple[_Key, _Recording | None]:
+        """The recording for such a batch, and its key."""
+        if self._changes != _settings.changes:
+            self._recordings.clear()
+            self._changes = _settings.changes
+        key = (rows, y.ndim, weight is None)
+        return key, self._recordings.get(key)
+
+    def _record(self, key: _Key, data: Samples, **feed: Array | None) -> _Recording:
+        """Train on the first rows, as many as the key says, and keep the recording."""
+        program = _kernels.Program(self._hyper)
+        program.feed(*data, **feed)
+        with program:
+            value = self._run(data.X[: key[0]], data.y, data.weight, program)
+        assert self._outputs is not None
+        while len(self._recordings) >= _PROGRAMS:
+            del self._recordings[next(iter(self._recordings))]
+        recording = self._recordings[key] = _Recording(program, self._outputs, value)
+        return recording
+
+    def _replay(self, recording: _Recording, steps: int) -> None:
+        """Steps on the rows that the program is fed with."""
+        model, optimizer = self.model, self.optimizer
+        model._acquire()
+        try:
+            model._begin()
+            if optimizer._model is not model:
+                optimizer._bind(model)
+            self._outputs = recording.outputs
+            done = recording.program.replay(steps)
+            self.steps += done
+            if done < steps:
+                self._raise_fault(recording.value)
+        except FloatingPointError as error:
+            raise self._diverged(error) from None
+        finally:
+            model._busy.release()
+
+    def _replay_rows(
+        self, data: Samples, order: NDArray[np.int64], rows: int, seen: list[Array] | None
+    ) -> Iterator[NDArray[np.float64]]:
+        """Batches of so many rows, many in one call: as many as take some tens of milliseconds."""
+        losses, outputs = np.empty(len(order) // rows), None
+        if seen is not None:
+            features = self.model.out_features or data.X.shape[1]
+            outputs = np.empty((len(order), features), self.model.dtype)
+            seen.append(outputs)
+        feed: dict[str, Array | None] = {"index": order, "outputs": outputs, "losses": losses}
+        key, recording = self._find(rows, data.y, data.weight)
+        done = steps = 0
+        if recording is None:
+            recording = self._record(key, data, **feed)
+            done = 1
+            yield losses[:1]
+        else:
+            recording.program.feed(*data, **feed)
+        seconds = 1.0
+        while done < len(losses):
+            steps = max(1, min(len(losses) - done, int(_REPLAY_SECONDS / seconds)))
+            start = time.perf_counter()
+            self._replay(recording, steps)
+            seconds = (time.perf_counter() - start) / steps
+            yield losses[done : done + steps]
+            done += steps
+
+
+def _is_fastnn(part: object) -> bool:
+    """Whether this is an object of fastnn's own classes, whose calls can be recorded."""
+    return type(part).__module__.partition(".")[0] == "fastnn"
