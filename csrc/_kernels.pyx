@@ -14,6 +14,7 @@ cnp.import_array()
 
 include "declarations.pxi"
 include "arrays.pxi"
+include "constants.pxi"
 include "build.pxi"
 include "dense.pxi"
 include "activations.pxi"

@@ -40,6 +40,17 @@ cdef int check_labels(cnp.ndarray targets, cnp.ndarray outputs) except -1:
     return 0
 
 
+cdef double sum_of(cnp.ndarray x) noexcept:
+    cdef double sum = 0.0
+    cdef ptrdiff_t i, size = cnp.PyArray_SIZE(x)
+    cdef const float *single = <const float *>data(x)
+    cdef const double *double_ = <const double *>data(x)
+    cdef bint is_single = cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32
+    for i in range(size):
+        sum += single[i] if is_single else double_[i]
+    return sum
+
+
 cdef int check_sample_weight(cnp.ndarray weights, cnp.ndarray outputs) except -1:
     check_vector("sample_weight", weights, outputs, outputs.shape[0])
     cdef ptrdiff_t wrong = first_outside(weights, 0.0, DBL_MAX)
@@ -48,6 +59,8 @@ cdef int check_sample_weight(cnp.ndarray weights, cnp.ndarray outputs) except -1
                          f"got {weights[wrong]} at {wrong}")
     if first_outside(weights, 0.0, 0.0) < 0:
         raise ValueError("sample_weight must not be all zero")
+    if not sum_of(weights) <= DBL_MAX:
+        raise ValueError("sample_weight must have a finite sum, got one beyond float64")
     return 0
 
 
@@ -132,8 +145,7 @@ def huber(cnp.ndarray outputs not None, cnp.ndarray targets not None,
     delta (|d| - delta/2)."""
     check_real("outputs", outputs, 2)
     check_like("targets", targets, "the outputs", outputs)
-    if not 0.0 < delta <= DBL_MAX:
-        raise ValueError(f"delta must be positive and finite, got {delta}")
+    check_constant("delta", delta, outputs)
     return run_loss(kernels_for(outputs).huber, outputs, targets, sample_weight,
                     False, delta, 8.0)
 
@@ -143,6 +155,5 @@ def hinge(cnp.ndarray scores not None, cnp.ndarray targets not None,
     """l = Σ_{j≠y} max(0, s_j - s_y + margin), y the label; at the kink the gradient is 0."""
     check_real("scores", scores, 2)
     check_labels(targets, scores)
-    if not 0.0 <= margin <= DBL_MAX:
-        raise ValueError(f"margin must not be negative, and finite, got {margin}")
+    check_constant("margin", margin, scores, True)
     return run_loss(kernels_for(scores).hinge, scores, targets, sample_weight, True, margin, 8.0)

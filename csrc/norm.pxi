@@ -13,12 +13,6 @@ cdef fnn_norm *new_norm(fnn_call *call, cnp.ndarray x, cnp.ndarray gamma) except
     return p
 
 
-cdef int check_eps(double eps) except -1:
-    if not 0.0 < eps <= DBL_MAX:
-        raise ValueError(f"eps must be positive and finite, got {eps}")
-    return 0
-
-
 cdef int by_rows(fnn_call *call, fnn_kernel *kernel, double operations) except -1:
     """Runs a kernel that is cut by rows; operations: for each element."""
     cdef fnn_norm *p = &call.arguments.norm
@@ -58,7 +52,8 @@ def batchnorm_forward(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray bet
     check_writable("running_mean", running_mean)
     check_vector("running_var", running_var, x, p.features)
     check_writable("running_var", running_var)
-    check_eps(eps)
+    check_constant("eps", eps, x)
+    check_constant("momentum", momentum, x, True)
     if not 0.0 <= momentum <= 1.0:
         raise ValueError(f"momentum must be between 0 and 1, got {momentum}")
     if p.rows == 1:
@@ -83,7 +78,7 @@ def batchnorm_evaluate(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray be
     check_vector("beta", beta, x, p.features)
     check_vector("running_mean", running_mean, x, p.features)
     check_vector("running_var", running_var, x, p.features)
-    check_eps(eps)
+    check_constant("eps", eps, x)
     cdef cnp.ndarray inv_std = empty_vector(x, p.features), y = empty_like(x)
     p.beta, p.out, p.mean, p.inv_std = data(beta), data(y), data(running_mean), data(inv_std)
     p.running_variance, p.eps = data(running_var), eps
@@ -126,7 +121,7 @@ def layernorm_forward(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray bet
     cdef fnn_call call
     cdef fnn_norm *p = new_norm(&call, x, gamma)
     check_vector("beta", beta, x, p.features)
-    check_eps(eps)
+    check_constant("eps", eps, x)
     cdef cnp.ndarray mean = empty_vector(x, p.rows), inv_std = empty_vector(x, p.rows)
     cdef cnp.ndarray y = empty_like(x)
     p.beta, p.out, p.mean, p.inv_std, p.eps = data(beta), data(y), data(mean), data(inv_std), eps

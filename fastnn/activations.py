@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastnn import _checks, _kernels
 from fastnn._layer import Layer
+from fastnn._settings import Setting
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,7 +22,7 @@ class Activation(Layer):
 
     native = True
     activation_name: str = "linear"
-    alpha = 0.0
+    alpha: float | Setting[float] = 0.0
 
     def __init__(self) -> None:
         self._kind = _kernels.ACTIVATIONS[self.activation_name]
@@ -69,10 +70,11 @@ class LeakyReLU(Activation):
     """
 
     activation_name = "leaky_relu"
+    alpha = Setting(_checks.not_negative)
 
     def __init__(self, alpha: float = 0.01) -> None:
         super().__init__()
-        self.alpha = _checks.not_negative(alpha, "alpha")
+        self.alpha = alpha
 
     def __repr__(self) -> str:
         return f"LeakyReLU(alpha={self.alpha!r})"
@@ -112,10 +114,11 @@ class ELU(Activation):
     """
 
     activation_name = "elu"
+    alpha = Setting(_checks.positive)
 
     def __init__(self, alpha: float = 1.0) -> None:
         super().__init__()
-        self.alpha = _checks.positive(alpha, "alpha")
+        self.alpha = alpha
 
     def __repr__(self) -> str:
         return f"ELU(alpha={self.alpha!r})"

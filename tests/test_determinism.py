@@ -47,7 +47,9 @@ def every_activation(dtype):
 
 # name -> (network, loss, optimizer, rows in a batch; the last one is short)
 RUNS = {
-    "adam": (classifier, fastnn.SoftmaxCrossEntropy(0.1), lambda: fastnn.Adam(1e-2), 96),
+    "adam": (
+        classifier, fastnn.SoftmaxCrossEntropy(label_smoothing=0.1), lambda: fastnn.Adam(1e-2), 96,
+    ),
     "clipped adamw": (
         classifier, fastnn.SoftmaxCrossEntropy(), lambda: fastnn.AdamW(1e-2, clip_norm=0.5), 96,
     ),

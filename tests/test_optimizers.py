@@ -7,7 +7,18 @@ import pytest
 
 import reference
 from compare import assert_close, assert_same_bits
-from fastnn import SGD, Adam, AdamW, Dense, Momentum, Nesterov, RMSprop, Sequential, _kernels
+from fastnn import (
+    SGD,
+    Adam,
+    AdamW,
+    Dense,
+    Momentum,
+    Nesterov,
+    RMSprop,
+    Sequential,
+    _kernels,
+    _settings,
+)
 from tables import OPTIMIZERS
 
 STEPS = 20
@@ -177,6 +188,117 @@ def test_belongs_to_its_first_model(name):
         with pytest.raises(ValueError, match="another model"):
             optimizer.step(other)
         assert_same_bits(other.flat_parameters, before)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_clipping_can_be_turned_off(name):
+    """The scale of the last clipped step does not stay."""
+    model, optimizer = model_of("float64"), OPTIMIZERS[name][0](clip_norm=1e-3)
+    gradients(model, 0)
+    optimizer.step(model)
+    twin, its_optimizer = copy.deepcopy((model, optimizer))
+    optimizer.clip_norm, its_optimizer.clip_norm = None, 1e30
+    gradients(model, 1)
+    gradients(twin, 1)
+    optimizer.step(model)
+    its_optimizer.step(twin)
+    assert_same_bits(model.flat_parameters, twin.flat_parameters)
+
+
+def test_bias_correction_can_be_turned_off():
+    corrected, plain = RMSprop(0.1, bias_correction=True), RMSprop(0.1)
+    models = model_of("float64"), model_of("float64")
+    for model, optimizer in zip(models, (corrected, plain), strict=True):
+        gradients(model, 0)
+        optimizer.step(model)
+    models[0].flat_parameters[...] = models[1].flat_parameters
+    corrected.bias_correction = False
+    for model, optimizer in zip(models, (corrected, plain), strict=True):
+        optimizer.step(model)
+    assert_same_bits(models[0].flat_parameters, models[1].flat_parameters)
+
+
+# optimizer -> what may be set, with another value
+NUMBERS = {
+    SGD: {}, Momentum: {"beta": 0.5, "nesterov": True}, Nesterov: {"beta": 0.5},
+    RMSprop: {"beta": 0.5, "eps": 0.1, "bias_correction": True},
+    Adam: {"beta1": 0.5, "beta2": 0.6, "eps": 0.1},
+    AdamW: {"beta1": 0.5, "beta2": 0.6, "eps": 0.1, "weight_decay": 0.3},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_numbers_may_be_read_and_set(kind):
+    numbers = NUMBERS[kind] | {"learning_rate": 0.2, "clip_norm": 0.7}
+    made, changed = kind(**numbers), kind(0.1)
+    before = _settings.changes
+    for name, value in numbers.items():
+        setattr(changed, name, value)
+        assert getattr(changed, name) == getattr(made, name) == value
+    kernels_get = {"clip_norm", "nesterov", "bias_correction"} & set(numbers)
+    assert _settings.changes == before + len(kernels_get)
+    assert repr(changed) == repr(made)
+    models = model_of("float32"), model_of("float32")
+    for model, optimizer in zip(models, (made, changed), strict=True):
+        gradients(model, 0)
+        optimizer.step(model)
+    assert_same_bits(models[0].flat_parameters, models[1].flat_parameters)
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_settings_are_checked_when_they_are_set(kind):
+    optimizer = kind(0.1)
+    for name in NUMBERS[kind] | {"learning_rate": 0, "clip_norm": 0}:
+        before = getattr(optimizer, name)
+        for wrong in (-1, np.nan, "a"):
+            with pytest.raises((ValueError, TypeError), match=f"^{name}: expected .*, got"):
+                setattr(optimizer, name, wrong)
+        assert getattr(optimizer, name) == before
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+@pytest.mark.parametrize("name", ["lr", "weight", "step"])
+def test_nothing_else_may_be_set(kind, name):
+    numbers = sorted([*NUMBERS[kind], "learning_rate", "clip_norm"])
+    with pytest.raises(AttributeError, match=f"{name}; what may be set: {', '.join(numbers)}$"):
+        setattr(kind(0.1), name, 1)
+
+
+def test_what_an_optimizer_was_made_with_is_fixed():
+    with pytest.raises(AttributeError, match="nesterov is fixed once a Nesterov is made"):
+        Nesterov(0.1).nesterov = False
+    with pytest.raises(AttributeError, match="hyper is fixed"):
+        SGD(0.1).hyper = np.zeros(3)
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_all_but_the_learning_rate_must_be_named(kind):
+    with pytest.raises(TypeError, match="positional"):
+        kind(0.1, 0.01)
+
+
+VANISHING = [
+    (SGD, "learning_rate", 1e-50), (SGD, "learning_rate", 1e50), (SGD, "clip_norm", 1e-50),
+    (Momentum, "beta", 1 - 1e-12), (RMSprop, "eps", 1e-50), (RMSprop, "beta", 1 - 1e-12),
+    (Adam, "eps", 1e-50), (Adam, "beta1", 1 - 1e-12), (AdamW, "weight_decay", 1e-50),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind, name, value", VANISHING)
+def test_numbers_that_float32_cannot_hold(kind, name, value):
+    """They would be 0, 1 or infinity there; said at the first step, or when they are set later."""
+    settings = {"learning_rate": 0.1} | {name: value}
+    model, optimizer = model_of("float32"), kind(**settings)
+    before = model.flat_parameters.copy()
+    with pytest.raises(ValueError, match=f"^{name}.*float32"):
+        optimizer.step(model)
+    assert_same_bits(model.flat_parameters, before)
+    kind(**settings).step(model_of("float64"))
+    later = kind(0.1)
+    later.step(model)
+    with pytest.raises(ValueError, match=f"^{name}.*float32"):
+        setattr(later, name, value)
+        later.step(model)
 
 
 REFUSED = {
