@@ -1,12 +1,13 @@
 """Optimizers: twenty steps against the reference, clipping, bits, and what they refuse."""
 
 import copy
+import functools
 
 import numpy as np
 import pytest
 
 import reference
-from compare import assert_close, assert_same_bits
+from compare import assert_close, assert_same_bits, uses_threads
 from fastnn import (
     SGD,
     Adam,
@@ -94,8 +95,11 @@ def test_same_bits_for_any_threads_and_fma_isa(name, dtype, threads, fma_isas):
             draws = np.random.default_rng(step).standard_normal(9973)
             model.flat_gradients[...] = np.resize(draws, model.flat_gradients.shape)
             optimizer.step(model)
-        results.append(model.flat_parameters)
+        results.append(model.flat_parameters.copy())
         assert_same_bits(results[-1], results[0])
+    update = functools.partial(optimizer._apply, model.flat_parameters, model.flat_gradients)
+    assert uses_threads(update)
+    assert uses_threads(lambda: _kernels.clip_norm(model.flat_gradients, optimizer.hyper, 0.5))
 
 
 @pytest.mark.parametrize("size", [1, 15, 16, 17, 1023, 1024, 1025, 4096, 70001])
