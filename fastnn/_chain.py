@@ -48,7 +48,9 @@ class _Own(Layer):
 
 
 def native(layer: Layer | SupportsForwardBackward, dtype: np.dtype[Any]) -> Layer:
-    return layer if isinstance(layer, Layer) and layer.native else _Own(layer, dtype)
+    """fastnn's own layers as they are, all others, classes derived from fastnn's too, wrapped."""
+    ours = type(layer).__module__.startswith("fastnn.")
+    return layer if ours and isinstance(layer, Layer) and layer.native else _Own(layer, dtype)
 
 
 def check_layers(layers: tuple[Any, ...]) -> None:

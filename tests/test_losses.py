@@ -327,12 +327,12 @@ def test_faces_check_their_arguments(face):
     function(outputs, targets, np.ones(4, np.float32))
     for wrong in (None, outputs[0], outputs[:, ::2], outputs.astype(np.float64), outputs[:0],
                   outputs.astype(int), LABELS.astype(np.int32)):  # fmt: skip
-        with pytest.raises((TypeError, ValueError)):
+        with pytest.raises((TypeError, ValueError), match="targets"):
             function(outputs, wrong)
         if wrong is None or wrong.dtype != np.float64:
-            with pytest.raises((TypeError, ValueError)):
+            with pytest.raises((TypeError, ValueError), match=r"outputs|logits|scores"):
                 function(wrong, targets)
     for weight in (np.ones(4), np.ones(3, np.float32), np.ones((4, 1), np.float32),
                    np.ones(8, np.float32)[::2]):  # fmt: skip
-        with pytest.raises((TypeError, ValueError)):
+        with pytest.raises((TypeError, ValueError), match=r"^sample_weight must "):
             function(outputs, targets, weight)

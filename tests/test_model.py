@@ -160,7 +160,7 @@ def test_flat_parameters_made_read_only():
     y = model.forward(batch(), training=True)
     model.backward(np.ones_like(y))
     model.flat_parameters.flags.writeable = False
-    with pytest.raises(ValueError, match=r"writable|read-only"):
+    with pytest.raises(ValueError, match=r"^parameters must be writable"):
         fastnn.SGD(0.1).step(model)
 
 
@@ -321,13 +321,13 @@ def test_sizes_that_do_not_follow(name):
     "layers", [(), (Dense,), (None,), ("relu",), ([Dense(2, 2)],), (object(),)]
 )
 def test_what_is_no_layer(layers):
-    with pytest.raises((TypeError, ValueError), match="layer"):
+    with pytest.raises((TypeError, ValueError), match=r"^layers?( 0)?: expected .*, got"):
         Sequential(*layers)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int32", "complex64", ">f4", "real", object, None])
 def test_refused_dtypes(dtype):
-    with pytest.raises((TypeError, ValueError), match="dtype"):
+    with pytest.raises((TypeError, ValueError), match=r"^dtype: expected float32 or float64, got"):
         Sequential(Dense(2, 2), dtype=dtype)
 
 
@@ -336,7 +336,7 @@ def test_refused_dtypes(dtype):
     {"l2": np.nan}, {"l2": "a"},
 ])  # fmt: skip
 def test_refused_options(options):
-    with pytest.raises((TypeError, ValueError), match=next(iter(options))):
+    with pytest.raises((TypeError, ValueError), match=f"^{next(iter(options))}: expected .*, got"):
         Sequential(Dense(2, 2), **options)
 
 
@@ -371,7 +371,9 @@ def test_penalty(rng):
     np.testing.assert_allclose(model.penalty(10), expected, rtol=1e-6)
     assert math.isclose(Sequential(Dense(3, 3)).penalty(1), 0)
     for wrong in (0, -1, 1.5, True):
-        with pytest.raises((TypeError, ValueError), match="batch_size"):
+        with pytest.raises(
+            (TypeError, ValueError), match=r"^batch_size: expected an integer >= 1, got"
+        ):
             model.penalty(wrong)
 
 
@@ -469,6 +471,19 @@ def test_a_custom_layer_returns_a_gradient_like_its_inputs():
     model.forward(np.ones((4, 3)), training=True)
     with pytest.raises(ValueError, match=r"gradient of Broken.*\(4, 3\), got \(1, 3\)"):
         model.backward(np.ones((4, 2)), input_gradient=True)
+
+
+def test_a_class_derived_from_a_layer_is_a_custom_layer():
+    class Doubled(Dense):
+        def forward(self, x, training=False):
+            x *= 2
+            return np.asfortranarray(super().forward(x, training), ">f8")
+
+    model, x = Sequential(Dense(3, 3), Doubled(3, 2), Dense(2, 2)), np.ones((4, 3), np.float32)
+    twin = Sequential(Dense(3, 3), Dense(3, 2), Dense(2, 2))
+    twin.load_state_dict(model.state_dict())
+    twin.parameters["1.weight"][...] *= 2
+    assert_same_bits(model.predict(x), twin.predict(x))
 
 
 SHAPES = {
