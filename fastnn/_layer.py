@@ -42,7 +42,7 @@ class _Views:
         self.name = name
 
     def __get__(self, layer: Layer | None, owner: type[Layer]) -> Any:
-        return self if layer is None else layer.__dict__.get(self.name, _EMPTY)
+        return self if layer is None else getattr(layer, f"_model_{self.name}")
 
     def __set__(self, layer: Layer, arrays: Mapping[str, NDArray[Any]]) -> None:
         raise AttributeError(
@@ -60,7 +60,7 @@ class _State(_Views):
                 f"state of {label(layer)}: part of a model now; write into the arrays, as in "
                 "layer.state[name][...] = values"
             )
-        layer.__dict__[self.name] = arrays
+        layer._model_state = arrays
 
 
 class Placed:
@@ -139,7 +139,10 @@ class Layer:
 
     _place: Place | None = None
     _saved: tuple[Any, ...] | None = None
-    _transient: tuple[str, ...] = ("parameters", "gradients", "_place", "_saved")
+    _model_parameters: Mapping[str, NDArray[Any]] = _EMPTY
+    _model_gradients: Mapping[str, NDArray[Any]] = _EMPTY
+    _model_state: Mapping[str, NDArray[Any]] = _EMPTY
+    _transient: tuple[str, ...] = ("_model_parameters", "_model_gradients", "_place", "_saved")
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every parameter, in the order in which they lie in memory."""
@@ -152,7 +155,7 @@ class Layer:
         place: Place,
     ) -> None:
         """Take in the views that the model made; called again for each copy of the model."""
-        self.__dict__.update(parameters=parameters, gradients=gradients, _place=place)
+        self._model_parameters, self._model_gradients, self._place = parameters, gradients, place
 
     def initialize(self, rng: np.random.Generator, activation: str) -> None:
         """Fill `parameters` and make `state` anew; `activation` is the one that follows."""
@@ -183,7 +186,7 @@ class Layer:
         """A copy belongs to no model: the model that is copied with it builds it again."""
         kept = {k: v for k, v in self.__dict__.items() if k not in self._transient}
         if self.state:
-            kept["state"] = {name: array.copy() for name, array in self.state.items()}
+            kept["_model_state"] = {name: array.copy() for name, array in self.state.items()}
         return kept
 
     def __repr__(self) -> str:

@@ -25,18 +25,19 @@ class Activation(Layer):
     alpha: float | Setting[float] = 0.0
 
     def __init__(self) -> None:
+        self._alpha: float = self.alpha
         self._kind = _kernels.ACTIVATIONS[self.activation_name]
         self._saves_input = self.activation_name in _kernels.SAVES_INPUT
 
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
-        y = _kernels.activation_forward(x, self._kind, self.alpha)
+        y = _kernels.activation_forward(x, self._kind, self._alpha)
         if training:
             self._saved = (x if self._saves_input else y,)
         return y
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
         (saved,) = self._take()
-        return _kernels.activation_backward(saved, dy, self._kind, self.alpha)
+        return _kernels.activation_backward(saved, dy, self._kind, self._alpha)
 
 
 class Linear(Activation):
@@ -73,8 +74,8 @@ class LeakyReLU(Activation):
     alpha = Setting(_checks.not_negative)
 
     def __init__(self, alpha: float = 0.01) -> None:
-        super().__init__()
         self.alpha = alpha
+        super().__init__()
 
     def __repr__(self) -> str:
         return f"LeakyReLU(alpha={self.alpha!r})"
@@ -117,8 +118,8 @@ class ELU(Activation):
     alpha = Setting(_checks.positive)
 
     def __init__(self, alpha: float = 1.0) -> None:
-        super().__init__()
         self.alpha = alpha
+        super().__init__()
 
     def __repr__(self) -> str:
         return f"ELU(alpha={self.alpha!r})"
@@ -194,7 +195,7 @@ class Softmax(Activation):
     activation_name = "softmax"
 
     def __init__(self) -> None:
-        """Its kernels are its own."""
+        self._alpha = self.alpha  # its kernels are its own
 
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
         y = _kernels.softmax_forward(x)

@@ -78,6 +78,8 @@ class Dense(Layer):
     bias = Named("parameters")
     activation = Fixed[Activation]()
     l2 = Setting(_checks.optional(_checks.not_negative))
+    _activation: Activation
+    _l2: float | None
     _weight: Any = Placed()
     _transient = (*Layer._transient, "_weight", "_bias", "_dweight", "_dbias", "_flat", "_dflat")
 
@@ -133,11 +135,11 @@ class Dense(Layer):
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
         if training and self._keeps_z:
             y, z = _kernels.dense_forward(
-                x, self._weight, self._bias, self._kind, self.activation.alpha, True
+                x, self._weight, self._bias, self._kind, self._activation._alpha, True
             )
             self._saved = (x, z)
             return y
-        alpha = self.activation.alpha
+        alpha = self._activation._alpha
         y = _kernels.dense_forward(x, self._weight, self._bias, self._kind, alpha)
         if self._softmax:
             y = _kernels.softmax_forward(y)
@@ -158,7 +160,7 @@ class Dense(Layer):
         if self._softmax:
             dz = _kernels.softmax_backward(saved, dy)
         elif self._kind:
-            dz = _kernels.activation_backward(saved, dy, self._kind, self.activation.alpha)
+            dz = _kernels.activation_backward(saved, dy, self._kind, self._activation._alpha)
         _kernels.dense_backward_weight(x, dz, self._dweight)
         if decay := self._decay():
             _kernels.add_scaled(self._dflat, self._flat, decay / dz.shape[0])
@@ -171,8 +173,8 @@ class Dense(Layer):
         return decay / (2 * batch_size) * _kernels.sum_squares(self._flat) if decay else 0.0
 
     def _decay(self) -> float:
-        if self.l2 is not None:
-            return self.l2
+        if self._l2 is not None:
+            return self._l2
         return 0.0 if self._place is None else self._place.l2
 
     def __repr__(self) -> str:
@@ -209,6 +211,7 @@ class Dropout(Layer):
     native = True
     random = True
     rate = Setting(_checks.fraction)
+    _rate: float
     _transient = (*Layer._transient, "_counter")
 
     def __init__(self, rate: float) -> None:
@@ -228,8 +231,8 @@ class Dropout(Layer):
             return x
         if self._place is None:
             raise RuntimeError(f"{self!r} draws its mask from a model: it is part of none yet")
-        y, mask = _kernels.dropout_forward(x, self.rate, self._seed, self._counter, self._index)
-        self._saved = (mask, self.rate)
+        y, mask = _kernels.dropout_forward(x, self._rate, self._seed, self._counter, self._index)
+        self._saved = (mask, self._rate)
         return y
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:

@@ -66,6 +66,7 @@ class Sequential:
     seed = Fixed[int]()
     l2 = Fixed[float]()
     dtype = Fixed["np.dtype[Any]"]()
+    _dtype: np.dtype[Any]
     parameters: Mapping[str, NDArray[Any]]
     gradients: Mapping[str, NDArray[Any]]
     state: Mapping[str, NDArray[Any]]
@@ -219,7 +220,7 @@ class Sequential:
             shape = self._pending
             if shape is None:
                 raise RuntimeError("backward needs a forward(x, training=True) before each call")
-            dy = _arrays.real_array(gradient, "gradient", self.dtype)
+            dy = _arrays.real_array(gradient, "gradient", self._dtype)
             if dy.shape != shape:
                 raise ValueError(f"gradient: expected the outputs' shape {shape}, got {dy.shape}")
             self._pending = None
@@ -278,7 +279,7 @@ class Sequential:
 
     def _input(self, value: ArrayLike, name: str) -> NDArray[Any]:
         """`value` as the first layer takes it."""
-        x = _arrays.real_array(value, name, self.dtype)
+        x = _arrays.real_array(value, name, self._dtype)
         features = self.in_features
         if x.ndim == 2 and x.shape[1] == features and x.size:
             return x

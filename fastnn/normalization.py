@@ -22,6 +22,7 @@ class _Norm(Layer):
     gamma = Named("parameters")
     beta = Named("parameters")
     eps = Setting(_checks.positive)
+    _eps: float
     _gamma: Any = Placed()
     _transient = (*Layer._transient, "_gamma", "_beta", "_dgamma", "_dbeta")
 
@@ -74,6 +75,7 @@ class BatchNorm(_Norm):
     running_mean = Named("state")
     running_var = Named("state")
     momentum = Setting(_checks.share)
+    _momentum: float
     _transient = (*_Norm._transient, "_mean", "_var")
 
     def __init__(self, features: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
@@ -98,9 +100,9 @@ class BatchNorm(_Norm):
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
         gamma, beta, mean, var = self._gamma, self._beta, self._mean, self._var
         if not training:
-            return _kernels.batchnorm_evaluate(x, gamma, beta, mean, var, self.eps)
+            return _kernels.batchnorm_evaluate(x, gamma, beta, mean, var, self._eps)
         y, batch_mean, inv_std = _kernels.batchnorm_forward(
-            x, gamma, beta, mean, var, self.momentum, self.eps
+            x, gamma, beta, mean, var, self._momentum, self._eps
         )
         self._saved = (x, batch_mean, inv_std)
         return y
@@ -134,7 +136,7 @@ class LayerNorm(_Norm):
         super().__init__(features, eps)
 
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
-        y, mean, inv_std = _kernels.layernorm_forward(x, self._gamma, self._beta, self.eps)
+        y, mean, inv_std = _kernels.layernorm_forward(x, self._gamma, self._beta, self._eps)
         if training:
             self._saved = (x, mean, inv_std)
         return y

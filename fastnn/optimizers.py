@@ -68,6 +68,8 @@ class Optimizer:
     _vectors: tuple[str, ...] = ()  # what it keeps for each parameter
     _model: Sequential | None = None
     _buffers: tuple[NDArray[Any], ...] = ()
+    _hyper: NDArray[np.float64]
+    _clip_norm: float | None
     hyper = Fixed["NDArray[np.float64]"]()
     learning_rate = _Number(_checks.positive, "learning_rate")
     clip_norm = _Switch(_checks.optional(_checks.positive))
@@ -115,8 +117,8 @@ class Optimizer:
         self._model = model
 
     def _step(self, parameters: NDArray[Any], gradients: NDArray[Any]) -> None:
-        if self.clip_norm is not None:
-            _kernels.clip_norm(gradients, self.hyper, self.clip_norm)
+        if self._clip_norm is not None:
+            _kernels.clip_norm(gradients, self._hyper, self._clip_norm)
         self._apply(parameters, gradients)
         if self._get("fault"):
             self._set(fault=0.0)
@@ -127,10 +129,10 @@ class Optimizer:
 
     def _set(self, **constants: float) -> None:
         for name, value in constants.items():
-            self.hyper[_kernels.HYPER[name]] = value
+            self._hyper[_kernels.HYPER[name]] = value
 
     def _get(self, name: str) -> float:
-        return float(self.hyper[_kernels.HYPER[name]])
+        return float(self._hyper[_kernels.HYPER[name]])
 
     def _repr(self, **constants: Any) -> str:
         if self.clip_norm is not None:
@@ -157,7 +159,7 @@ class SGD(Optimizer):
         super().__init__(learning_rate, clip_norm)
 
     def _apply(self, parameters: NDArray[Any], gradients: NDArray[Any]) -> None:
-        _kernels.sgd(parameters, gradients, self.hyper)
+        _kernels.sgd(parameters, gradients, self._hyper)
 
 
 class Momentum(Optimizer):
@@ -173,6 +175,7 @@ class Momentum(Optimizer):
     _vectors = ("velocity",)
     beta = _Number(_checks.fraction, "beta1")
     nesterov: Setting[bool] | Fixed[bool] = Setting(_checks.flag)
+    _nesterov: bool
 
     def __init__(
         self,
@@ -187,7 +190,7 @@ class Momentum(Optimizer):
 
     def _apply(self, parameters: NDArray[Any], gradients: NDArray[Any]) -> None:
         (velocity,) = self._buffers
-        _kernels.momentum(parameters, gradients, velocity, self.hyper, self.nesterov)
+        _kernels.momentum(parameters, gradients, velocity, self._hyper, self._nesterov)
 
     def __repr__(self) -> str:
         return self._repr(beta=self.beta, nesterov=self.nesterov)
@@ -225,6 +228,7 @@ class RMSprop(Optimizer):
     beta = _Number(_checks.fraction, "beta2")
     eps = _Number(_checks.positive, "eps")
     bias_correction = _Switch(_checks.flag)
+    _bias_correction: bool
 
     def __init__(
         self,
@@ -239,10 +243,10 @@ class RMSprop(Optimizer):
         self.beta, self.eps, self.bias_correction = beta, eps, bias_correction
 
     def _apply(self, parameters: NDArray[Any], gradients: NDArray[Any]) -> None:
-        if self.bias_correction:
-            _kernels.adam_advance(self.hyper)
+        if self._bias_correction:
+            _kernels.adam_advance(self._hyper)
         (mean_square,) = self._buffers
-        _kernels.rmsprop(parameters, gradients, mean_square, self.hyper)
+        _kernels.rmsprop(parameters, gradients, mean_square, self._hyper)
 
     def __repr__(self) -> str:
         extra = {"bias_correction": True} if self.bias_correction else {}
@@ -277,9 +281,9 @@ class Adam(Optimizer):
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
 
     def _apply(self, parameters: NDArray[Any], gradients: NDArray[Any]) -> None:
-        _kernels.adam_advance(self.hyper)
+        _kernels.adam_advance(self._hyper)
         mean, mean_square = self._buffers
-        _kernels.adam(parameters, gradients, mean, mean_square, self.hyper)
+        _kernels.adam(parameters, gradients, mean, mean_square, self._hyper)
 
     def _constants(self) -> dict[str, float]:
         return {"beta1": self.beta1, "beta2": self.beta2, "eps": self.eps}
