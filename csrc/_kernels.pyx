@@ -6,16 +6,16 @@ ends in ``_forward`` returns what it computes; one that takes the gradient of a 
 it in place.  Arrays are C-contiguous and of one real type, float32 or float64.  One file per
 family, each included below.
 """
-import numpy as np
-
 cimport numpy as cnp
 from libc.float cimport DBL_MAX
 from libc.stdint cimport int64_t
 
 cnp.import_array()
+cdef object numpy = __import__("numpy")
 
 include "declarations.pxi"
 include "arrays.pxi"
+include "constants.pxi"
 include "program.pxi"
 include "build.pxi"
 include "dense.pxi"

@@ -28,7 +28,8 @@ cdef int run_activation(fnn_kernel *kernel, cnp.ndarray x, cnp.ndarray dy, cnp.n
     return execute(&call)
 
 
-cdef int check_kind(int kind) except -1:
+cdef int check_kind(int kind, double alpha, cnp.ndarray x) except -1:
+    check_constant("alpha", alpha, x, True)
     if not 0 <= kind < FNN_ACTIVATION_KINDS:
         raise ValueError(f"kind must be one of {sorted(ACTIVATIONS.values())}, got {kind}")
     return 0
@@ -37,7 +38,7 @@ cdef int check_kind(int kind) except -1:
 def activation_forward(cnp.ndarray x, int kind, double alpha=0.0):
     """y = f(x).  alpha: the slope of leaky_relu (>= 0), the scale of elu (> 0)."""
     check_real("x", x, 0)
-    check_kind(kind)
+    check_kind(kind, alpha, x)
     cdef cnp.ndarray y = empty_like(x)
     run_activation(kernels_for(x).activation_forward, x, None, y, kind, alpha,
                    activation_work(kind))
@@ -48,7 +49,7 @@ def activation_backward(cnp.ndarray saved, cnp.ndarray dy, int kind, double alph
     """dx = dy f'; saved is x for the kinds in SAVES_INPUT, else y."""
     check_real("saved", saved, 0)
     check_like("dy", dy, "saved", saved)
-    check_kind(kind)
+    check_kind(kind, alpha, dy)
     cdef cnp.ndarray dx = empty_like(dy)
     cdef bint cheap = kind < FNN_SOFTPLUS # the slope is a line in y
     run_activation(kernels_for(dy).activation_backward, saved, dy, dx, kind, alpha,

@@ -33,6 +33,11 @@ def override_threads(int threads):
     return fnn_override_threads(threads)
 
 
+def set_wake_work(double operations):
+    """Sleeping threads are woken for so many operations, which tests lower; returns the last."""
+    return fnn_set_wake_work(operations)
+
+
 def get_threads():
     """How many threads the calling thread's kernels may use."""
     return fnn_threads()
@@ -108,16 +113,13 @@ cdef int check_real(str name, cnp.ndarray x, int ndim) except -1:
     return 0
 
 
-def unchanged(list entries not None, bint writable):
-    """Whether each (arrays, name, array, ...) still has arrays[name] is array, and, if asked, that
-    one may write into it."""
+def first_read_only(list entries not None):
+    """The name of the first of the (name, array) into which nobody may write, or None."""
     cdef tuple entry
     for entry in entries:
-        if (<dict>entry[0]).get(entry[1]) is not entry[2]:
-            return False
-        if writable and not cnp.PyArray_ISWRITEABLE(<cnp.ndarray>entry[2]):
-            return False
-    return True
+        if not cnp.PyArray_ISWRITEABLE(<cnp.ndarray?>entry[1]):
+            return entry[0]
+    return None
 
 
 cdef inline ptrdiff_t features_of(cnp.ndarray x) noexcept:

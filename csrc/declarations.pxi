@@ -223,5 +223,6 @@ cdef extern from "team.h" nogil:
     void fnn_set_threads(int threads)
     int fnn_override_threads(int threads)
     int fnn_threads()
+    double fnn_set_wake_work(double operations)
     int fnn_run(const fnn_call *call)
     ptrdiff_t fnn_replay(const fnn_program *program, ptrdiff_t steps)

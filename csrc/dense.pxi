@@ -34,7 +34,7 @@ def dense_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias=None,
     check_matrix("weight", weight, x, x.shape[1], weight.shape[1])
     if bias is not None:
         check_vector("bias", bias, x, weight.shape[1])
-    check_kind(activation)
+    check_kind(activation, alpha, x)
     cdef cnp.ndarray y = empty_matrix(x, x.shape[0], weight.shape[1])
     cdef cnp.ndarray z = empty_like(y) if keep_z else None
     multiply(x, False, weight, False, y, bias, z, activation, alpha)

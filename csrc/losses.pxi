@@ -17,16 +17,15 @@ cdef ptrdiff_t first_outside(cnp.ndarray x, double low, double high) noexcept:
     return -1
 
 
-cpdef int check_probabilities(cnp.ndarray targets, cnp.ndarray outputs) except -1:
+def check_probabilities(cnp.ndarray targets, cnp.ndarray outputs):
     check_like("targets", targets, "the outputs", outputs)
     cdef ptrdiff_t wrong = first_outside(targets, 0.0, 1.0)
     if wrong >= 0:
         raise ValueError(f"targets must be between 0 and 1, got {targets.flat[wrong]} "
                          f"in row {wrong // outputs.shape[1]}")
-    return 0
 
 
-cpdef int check_labels(cnp.ndarray targets, cnp.ndarray outputs) except -1:
+def check_labels(cnp.ndarray targets, cnp.ndarray outputs):
     """targets are int64 (batch,), each below the number of classes."""
     cdef ptrdiff_t i, batch = outputs.shape[0], classes = outputs.shape[1]
     if (cnp.PyArray_TYPE(targets) != cnp.NPY_INT64 or not cnp.PyArray_ISCARRAY_RO(targets)
@@ -37,10 +36,20 @@ cpdef int check_labels(cnp.ndarray targets, cnp.ndarray outputs) except -1:
     for i in range(batch):
         if not 0 <= label[i] < classes:
             raise ValueError(f"target {label[i]} is out of range for {classes} classes")
-    return 0
 
 
-cpdef int check_sample_weight(cnp.ndarray weights, cnp.ndarray outputs) except -1:
+cdef double sum_of(cnp.ndarray x) noexcept:
+    cdef double sum = 0.0
+    cdef ptrdiff_t i, size = cnp.PyArray_SIZE(x)
+    cdef const float *single = <const float *>data(x)
+    cdef const double *double_ = <const double *>data(x)
+    cdef bint is_single = cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32
+    for i in range(size):
+        sum += single[i] if is_single else double_[i]
+    return sum
+
+
+def check_sample_weight(cnp.ndarray weights, cnp.ndarray outputs):
     check_vector("sample_weight", weights, outputs, outputs.shape[0])
     cdef ptrdiff_t wrong = first_outside(weights, 0.0, DBL_MAX)
     if wrong >= 0:
@@ -48,7 +57,8 @@ cpdef int check_sample_weight(cnp.ndarray weights, cnp.ndarray outputs) except -
                          f"got {weights[wrong]} at {wrong}")
     if first_outside(weights, 0.0, 0.0) < 0:
         raise ValueError("sample_weight must not be all zero")
-    return 0
+    if not sum_of(weights) <= DBL_MAX:
+        raise ValueError("sample_weight must have a finite sum, got one beyond float64")
 
 
 cdef int add_up(cnp.ndarray values, cnp.ndarray cell) except -1:
@@ -135,8 +145,7 @@ def huber(cnp.ndarray outputs not None, cnp.ndarray targets not None,
     delta (|d| - delta/2)."""
     check_real("outputs", outputs, 2)
     check_like("targets", targets, "the outputs", outputs)
-    if not 0.0 < delta <= DBL_MAX:
-        raise ValueError(f"delta must be positive and finite, got {delta}")
+    check_constant("delta", delta, outputs)
     return run_loss(kernels_for(outputs).huber, outputs, targets, sample_weight,
                     False, delta, 8.0)
 
@@ -146,6 +155,5 @@ def hinge(cnp.ndarray scores not None, cnp.ndarray targets not None,
     """l = Σ_{j≠y} max(0, s_j - s_y + margin), y the label; at the kink the gradient is 0."""
     check_real("scores", scores, 2)
     check_labels(targets, scores)
-    if not 0.0 <= margin <= DBL_MAX:
-        raise ValueError(f"margin must not be negative, and finite, got {margin}")
+    check_constant("margin", margin, scores, True)
     return run_loss(kernels_for(scores).hinge, scores, targets, sample_weight, True, margin, 8.0)

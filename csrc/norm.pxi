@@ -11,12 +11,6 @@ cdef fnn_norm *new_norm(fnn_call *call, cnp.ndarray x, cnp.ndarray gamma) except
     return p
 
 
-cdef int check_eps(double eps) except -1:
-    if not 0.0 < eps <= DBL_MAX:
-        raise ValueError(f"eps must be positive and finite, got {eps}")
-    return 0
-
-
 # How the calls of a norm are cut.  Operations are for an element, or a feature.
 
 cdef void by_rows(fnn_call *call, fnn_kernel *kernel, double operations) noexcept:
@@ -64,7 +58,8 @@ def batchnorm_forward(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray bet
     check_writable("running_mean", running_mean)
     check_vector("running_var", running_var, x, p.features)
     check_writable("running_var", running_var)
-    check_eps(eps)
+    check_constant("eps", eps, x)
+    check_constant("momentum", momentum, x, True)
     if not 0.0 <= momentum <= 1.0:
         raise ValueError(f"momentum must be between 0 and 1, got {momentum}")
     if p.rows == 1:
@@ -95,7 +90,7 @@ def batchnorm_evaluate(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray be
     check_vector("beta", beta, x, p.features)
     check_vector("running_mean", running_mean, x, p.features)
     check_vector("running_var", running_var, x, p.features)
-    check_eps(eps)
+    check_constant("eps", eps, x)
     cdef cnp.ndarray inv_std = empty_vector(x, p.features), y = empty_like(x)
     p.eps = eps
     by_features(&call, kernels_for(x).batchnorm_inv_std, 20.0)
@@ -158,7 +153,7 @@ def layernorm_forward(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray bet
     cdef fnn_call call
     cdef fnn_norm *p = new_norm(&call, x, gamma)
     check_vector("beta", beta, x, p.features)
-    check_eps(eps)
+    check_constant("eps", eps, x)
     cdef cnp.ndarray mean = empty_vector(x, p.rows), inv_std = empty_vector(x, p.rows)
     cdef cnp.ndarray y = empty_like(x)
     p.eps = eps

@@ -125,8 +125,7 @@ def clip_norm(cnp.ndarray gradients not None, cnp.ndarray hyper not None, double
     """hyper's gradient_scale = min(1, max_norm / (norm + 1e-6)).  Returns norm = sqrt(Σ g²)."""
     check_real("gradients", gradients, cnp.PyArray_NDIM(gradients))
     check_hyper(hyper)
-    if not 0.0 < max_norm <= DBL_MAX:
-        raise ValueError(f"max_norm must be positive and finite, got {max_norm}")
+    check_constant("clip_norm", max_norm, gradients)
     cdef fnn_call call
     cdef fnn_set_hyper *p = &call.arguments.set_hyper
     cdef cnp.ndarray squares = squares_of(gradients), norm = empty_doubles(1)

@@ -12,7 +12,7 @@ cdef extern from *:
 cdef enum slot:
     X, TARGETS, WEIGHTS, OUTPUTS, SLOTS
 
-SLOT_NAMES = ("x", "targets", "weights", "outputs")
+cdef tuple slot_names = ("x", "targets", "weights", "outputs")
 
 
 cdef class Program:
@@ -174,9 +174,9 @@ cdef class Program:
 
     def take(self, str name, ptrdiff_t rows):
         """The next rows of x, targets or weights, in a new array."""
-        cdef int which = SLOT_NAMES.index(name)
+        cdef int which = slot_names.index(name)
         cdef cnp.ndarray outside = self.fed[which]
-        cdef cnp.ndarray inside = np.empty((rows, *(<object>outside).shape[1:]), outside.dtype)
+        cdef cnp.ndarray inside = numpy.empty((rows, *(<object>outside).shape[1:]), outside.dtype)
         if not 0 < rows <= self.available:
             raise ValueError(f"rows: {self.available} are there, got {rows}")
         self.carry(which, fnn_table(active_isa, False).take_rows, inside, False)

@@ -31,7 +31,6 @@
 
 #define SERIAL_WORK 1e6 /* operations below which handing work over (about 1 us) cannot pay */
 #define PHASE_WORK 5e4  /* the same for a phase, while the workers wait awake for it */
-#define WAKE_WORK 5e6   /* operations below which waking workers (tens of microseconds) cannot pay */
 #define PIECES 4        /* a share's pieces: what a late thread leaves is shared out again */
 #define PIECE_WORK 1e5  /* operations below which a piece is not worth claiming */
 #define SPIN_TIME 20000 /* nanoseconds that a thread waits awake */
@@ -67,6 +66,8 @@ typedef struct team {
     } worker[FNN_MAX_THREADS];
 } team;
 
+/* operations below which waking workers (tens of microseconds) cannot pay */
+static _Atomic double wake_work = 5e6;
 static atomic_int process_threads = 1;
 static atomic_int processors = 1;
 static _Thread_local int own_threads;
@@ -265,6 +266,10 @@ static void start_workers(team *t, int workers) {
 
 void fnn_set_threads(int threads) { process_threads = threads; }
 
+double fnn_set_wake_work(double operations) {
+    return atomic_exchange(&wake_work, operations);
+}
+
 int fnn_override_threads(int threads) {
     int before = own_threads;
     own_threads = threads;
@@ -289,7 +294,7 @@ static int reserve(team *t, int threads) {
 static int threads_for(const team *t, double work) {
     int threads = fnn_threads(); /* read once: another thread may set it meanwhile */
     if (threads == 1 || work < SERIAL_WORK) return 1;
-    return work >= WAKE_WORK || now() - t->idle_since < SPIN_TIME ? threads : 1;
+    return work >= wake_work || now() - t->idle_since < SPIN_TIME ? threads : 1;
 }
 
 static void run_together(team *t, const fnn_phase *phase, int threads) {

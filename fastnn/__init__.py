@@ -41,6 +41,7 @@ from fastnn.layers import (
 from fastnn.losses import (
     Hinge,
     Huber,
+    Loss,
     MeanAbsoluteError,
     MeanSquaredError,
     SigmoidCrossEntropy,
@@ -68,6 +69,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "Loss",
     "MeanAbsoluteError",
     "MeanSquaredError",
     "Mish",

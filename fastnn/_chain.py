@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastnn import _arrays
+from fastnn import _arrays, _checks
 from fastnn._layer import Layer, label
 
 if TYPE_CHECKING:
@@ -15,28 +15,42 @@ if TYPE_CHECKING:
 
 
 class _Own(Layer):
-    """A user's own layer, whose results are brought into the form that kernels take."""
+    """A user's own layer, whose results are brought into the form that kernels take.
+
+    It gets copies, since it may work in place, and what it is given is the user's array or what
+    the layer before keeps for its backward."""
 
     def __init__(self, layer: Layer | SupportsForwardBackward, dtype: np.dtype[Any]) -> None:
         self.layer, self.dtype = layer, dtype
+        self._shape: tuple[int, ...] = ()  # of the last inputs in training
 
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
-        y = self.layer.forward(x, training)
-        return _arrays.real_array(y, f"output of {label(self.layer)}", self.dtype)
+        if training:
+            self._shape = x.shape
+        name, rows = f"output of {label(self.layer)}", len(x)
+        y = _arrays.real_array(self.layer.forward(x.copy(), training), name, self.dtype)
+        if len(y) != rows:
+            raise ValueError(f"{name}: expected {rows} rows as in its input, got shape {y.shape}")
+        return y
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
-        dx = self.layer.backward(dy)
-        return _arrays.real_array(dx, f"input gradient of {label(self.layer)}", self.dtype)
+        name = f"input gradient of {label(self.layer)}"
+        dx = _arrays.real_array(self.layer.backward(dy.copy()), name, self.dtype)
+        if dx.shape != self._shape:
+            raise ValueError(f"{name}: expected its input's shape {self._shape}, got {dx.shape}")
+        return dx
 
     def backward_parameters(self, dy: NDArray[Any]) -> None:
         if isinstance(self.layer, Layer):
-            self.layer.backward_parameters(dy)
+            self.layer.backward_parameters(dy.copy())
         else:
-            self.layer.backward(dy)
+            self.layer.backward(dy.copy())
 
 
 def native(layer: Layer | SupportsForwardBackward, dtype: np.dtype[Any]) -> Layer:
-    return layer if isinstance(layer, Layer) and layer.native else _Own(layer, dtype)
+    """fastnn's own layers as they are, all others, classes derived from fastnn's too, wrapped."""
+    ours = type(layer).__module__.startswith("fastnn.")
+    return layer if ours and isinstance(layer, Layer) and layer.native else _Own(layer, dtype)
 
 
 def check_layers(layers: tuple[Any, ...]) -> None:
@@ -54,6 +68,22 @@ def check_layers(layers: tuple[Any, ...]) -> None:
             raise ValueError(
                 f"layer {i}: {layer!r} is part of another model; give each its own, or a copy.copy"
             )
+
+
+def parameter_shapes(i: int, layer: object) -> dict[str, tuple[int, ...]]:
+    """What layer number `i` states, checked."""
+    if not isinstance(layer, Layer):
+        return {}
+    shapes, who = layer.parameter_shapes(), f"parameter_shapes of layer {i}, {label(layer)}"
+    wanted = "a dict of name: shape, a tuple of integers >= 1"
+    if not isinstance(shapes, dict) or not all(isinstance(name, str) for name in shapes):
+        raise TypeError(f"{who}: expected {wanted}, got {shapes!r}")
+    for name, shape in shapes.items():
+        if not isinstance(shape, tuple):
+            raise TypeError(f"{who}: expected {wanted}, got {name!r}: {shape!r}")
+        for length in shape:
+            _checks.positive_int(length, f"{who}: {name!r}: {shape!r}")
+    return shapes
 
 
 def follow(layers: tuple[Any, ...]) -> tuple[int | None, int | None, int]:

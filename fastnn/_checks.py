@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -76,6 +76,26 @@ def not_negative(value: Any, name: str) -> float:
     if not 0.0 <= number < math.inf:
         raise ValueError(f"{name}: expected a finite number >= 0, got {number!r}")
     return number
+
+
+def flag(value: Any, name: str) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+    return value
+
+
+def optional(check: Callable[[Any, str], float]) -> Callable[[Any, str], float | None]:
+    """The check that lets None pass too."""
+    return lambda value, name: None if value is None else check(value, name)
+
+
+def fits(number: float, name: str, dtype: np.dtype[Any]) -> None:
+    """ValueError for a number that kernels of this dtype would take for 0 or infinity."""
+    with np.errstate(over="ignore", under="ignore"):
+        seen = float(dtype.type(number))
+    if math.isinf(seen) or (number and not seen):
+        raise ValueError(f"{name}: {number!r} is {seen:g} in {dtype}, the dtype it is used in")
 
 
 def choice(value: Any, name: str, choices: Iterable[str]) -> str:

@@ -9,12 +9,67 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from fastnn import _arrays
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+class Arrays(dict[str, Any]):
+    """Arrays by name that the model made: to be written into, not replaced."""
+
+    def __setitem__(self, name: str, array: Any) -> None:
+        if name not in self or self[name] is not array:  # the same one: after += in place
+            raise ValueError(
+                f"{name}: expected values written into the array that the model made, as in "
+                f"[{name!r}][...] = values; got {_arrays.describe(array)}"
+            )
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> Any:
+        raise ValueError(f"{', '.join(self)}: these arrays stay; write into them, as in [...] = 0")
+
+    __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+
+class _Views:
+    """A mapping of arrays that the model makes, empty until then."""
+
+    def __set_name__(self, owner: type[Layer], name: str) -> None:
+        self.name = name
+
+    def __get__(self, layer: Layer | None, owner: type[Layer]) -> Any:
+        return self if layer is None else getattr(layer, f"_model_{self.name}")
+
+    def __set__(self, layer: Layer, arrays: Mapping[str, NDArray[Any]]) -> None:
+        raise AttributeError(
+            f"{self.name} of {label(layer)}: the model makes them; state the shapes in "
+            "parameter_shapes, fill them in initialize and write into them, as in [...] = values"
+        )
+
+
+class _State(_Views):
+    """A layer states its own before it is part of a model."""
+
+    def __set__(self, layer: Layer, arrays: Mapping[str, NDArray[Any]]) -> None:
+        if layer._place is not None:
+            raise AttributeError(
+                f"state of {label(layer)}: part of a model now; write into the arrays, as in "
+                "layer.state[name][...] = values"
+            )
+        layer._model_state = arrays
+
+
+class Placed:
+    """An attribute that a layer gets from its model, which then hides this."""
+
+    def __get__(self, layer: Layer | None, owner: type[Layer]) -> Any:
+        if layer is None:
+            return self
+        raise RuntimeError(f"{layer!r} is part of no model yet: put it into a Sequential")
 
 
 class Place(NamedTuple):
@@ -48,6 +103,9 @@ class Layer:
     gives as many as it takes.  A class with `forward` and `backward` alone, without this base,
     works in a model too, but its parameters, if it has any, are its own affair.
 
+    In a model, `x` and `dy` are copies that the layer may change and keep.  What it returns may
+    have any real type, but as many rows as `x`, and from `backward` its shape: ValueError else.
+
     >>> from fastnn import Dense, Layer, Sequential
     >>> class Scale(Layer):
     ...     def __init__(self, features):
@@ -70,9 +128,9 @@ class Layer:
 
     in_features: int | None = None
     out_features: int | None = None
-    parameters: Mapping[str, NDArray[Any]] = _EMPTY
-    gradients: Mapping[str, NDArray[Any]] = _EMPTY
-    state: Mapping[str, NDArray[Any]] = _EMPTY  # saved with the model, but not trained
+    parameters = _Views()
+    gradients = _Views()
+    state = _State()  # saved with the model, but not trained
 
     # the activation that a layer before this one should be initialised for; None: look past it
     activation_name: str | None = None
@@ -81,7 +139,10 @@ class Layer:
 
     _place: Place | None = None
     _saved: tuple[Any, ...] | None = None
-    _transient: tuple[str, ...] = ("parameters", "gradients", "_place", "_saved")
+    _model_parameters: Mapping[str, NDArray[Any]] = _EMPTY
+    _model_gradients: Mapping[str, NDArray[Any]] = _EMPTY
+    _model_state: Mapping[str, NDArray[Any]] = _EMPTY
+    _transient: tuple[str, ...] = ("_model_parameters", "_model_gradients", "_place", "_saved")
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every parameter, in the order in which they lie in memory."""
@@ -94,7 +155,7 @@ class Layer:
         place: Place,
     ) -> None:
         """Take in the views that the model made; called again for each copy of the model."""
-        self.parameters, self.gradients, self._place = parameters, gradients, place
+        self._model_parameters, self._model_gradients, self._place = parameters, gradients, place
 
     def initialize(self, rng: np.random.Generator, activation: str) -> None:
         """Fill `parameters` and make `state` anew; `activation` is the one that follows."""
@@ -124,7 +185,7 @@ class Layer:
         """A copy belongs to no model: the model that is copied with it builds it again."""
         kept = {k: v for k, v in self.__dict__.items() if k not in self._transient}
         if self.state:
-            kept["state"] = {name: array.copy() for name, array in self.state.items()}
+            kept["_model_state"] = {name: array.copy() for name, array in self.state.items()}
         return kept
 
     def __repr__(self) -> str:
@@ -156,4 +217,4 @@ class Named:
         return self if layer is None else self._arrays(layer).get(self.name)
 
     def __set__(self, layer: Layer, value: NDArray[Any]) -> None:
-        self._arrays(layer)[self.name] = value  # the model refuses it at its next use
+        self._arrays(layer)[self.name] = value  # refuses another array than it has

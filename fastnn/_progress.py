@@ -50,7 +50,7 @@ class Lines(Silent):
 
 
 class Live(Lines):
-    """One line, rewritten a few times a second, with the smoothed loss."""
+    """One line, rewritten a few times a second: the smoothed loss, at an epoch's end its own."""
 
     def __init__(self, stream: TextIO, epochs: int, samples: int) -> None:
         super().__init__(stream, epochs)
@@ -69,6 +69,7 @@ class Live(Lines):
 
     def epoch(self, results: Mapping[str, float]) -> None:
         self.done += 1
+        self.loss = results["loss"]
         *_, last = measures(results)  # one must do: a line has 80 columns
         self.results = {last: results[last]} if last != "loss" else {}
         if self.done == self.epochs:

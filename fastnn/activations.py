@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastnn import _checks, _kernels
 from fastnn._layer import Layer
+from fastnn._settings import Setting
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,21 +22,22 @@ class Activation(Layer):
 
     native = True
     activation_name: str = "linear"
-    alpha = 0.0
+    alpha: float | Setting[float] = 0.0
 
     def __init__(self) -> None:
+        self._alpha: float = self.alpha
         self._kind = _kernels.ACTIVATIONS[self.activation_name]
         self._saves_input = self.activation_name in _kernels.SAVES_INPUT
 
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
-        y = _kernels.activation_forward(x, self._kind, self.alpha)
+        y = _kernels.activation_forward(x, self._kind, self._alpha)
         if training:
             self._saved = (x if self._saves_input else y,)
         return y
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
         (saved,) = self._take()
-        return _kernels.activation_backward(saved, dy, self._kind, self.alpha)
+        return _kernels.activation_backward(saved, dy, self._kind, self._alpha)
 
 
 class Linear(Activation):
@@ -69,10 +71,11 @@ class LeakyReLU(Activation):
     """
 
     activation_name = "leaky_relu"
+    alpha = Setting(_checks.not_negative)
 
     def __init__(self, alpha: float = 0.01) -> None:
+        self.alpha = alpha
         super().__init__()
-        self.alpha = _checks.not_negative(alpha, "alpha")
 
     def __repr__(self) -> str:
         return f"LeakyReLU(alpha={self.alpha!r})"
@@ -112,10 +115,11 @@ class ELU(Activation):
     """
 
     activation_name = "elu"
+    alpha = Setting(_checks.positive)
 
     def __init__(self, alpha: float = 1.0) -> None:
+        self.alpha = alpha
         super().__init__()
-        self.alpha = _checks.positive(alpha, "alpha")
 
     def __repr__(self) -> str:
         return f"ELU(alpha={self.alpha!r})"
@@ -191,7 +195,7 @@ class Softmax(Activation):
     activation_name = "softmax"
 
     def __init__(self) -> None:
-        """Its kernels are its own."""
+        self._alpha = self.alpha  # its kernels are its own
 
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
         y = _kernels.softmax_forward(x)

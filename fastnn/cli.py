@@ -1,11 +1,14 @@
 """The command ``fastnn``: a demonstration on real digits, and what this build is made of.
 
-Exit codes: 0 done, 2 wrong usage (from argparse), 130 interrupted by Ctrl-C.
+Exit codes: 0 done, 2 wrong usage (from argparse), 130 interrupted by Ctrl-C, 141 nobody reads the
+output any more.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +21,7 @@ from fastnn import BatchNorm, Dense, Dropout, History, ReLU, Sequential
 _SHADES = " .:-=+*#%@"
 _SHOWN = 4  # digits drawn side by side
 
-EPOCHS = 30
+EPOCHS, BATCH = 30, 32
 
 
 def network(seed: int) -> Sequential:
@@ -29,6 +32,14 @@ def network(seed: int) -> Sequential:
     return Sequential(
         Dense(64, 256), BatchNorm(256), ReLU(), Dropout(0.5), Dense(256, 10), seed=seed
     )
+
+
+LOSS = fastnn.SoftmaxCrossEntropy(label_smoothing=0.1)
+
+
+def optimizer() -> fastnn.Adam:
+    """A new one of the demonstration's."""
+    return fastnn.Adam(5e-3)
 
 
 def train_network(
@@ -43,10 +54,10 @@ def train_network(
     return model.fit(
         X,
         y,
-        loss=fastnn.SoftmaxCrossEntropy(label_smoothing=0.1),
-        optimizer=fastnn.Adam(5e-3),
+        loss=LOSS,
+        optimizer=optimizer(),
         epochs=epochs,
-        batch_size=32,
+        batch_size=BATCH,
         seed=seed,
         progress=progress,
     )
@@ -64,13 +75,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo_parser.add_argument("--seed", type=int, default=0, help="of split, start and order")
     demo_parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"default {EPOCHS}")
     options = parser.parse_args(arguments)
-    if options.command == "info":
-        return info()
-    if options.seed < 0:
+    if options.command == "demo" and options.seed < 0:
         demo_parser.error("--seed: expected 0 or more")
-    if options.epochs < 1:
+    if options.command == "demo" and options.epochs < 1:
         demo_parser.error("--epochs: expected 1 or more")
-    return demo(options.seed, options.epochs)
+    try:
+        code = info() if options.command == "info" else demo(options.seed, options.epochs)
+        sys.stdout.flush()
+    except BrokenPipeError:  # as in `fastnn demo | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's last flush
+        return 141
+    return code
 
 
 def info() -> int:
@@ -89,7 +104,9 @@ def demo(seed: int = 0, epochs: int = EPOCHS, progress: bool = True) -> int:
     print(f"The network learns from {len(train)} of them. The other {len(test)} are held out:")
     print("it does not see those before the exam at the end.\n")
     model = network(seed)
-    print(f"{model.summary()}\n", flush=True)
+    print(f"{model.summary()}\n")
+    print(f"{LOSS!r}, {optimizer()!r},")
+    print(f"{epochs} epochs in batches of {BATCH}, seed {seed}.\n", flush=True)
 
     history = train_network(model, X[train], y[train], epochs, seed, progress)
     if history.interrupted:

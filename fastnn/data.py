@@ -25,8 +25,8 @@ class batches:
     Each pass over the object is one epoch and yields ``(xb, yb)``, or ``(xb, yb, wb)`` when
     `sample_weight` is given: fresh C-contiguous arrays of the dtypes that came in.  With
     `shuffle` every epoch has its own order; the first, second, ... epoch's order depends on
-    `seed` and ``len(X)`` only.  `drop_last` leaves a last short batch out.  ``len()`` is the
-    number of batches in an epoch.
+    `seed` and ``len(X)`` only, so that another object of the same seed repeats them.
+    `drop_last` leaves a last short batch out.  ``len()`` is the number of batches in an epoch.
 
     Shapes: `X` (n, ...), `y` (n, ...), `sample_weight` (n,).
     Raises TypeError or ValueError for what is no array of numbers, for no rows, for lengths that

@@ -7,7 +7,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastnn import _checks, _kernels, activations, initializers
-from fastnn._layer import Layer, Named, Place
+from fastnn._layer import Layer, Named, Place, Placed
+from fastnn._settings import Fixed, Setting
 from fastnn.activations import (
     ELU,
     GELU,
@@ -75,6 +76,11 @@ class Dense(Layer):
     out_features: int
     weight = Named("parameters")
     bias = Named("parameters")
+    activation = Fixed[Activation]()
+    l2 = Setting(_checks.optional(_checks.not_negative))
+    _activation: Activation
+    _l2: float | None
+    _weight: Any = Placed()
     _transient = (*Layer._transient, "_weight", "_bias", "_dweight", "_dbias", "_flat", "_dflat")
 
     def __init__(
@@ -83,26 +89,24 @@ class Dense(Layer):
         out_features: int,
         activation: str | Activation | None = None,
         bias: bool = True,
+        *,
         weight_init: str | Initializer | None = None,
         bias_init: str | Initializer = "zeros",
         l2: float | None = None,
     ) -> None:
         self.in_features = _checks.positive_int(in_features, "in_features")
         self.out_features = _checks.positive_int(out_features, "out_features")
-        if not isinstance(bias, bool):
-            raise TypeError(f"bias: expected True or False, got {bias!r}")
         self.activation = activations.resolve(activation, "activation")
         self.activation_name = self.activation.activation_name
         self._activation_text = repr(activation)
-        self.has_bias = bias
+        self.has_bias = _checks.flag(bias, "bias")
         self.weight_init = (
             None if weight_init is None else initializers.resolve(weight_init, "weight_init")
         )
         self.bias_init = initializers.resolve(bias_init, "bias_init")
-        self.l2 = None if l2 is None else _checks.not_negative(l2, "l2")
+        self.l2 = l2
         self._softmax = isinstance(self.activation, Softmax)
         self._kind = 0 if self._softmax else self.activation._kind
-        self._alpha = self.activation.alpha
         self._keeps_z = not self._softmax and self.activation._saves_input
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -121,7 +125,6 @@ class Dense(Layer):
         self._weight, self._dweight = parameters["weight"], gradients["weight"]
         self._bias, self._dbias = parameters.get("bias"), gradients.get("bias")
         self._flat, self._dflat = self._weight.reshape(-1), self._dweight.reshape(-1)
-        self._decay = place.l2 if self.l2 is None else self.l2
 
     def initialize(self, rng: np.random.Generator, activation: str) -> None:
         initializer = self.weight_init or initializers.suitable_for(activation)
@@ -132,11 +135,12 @@ class Dense(Layer):
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
         if training and self._keeps_z:
             y, z = _kernels.dense_forward(
-                x, self._weight, self._bias, self._kind, self._alpha, True
+                x, self._weight, self._bias, self._kind, self._activation._alpha, True
             )
             self._saved = (x, z)
             return y
-        y = _kernels.dense_forward(x, self._weight, self._bias, self._kind, self._alpha)
+        alpha = self._activation._alpha
+        y = _kernels.dense_forward(x, self._weight, self._bias, self._kind, alpha)
         if self._softmax:
             y = _kernels.softmax_forward(y)
         if training:
@@ -156,17 +160,23 @@ class Dense(Layer):
         if self._softmax:
             dz = _kernels.softmax_backward(saved, dy)
         elif self._kind:
-            dz = _kernels.activation_backward(saved, dy, self._kind, self._alpha)
+            dz = _kernels.activation_backward(saved, dy, self._kind, self._activation._alpha)
         _kernels.dense_backward_weight(x, dz, self._dweight)
-        if self._decay:
-            _kernels.add_scaled(self._dflat, self._flat, self._decay / dz.shape[0])
+        if decay := self._decay():
+            _kernels.add_scaled(self._dflat, self._flat, decay / dz.shape[0])
         if self._dbias is not None:
             _kernels.dense_backward_bias(dz, self._dbias)
         return dz
 
     def add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
-        if self._decay:
-            _kernels.add_penalty(value, self._flat, self._decay / (2 * batch_size))
+        decay = self._decay()
+        if decay:
+            _kernels.add_penalty(value, self._flat, decay / (2 * batch_size))
+
+    def _decay(self) -> float:
+        if self._l2 is not None:
+            return self._l2
+        return 0.0 if self._place is None else self._place.l2
 
     def __repr__(self) -> str:
         text = f"Dense({self.in_features}, {self.out_features}"
@@ -201,10 +211,12 @@ class Dropout(Layer):
 
     native = True
     random = True
+    rate = Setting(_checks.fraction)
+    _rate: float
     _transient = (*Layer._transient, "_counter")
 
     def __init__(self, rate: float) -> None:
-        self.rate = _checks.fraction(rate, "rate")
+        self.rate = rate
 
     def build(
         self,
@@ -220,13 +232,12 @@ class Dropout(Layer):
             return x
         if self._place is None:
             raise RuntimeError(f"{self!r} draws its mask from a model: it is part of none yet")
-        y, mask = _kernels.dropout_forward(x, self.rate, self._seed, self._counter, self._index)
-        self._saved = (mask,)
+        y, mask = _kernels.dropout_forward(x, self._rate, self._seed, self._counter, self._index)
+        self._saved = (mask, self._rate)
         return y
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
-        (mask,) = self._take()
-        return _kernels.dropout_backward(dy, mask, self.rate)
+        return _kernels.dropout_backward(dy, *self._take())
 
     def __repr__(self) -> str:
         return f"Dropout({self.rate!r})"

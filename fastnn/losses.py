@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import _arrays, _checks, _kernels
+from fastnn._settings import Setting
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -19,7 +20,24 @@ _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 class Loss:
-    """Base of the losses, and of your own: `_evaluate` gets arrays in a kernel's form."""
+    """Base of the losses, to derive your own from; `fit`, `TrainStep` and `gradcheck` take any
+    callable ``(outputs, targets, sample_weight) -> (value, gradient)`` as well.
+
+    A derived class overrides ``_evaluate(outputs, targets, weight)``, which returns the value, a
+    float, and its gradient, an array like `outputs`.  It gets C-contiguous arrays of one real
+    type: `outputs` (batch, n), `targets` alike and `weight` (batch,) or None.  Targets of another
+    form come from ``_targets(outputs, targets)``, which returns them as `_evaluate` shall get them.
+
+    >>> class Cubed(Loss):
+    ...     def _evaluate(self, outputs, targets, weight):
+    ...         weight = np.ones(len(outputs)) if weight is None else weight
+    ...         share = (weight / weight.sum() / outputs.shape[1])[:, None]
+    ...         d = outputs - targets
+    ...         return float((share * abs(d) ** 3).sum()), 3 * share * d * abs(d)
+    >>> value, gradient = Cubed()([[1.0], [4.0]], [0.0, 2.0])
+    >>> value, gradient.tolist()
+    (4.5, [[1.5], [6.0]])
+    """
 
     def __call__(
         self, outputs: ArrayLike, targets: ArrayLike, sample_weight: ArrayLike | None = None
@@ -105,8 +123,10 @@ class Huber(Loss):
     (1.0, [[0.5], [0.5]])
     """
 
+    delta = Setting(_checks.positive)
+
     def __init__(self, delta: float = 1.0) -> None:
-        self.delta = _checks.positive(delta, "delta")
+        self.delta = delta
 
     def _measure(
         self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
@@ -149,8 +169,10 @@ class SoftmaxCrossEntropy(Loss):
     (0.6931, [[0.5, -0.5]])
     """
 
-    def __init__(self, label_smoothing: float = 0.0) -> None:
-        self.label_smoothing = _checks.fraction(label_smoothing, "label_smoothing")
+    label_smoothing = Setting(_checks.fraction)
+
+    def __init__(self, *, label_smoothing: float = 0.0) -> None:
+        self.label_smoothing = label_smoothing
 
     def _targets(self, outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
         array = _arrays.numeric_array(targets, "targets")
@@ -180,8 +202,10 @@ class Hinge(Loss):
     (0.5, [[1.0, -1.0]])
     """
 
+    margin = Setting(_checks.positive)
+
     def __init__(self, margin: float = 1.0) -> None:
-        self.margin = _checks.positive(margin, "margin")
+        self.margin = margin
 
     def _targets(self, outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
         return _labels(outputs, _arrays.numeric_array(targets, "targets"))

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import _arrays, _chain, _checks, _kernels, _summary
-from fastnn._layer import Layer, Place, label
+from fastnn._layer import Arrays, Layer, Place, label
+from fastnn._settings import Fixed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from fastnn.predictor import Predictor
     from fastnn.training import Metric
 
-    _Arrays = dict[str, NDArray[Any]]
-    _Entry = tuple[Mapping[str, NDArray[Any]], str, NDArray[Any], int]  # and the layer's number
 
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
@@ -45,7 +44,7 @@ class Sequential:
     ``layers`` is a tuple; ``parameters``, ``gradients`` and ``state`` (running statistics) map
     names such as ``"0.weight"`` to arrays, views of the vectors ``flat_parameters`` and
     ``flat_gradients``, in which each begins at a multiple of 64 bytes and the gaps are 0.
-    Write into these arrays; do not replace them.  `copy`, `pickle` and `copy.deepcopy` work.
+    Write into these arrays: nothing can replace them.  `copy`, `pickle` and `copy.deepcopy` work.
 
     Evaluation changes nothing, so that any number of threads may do it at once.  The forward,
     backward and update of one training step belong to one thread: RuntimeError else.
@@ -64,7 +63,11 @@ class Sequential:
     ValueError: layer 1, Dense(9, 2), takes 9 features, but layer 0, Dense(4, 8), gives 8
     """
 
-    layers: tuple[Layer | SupportsForwardBackward, ...]
+    layers = Fixed[tuple["Layer | SupportsForwardBackward", ...]]()
+    seed = Fixed[int]()
+    l2 = Fixed[float]()
+    dtype = Fixed["np.dtype[Any]"]()
+    _dtype: np.dtype[Any]
     parameters: Mapping[str, NDArray[Any]]
     gradients: Mapping[str, NDArray[Any]]
     state: Mapping[str, NDArray[Any]]
@@ -109,42 +112,34 @@ class Sequential:
         names: list[tuple[int, str, tuple[int, ...], int]] = []
         step, size = _ALIGNMENT // self.dtype.itemsize, 0
         for i, layer in enumerate(self.layers):
-            shapes = layer.parameter_shapes() if isinstance(layer, Layer) else {}
-            for name, shape in shapes.items():
+            for name, shape in _chain.parameter_shapes(i, layer).items():
                 names.append((i, name, shape, size))
                 size += -(-math.prod(shape) // step) * step
         if size * self.dtype.itemsize > sys.maxsize:
             raise ValueError(f"layers: {size} parameters are more than memory can address")
         self._flat_parameters = _aligned_zeros(size, self.dtype)
         self._flat_gradients = _aligned_zeros(size, self.dtype)
-        views: list[tuple[_Arrays, _Arrays]] = [({}, {}) for _ in self.layers]
+        views: list[tuple[dict[str, Any], dict[str, Any]]] = [({}, {}) for _ in self.layers]
         for i, name, shape, start in names:
             part = slice(start, start + math.prod(shape))
             views[i][0][name] = self._flat_parameters[part].reshape(shape)
             views[i][1][name] = self._flat_gradients[part].reshape(shape)
-        self._build(views)
+        self._build([(Arrays(p), Arrays(g)) for p, g in views])
 
-    def _build(self, views: list[tuple[_Arrays, _Arrays]]) -> None:
+    def _build(self, views: list[tuple[Arrays, Arrays]]) -> None:
         """Hand the layers their views, and list all arrays by name."""
-        parameters: _Arrays = {}
-        gradients: _Arrays = {}
-        state: _Arrays = {}
-        self._read: list[_Entry] = []  # arrays that evaluation reads
-        self._written: list[_Entry] = []  # those that only training does
+        parameters: dict[str, NDArray[Any]] = {}
+        gradients: dict[str, NDArray[Any]] = {}
+        state: dict[str, NDArray[Any]] = {}
         for i, (layer, mine) in enumerate(zip(self.layers, views, strict=True)):
             if not isinstance(layer, Layer):
                 continue
             if layer.state:
-                layer.state = {k: v.astype(self.dtype) for k, v in layer.state.items()}
+                layer.state = Arrays({k: v.astype(self.dtype) for k, v in layer.state.items()})
             layer.build(*mine, Place(i, self.dtype, self.seed, self._counter, self.l2))
             for into, arrays in ((parameters, mine[0]), (gradients, mine[1]), (state, layer.state)):
                 into.update({f"{i}.{name}": array for name, array in arrays.items()})
-                entries = [(arrays, name, array, i) for name, array in arrays.items()]
-                if into is gradients:
-                    self._written += entries
-                else:
-                    self._read += entries
-        self._arrays = self._read + self._written
+        self._writable = [*parameters.items(), *state.items(), *gradients.items()]
         self.parameters, self.gradients = MappingProxyType(parameters), MappingProxyType(gradients)
         self.state = MappingProxyType(state)
 
@@ -158,26 +153,10 @@ class Sequential:
         """All gradients in one vector, laid out as `flat_parameters`."""
         return self._flat_gradients
 
-    def _check_arrays(self) -> None:
-        """ValueError where an array is not the one that was made for it any more."""
-        if not _kernels.unchanged(self._read, False):
-            self._refuse_arrays()
-
     def _check_writable(self) -> None:
-        if not _kernels.unchanged(self._arrays, True):
-            self._refuse_arrays()
-
-    def _refuse_arrays(self) -> None:
-        for arrays, name, array, i in self._arrays:
-            found, full = arrays.get(name), f"{i}.{name}"
-            if found is not array:
-                raise ValueError(
-                    f"{full}: expected the array that the model made, {array.dtype} of shape "
-                    f"{array.shape}, found another, {_arrays.describe(found)}; write into it, "
-                    f"as in model.parameters[{full!r}][...] = values"
-                )
-            if not array.flags.writeable:
-                raise ValueError(f"{full}: expected a writable array, found it read-only")
+        name = _kernels.first_read_only(self._writable)
+        if name is not None:
+            raise ValueError(f"{name}: expected a writable array, found it read-only")
 
     # ---- forward, backward, update -------------------------------------------------------------
 
@@ -188,7 +167,7 @@ class Sequential:
         the model's.  Until `backward`, leave `x` and the outputs as they are.
 
         Raises TypeError or ValueError for what is no array of real numbers or has another shape,
-        for a batch of one where batch norm trains, and for replaced or read-only parameters;
+        for a batch of one where batch norm trains, and in training for read-only parameters;
         RuntimeError if another thread is training the model.
 
         >>> from fastnn import Dense, Sequential
@@ -219,7 +198,6 @@ class Sequential:
 
     def _evaluate(self, x: NDArray[Any]) -> NDArray[Any]:
         """The outputs for an input that was checked."""
-        self._check_arrays()
         y = x
         for layer in self._path:
             y = layer.forward(y, False)
@@ -247,7 +225,7 @@ class Sequential:
             shape = self._pending
             if shape is None:
                 raise RuntimeError("backward needs a forward(x, training=True) before each call")
-            dy = _arrays.real_array(gradient, "gradient", self.dtype)
+            dy = _arrays.real_array(gradient, "gradient", self._dtype)
             if dy.shape != shape:
                 raise ValueError(f"gradient: expected the outputs' shape {shape}, got {dy.shape}")
             self._pending = None
@@ -268,7 +246,7 @@ class Sequential:
         """Run ``rule(flat_parameters, flat_gradients)``, which changes them in place.
 
         What optimizers do.  Raises as `backward` does for another thread's training, and
-        ValueError where an array was replaced or made read-only.
+        ValueError where an array was made read-only.
         """
         self._acquire()
         try:
@@ -306,7 +284,7 @@ class Sequential:
 
     def _input(self, value: ArrayLike, name: str) -> NDArray[Any]:
         """`value` as the first layer takes it."""
-        x = _arrays.real_array(value, name, self.dtype)
+        x = _arrays.real_array(value, name, self._dtype)
         features = self.in_features
         if x.ndim == 2 and x.shape[1] == features and x.size:
             return x
@@ -398,14 +376,44 @@ class Sequential:
         optimizer: Optimizer,
         epochs: int = 10,
         batch_size: int = 32,
-        validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+        validation_data: tuple[ArrayLike, ...] | None = None,
         shuffle: bool = True,
         seed: int = 0,
         sample_weight: ArrayLike | None = None,
         metrics: Sequence[str | Metric] | None = None,
         progress: bool = True,
     ) -> History:
-        """Train the model: see `fastnn.training.fit`, of which it is the first argument."""
+        """Train on the rows of `X` and `y` for `epochs` passes; returns the `History`.
+
+        Shapes: `X` (n, ...) as the model takes it, `y` (n,) or (n, outputs) as the loss takes it,
+        `sample_weight` (n,), not negative; a row of weight 0 takes no part.  `validation_data`,
+        ``(X, y)`` or ``(X, y, sample_weight)``, is evaluated after every epoch.
+
+        The order of the rows depends on `seed` only, so that a second `fit` with the same seed
+        repeats the order of the first; the last batch of an epoch may be shorter.  `loss` is one
+        of fastnn's or any callable like them (see `Loss`).  `metrics` holds names
+        (``"accuracy"``) or functions ``metric(outputs, targets)``, which get targets (n,) as
+        (n, 1) where the outputs are so; by default the accuracy for losses that classify, else
+        none.  `progress` shows a bar on a terminal, a line per epoch elsewhere.
+
+        Ctrl-C ends the training and returns the history of the finished epochs, with
+        ``history.interrupted`` set; the model keeps what it has learnt.
+
+        Raises TypeError or ValueError before the first step for arrays, labels or settings that
+        make no sense, naming them; RuntimeError if the model is being trained by another thread;
+        FloatingPointError when training diverges, saying at which epoch, step and learning rate:
+        the model keeps its last finite parameters.  Warns of a model that ends in the sigmoid or
+        softmax that its loss applies itself.
+
+        >>> from fastnn import SGD, Dense, MeanSquaredError, Sequential
+        >>> model = Sequential(Dense(1, 1, weight_init="zeros"))
+        >>> history = model.fit(
+        ...     [[1.0], [2.0]], [2.0, 4.0], loss=MeanSquaredError(), optimizer=SGD(0.1),
+        ...     epochs=9, progress=False,
+        ... )
+        >>> len(history.loss), history.loss[-1] < 0.1
+        (9, True)
+        """
         from fastnn.training import fit
 
         return fit(
@@ -485,7 +493,7 @@ class Sequential:
         faults = [f"missing {name}" for name in mine if name not in state]
         faults += [f"unknown {name}" for name in state if name not in mine]
         new = {
-            name: _arrays.real_array(state[name], name, self.dtype)
+            name: _arrays.real_array(state[name], name, self.dtype).copy()  # may be a view of mine
             for name in mine
             if name in state
         }

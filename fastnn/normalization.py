@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import _checks, _kernels
-from fastnn._layer import Layer, Named, Place
+from fastnn._layer import Layer, Named, Place, Placed
+from fastnn._settings import Setting
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,11 +21,14 @@ class _Norm(Layer):
     in_features: int
     gamma = Named("parameters")
     beta = Named("parameters")
+    eps = Setting(_checks.positive)
+    _eps: float
+    _gamma: Any = Placed()
     _transient = (*Layer._transient, "_gamma", "_beta", "_dgamma", "_dbeta")
 
     def __init__(self, features: int, eps: float) -> None:
         self.in_features = self.out_features = _checks.positive_int(features, "features")
-        self.eps = _checks.positive(eps, "eps")
+        self.eps = eps
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"gamma": (self.in_features,), "beta": (self.in_features,)}
@@ -70,11 +74,14 @@ class BatchNorm(_Norm):
 
     running_mean = Named("state")
     running_var = Named("state")
+    momentum = Setting(_checks.share)
+    _momentum: float
     _transient = (*_Norm._transient, "_mean", "_var")
 
     def __init__(self, features: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
         super().__init__(features, eps)
-        self.momentum = _checks.share(momentum, "momentum")
+        self.momentum = momentum
+        self.state = {"running_mean": np.zeros(features), "running_var": np.ones(features)}
 
     def build(
         self,
@@ -83,11 +90,6 @@ class BatchNorm(_Norm):
         place: Place,
     ) -> None:
         super().build(parameters, gradients, place)
-        if not self.state:
-            self.state = {
-                "running_mean": np.zeros(self.in_features, place.dtype),
-                "running_var": np.ones(self.in_features, place.dtype),
-            }
         self._mean, self._var = self.state["running_mean"], self.state["running_var"]
 
     def initialize(self, rng: np.random.Generator, activation: str) -> None:
@@ -98,9 +100,9 @@ class BatchNorm(_Norm):
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
         gamma, beta, mean, var = self._gamma, self._beta, self._mean, self._var
         if not training:
-            return _kernels.batchnorm_evaluate(x, gamma, beta, mean, var, self.eps)
+            return _kernels.batchnorm_evaluate(x, gamma, beta, mean, var, self._eps)
         y, batch_mean, inv_std = _kernels.batchnorm_forward(
-            x, gamma, beta, mean, var, self.momentum, self.eps
+            x, gamma, beta, mean, var, self._momentum, self._eps
         )
         self._saved = (x, batch_mean, inv_std)
         return y
@@ -130,11 +132,11 @@ class LayerNorm(_Norm):
     array([[-1.,  1.]])
     """
 
-    def __init__(self, features: int, eps: float = 1e-5) -> None:
+    def __init__(self, features: int, *, eps: float = 1e-5) -> None:
         super().__init__(features, eps)
 
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
-        y, mean, inv_std = _kernels.layernorm_forward(x, self._gamma, self._beta, self.eps)
+        y, mean, inv_std = _kernels.layernorm_forward(x, self._gamma, self._beta, self._eps)
         if training:
             self._saved = (x, mean, inv_std)
         return y

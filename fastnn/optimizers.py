@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import _checks, _kernels
+from fastnn._settings import Fixed, Setting
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from fastnn.model import Sequential
@@ -21,40 +24,80 @@ if TYPE_CHECKING:
 NOT_FINITE = "the update is not finite for some parameters"
 
 
+class _Number:
+    """A number in `hyper`, which kernels read when they run: no recorded step goes stale by it."""
+
+    def __init__(self, check: Callable[[Any, str], float], place: str) -> None:
+        self.check, self.place = check, place
+
+    def __set_name__(self, owner: type[Optimizer], name: str) -> None:
+        self.name = name
+
+    def __get__(self, optimizer: Optimizer | None, owner: type[Optimizer]) -> Any:
+        return self if optimizer is None else optimizer._get(self.place)
+
+    def __set__(self, optimizer: Optimizer, value: float) -> None:
+        number = self.check(value, self.name)
+        if optimizer._model is not None:
+            self.check_fits(number, optimizer._model.dtype)
+        optimizer._set(**{self.place: number})
+
+    def check_fits(self, number: float, dtype: np.dtype[Any]) -> None:
+        _checks.fits(number, self.name, dtype)
+        if self.check is _checks.fraction and dtype.type(number) == 1:
+            raise ValueError(f"{self.name}: {number!r} is 1 in {dtype}")
+
+
+class _Switch(Setting[Any]):
+    """A setting that, changed, takes back what steps under the old one left in `hyper`."""
+
+    def __set__(self, instance: object, value: Any) -> None:
+        super().__set__(instance, value)
+        assert isinstance(instance, Optimizer)
+        instance._set(gradient_scale=1.0, correction1=1.0, correction2=1.0)
+
+
 class Optimizer:
     """What all optimizers share.
 
-    `learning_rate` may be set between steps.  `clip_norm`: where the norm of all gradients
-    together exceeds it, they are scaled down to it (R. Pascanu, T. Mikolov, Y. Bengio, 2013).
-    An optimizer belongs to the first model that it steps.
+    All numbers may be set between steps under the names that the constructor gives them, and
+    nothing else.  `learning_rate`: the step's size, > 0.  `clip_norm`: where the norm of all
+    gradients together exceeds it, they are scaled down to it (R. Pascanu, T. Mikolov, Y. Bengio,
+    2013); None for never.  An optimizer belongs to the first model that it steps.
 
     Raises TypeError or ValueError for a constant out of its range.
     """
 
     _vectors: tuple[str, ...] = ()  # what it keeps for each parameter
+    _model: Sequential | None = None
+    _buffers: tuple[NDArray[Any], ...] = ()
+    _hyper: NDArray[np.float64]
+    _clip_norm: float | None
+    hyper = Fixed["NDArray[np.float64]"]()
+    learning_rate = _Number(_checks.positive, "learning_rate")
+    clip_norm = _Switch(_checks.optional(_checks.positive))
 
-    def __init__(self, learning_rate: float, clip_norm: float | None, **constants: float) -> None:
+    def __init__(self, learning_rate: float, clip_norm: float | None) -> None:
         self.hyper = np.zeros(len(_kernels.HYPER))
-        self._set(gradient_scale=1.0, correction1=1.0, correction2=1.0, **constants)
         self.learning_rate = learning_rate
-        self.clip_norm = None if clip_norm is None else _checks.positive(clip_norm, "clip_norm")
-        self._model: Sequential | None = None
-        self._buffers: tuple[NDArray[Any], ...] = ()
+        self.clip_norm = clip_norm
 
-    @property
-    def learning_rate(self) -> float:
-        """The step's size, > 0."""
-        return self._get("learning_rate")
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name.startswith("_") or hasattr(getattr(type(self), name, None), "__set__")):
+            may = ", ".join(sorted(self._settings()))
+            raise AttributeError(f"{type(self).__name__} has no {name}; what may be set: {may}")
+        super().__setattr__(name, value)
 
-    @learning_rate.setter
-    def learning_rate(self, value: float) -> None:
-        self._set(learning_rate=_checks.positive(value, "learning_rate"))
+    @classmethod
+    def _settings(cls) -> dict[str, Setting[Any] | _Number]:
+        found = {name: getattr(cls, name) for name in dir(cls) if not name.startswith("_")}
+        return {name: v for name, v in found.items() if isinstance(v, Setting | _Number)}
 
     def step(self, model: Sequential) -> None:
         """Update the model's parameters in place from its gradients.
 
         Raises ValueError for a model without parameters, for another model than the first, and
-        where a parameter array was replaced or made read-only; RuntimeError if the model is
+        where a parameter array was made read-only; RuntimeError if the model is
         being trained by another thread; FloatingPointError where an update would be NaN or
         infinite: those parameters, and what the optimizer keeps for them, stay as they were.
         """
@@ -70,12 +113,15 @@ class Optimizer:
         flat = model.flat_parameters
         if flat.size == 0:
             raise ValueError("model: expected one with parameters, got one without")
+        for name, setting in self._settings().items():
+            if isinstance(setting, _Number):
+                setting.check_fits(getattr(self, name), model.dtype)
         self._buffers = tuple(np.zeros_like(flat) for _ in self._vectors)
         self._model = model
 
     def _step(self, parameters: NDArray[Any], gradients: NDArray[Any]) -> None:
-        if self.clip_norm is not None:
-            _kernels.clip_norm(gradients, self.hyper, self.clip_norm)
+        if self._clip_norm is not None:
+            _kernels.clip_norm(gradients, self._hyper, self._clip_norm)
         self._apply(parameters, gradients)
         if self._get("fault"):
             self._set(fault=0.0)
@@ -86,10 +132,10 @@ class Optimizer:
 
     def _set(self, **constants: float) -> None:
         for name, value in constants.items():
-            self.hyper[_kernels.HYPER[name]] = value
+            self._hyper[_kernels.HYPER[name]] = value
 
     def _get(self, name: str) -> float:
-        return float(self.hyper[_kernels.HYPER[name]])
+        return float(self._hyper[_kernels.HYPER[name]])
 
     def _repr(self, **constants: Any) -> str:
         if self.clip_norm is not None:
@@ -112,11 +158,11 @@ class SGD(Optimizer):
     array([[-0.2]], dtype=float32)
     """
 
-    def __init__(self, learning_rate: float, clip_norm: float | None = None) -> None:
+    def __init__(self, learning_rate: float, *, clip_norm: float | None = None) -> None:
         super().__init__(learning_rate, clip_norm)
 
     def _apply(self, parameters: NDArray[Any], gradients: NDArray[Any]) -> None:
-        _kernels.sgd(parameters, gradients, self.hyper)
+        _kernels.sgd(parameters, gradients, self._hyper)
 
 
 class Momentum(Optimizer):
@@ -130,23 +176,27 @@ class Momentum(Optimizer):
     """
 
     _vectors = ("velocity",)
+    beta = _Number(_checks.fraction, "beta1")
+    nesterov: Setting[bool] | Fixed[bool] = Setting(_checks.flag)
+    _nesterov: bool
 
     def __init__(
         self,
         learning_rate: float,
+        *,
         beta: float = 0.9,
         nesterov: bool = False,
         clip_norm: float | None = None,
     ) -> None:
-        super().__init__(learning_rate, clip_norm, beta1=_checks.fraction(beta, "beta"))
-        self.nesterov = bool(nesterov)
+        super().__init__(learning_rate, clip_norm)
+        self.beta, self.nesterov = beta, nesterov
 
     def _apply(self, parameters: NDArray[Any], gradients: NDArray[Any]) -> None:
         (velocity,) = self._buffers
-        _kernels.momentum(parameters, gradients, velocity, self.hyper, self.nesterov)
+        _kernels.momentum(parameters, gradients, velocity, self._hyper, self._nesterov)
 
     def __repr__(self) -> str:
-        return self._repr(beta=self._get("beta1"), nesterov=self.nesterov)
+        return self._repr(beta=self.beta, nesterov=self.nesterov)
 
 
 class Nesterov(Momentum):
@@ -156,48 +206,54 @@ class Nesterov(Momentum):
     Nesterov(0.1, beta=0.9)
     """
 
+    nesterov = Fixed[bool]()
+
     def __init__(
-        self, learning_rate: float, beta: float = 0.9, clip_norm: float | None = None
+        self, learning_rate: float, *, beta: float = 0.9, clip_norm: float | None = None
     ) -> None:
-        super().__init__(learning_rate, beta, True, clip_norm)
+        super().__init__(learning_rate, beta=beta, nesterov=True, clip_norm=clip_norm)
 
     def __repr__(self) -> str:
-        return self._repr(beta=self._get("beta1"))
+        return self._repr(beta=self.beta)
 
 
 class RMSprop(Optimizer):
     """s = beta s + (1 - beta) g²; p -= learning_rate g / (sqrt(s) + eps).
 
     T. Tieleman, G. Hinton, 2012.  With `bias_correction`, s / (1 - beta^t) stands for s, t
-    counting the steps.  `beta` lies in [0, 1), `eps` is > 0.
+    counting the steps that had it.  `beta` lies in [0, 1), `eps` is > 0.
 
     >>> RMSprop(0.01)
     RMSprop(0.01, beta=0.9, eps=1e-08)
     """
 
     _vectors = ("mean_square",)
+    beta = _Number(_checks.fraction, "beta2")
+    eps = _Number(_checks.positive, "eps")
+    bias_correction = _Switch(_checks.flag)
+    _bias_correction: bool
 
     def __init__(
         self,
         learning_rate: float,
+        *,
         beta: float = 0.9,
         eps: float = 1e-8,
         bias_correction: bool = False,
         clip_norm: float | None = None,
     ) -> None:
-        constants = {"beta2": _checks.fraction(beta, "beta"), "eps": _checks.positive(eps, "eps")}
-        super().__init__(learning_rate, clip_norm, **constants)
-        self.bias_correction = bool(bias_correction)
+        super().__init__(learning_rate, clip_norm)
+        self.beta, self.eps, self.bias_correction = beta, eps, bias_correction
 
     def _apply(self, parameters: NDArray[Any], gradients: NDArray[Any]) -> None:
-        if self.bias_correction:
-            _kernels.adam_advance(self.hyper)
+        if self._bias_correction:
+            _kernels.adam_advance(self._hyper)
         (mean_square,) = self._buffers
-        _kernels.rmsprop(parameters, gradients, mean_square, self.hyper)
+        _kernels.rmsprop(parameters, gradients, mean_square, self._hyper)
 
     def __repr__(self) -> str:
         extra = {"bias_correction": True} if self.bias_correction else {}
-        return self._repr(beta=self._get("beta2"), eps=self._get("eps"), **extra)
+        return self._repr(beta=self.beta, eps=self.eps, **extra)
 
 
 class Adam(Optimizer):
@@ -211,29 +267,29 @@ class Adam(Optimizer):
     """
 
     _vectors = ("mean", "mean_square")
+    beta1 = _Number(_checks.fraction, "beta1")
+    beta2 = _Number(_checks.fraction, "beta2")
+    eps = _Number(_checks.positive, "eps")
 
     def __init__(
         self,
         learning_rate: float = 1e-3,
+        *,
         beta1: float = 0.9,
         beta2: float = 0.999,
         eps: float = 1e-8,
         clip_norm: float | None = None,
     ) -> None:
-        constants = {
-            "beta1": _checks.fraction(beta1, "beta1"),
-            "beta2": _checks.fraction(beta2, "beta2"),
-            "eps": _checks.positive(eps, "eps"),
-        }
-        super().__init__(learning_rate, clip_norm, **constants)
+        super().__init__(learning_rate, clip_norm)
+        self.beta1, self.beta2, self.eps = beta1, beta2, eps
 
     def _apply(self, parameters: NDArray[Any], gradients: NDArray[Any]) -> None:
-        _kernels.adam_advance(self.hyper)
+        _kernels.adam_advance(self._hyper)
         mean, mean_square = self._buffers
-        _kernels.adam(parameters, gradients, mean, mean_square, self.hyper)
+        _kernels.adam(parameters, gradients, mean, mean_square, self._hyper)
 
     def _constants(self) -> dict[str, float]:
-        return {name: self._get(name) for name in ("beta1", "beta2", "eps")}
+        return {"beta1": self.beta1, "beta2": self.beta2, "eps": self.eps}
 
     def __repr__(self) -> str:
         return self._repr(**self._constants())
@@ -248,17 +304,20 @@ class AdamW(Adam):
     AdamW(0.001, beta1=0.9, beta2=0.999, eps=1e-08, weight_decay=0.1)
     """
 
+    weight_decay = _Number(_checks.not_negative, "weight_decay")
+
     def __init__(
         self,
         learning_rate: float = 1e-3,
+        *,
         beta1: float = 0.9,
         beta2: float = 0.999,
         eps: float = 1e-8,
         weight_decay: float = 0.01,
         clip_norm: float | None = None,
     ) -> None:
-        super().__init__(learning_rate, beta1, beta2, eps, clip_norm)
-        self._set(weight_decay=_checks.not_negative(weight_decay, "weight_decay"))
+        super().__init__(learning_rate, beta1=beta1, beta2=beta2, eps=eps, clip_norm=clip_norm)
+        self.weight_decay = weight_decay
 
     def __repr__(self) -> str:
-        return self._repr(**self._constants(), weight_decay=self._get("weight_decay"))
+        return self._repr(**self._constants(), weight_decay=self.weight_decay)

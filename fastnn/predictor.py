@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn import _arrays, _checks, _kernels
+from fastnn import _checks, _kernels
 from fastnn.layers import Activation, BatchNorm, Dense, Dropout, Softmax
 
 if TYPE_CHECKING:
@@ -47,23 +47,24 @@ class Predictor:
 
     def __init__(self, model: Sequential, batch_size: int = 1) -> None:
         rows = _checks.positive_int(batch_size, "batch_size")
-        model._check_arrays()
         self._model = copy.deepcopy(model)
-        self.batch_size, self.dtype = rows, model.dtype
-        self.recorded = all(layer.native for layer in self._model._path)
-        if not self.recorded:
-            self._run: Callable[[Any, Array | None], Array | None] = self._by_hand
-            return
-        self.in_features = model.in_features
-        self._program = _kernels.Program()
-        x = np.zeros((rows, self.in_features), self.dtype)
-        self._program.feed(x)
-        with self._program:
-            y = self._program.take("x", rows)
+        self.batch_size = rows
+        self._run: Callable[[Any, Array | None], Array | None] = self._by_hand
+        self.recorded = model.in_features is not None and all(
+            layer.native for layer in self._model._path
+        )
+        if self.recorded:
+            self._run = self._record(np.zeros((rows, model.in_features), model.dtype)).predict
+
+    def _record(self, x: Array) -> _kernels.Program:
+        program = _kernels.Program()
+        program.feed(x)
+        with program:
+            y = program.take("x", len(x))
             for operation in _fold(self._model):
                 y = operation(y)
-            self._program.give(y)
-        self._run = self._program.predict
+            program.give(y)
+        return program
 
     def __call__(self, x: ArrayLike, out: Array | None = None) -> Array:
         y = self._run(x, out)

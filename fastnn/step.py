@@ -9,11 +9,15 @@ or optimizer of one's own is Python that cannot be recorded: then every step run
 from __future__ import annotations
 
 import time
+import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fastnn import _checks, _kernels, _settings
+from fastnn._layer import label
+from fastnn.layers import Dense, Sigmoid, Softmax
+from fastnn.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy
 from fastnn.optimizers import NOT_FINITE
 
 if TYPE_CHECKING:
@@ -76,6 +80,7 @@ class TrainStep:
     def __init__(self, model: Sequential, loss: Loss, optimizer: Optimizer) -> None:
         _checks.parts(loss=loss, optimizer=optimizer, model=model)
         self.model, self.loss, self.optimizer = model, loss, optimizer
+        _check_ending(model, loss)
         self.steps = 0
         self.recorded = all(map(_is_fastnn, (*model.layers, loss, optimizer)))
         self._hyper = getattr(optimizer, "hyper", np.zeros(len(_kernels.HYPER)))
@@ -217,7 +222,7 @@ class TrainStep:
         key = (rows, y.ndim, weight is None)
         return key, self._recordings.get(key)
 
-    def _record(self, key: _Key, data: Samples, **feed: Array | None) -> _Recording:
+    def _record(self, key: _Key, data: Samples, **feed: Any) -> _Recording:
         """Train on the first rows, as many as the key says, and keep the recording."""
         program = _kernels.Program(self._hyper)
         program.feed(*data, **feed)
@@ -256,7 +261,7 @@ class TrainStep:
             features = self.model.out_features or data.X.shape[1]
             outputs = np.empty((len(order), features), self.model.dtype)
             seen.append(outputs)
-        feed: dict[str, Array | None] = {"index": order, "outputs": outputs, "losses": losses}
+        feed: dict[str, Any] = {"index": order, "outputs": outputs, "losses": losses}
         key, recording = self._find(rows, data.y, data.weight)
         done = steps = 0
         if recording is None:
@@ -273,6 +278,22 @@ class TrainStep:
             seconds = (time.perf_counter() - start) / steps
             yield losses[done : done + steps]
             done += steps
+
+
+def _check_ending(model: Sequential, loss: Loss) -> None:
+    """Warn of a network that ends in what its loss applies itself: it would learn badly."""
+    if not isinstance(loss, SoftmaxCrossEntropy | SigmoidCrossEntropy):
+        return
+    last, place = model.layers[-1], f"layer {len(model.layers) - 1}"
+    activation = last.activation if isinstance(last, Dense) else last
+    if isinstance(activation, Softmax | Sigmoid):
+        what = f"the activation of {place}" if isinstance(last, Dense) else place
+        warnings.warn(
+            f"{loss!r} takes logits, but the model ends in {activation!r}: remove {what}, "
+            f"{label(last)}",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _is_fastnn(part: object) -> bool:

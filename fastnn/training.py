@@ -19,7 +19,15 @@ from fastnn import _arrays, _checks
 from fastnn.data import batches
 from fastnn.history import History
 from fastnn.layers import BatchNorm
-from fastnn.losses import Hinge, Loss, SigmoidCrossEntropy, SoftmaxCrossEntropy
+from fastnn.losses import (
+    Hinge,
+    Huber,
+    Loss,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    SigmoidCrossEntropy,
+    SoftmaxCrossEntropy,
+)
 from fastnn.step import Samples, TrainStep
 
 if TYPE_CHECKING:
@@ -34,6 +42,7 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
     Metric = Callable[[Array, Array], float]
 
+_REGRESSION = (MeanSquaredError, MeanAbsoluteError, Huber)
 _CHECKED_ROWS = 4096  # targets shown to the loss at a time, before training
 
 
@@ -46,30 +55,14 @@ def fit(
     optimizer: Optimizer,
     epochs: int = 10,
     batch_size: int = 32,
-    validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+    validation_data: tuple[ArrayLike, ...] | None = None,
     shuffle: bool = True,
     seed: int = 0,
     sample_weight: ArrayLike | None = None,
     metrics: Sequence[str | Metric] | None = None,
     progress: bool = True,
 ) -> History:
-    """Train `model` on the rows of `X` and `y` for `epochs` passes; returns the `History`.
-
-    Shapes: `X` (n, ...) as the model takes it, `y` (n,) or (n, outputs) as the loss takes it,
-    `sample_weight` (n,), not negative; a row of weight 0 takes no part.  The order of the rows
-    depends on `seed` only; the last batch of an epoch may be shorter.  `metrics` holds names
-    (``"accuracy"``) or functions ``metric(outputs, targets)``; by default the accuracy for
-    losses that classify, else none.  `progress` shows a bar on a terminal, a line per epoch
-    elsewhere.
-
-    Ctrl-C ends the training and returns the history of the finished epochs, with
-    ``history.interrupted`` set; the model keeps what it has learnt.
-
-    Raises TypeError or ValueError before the first step for arrays, labels or settings that
-    make no sense, naming them; RuntimeError if the model is being trained by another thread;
-    FloatingPointError when training diverges, saying at which epoch, step and learning rate:
-    the model keeps its last finite parameters.
-    """
+    """`Sequential.fit`, of which the model is the first argument; all is told there."""
     from fastnn import _progress  # what it imports is slow to import
 
     epochs = _checks.positive_int(epochs, "epochs")
@@ -81,7 +74,7 @@ def fit(
         _check_targets(model, loss, data)
         validation = None
         if validation_data is not None:
-            validation = _prepare(model, loss, *_pair(validation_data), None, "validation ")
+            validation = _prepare(model, loss, *_triple(validation_data), "validation ")
             _check_targets(model, loss, validation, "validation ")
         _check_smallest_batch(model, len(data.X), batch_size)
         order = batches(data.X, data.y, batch_size, shuffle, seed)
@@ -91,23 +84,25 @@ def fit(
         with _CtrlC() as ctrl_c, closing(display):
             for epoch in range(1, epochs + 1):
                 with _naming(epoch):
-                    results = _train_epoch(step, samples, order, chosen, display, ctrl_c)
-                if results is None:
-                    history.interrupted = True
+                    trained = _train_epoch(step, samples, order, chosen, display, ctrl_c)
+                if trained is None:
                     break
+                results, seconds = trained
                 if validation is not None:
                     measured = _measure(model, loss, validation, chosen)
                     results |= {f"validation_{name}": v for name, v in measured.items()}
+                results |= {"seconds": seconds, "samples_per_second": len(data.X) / seconds}
                 history.append(results)
                 display.epoch(results)
                 if ctrl_c.pressed:
-                    history.interrupted = True
                     break
+        history.interrupted = ctrl_c.pressed
     return history
 
 
 class _CtrlC:
-    """Until it is left, Ctrl-C only sets `pressed`, so that no step is torn; a second one raises.
+    """Until it is left, Ctrl-C only sets `pressed`, so that no step is torn.  A second one ends the
+    block at once.
 
     Another handler than Python's own is left alone, as are threads, which no signal reaches."""
 
@@ -127,9 +122,11 @@ class _CtrlC:
         self.pressed = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> bool:
         if self._mine:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.pressed |= kind is KeyboardInterrupt
+        return kind is KeyboardInterrupt
 
 
 def evaluate(
@@ -159,8 +156,8 @@ def _train_epoch(
     metrics: Mapping[str, Metric],
     display: _progress.Silent,
     ctrl_c: _CtrlC,
-) -> dict[str, float] | None:
-    """One pass over the data: its results, or None where Ctrl-C ended it.
+) -> tuple[dict[str, float], float] | None:
+    """One pass over the data: its results and seconds, or None where Ctrl-C ended it.
 
     The outputs are kept, so that the metrics are computed once an epoch.
     """
@@ -186,7 +183,7 @@ def _train_epoch(
     if seen:
         outputs, targets = np.concatenate(seen), order.arrays[1].take(rows, axis=0)
         results |= {name: float(metric(outputs, targets)) for name, metric in metrics.items()}
-    return results | {"seconds": seconds, "samples_per_second": len(rows) / seconds}
+    return results, seconds
 
 
 def _measure(
@@ -228,7 +225,8 @@ def _prepare(
     y = _as_targets(y, loss, model.dtype, f"{where}y")
     if sample_weight is None:
         return Samples(X, y, None)
-    return _weighted(X, y, _arrays.numeric_array(sample_weight, "sample_weight"))
+    name = f"{where}sample_weight"
+    return _weighted(X, y, _arrays.numeric_array(sample_weight, name), name)
 
 
 def _check_targets(model: Sequential, loss: Loss, data: Samples, where: str = "") -> None:
@@ -250,22 +248,29 @@ def _as_targets(y: Array, loss: Loss, dtype: Any, name: str) -> Array:
     return y.astype(dtype) if isinstance(loss, Loss) else y
 
 
-def _weighted(X: Array, y: Array, weight: Array) -> Samples:
+def _weighted(X: Array, y: Array, weight: Array, name: str) -> Samples:
     if weight.shape != (len(X),):
-        raise ValueError(f"sample_weight: expected shape ({len(X)},), got {weight.shape}")
-    weight = _arrays.cast(weight, X.dtype, "sample_weight")
+        raise ValueError(f"{name}: expected shape ({len(X)},), got {weight.shape}")
+    weight = _arrays.cast(weight, X.dtype, name)
     if weight.min() < 0:
-        raise ValueError(f"sample_weight: expected no negative weight, got {weight.min()}")
+        raise ValueError(f"{name}: expected no negative weight, got {weight.min()}")
     used = weight > 0
     if not used.any():
-        raise ValueError("sample_weight: all weights are 0")
+        raise ValueError(f"{name}: all weights are 0")
+    with np.errstate(over="ignore"):
+        if np.isinf(weight.sum(dtype=np.float64)):
+            raise ValueError(f"{name}: expected a finite sum, got one beyond float64")
     return Samples(X, y, weight) if used.all() else Samples(X[used], y[used], weight[used])
 
 
-def _pair(validation_data: Any) -> tuple[ArrayLike, ArrayLike]:
-    if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
-        raise ValueError(f"validation_data: expected (X, y), got {type(validation_data).__name__}")
-    return validation_data[0], validation_data[1]
+def _triple(validation_data: Any) -> tuple[ArrayLike, ArrayLike, ArrayLike | None]:
+    wanted = "validation_data: expected (X, y) or (X, y, sample_weight)"
+    if not isinstance(validation_data, tuple | list):
+        raise ValueError(f"{wanted}, got {type(validation_data).__name__}")
+    if len(validation_data) not in (2, 3):
+        raise ValueError(f"{wanted}, got {len(validation_data)} parts")
+    X, y, *weight = validation_data
+    return X, y, weight[0] if weight else None
 
 
 def _check_smallest_batch(model: Sequential, n: int, batch_size: int) -> None:
@@ -298,9 +303,21 @@ def _chosen_metrics(metrics: Sequence[str | Metric] | None, loss: Loss) -> dict[
     chosen: dict[str, Metric] = {}
     for metric in metrics:
         if callable(metric):
-            chosen[getattr(metric, "__name__", type(metric).__name__)] = metric
+            chosen[getattr(metric, "__name__", type(metric).__name__)] = _beside(metric)
+        elif metric == "accuracy" and isinstance(loss, _REGRESSION):
+            raise ValueError(f"metrics: 'accuracy' needs a loss that classifies, got {loss!r}")
         elif metric == "accuracy":
             chosen["accuracy"] = accuracy
         else:
             raise ValueError(f"metrics: expected 'accuracy' or a function, got {metric!r}")
     return chosen
+
+
+def _beside(metric: Metric) -> Metric:
+    """`metric`, given targets (n,) as (n, 1) where the outputs are so: they must not broadcast."""
+
+    def measure(outputs: Array, targets: Array) -> float:
+        column = targets.ndim == 1 and outputs.shape == (len(targets), 1)
+        return metric(outputs, targets[:, None] if column else targets)
+
+    return measure

@@ -1,5 +1,7 @@
 /* Prints a checksum of what each kernel computes from the same numbers, on the instruction set
- * named in the first argument: test_bits.py compares them, NEON's under emulation too. */
+ * named in the first argument: test_bits.py compares them, NEON's under emulation too.  With a
+ * second argument, 1 to 4, each kernel runs in three parts, cut in another way for each number,
+ * the last part first and the scratch full of NaN: the same checksums are expected. */
 #include "fastnn.h"
 
 #include <stdio.h>
@@ -30,9 +32,27 @@ static void report(const char *name, int variant, int is_double, const void *arr
     printf("%s %d float%d %016llx\n", name, variant, is_double ? 64 : 32, (unsigned long long)sum);
 }
 
+#define KERNELS (sizeof(fnn_kernels) / sizeof(fnn_kernel *))
+static int cut;
+static char ran[KERNELS];
+
+static void run(const fnn_kernels *table, fnn_kernel *const *kernel, const void *arguments,
+                ptrdiff_t units, void *scratch) {
+    const ptrdiff_t first = cut ? cut * units / 5 + (units > 5) : units;
+    const ptrdiff_t second = first + (units - first + 1) / 3;
+    const ptrdiff_t bounds[] = {0, first, second, units};
+    for (int part = 2; part >= 0; part--) {
+        memset(scratch, 0xff, FNN_SCRATCH);
+        if (bounds[part] < bounds[part + 1])
+            (*kernel)(arguments, bounds[part], bounds[part + 1], scratch);
+    }
+    ran[kernel - (fnn_kernel *const *)table] = 1;
+}
+#define RUN(name, arguments, units) run(kernel, &kernel->name, arguments, units, scratch)
+
 static void run_all(const fnn_kernels *kernel, int d) {
     void *a = make(d, 88172645463325252u), *b = make(d, 362436069362436069u);
-    void *out = make(d, 1), *scratch = aligned_alloc(64, FNN_SCRATCH);
+    void *out = make(d, 1), *z = make(d, 2), *scratch = aligned_alloc(64, FNN_SCRATCH);
     char *many = make(d, 521288629521288629u); /* vectors of 1000 elements: at(i) */
 #define at(i) (many + (i)*8000)
     const ptrdiff_t n = ROWS * FEATURES, groups = (FEATURES + 15) / 16;
@@ -46,55 +66,67 @@ static void run_all(const fnn_kernels *kernel, int d) {
             fnn_product p = {.a = a, .b = b, .bias = b, .c = out, .M = M, .N = N, .K = K, .c_row = N};
             p.a_row = form == 1 ? 1 : K, p.a_column = form == 1 ? M : 1;
             p.b_row = form == 2 ? 1 : N, p.b_column = form == 2 ? K : 1;
-            kernel->product(&p, 0, M, scratch);
-            report("product", 3 * shape + form, d, out, M * N);
+            for (int by_columns = 0; by_columns < 2; by_columns++) {
+                p.by_columns = by_columns, p.activation = by_columns ? FNN_GELU : FNN_LINEAR;
+                p.z = by_columns ? z : NULL;
+                RUN(product, &p, by_columns ? (N + 15) / 16 : M);
+                report("product", 6 * shape + 2 * form + by_columns, d, out, M * N);
+            }
+            report("product's z", 3 * shape + form, d, z, M * N);
         }
     fnn_column_sum columns = {.x = a, .sum = out, .rows = ROWS, .features = FEATURES};
-    kernel->column_sum(&columns, 0, groups, scratch);
+    RUN(column_sum, &columns, groups);
     report("column_sum", 0, d, out, FEATURES);
 
     for (int kind = 0; kind < FNN_ACTIVATION_KINDS; kind++) {
         fnn_activation p = {.x = a, .dy = b, .out = out, .rows = ROWS, .features = FEATURES,
                             .kind = kind, .alpha = 0.5};
-        kernel->activation_forward(&p, 0, ROWS, scratch);
+        RUN(activation_forward, &p, ROWS);
         report("activation_forward", kind, d, out, n);
-        kernel->activation_backward(&p, 0, ROWS, scratch);
+        RUN(activation_backward, &p, ROWS);
         report("activation_backward", kind, d, out, n);
     }
     fnn_activation softmax = {.x = a, .dy = b, .out = out, .rows = ROWS, .features = FEATURES};
-    kernel->softmax_forward(&softmax, 0, ROWS, scratch);
+    RUN(softmax_forward, &softmax, ROWS);
     report("softmax_forward", 0, d, out, n);
-    kernel->softmax_backward(&softmax, 0, ROWS, scratch);
+    RUN(softmax_backward, &softmax, ROWS);
     report("softmax_backward", 0, d, out, n);
 
     uint64_t counter = 7;
     uint8_t mask[ROWS * ((FEATURES + 7) / 8)];
     fnn_dropout dropout = {.x = a, .out = out, .mask = mask, .counter = &counter, .seed = 123456789,
                            .layer = 3, .threshold = 20000, .rows = ROWS, .features = FEATURES};
-    kernel->dropout_forward(&dropout, 0, ROWS, scratch);
+    RUN(dropout_forward, &dropout, ROWS);
     report("dropout_forward", 0, d, out, n);
-    kernel->dropout_backward(&dropout, 0, ROWS, scratch);
+    report("dropout_forward's mask", 0, 0, mask, sizeof mask / 4);
+    RUN(dropout_backward, &dropout, ROWS);
     report("dropout_backward", 0, d, out, n);
+    RUN(dropout_advance, &dropout, 1);
+    report("dropout_advance", 0, 1, &counter, 1);
 
     fnn_norm norm = {.x = a, .dy = b, .out = out, .gamma = at(0), .beta = at(1), .mean = at(2),
                      .inv_std = at(3), .running_mean = at(4), .running_variance = at(5),
                      .dgamma = at(6), .dbeta = at(7), .partial = at(8), .rows = ROWS,
                      .features = FEATURES, .momentum = 0.1, .eps = 1e-5};
-    kernel->batchnorm_moments(&norm, 0, areas, scratch);
-    kernel->batchnorm_merge(&norm, 0, groups, scratch);
+    RUN(batchnorm_moments, &norm, areas);
+    RUN(batchnorm_merge, &norm, groups);
     report("batchnorm_merge", 0, d, at(2), 4 * (8000 / (d ? 8 : 4)));
-    kernel->batchnorm_apply(&norm, 0, ROWS, scratch);
+    RUN(batchnorm_apply, &norm, ROWS);
     report("batchnorm_apply", 0, d, out, n);
-    kernel->batchnorm_sums(&norm, 0, areas, scratch);
-    kernel->norm_merge(&norm, 0, groups, scratch);
-    kernel->batchnorm_backward(&norm, 0, ROWS, scratch);
+    RUN(batchnorm_sums, &norm, areas);
+    RUN(norm_merge, &norm, groups);
+    RUN(batchnorm_backward, &norm, ROWS);
     report("batchnorm_backward", 0, d, out, n);
-    kernel->layernorm_forward(&norm, 0, ROWS, scratch);
+    for (ptrdiff_t i = 0; i < FEATURES; i++) /* a variance is not negative */
+        d ? (((double *)at(5))[i] += 3) : (((float *)at(5))[i] += 3);
+    RUN(batchnorm_inv_std, &norm, groups);
+    report("batchnorm_inv_std", 0, d, at(3), FEATURES);
+    RUN(layernorm_forward, &norm, ROWS);
     report("layernorm_forward", 0, d, out, n);
-    kernel->layernorm_sums(&norm, 0, areas, scratch);
-    kernel->norm_merge(&norm, 0, groups, scratch);
+    RUN(layernorm_sums, &norm, areas);
+    RUN(norm_merge, &norm, groups);
     report("norm_merge", 0, d, at(6), 2 * (8000 / (d ? 8 : 4)));
-    kernel->layernorm_backward(&norm, 0, ROWS, scratch);
+    RUN(layernorm_backward, &norm, ROWS);
     report("layernorm_backward", 0, d, out, n);
 
     double weight_sum = 3.5, total;
@@ -103,15 +135,15 @@ static void run_all(const fnn_kernels *kernel, int d) {
     fnn_loss loss = {.outputs = a, .targets = b, .weights = at(1), .weight_sum = &weight_sum,
                      .gradient = out, .row_losses = at(0), .batch = ROWS, .features = FEATURES,
                      .constant = 0.3};
-    fnn_kernel *dense[] = {kernel->softmax_cross_entropy, kernel->sigmoid_cross_entropy,
-                           kernel->squared_error, kernel->absolute_error, kernel->huber,
-                           kernel->softmax_cross_entropy, kernel->hinge};
+    fnn_kernel *const *losses[] = {&kernel->softmax_cross_entropy, &kernel->sigmoid_cross_entropy,
+                                   &kernel->squared_error, &kernel->absolute_error, &kernel->huber,
+                                   &kernel->softmax_cross_entropy, &kernel->hinge};
     for (int i = 0; i < 7; i++) {
         if (i == 5) loss.targets = labels, loss.labels = 1;
-        dense[i](&loss, 0, ROWS, scratch);
+        run(kernel, losses[i], &loss, ROWS, scratch);
         report("loss", i, d, out, n);
         fnn_total sum = {.values = at(0), .sum = &total, .size = ROWS};
-        kernel->total(&sum, 0, 1, scratch);
+        RUN(total, &sum, 1);
         report("total", i, 1, &total, 1);
     }
 
@@ -121,23 +153,60 @@ static void run_all(const fnn_kernels *kernel, int d) {
     fnn_update update = {.parameters = out, .gradients = a, .mean = at(0), .mean_square = at(2),
                          .hyper = hyper, .size = 999};
     memset(at(2), 0, 8000);
-    kernel->sgd(&update, 0, 63, scratch);
-    kernel->momentum(&update, 0, 63, scratch);
-    kernel->rmsprop(&update, 0, 63, scratch);
+    RUN(sgd, &update, 63);
+    RUN(momentum, &update, 63);
+    update.nesterov = 1;
+    RUN(momentum, &update, 63);
+    RUN(rmsprop, &update, 63);
     fnn_set_hyper advance = {.hyper = hyper};
-    kernel->advance_step(&advance, 0, 1, scratch);
-    kernel->adam(&update, 0, 63, scratch);
+    RUN(advance_step, &advance, 1);
+    RUN(adam, &update, 63);
     report("updates", 0, d, out, 999);
     fnn_vector vector = {.x = a, .y = out, .size = 999, .scale = 0.7};
-    kernel->add_scaled(&vector, 0, 63, scratch);
+    RUN(add_scaled, &vector, 63);
     report("add_scaled", 0, d, out, 999);
+    vector = (fnn_vector){.x = a, .y = at(0), .size = n};
+    RUN(sum_squares, &vector, (n + FNN_CHUNK_SUM - 1) / FNN_CHUNK_SUM);
+    report("sum_squares", 0, d, at(0), 3);
+    fnn_set_hyper clip = {.hyper = hyper, .squares = &total, .norm = &weight_sum, .max_norm = 0.1};
+    RUN(set_gradient_scale, &clip, 1);
+    report("hyper", 0, 1, hyper, FNN_HYPER_SIZE);
+    RUN(copy, &vector, (n + 15) / 16);
+    report("copy", 0, d, at(0), n);
+    int64_t index[2 * ROWS];
+    for (int i = 0; i < 2 * ROWS; i++) index[i] = i * 7 % ROWS;
+    fnn_feed feed = {.x = a, .outputs = z, .losses = hyper + 1, .index = index, .row = 20};
+    fnn_rows rows = {.feed = &feed, .outside = (void *const *)&feed.x, .inside = out,
+                     .row_bytes = FEATURES * (d ? 8 : 4)};
+    RUN(take_rows, &rows, ROWS);
+    report("take_rows", 0, d, out, n);
+    feed.index = NULL;
+    RUN(take_rows, &rows, ROWS);
+    report("take_rows", 1, d, out, n);
+    rows.outside = &feed.outputs;
+    RUN(give_rows, &rows, ROWS);
+    report("give_rows", 0, d, (char *)z + 20 * rows.row_bytes, n);
+    fnn_value value = {.feed = &feed, .value = &total, .squares = hyper, .hyper = hyper,
+                       .scale = 0.1, .rows = ROWS};
+    RUN(add_penalty, &value, 1);
+    RUN(end_batch, &value, 1);
+    total /= 0.0;
+    RUN(check_value, &value, 1);
+    report("hyper", 1, 1, hyper, FNN_HYPER_SIZE);
+    free(z);
     free(a), free(b), free(out), free(many), free(scratch);
 }
 
 int main(int count, char **arguments) {
+    if (count > 2) cut = atoi(arguments[2]);
     for (int isa = 0; isa < FNN_ISAS; isa++) {
         if (count < 2 || strcmp(arguments[1], fnn_isa_name(isa)) || !fnn_isa_available(isa)) continue;
         for (int is_double = 0; is_double < 2; is_double++) run_all(fnn_table(isa, is_double), is_double);
+        for (size_t i = 0; i < KERNELS; i++)
+            if (!ran[i]) {
+                fprintf(stderr, "kernel %d of FNN_KERNELS does not run here\n", (int)i);
+                return 2;
+            }
         return 0;
     }
     return 1;

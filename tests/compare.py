@@ -1,11 +1,18 @@
-"""How results are compared: within a tolerance relative to a magnitude, or bit for bit.
+"""How results are compared: within a tolerance relative to a magnitude, or bit for bit; and
+whether what was compared did run on several threads.
 
 No helper here can pass by accident: a wrong type, shape, NaN or infinity fails, and the
 tolerance scales with what was expected, so that zeros never pass for numbers
 (test_compare.py proves it).
 """
 
+import os
+import sys
+import threading
+
 import numpy as np
+
+import fastnn
 
 TOLERANCE = {np.dtype(np.float32): 2e-6, np.dtype(np.float64): 4e-15}
 
@@ -58,3 +65,22 @@ def ulp_error(actual, exact):
     assert actual.shape == exact.shape
     unit = np.abs(np.spacing(np.abs(exact).astype(actual.dtype))).astype(np.longdouble)
     return np.abs(actual.astype(np.longdouble) - exact.astype(np.longdouble)) / unit
+
+
+def uses_threads(call):
+    """Whether `call` has work enough for threads: in a Python thread that has no team yet, it
+    starts one.  True where the system does not tell."""
+    if sys.platform != "linux":
+        return True
+    started = set()
+
+    def run():
+        before = set(os.listdir("/proc/self/task"))
+        with fastnn.threads(2):
+            call()
+        started.update(set(os.listdir("/proc/self/task")) - before)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return bool(started)

@@ -47,9 +47,11 @@ def pytest_report_header():
 
 @pytest.fixture(autouse=True)
 def restore_settings():
-    """Each test leaves the instruction set and the number of threads as it found them."""
-    isa, threads = _kernels.get_isa(), _kernels.get_threads()
+    """Each test leaves the instruction set and the number of threads as it found them; sleeping
+    threads are woken for the little work that tests do, too."""
+    isa, threads, wake_work = _kernels.get_isa(), _kernels.get_threads(), _kernels.set_wake_work(0)
     yield
+    _kernels.set_wake_work(wake_work)
     _kernels.set_isa(isa)
     _kernels.set_threads(threads)
 

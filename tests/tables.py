@@ -64,7 +64,7 @@ LOSSES = {
     ),
     "softmax soft targets": (SoftmaxCrossEntropy(), reference.softmax_cross_entropy, probabilities),
     "softmax soft smoothed": (
-        SoftmaxCrossEntropy(0.25),
+        SoftmaxCrossEntropy(label_smoothing=0.25),
         lambda o, t: reference.softmax_cross_entropy(o, t, 0.25),
         probabilities,
     ),

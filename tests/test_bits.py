@@ -1,5 +1,6 @@
-"""Every kernel gives the same bits on every instruction set with a fused multiply-add: a program
-of C prints checksums, compiled here, and for NEON by a cross compiler to run under emulation."""
+"""Every kernel gives the same bits on every instruction set with a fused multiply-add, and on any
+cut of its work: a program of C prints checksums, compiled here, and for NEON by a cross compiler to
+run under emulation."""
 
 import os
 import platform
@@ -9,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+# as in conftest.py
+ISAS = ["portable", "neon"] if platform.machine() in ("aarch64", "arm64") else [
+    "portable", "avx2", "avx512"
+]  # fmt: skip
 ROOT = Path(__file__).parent.parent
 FLAGS = ["-O2", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra", "-Werror"]
 
@@ -38,10 +43,10 @@ def program(tmp_path_factory):
     return build(compiler, tmp_path_factory.mktemp("bits") / "bits")
 
 
-def of_level(program, name):
-    if subprocess.run([program, name], capture_output=True, check=False).returncode:
+def of_level(program, name, *cut):
+    if subprocess.run([program, name], capture_output=True, check=False).returncode == 1:
         pytest.skip(f"this machine has no {name}")
-    return checksums(program, name)
+    return checksums(program, name, *cut)
 
 
 def test_the_checksums_tell_results_apart(program):
@@ -50,6 +55,12 @@ def test_the_checksums_tell_results_apart(program):
     portable, fused = of_level(program, "portable"), of_level(program, fused)
     assert portable.keys() == fused.keys()
     assert sum(portable[name] != fused[name] for name in fused) > len(fused) / 2
+
+
+@pytest.mark.parametrize("cut", ["1", "2", "3", "4"])
+@pytest.mark.parametrize("name", ISAS)
+def test_a_kernel_in_parts_has_the_bits_of_one_run(program, name, cut):
+    assert of_level(program, name, cut) == of_level(program, name)
 
 
 def test_avx512_has_the_bits_of_avx2(program):
@@ -63,4 +74,6 @@ def test_neon_has_the_bits_of_avx2(program, tmp_path):
     arm = build(compiler, tmp_path / "arm", "-static")
     if shutil.which(emulator) is None:
         pytest.skip(f"NEON compiles without a warning; no {emulator} to run it")
-    assert checksums(emulator, str(arm), "neon") == of_level(program, "avx2")
+    whole = of_level(program, "avx2")
+    for cut in ([], ["1"], ["3"]):
+        assert checksums(emulator, str(arm), "neon", *cut) == whole

@@ -47,13 +47,18 @@ def test_batches_keep_dtypes_and_carry_weights():
         np.testing.assert_array_equal(wb, yb + 1)
 
 
-@pytest.mark.parametrize("options", [
-    {"batch_size": 0}, {"batch_size": -1}, {"batch_size": 2.0}, {"batch_size": True},
-    {"y": np.arange(3)}, {"X": np.ones((0, 2)), "y": np.ones(0)}, {"X": np.full((4, 2), "a")},
-    {"sample_weight": [1, 2]}, {"X": 1.0}, {"seed": -1}, {"seed": "a"},
+@pytest.mark.parametrize("options, message", [
+    *(({"batch_size": size}, "batch_size: expected an integer >= 1, got")
+      for size in (0, -1, 2.0, True)),
+    ({"y": np.arange(3)}, "the arrays differ .*: X has 4, y has 3"),
+    ({"X": np.ones((0, 2)), "y": np.ones(0)}, "X and y: no rows"),
+    ({"X": np.full((4, 2), "a")}, "X: expected real numbers"),
+    ({"sample_weight": [1, 2]}, "the arrays differ .*: .*sample_weight has 2"),
+    ({"X": 1.0}, "X: expected an array of rows"),
+    *(({"seed": seed}, "seed: expected an integer from 0") for seed in (-1, "a")),
 ])  # fmt: skip
-def test_batches_refuses(options):
-    with pytest.raises((TypeError, ValueError)):
+def test_batches_refuses(options, message):
+    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
         batches(**({"X": np.ones((4, 2)), "y": np.arange(4)} | options))
 
 
@@ -73,12 +78,16 @@ def test_split_keeps_every_class_share(fraction):
     assert len(other[1]) == len(test) and (other[1] != test).any()
 
 
-@pytest.mark.parametrize("options", [
-    {"test_fraction": 0}, {"test_fraction": 1}, {"test_fraction": -0.1}, {"test_fraction": np.nan},
-    {"y": []}, {"y": [[1, 2]]}, {"y": [1, 2], "test_fraction": 0.01}, {"seed": -1},
+@pytest.mark.parametrize("options, message", [
+    *(({"test_fraction": share}, r"test_fraction: expected a number in \(0, 1\), got")
+      for share in (0, 1, -0.1, np.nan)),
+    ({"y": []}, r"y: expected labels of shape \(n,\)"),
+    ({"y": [[1, 2]]}, r"y: expected labels of shape \(n,\)"),
+    ({"y": [1, 2], "test_fraction": 0.01}, "test_fraction: .* would leave a part empty"),
+    ({"seed": -1}, "seed: expected an integer from 0"),
 ])  # fmt: skip
-def test_split_refuses(options):
-    with pytest.raises((TypeError, ValueError)):
+def test_split_refuses(options, message):
+    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
         stratified_split(**({"y": [0, 0, 1, 1]} | options))
 
 
@@ -119,7 +128,8 @@ def test_a_large_offset_costs_no_accuracy():
 @pytest.mark.parametrize("x, message", [
     ([1.0, 2.0], "shape"), (np.ones((0, 2)), "shape"), (np.ones((2, 0)), "shape"),
     (np.ones((2, 2, 2)), "shape"), ([[1, np.nan]], "NaN"), ([[1, np.inf]], "infinity"),
-    ([["a", "b"]], "numbers"), (np.ones((2, 2)) * 1j, "complex"), ([[1, 2], [3]], "X"),
+    ([["a", "b"]], "numbers"), (np.ones((2, 2)) * 1j, "complex"),
+    ([[1, 2], [3]], "X: not an array"),
     (np.ma.masked_array(np.ones((2, 2))), "mask"), ([[1e308], [-1e308]], "X"),
 ])  # fmt: skip
 def test_standardizer_refuses_to_fit(x, message):

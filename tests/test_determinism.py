@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from compare import assert_same_bits
+from compare import assert_same_bits, uses_threads
 from fastnn import BatchNorm, Dense, Dropout, LayerNorm, ReLU, Sequential, _kernels
 
 THREADS = (1, 2, 3, 7)
@@ -47,7 +47,9 @@ def every_activation(dtype):
 
 # name -> (network, loss, optimizer, rows in a batch; the last one is short)
 RUNS = {
-    "adam": (classifier, fastnn.SoftmaxCrossEntropy(0.1), lambda: fastnn.Adam(1e-2), 96),
+    "adam": (
+        classifier, fastnn.SoftmaxCrossEntropy(label_smoothing=0.1), lambda: fastnn.Adam(1e-2), 96,
+    ),
     "clipped adamw": (
         classifier, fastnn.SoftmaxCrossEntropy(), lambda: fastnn.AdamW(1e-2, clip_norm=0.5), 96,
     ),
@@ -80,6 +82,7 @@ def run(name, dtype):
 @pytest.mark.parametrize("name", RUNS)
 def test_training_has_the_same_bits_for_any_threads_and_fma_isa(name, dtype, fma_isas):
     results = {}
+    assert uses_threads(lambda: run(name, dtype))
     for isa in fma_isas:
         _kernels.set_isa(isa)
         for threads in THREADS:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import reference
-from compare import assert_close, assert_same_bits
+from compare import assert_close, assert_same_bits, uses_threads
 from fastnn import _kernels
 
 # Features at, below and above a group of 16 lanes and a block of 128 elements.
@@ -60,12 +60,14 @@ def test_exact_masks(shape, rate, dtype, isa, rng):
 
 
 def test_exact_masks_on_any_threads(threads, dtype, isa):
-    shape = (700, 1030)  # enough work for the threads
+    shape = (700, 1030)
     x = np.ones(shape, dtype)
+    assert uses_threads(lambda: drop(x, 0.3, seed=1))
     y, mask = drop(x, 0.3, seed=1)
     keep = reference.dropout_keep(*shape, 0.3, seed=1, step=0, layer=0)
     np.testing.assert_array_equal(keep_of(y, mask, shape), keep)
     np.testing.assert_array_equal(_kernels.dropout_backward(x, mask, 0.3), y)
+    assert uses_threads(lambda: _kernels.dropout_backward(x, mask, 0.3))
 
 
 KEYS = [

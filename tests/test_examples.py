@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import importlib.util
+import os
 import pkgutil
 import re
 import runpy
@@ -125,8 +126,16 @@ def test_demo(capsys):
     out, err = capsys.readouterr()
     accuracy = re.search(r"accuracy +(\d+\.\d)%", out)
     assert accuracy and float(accuracy[1]) > 85
-    for word in ("CC BY 4.0", "samples per second", "Dense(64", "parameters"):
-        assert word in out
+    for word in (
+        "CC BY 4.0",
+        "samples per second",
+        "Dense(64",
+        "parameters",
+        "Adam(0.005, ",
+        "SoftmaxCrossEntropy(label_smoothing=0.1)",
+        "3 epochs in batches of 32, seed 1",
+    ):
+        assert word in out  # fmt: skip
     assert "epoch 3/3" in err and "loss" in err
 
 
@@ -145,6 +154,20 @@ def test_wrong_usage(arguments, capsys):
         cli.main(arguments)
     assert exit_.value.code == 2
     assert "usage: fastnn" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["info", "demo"])
+def test_a_closed_pipe_ends_it_quietly(command):
+    """As `| head -1` does, but surely before anything is printed."""
+    read, write = os.pipe()
+    os.close(read)
+    options = ["--epochs", "1"] if command == "demo" else []
+    result = subprocess.run(
+        [sys.executable, "-m", "fastnn", command, *options], stdout=write, stderr=subprocess.PIPE,
+        text=True, timeout=60, cwd=Path(fastnn.__file__).parent.parent,
+    )  # fmt: skip
+    os.close(write)
+    assert result.returncode == 141 and result.stderr == ""
 
 
 def test_run_as_a_module():

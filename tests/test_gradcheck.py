@@ -81,7 +81,7 @@ DEEP = {
 def test_deep_networks(name, l2, rng):
     model = stir(Sequential(*DEEP[name](), seed=3, l2=l2))
     x, y = rng.standard_normal((9, 6)), rng.integers(0, 3, 9)
-    assert gradcheck(model, SoftmaxCrossEntropy(0.1), x, y) < BOUND
+    assert gradcheck(model, SoftmaxCrossEntropy(label_smoothing=0.1), x, y) < BOUND
 
 
 def test_l2_of_a_layer_overrides_the_model(rng):

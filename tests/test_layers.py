@@ -1,13 +1,30 @@
 """Layers on their own: forward and backward against the reference, training against evaluation,
 how parameters begin, order of calls."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
 import fastnn
 import reference
 from compare import assert_close, assert_same_bits
-from fastnn import BatchNorm, Dense, Dropout, LayerNorm, Sequential, activations, initializers
+from fastnn import (
+    ELU,
+    BatchNorm,
+    Dense,
+    Dropout,
+    Hinge,
+    Huber,
+    LayerNorm,
+    LeakyReLU,
+    Sequential,
+    SoftmaxCrossEntropy,
+    _settings,
+    activations,
+    initializers,
+)
 from fastnn.layers import Activation
 from tables import LAYERS
 
@@ -156,6 +173,94 @@ def test_batch_norm_refuses_a_batch_of_one_and_stays_as_it_was():
     assert model.forward(np.ones((1, 4))).shape == (1, 3)
     for key, array in model.state_dict().items():
         assert_same_bits(array, before[key])
+
+
+# ---- settings: what may be set at any time ----
+
+# name -> (object, attribute, another value, values that are refused)
+NOT_POSITIVE = (0, -1, np.nan, np.inf, "a", True, None)
+SETTINGS = {
+    "dropout": (lambda: Dropout(0.5), "rate", 0.25, (1, -0.1, np.nan, "a", True, None)),
+    "batch norm": (lambda: BatchNorm(3), "momentum", 1.0, (0, 1.1, np.nan, "a", True, None)),
+    "batch norm eps": (lambda: BatchNorm(3), "eps", 1.0, NOT_POSITIVE),
+    "layer norm eps": (lambda: LayerNorm(3), "eps", 1.0, NOT_POSITIVE),
+    "l2": (lambda: Dense(3, 3), "l2", 0.5, (-1, np.nan, np.inf, "a", True)),
+    "leaky relu": (LeakyReLU, "alpha", 0, (-1, np.nan, np.inf, "a", True, None)),
+    "elu": (ELU, "alpha", 0.5, NOT_POSITIVE),
+    "huber": (Huber, "delta", 2.0, NOT_POSITIVE),
+    "hinge": (Hinge, "margin", 2.0, NOT_POSITIVE),
+    "smoothing": (SoftmaxCrossEntropy, "label_smoothing", 0.5, (1, -0.1, np.nan, "a", True)),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_setting_is_checked_and_counted(name):
+    make, attribute, value, refused = SETTINGS[name]
+    before, owner = _settings.changes, make()
+    assert _settings.changes == before
+    setattr(owner, attribute, value)
+    assert _settings.changes == before + 1 and getattr(owner, attribute) == value
+    for wrong in refused:
+        with pytest.raises((ValueError, TypeError), match=f"^{attribute}: expected .*, got"):
+            setattr(owner, attribute, wrong)
+    assert _settings.changes == before + 1 and getattr(owner, attribute) == value
+    for twin in (copy.deepcopy(owner), pickle.loads(pickle.dumps(owner))):
+        assert getattr(twin, attribute) == value and repr(twin) == repr(owner)
+
+
+def test_settings_count_at_the_next_step(rng):
+    """Each gives what a model made with it gives."""
+    x = rng.standard_normal((9, 3))
+
+    def model(rate=0.5, momentum=0.1, eps=1e-5, alpha=1.0, l2=None):
+        return Sequential(
+            Dense(3, 3, activation=ELU(alpha), l2=l2), BatchNorm(3, momentum, eps),
+            Dropout(rate), LeakyReLU(alpha), LayerNorm(3, eps=eps), seed=1,
+        )  # fmt: skip
+
+    changed, made = model(), model(rate=0.25, momentum=0.5, eps=0.1, alpha=0.5, l2=2.0)
+    dense, batch, dropout, leaky, layer = changed.layers
+    dense.activation.alpha = leaky.alpha = 0.5
+    dense.l2, batch.momentum, batch.eps, layer.eps, dropout.rate = 2.0, 0.5, 0.1, 0.1, 0.25
+    for each in (changed, made):
+        each.backward(each.forward(x, training=True))
+    assert_same_bits(changed.flat_gradients, made.flat_gradients)
+    assert_same_bits(changed.predict(x), made.predict(x))
+    assert changed.penalty(9) == made.penalty(9) > 0
+
+
+def test_the_activation_of_a_dense_layer_is_fixed():
+    with pytest.raises(AttributeError, match="activation is fixed once a Dense is made"):
+        Dense(2, 2).activation = ELU()
+
+
+@pytest.mark.parametrize("make, message", [
+    (lambda: LayerNorm(3, eps=1e-50), "eps"), (lambda: BatchNorm(3, eps=1e-50), "eps"),
+    (lambda: BatchNorm(3, momentum=1e-50), "momentum"), (lambda: LeakyReLU(1e-50), "alpha"),
+    (lambda: LeakyReLU(1e50), "alpha"), (lambda: ELU(1e50), "alpha"),
+    (lambda: Dense(3, 3, activation=ELU(1e50)), "alpha"),
+])  # fmt: skip
+def test_a_constant_that_float32_cannot_hold(make, message):
+    """1e-50 would be 0 there, 1e50 infinity."""
+    x = np.ones((2, 3))
+    Sequential(make(), dtype="float64").forward(x, training=True)
+    with pytest.raises(ValueError, match=rf"^{message} must be .* float32, got 1e.50"):
+        Sequential(make()).forward(x, training=True)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: Dense(3, 3, "relu", True, "he"), lambda: LayerNorm(3, 0.1),
+])  # fmt: skip
+def test_options_that_must_be_named(make):
+    with pytest.raises(TypeError, match="positional"):
+        make()
+
+
+@pytest.mark.parametrize("make", [lambda: Dense(3, 3), lambda: BatchNorm(3), lambda: LayerNorm(3)])
+def test_a_layer_outside_a_model_says_so(make):
+    for training in (False, True):
+        with pytest.raises(RuntimeError, match=r"\(3.*\) is part of no model yet"):
+            make().forward(np.ones((2, 3), np.float32), training)
 
 
 # ---- dropout in a model ----

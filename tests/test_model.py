@@ -91,34 +91,67 @@ def test_what_is_written_into_a_parameter_counts_at_once():
     assert model.predict([[3, 4]]).tolist() == [[4, 5]]
 
 
-@pytest.mark.parametrize("name", ["0.weight", "0.bias", "1.gamma", "1.running_var"])
-@pytest.mark.parametrize("break_it", ["replace", "other shape", "other dtype", "read-only"])
-def test_a_replaced_or_read_only_array_is_refused_at_the_next_use(name, break_it):
+ARRAYS = ["0.weight", "0.bias", "1.gamma", "1.running_var"]
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+@pytest.mark.parametrize("other", [
+    lambda array: array.copy(), lambda array: np.zeros(2), lambda array: array.astype(int),
+    lambda array: None,
+], ids=["a copy", "other shape", "other dtype", "None"])  # fmt: skip
+def test_an_array_cannot_be_replaced(name, other):
     model = network()
-    train_a_little(model, steps=1)
     index, attribute = name.split(".")
     layer, array = model.layers[int(index)], (model.parameters | model.state)[name]
-    before = model.state_dict()
-    if break_it == "read-only":
-        array.flags.writeable = False
-    else:
-        new = {
-            "replace": array.copy(),
-            "other shape": np.zeros(2),
-            "other dtype": array.astype(int),
-        }
-        setattr(layer, attribute, new[break_it])
-        with pytest.raises(ValueError, match=name):
-            model.predict(batch())
-    with pytest.raises(ValueError, match=name):
-        model.forward(batch(), training=True)
-    with pytest.raises(ValueError, match=name):
-        model.load_state_dict(before)
-    if break_it == "read-only":
-        array.flags.writeable = True
-    else:
-        setattr(layer, attribute, array)
+    kind = layer.state if attribute == "running_var" else layer.parameters
+    message = rf"^{attribute}: expected values written into .* got "
+    with pytest.raises(ValueError, match=message):
+        setattr(layer, attribute, other(array))
+    with pytest.raises(ValueError, match=message):
+        kind[attribute] = other(array)
+    for change in (lambda: kind.pop(attribute), kind.clear, lambda: kind.update({attribute: 1})):
+        with pytest.raises(ValueError, match=f"{attribute}.*these arrays stay"):
+            change()
+    assert getattr(layer, attribute) is array
+    before = array.copy()
+    setattr(layer, attribute, array)  # itself
+    kind[attribute] += 1  # which ends in an assignment of the array itself
+    kind[attribute][...] -= 1
+    np.testing.assert_allclose(array, before, atol=1e-6)
+
+
+def test_a_mapping_of_arrays_cannot_be_replaced():
+    model, apart = network(), Dense(2, 2)
+    for layer, name in (
+        (model.layers[0], "parameters"),
+        (model.layers[0], "gradients"),
+        (model.layers[1], "state"),
+        (apart, "parameters"),
+        (apart, "gradients"),
+    ):
+        with pytest.raises(AttributeError, match=f"^{name} of .*write into"):
+            setattr(layer, name, {})  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_a_read_only_array_is_refused_at_the_next_use(name):
+    model = network()
     train_a_little(model, steps=1)
+    array, before = (model.parameters | model.state)[name], model.state_dict()
+    array.flags.writeable = False
+    with pytest.raises(ValueError, match=f"^{name}: .*read-only"):
+        model.forward(batch(), training=True)
+    with pytest.raises(ValueError, match=f"^{name}: .*read-only"):
+        model.load_state_dict(before)
+    array.flags.writeable = True
+    train_a_little(model, steps=1)
+
+
+@pytest.mark.parametrize("name", ["layers", "seed", "l2", "dtype"])
+def test_what_a_model_was_made_from_is_fixed(name):
+    model = network()
+    with pytest.raises(AttributeError, match=f"^{name} is fixed once a Sequential is made"):
+        setattr(model, name, getattr(model, name))
 
 
 def test_flat_parameters_made_read_only():
@@ -127,7 +160,7 @@ def test_flat_parameters_made_read_only():
     y = model.forward(batch(), training=True)
     model.backward(np.ones_like(y))
     model.flat_parameters.flags.writeable = False
-    with pytest.raises(ValueError, match=r"writable|read-only"):
+    with pytest.raises(ValueError, match=r"^parameters must be writable"):
         fastnn.SGD(0.1).step(model)
 
 
@@ -155,6 +188,15 @@ def test_load_state_dict_takes_lists_and_the_other_type():
     model.load_state_dict(state)
     for name, array in model.state_dict().items():
         np.testing.assert_array_equal(array, state[name])
+
+
+def test_loading_the_models_own_views_under_other_names():
+    model = Sequential(Dense(3, 3), Dense(3, 3), seed=0)
+    before = model.state_dict()
+    swap = {"0": "1", "1": "0"}
+    model.load_state_dict({swap[n[0]] + n[1:]: array for n, array in model.parameters.items()})
+    for name, array in before.items():
+        assert_same_bits(model.parameters[swap[name[0]] + name[1:]], array)
 
 
 def test_load_errors_list_everything_and_change_nothing():
@@ -279,13 +321,13 @@ def test_sizes_that_do_not_follow(name):
     "layers", [(), (Dense,), (None,), ("relu",), ([Dense(2, 2)],), (object(),)]
 )
 def test_what_is_no_layer(layers):
-    with pytest.raises((TypeError, ValueError), match="layer"):
+    with pytest.raises((TypeError, ValueError), match=r"^layers?( 0)?: expected .*, got"):
         Sequential(*layers)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int32", "complex64", ">f4", "real", object, None])
 def test_refused_dtypes(dtype):
-    with pytest.raises((TypeError, ValueError), match="dtype"):
+    with pytest.raises((TypeError, ValueError), match=r"^dtype: expected float32 or float64, got"):
         Sequential(Dense(2, 2), dtype=dtype)
 
 
@@ -294,7 +336,7 @@ def test_refused_dtypes(dtype):
     {"l2": np.nan}, {"l2": "a"},
 ])  # fmt: skip
 def test_refused_options(options):
-    with pytest.raises((TypeError, ValueError), match=next(iter(options))):
+    with pytest.raises((TypeError, ValueError), match=f"^{next(iter(options))}: expected .*, got"):
         Sequential(Dense(2, 2), **options)
 
 
@@ -329,7 +371,9 @@ def test_penalty(rng):
     np.testing.assert_allclose(model.penalty(10), expected, rtol=1e-6)
     assert math.isclose(Sequential(Dense(3, 3)).penalty(1), 0)
     for wrong in (0, -1, 1.5, True):
-        with pytest.raises((TypeError, ValueError), match="batch_size"):
+        with pytest.raises(
+            (TypeError, ValueError), match=r"^batch_size: expected an integer >= 1, got"
+        ):
             model.penalty(wrong)
 
 
@@ -384,6 +428,78 @@ def test_custom_layers(dtype):
     twin = pickle.loads(pickle.dumps(model))
     assert_same_bits(twin.predict(x), model.predict(x))
     assert "Shift" in model.summary() and "Shift" in repr(model)
+
+
+class InPlace:
+    """Works on what it is given, as plain NumPy code may."""
+
+    def forward(self, x, training=False):
+        x *= 2
+        return x
+
+    def backward(self, dy):
+        dy *= 2
+        return dy
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_custom_layer_may_work_in_place(training):
+    """Neither the user's arrays change, nor what the layer before keeps for its backward."""
+    model = Sequential(Dropout(0.0), InPlace(), Dense(3, 3, activation="sigmoid"), InPlace())
+    x = np.ones((2, 3), np.float32)
+    y = model.forward(x, training)
+    assert (x == 1).all()
+    assert_same_bits(y, 2 * model.layers[2].forward(2 * x))
+    if training:
+        dy = np.ones_like(y)
+        model.backward(dy)
+        assert (dy == 1).all()
+    twin = Sequential(Dense(3, 3, activation="sigmoid"), InPlace(), Dense(3, 1), dtype="float64")
+    loss = fastnn.MeanSquaredError()
+    assert fastnn.gradcheck(twin, loss, batch(4, 3), np.ones(4)) < 1e-7
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_custom_layer_keeps_the_number_of_rows(training):
+    model = Sequential(Broken(np.ones((1, 3)), "forward"), Dense(3, 2))
+    with pytest.raises(ValueError, match=r"output of Broken\(\): expected 4 rows .*\(1, 3\)"):
+        model.forward(np.ones((4, 3)), training)
+
+
+def test_a_custom_layer_returns_a_gradient_like_its_inputs():
+    model = Sequential(Broken(np.ones((1, 3)), "backward"), Dense(3, 2))
+    model.forward(np.ones((4, 3)), training=True)
+    with pytest.raises(ValueError, match=r"gradient of Broken.*\(4, 3\), got \(1, 3\)"):
+        model.backward(np.ones((4, 2)), input_gradient=True)
+
+
+def test_a_class_derived_from_a_layer_is_a_custom_layer():
+    class Doubled(Dense):
+        def forward(self, x, training=False):
+            x *= 2
+            return np.asfortranarray(super().forward(x, training), ">f8")
+
+    model, x = Sequential(Dense(3, 3), Doubled(3, 2), Dense(2, 2)), np.ones((4, 3), np.float32)
+    twin = Sequential(Dense(3, 3), Dense(3, 2), Dense(2, 2))
+    twin.load_state_dict(model.state_dict())
+    twin.parameters["1.weight"][...] *= 2
+    assert_same_bits(model.predict(x), twin.predict(x))
+
+
+SHAPES = {
+    "a list": [(2,)], "None": None, "a number": {"w": 2}, "a list inside": {"w": [2]},
+    "a name that is none": {1: (2,)}, "a length of 0": {"w": (2, 0)}, "a float": {"w": (2.0,)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_refused_parameter_shapes(name):
+    class Odd(Layer):
+        def parameter_shapes(self):
+            return SHAPES[name]
+
+    with pytest.raises((TypeError, ValueError), match=r"parameter_shapes of layer 1, Odd\(\)"):
+        Sequential(ReLU(), Odd())
 
 
 class Broken:

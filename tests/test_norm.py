@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import reference
-from compare import assert_close, assert_same_bits
+from compare import assert_close, assert_same_bits, uses_threads
 from fastnn import _kernels
 
 MOMENTUM, EPS = 0.1, 1e-5
@@ -107,13 +107,14 @@ def evaluate(x, dy, gamma, beta):
     return [_kernels.batchnorm_evaluate(x, gamma, beta, *running(x.shape[1], x.dtype), EPS)]
 
 
-@pytest.mark.parametrize("shape", [(129, 33), (9000, 40), (1100, 310), (40, 9000)], ids=str)
+@pytest.mark.parametrize("shape", [(9000, 40), (1100, 310), (40, 9000)], ids=str)
 @pytest.mark.parametrize("norm", [batchnorm, evaluate, layernorm])
 def test_same_bits_for_any_threads_and_fma_isa(norm, shape, dtype, threads, fma_isas, rng):
     arrays = operands(rng, shape, dtype)
     _kernels.set_threads(1)
     _kernels.set_isa(fma_isas[0])
     expected = norm(*arrays)
+    assert uses_threads(lambda: norm(*arrays))
     _kernels.set_threads(threads)
     for isa in fma_isas:
         _kernels.set_isa(isa)
@@ -203,7 +204,8 @@ def test_faces_check_every_argument(face, name):
         spread = np.repeat(good, 2, axis=-1)[..., ::2]
         broken = [None, good[..., :3], good.astype(np.float64), spread, good[..., None]]
     for wrong in broken:
-        with pytest.raises((TypeError, ValueError)):
+        # where two arguments disagree, either may be named
+        with pytest.raises((TypeError, ValueError), match=rf"^\w+ must |^Argument '{name}' "):
             getattr(_kernels, face)(*(arguments | {name: wrong}).values())
 
 

@@ -1,13 +1,25 @@
 """Optimizers: twenty steps against the reference, clipping, bits, and what they refuse."""
 
 import copy
+import functools
 
 import numpy as np
 import pytest
 
 import reference
-from compare import assert_close, assert_same_bits
-from fastnn import SGD, Adam, AdamW, Dense, Momentum, Nesterov, RMSprop, Sequential, _kernels
+from compare import assert_close, assert_same_bits, uses_threads
+from fastnn import (
+    SGD,
+    Adam,
+    AdamW,
+    Dense,
+    Momentum,
+    Nesterov,
+    RMSprop,
+    Sequential,
+    _kernels,
+    _settings,
+)
 from tables import OPTIMIZERS
 
 STEPS = 20
@@ -83,8 +95,11 @@ def test_same_bits_for_any_threads_and_fma_isa(name, dtype, threads, fma_isas):
             draws = np.random.default_rng(step).standard_normal(9973)
             model.flat_gradients[...] = np.resize(draws, model.flat_gradients.shape)
             optimizer.step(model)
-        results.append(model.flat_parameters)
+        results.append(model.flat_parameters.copy())
         assert_same_bits(results[-1], results[0])
+    update = functools.partial(optimizer._apply, model.flat_parameters, model.flat_gradients)
+    assert uses_threads(update)
+    assert uses_threads(lambda: _kernels.clip_norm(model.flat_gradients, optimizer.hyper, 0.5))
 
 
 @pytest.mark.parametrize("size", [1, 15, 16, 17, 1023, 1024, 1025, 4096, 70001])
@@ -179,9 +194,121 @@ def test_belongs_to_its_first_model(name):
         assert_same_bits(other.flat_parameters, before)
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_clipping_can_be_turned_off(name):
+    """The scale of the last clipped step does not stay."""
+    model, optimizer = model_of("float64"), OPTIMIZERS[name][0](clip_norm=1e-3)
+    gradients(model, 0)
+    optimizer.step(model)
+    twin, its_optimizer = copy.deepcopy((model, optimizer))
+    optimizer.clip_norm, its_optimizer.clip_norm = None, 1e30
+    gradients(model, 1)
+    gradients(twin, 1)
+    optimizer.step(model)
+    its_optimizer.step(twin)
+    assert_same_bits(model.flat_parameters, twin.flat_parameters)
+
+
+def test_bias_correction_can_be_turned_off():
+    corrected, plain = RMSprop(0.1, bias_correction=True), RMSprop(0.1)
+    models = model_of("float64"), model_of("float64")
+    for model, optimizer in zip(models, (corrected, plain), strict=True):
+        gradients(model, 0)
+        optimizer.step(model)
+    models[0].flat_parameters[...] = models[1].flat_parameters
+    corrected.bias_correction = False
+    for model, optimizer in zip(models, (corrected, plain), strict=True):
+        optimizer.step(model)
+    assert_same_bits(models[0].flat_parameters, models[1].flat_parameters)
+
+
+# optimizer -> what may be set, with another value
+NUMBERS = {
+    SGD: {}, Momentum: {"beta": 0.5, "nesterov": True}, Nesterov: {"beta": 0.5},
+    RMSprop: {"beta": 0.5, "eps": 0.1, "bias_correction": True},
+    Adam: {"beta1": 0.5, "beta2": 0.6, "eps": 0.1},
+    AdamW: {"beta1": 0.5, "beta2": 0.6, "eps": 0.1, "weight_decay": 0.3},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_numbers_may_be_read_and_set(kind):
+    numbers = NUMBERS[kind] | {"learning_rate": 0.2, "clip_norm": 0.7}
+    made, changed = kind(**numbers), kind(0.1)
+    before = _settings.changes
+    for name, value in numbers.items():
+        setattr(changed, name, value)
+        assert getattr(changed, name) == getattr(made, name) == value
+    kernels_get = {"clip_norm", "nesterov", "bias_correction"} & set(numbers)
+    assert _settings.changes == before + len(kernels_get)
+    assert repr(changed) == repr(made)
+    models = model_of("float32"), model_of("float32")
+    for model, optimizer in zip(models, (made, changed), strict=True):
+        gradients(model, 0)
+        optimizer.step(model)
+    assert_same_bits(models[0].flat_parameters, models[1].flat_parameters)
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_settings_are_checked_when_they_are_set(kind):
+    optimizer = kind(0.1)
+    for name in NUMBERS[kind] | {"learning_rate": 0, "clip_norm": 0}:
+        before = getattr(optimizer, name)
+        for wrong in (-1, np.nan, "a"):
+            with pytest.raises((ValueError, TypeError), match=f"^{name}: expected .*, got"):
+                setattr(optimizer, name, wrong)
+        assert getattr(optimizer, name) == before
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+@pytest.mark.parametrize("name", ["lr", "weight", "step"])
+def test_nothing_else_may_be_set(kind, name):
+    numbers = sorted([*NUMBERS[kind], "learning_rate", "clip_norm"])
+    with pytest.raises(AttributeError, match=f"{name}; what may be set: {', '.join(numbers)}$"):
+        setattr(kind(0.1), name, 1)
+
+
+def test_what_an_optimizer_was_made_with_is_fixed():
+    with pytest.raises(AttributeError, match="nesterov is fixed once a Nesterov is made"):
+        Nesterov(0.1).nesterov = False
+    with pytest.raises(AttributeError, match="hyper is fixed"):
+        SGD(0.1).hyper = np.zeros(3)
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_all_but_the_learning_rate_must_be_named(kind):
+    with pytest.raises(TypeError, match="positional"):
+        kind(0.1, 0.01)
+
+
+VANISHING = [
+    (SGD, "learning_rate", 1e-50), (SGD, "learning_rate", 1e50), (SGD, "clip_norm", 1e-50),
+    (Momentum, "beta", 1 - 1e-12), (RMSprop, "eps", 1e-50), (RMSprop, "beta", 1 - 1e-12),
+    (Adam, "eps", 1e-50), (Adam, "beta1", 1 - 1e-12), (AdamW, "weight_decay", 1e-50),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind, name, value", VANISHING)
+def test_numbers_that_float32_cannot_hold(kind, name, value):
+    """They would be 0, 1 or infinity there; said at the first step, or when they are set later."""
+    settings = {"learning_rate": 0.1} | {name: value}
+    model, optimizer = model_of("float32"), kind(**settings)
+    before = model.flat_parameters.copy()
+    with pytest.raises(ValueError, match=f"^{name}.*float32"):
+        optimizer.step(model)
+    assert_same_bits(model.flat_parameters, before)
+    kind(**settings).step(model_of("float64"))
+    later = kind(0.1)
+    later.step(model)
+    with pytest.raises(ValueError, match=f"^{name}.*float32"):
+        setattr(later, name, value)
+        later.step(model)
+
+
 REFUSED = {
-    "learning rate 0": lambda: SGD(0), "negative": lambda: Adam(-1e-3), "NaN": lambda: SGD(np.nan),
-    "infinite": lambda: SGD(np.inf), "bool": lambda: Momentum(True), "text": lambda: Adam("fast"),
+    "learning_rate 0": lambda: SGD(0), "learning_rate < 0": lambda: Adam(-1e-3),
+    "learning_rate NaN": lambda: SGD(np.nan), "learning_rate infinite": lambda: SGD(np.inf),
+    "learning_rate bool": lambda: Momentum(True), "learning_rate text": lambda: Adam("fast"),
     "beta 1": lambda: Momentum(0.1, beta=1.0), "beta < 0": lambda: Nesterov(0.1, beta=-0.1),
     "beta NaN": lambda: RMSprop(0.1, beta=np.nan), "beta1": lambda: Adam(beta1=1),
     "beta2": lambda: Adam(beta2=1.5), "eps 0": lambda: Adam(eps=0),
@@ -193,7 +320,8 @@ REFUSED = {
 
 @pytest.mark.parametrize("refused", REFUSED)
 def test_refused_constants(refused):
-    with pytest.raises((ValueError, TypeError), match="expected"):
+    name = refused.split()[0]
+    with pytest.raises((ValueError, TypeError), match=f"^{name}: expected .*, got"):
         REFUSED[refused]()
 
 
@@ -215,6 +343,8 @@ def faces():
     }  # fmt: skip
 
 
+# where two arguments disagree, either may be named
+NAMES = r"^(parameters|gradients|the optimizer's state|hyper|x|y) must |^Argument '\w+' "
 CASES = [(face, i) for face, arguments in faces().items() for i, a in enumerate(arguments)
          if isinstance(a, np.ndarray)]  # fmt: skip
 
@@ -227,7 +357,7 @@ def test_faces_check_every_argument(face, position):
     broken = [None, good.astype(np.int32), np.repeat(good, 2)[::2], good[:0]]
     broken += [] if alone and good.dtype == np.float32 else [good[:3], good[:, None]]
     for wrong in broken:
-        with pytest.raises((TypeError, ValueError)):
+        with pytest.raises((TypeError, ValueError), match=NAMES):
             getattr(_kernels, face)(*arguments[:position], wrong, *arguments[position + 1 :])
     written = {"sum_squares": [], "clip_norm": [1], "add_scaled": [0], "adam": [0, 2, 3]}
     read_only = good.copy()

@@ -11,6 +11,7 @@ ELSEWHERE = {
     "ExponentialAverage": "test_training.py",
     "History": "test_training.py",
     "Layer": "test_model.py",
+    "Loss": "test_losses.py",
     "Sequential": "test_model.py",
     "Standardizer": "test_data.py",
     "TrainStep": "test_training.py",

@@ -76,7 +76,7 @@ def numbers(rng):
 LOSSES = {
     "cross entropy": (fastnn.SoftmaxCrossEntropy(), F.cross_entropy, labels),
     "smoothed": (
-        fastnn.SoftmaxCrossEntropy(0.2),
+        fastnn.SoftmaxCrossEntropy(label_smoothing=0.2),
         lambda o, t: F.cross_entropy(o, t, label_smoothing=0.2),
         labels,
     ),
@@ -170,11 +170,11 @@ def test_bits_do_not_depend_on_its_flushing_of_denormals(threads):
 optim = torch.optim
 OPTIMIZERS = {
     "sgd": (fastnn.SGD(0.1), lambda p: optim.SGD(p, 0.1)),
-    "momentum": (fastnn.Momentum(0.1, 0.8), lambda p: optim.SGD(p, 0.1, momentum=0.8)),
+    "momentum": (fastnn.Momentum(0.1, beta=0.8), lambda p: optim.SGD(p, 0.1, momentum=0.8)),
     "nesterov": (
-        fastnn.Nesterov(0.1, 0.8), lambda p: optim.SGD(p, 0.1, momentum=0.8, nesterov=True),
+        fastnn.Nesterov(0.1, beta=0.8), lambda p: optim.SGD(p, 0.1, momentum=0.8, nesterov=True),
     ),
-    "rmsprop": (fastnn.RMSprop(0.01, 0.9), lambda p: optim.RMSprop(p, 0.01, alpha=0.9)),
+    "rmsprop": (fastnn.RMSprop(0.01, beta=0.9), lambda p: optim.RMSprop(p, 0.01, alpha=0.9)),
     "adam": (fastnn.Adam(0.01), lambda p: optim.Adam(p, 0.01)),
     "adamw": (
         fastnn.AdamW(0.01, weight_decay=0.1), lambda p: optim.AdamW(p, 0.01, weight_decay=0.1),

@@ -1,7 +1,9 @@
 """fit, TrainStep and a loop by hand: the same bits; history, L2, weights, Ctrl-C, divergence."""
 
+import copy
 import io
 import math
+import re
 import signal
 import sys
 
@@ -84,7 +86,9 @@ def test_three_ways_to_train_give_the_same_bits(optimizer, l2, dtype):
     for model in (stepped, fitted):
         for name, array in hand.state_dict().items():
             assert_same_bits(model.state_dict()[name], array)
-    assert history.loss == hand_losses == step_losses
+    assert history.loss == step_losses
+    np.testing.assert_allclose(hand_losses, step_losses, rtol=1e-15 if l2 else 0)
+    assert step.recorded
     assert step.steps == EPOCHS * math.ceil(ROWS / BATCH)
 
 
@@ -229,6 +233,38 @@ def test_metrics():
             fit(network(), X, y, metrics=wrong)
 
 
+@pytest.mark.parametrize("loss", [MeanSquaredError(), fastnn.MeanAbsoluteError(), fastnn.Huber()])
+def test_accuracy_needs_a_loss_that_classifies(loss):
+    X, y = data()
+    model = Sequential(Dense(6, 1), seed=0)
+    for call in (
+        lambda: fit(model, X, 1.0 * y, loss=loss, metrics=["accuracy"]),
+        lambda: model.evaluate(X, 1.0 * y, loss=loss, metrics=["accuracy"]),
+    ):
+        with pytest.raises(ValueError, match=r"^metrics: 'accuracy' needs a loss that classifies"):
+            call()
+
+
+def test_metrics_get_targets_of_the_outputs_shape():
+    """Else outputs - targets would broadcast (n, 1) with (n,) to (n, n)."""
+    X, y = data()
+    seen = []
+
+    def error(outputs, targets):
+        seen.append((outputs.shape, targets.shape))
+        return abs(outputs - targets).mean()
+
+    model, loss = Sequential(Dense(6, 1), seed=0), fastnn.MeanAbsoluteError()
+    history = fit(model, X, 1.0 * y, loss=loss, metrics=[error], validation_data=(X, 1.0 * y))
+    np.testing.assert_allclose(history.validation_error, history.validation_loss, rtol=1e-5)
+    assert set(seen) == {((ROWS, 1), (ROWS, 1))}
+    seen.clear()
+    model.evaluate(X, 1.0 * y[:, None], loss=loss, metrics=[error])
+    fit(Sequential(Dense(6, 3)), X, y, metrics=[lambda o, t: seen.append((o.shape, t.shape)) or 0],
+        epochs=1)  # fmt: skip
+    assert seen == [((ROWS, 1), (ROWS, 1)), ((ROWS, 3), (ROWS,))]
+
+
 def test_binary_accuracy():
     X, y = data()
     model = Sequential(Dense(6, 1), seed=0)
@@ -237,6 +273,50 @@ def test_binary_accuracy():
     result = model.evaluate(X, y > 0, loss=loss)
     assert result["accuracy"] == ((model.predict(X)[:, 0] > 0) == (y > 0)).mean()
     assert history.accuracy[-1] > 0.75
+
+
+def test_validation_data_may_have_weights():
+    X, y = data()
+    weight = np.arange(ROWS) % 3
+    model = network()
+    history = fit(model, X, y, validation_data=(X, y, weight))
+    result = model.evaluate(X, y, loss=SoftmaxCrossEntropy(), sample_weight=weight)
+    assert result["loss"] == history.validation_loss[-1]
+    assert result["accuracy"] == history.validation_accuracy[-1]
+    for wrong in (X, (X,), (X, y, weight, weight), "Xy"):
+        with pytest.raises(ValueError, match=r"validation_data: expected \(X, y\) or \(X, y, s"):
+            fit(model, X, y, validation_data=wrong)
+    with pytest.raises(ValueError, match=r"^validation sample_weight: expected no negative"):
+        fit(model, X, y, validation_data=(X, y, -weight))
+
+
+def test_weights_whose_sum_overflows():
+    X, y = data()
+    with pytest.raises(ValueError, match=r"^sample_weight: expected a finite sum"):
+        fit(network("float64"), X, y, sample_weight=np.full(ROWS, 1e308))
+
+
+# ---- a model that ends in what its loss applies ----
+
+
+@pytest.mark.parametrize("loss", [SoftmaxCrossEntropy(), fastnn.SigmoidCrossEntropy()], ids=repr)
+@pytest.mark.parametrize("ending, what", [
+    ([Dense(6, 3, activation="softmax")], "the activation of layer 0, Dense(6, 3, act"),
+    ([Dense(6, 3, activation="sigmoid")], "the activation of layer 0, Dense(6, 3, act"),
+    ([Dense(6, 3), fastnn.Softmax()], "layer 1, Softmax()"),
+    ([Dense(6, 3), fastnn.Sigmoid()], "layer 1, Sigmoid()"),
+])  # fmt: skip
+def test_an_ending_that_the_loss_applies_itself(ending, what, loss):
+    (X, y), model = data(), Sequential(*map(copy.copy, ending))
+    message = f"^{re.escape(repr(loss))} takes logits, .*: remove {re.escape(what)}"
+    targets = y if isinstance(loss, SoftmaxCrossEntropy) else reference.one_hot(y, 3)
+    with pytest.warns(UserWarning, match=message) as caught:
+        fit(model, X, targets, loss=loss)
+    assert len(caught) == 1
+    with pytest.warns(UserWarning, match=message):
+        TrainStep(model, loss, fastnn.SGD(0.1))
+    TrainStep(model, MeanSquaredError(), fastnn.SGD(0.1))  # warnings are errors in these tests
+    TrainStep(model, fastnn.Hinge(), fastnn.SGD(0.1))
 
 
 def test_validation_does_not_change_training():
@@ -279,6 +359,21 @@ def test_progress_on_a_terminal(tqdm, monkeypatch):
     assert "epoch 3/3" in text and "loss" in text and "\r" in text and text.endswith("\n")
 
 
+@pytest.mark.parametrize("tqdm", [True, False])
+def test_the_last_frame_shows_the_loss_of_the_history(tqdm, monkeypatch):
+    if tqdm:
+        pytest.importorskip("tqdm")
+    else:
+        monkeypatch.setitem(sys.modules, "tqdm", None)
+    X, y = data()
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    history = fit(network(), X, y, progress=True)
+    last = terminal.getvalue().rstrip().rpartition("\r")[2]
+    assert f"loss {history.loss[-1]:.4f}" in last
+    assert f"accuracy {history.accuracy[-1]:.4f}" in last
+
+
 # ---- Ctrl-C ----
 
 
@@ -307,19 +402,19 @@ class Interrupt:
 @pytest.mark.parametrize("where", ["forward", "backward"])
 @pytest.mark.parametrize("step", [1, 4, 6])
 def test_ctrl_c(step, where):
-    """Four steps are one epoch.  What was learnt stays, and the model goes on."""
+    """Four steps are one epoch.  The step is finished, what was learnt stays, and the model goes on."""
     X, y = data()
     interrupt = Interrupt(step, where)
     model = Sequential(Dense(6, 8), BatchNorm(8), interrupt, ReLU(), Dense(8, 3), seed=1)
     history = fit(model, X, y)
-    assert history.interrupted and history.epochs == (step - 1) // 4
+    assert history.interrupted and history.epochs == step // 4
     assert len(history.get("loss", [])) == history.epochs and "interrupted" in repr(history)
     expected = Sequential(Dense(6, 8), BatchNorm(8), Interrupt(0), ReLU(), Dense(8, 3), seed=1)
     trainer, done = TrainStep(expected, SoftmaxCrossEntropy(), fastnn.Adam(0.01)), 0
     order = batches(X, y, BATCH, seed=4)
-    while done < step - 1:
+    while done < step:
         for xb, yb in order:
-            if done < step - 1:
+            if done < step:
                 trainer(xb, yb)
                 done += 1
     assert_same_bits(model.parameters["0.weight"], expected.parameters["0.weight"])
