@@ -49,7 +49,8 @@ from fastnn.losses import (
 )
 from fastnn.model import Sequential
 from fastnn.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, RMSprop
-from fastnn.step import TrainStep
+from fastnn.predictor import Predictor
+from fastnn.step import GradientStep, TrainStep
 
 __all__ = [
     "ELU",
@@ -62,6 +63,7 @@ __all__ = [
     "Dense",
     "Dropout",
     "ExponentialAverage",
+    "GradientStep",
     "Hinge",
     "History",
     "Huber",
@@ -75,6 +77,7 @@ __all__ = [
     "Mish",
     "Momentum",
     "Nesterov",
+    "Predictor",
     "RMSprop",
     "ReLU",
     "Sequential",

@@ -50,11 +50,10 @@ class Predictor:
         self._model = copy.deepcopy(model)
         self.batch_size = rows
         self._run: Callable[[Any, Array | None], Array | None] = self._by_hand
-        self.recorded = model.in_features is not None and all(
-            layer.native for layer in self._model._path
-        )
-        if self.recorded:
-            self._run = self._record(np.zeros((rows, model.in_features), model.dtype)).predict
+        features = model.in_features
+        self.recorded = features is not None and all(layer.native for layer in self._model._path)
+        if self.recorded and features is not None:
+            self._run = self._record(np.zeros((rows, features), model.dtype)).predict
 
     def _record(self, x: Array) -> _kernels.Program:
         program = _kernels.Program()

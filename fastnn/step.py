@@ -1,20 +1,23 @@
-"""One training step: run layer by layer the first time, replayed as one native call from then on.
+"""Training steps: run layer by layer the first time, replayed as one native call from then on.
 
-`TrainStep._run` is the step's one definition.  While it runs, the kernels' calls are recorded into
-a program; replaying the program does the same on other rows and gives the same bits.  A program
-holds for one number of rows and one kind of targets, and until a setting changes.  A layer, loss
-or optimizer of one's own is Python that cannot be recorded: then every step runs as the first one.
+While a step runs by hand, the kernels' calls are recorded into a program; replaying that does the
+same on other rows and gives the same bits.  So `TrainStep._run` is the step's one definition.  A
+program holds for one number of rows and one kind of targets, and until a setting changes.  A
+layer, loss or optimizer of one's own is Python that cannot be recorded: then every step runs by
+hand.
 """
 
 from __future__ import annotations
 
 import time
 import warnings
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastnn import _checks, _kernels, _settings
+from fastnn import _arrays, _checks, _kernels, _settings
 from fastnn._layer import label
 from fastnn.layers import Dense, Sigmoid, Softmax
 from fastnn.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy
@@ -46,6 +49,78 @@ class Samples(NamedTuple):
     weight: Array | None
 
 
+class _Step:
+    """What both steps share: a model and its optimizer, replays, and what happens to a fault."""
+
+    def __init__(self, model: Sequential, optimizer: Optimizer, *others: object) -> None:
+        _checks.parts(optimizer=optimizer, model=model)
+        self.model, self.optimizer = model, optimizer
+        self.steps = 0
+        self.recorded = all(map(_is_fastnn, (*model.layers, optimizer, *others)))
+        self._hyper = getattr(optimizer, "hyper", np.zeros(len(_kernels.HYPER)))
+        self._before = {name: np.empty_like(array) for name, array in model.state.items()}
+        self._recordings: dict[Any, Any] = {}
+        self._changes = _settings.changes
+
+    def _find(self, key: Any) -> Any:
+        """The recording of that key, if there is one that still holds."""
+        if self._changes != _settings.changes:
+            self._recordings.clear()
+            self._changes = _settings.changes
+        return self._recordings.get(key)
+
+    def _keep(self, key: Any, recording: Any) -> None:
+        while len(self._recordings) >= _PROGRAMS:
+            del self._recordings[next(iter(self._recordings))]
+        self._recordings[key] = recording
+
+    def _replay(
+        self, program: _kernels.Program, steps: int = 1, value: Array | None = None
+    ) -> None:
+        """Steps on the rows that the program is fed with; value: where it leaves the loss."""
+        model, optimizer = self.model, self.optimizer
+        model._acquire()
+        try:
+            model._begin()
+            if optimizer._model is not model:
+                optimizer._bind(model)
+            done = program.replay(steps)
+            if done < steps:
+                self.steps += done
+                self._raise_fault(value)
+        except FloatingPointError as error:
+            raise self._diverged(error) from None
+        finally:
+            model._busy.release()
+
+    def _save_state(self) -> None:
+        for name, array in self.model.state.items():
+            _kernels.copy(self._before[name], array)
+
+    def _restore_state(self) -> None:
+        for name, array in self.model.state.items():
+            array[...] = self._before[name]
+
+    def _raise_fault(self, value: Array | None) -> None:
+        """FloatingPointError if a kernel has met a number that is not finite."""
+        fault = self._hyper[_FAULT]
+        if fault:
+            self._hyper[_FAULT] = 0.0
+            what = NOT_FINITE
+            if fault == _kernels.FAULT_VALUE and value is not None:
+                what = f"the loss is {value[0]}"
+            raise FloatingPointError(what)
+
+    def _diverged(self, error: FloatingPointError) -> FloatingPointError:
+        """The error to raise, after running statistics are those before the step again."""
+        self._restore_state()
+        rate = getattr(self.optimizer, "learning_rate", float("nan"))
+        return FloatingPointError(
+            f"step {self.steps + 1}: {error} at learning rate {rate:g}; "
+            "the last finite parameters are kept"
+        )
+
+
 class _Recording(NamedTuple):
     """A program with the arrays that it leaves its results in."""
 
@@ -54,7 +129,7 @@ class _Recording(NamedTuple):
     value: NDArray[np.float64]
 
 
-class TrainStep:
+class TrainStep(_Step):
     """One training step: forward, loss, backward, update.
 
     ``step(xb, yb, sample_weight=None)`` returns the loss of the batch, the model's L2 penalty
@@ -62,8 +137,9 @@ class TrainStep:
     `sample_weight` (batch,).  `outputs` holds the model's outputs of the last step, `steps`
     the number of steps done.
 
-    The first step on a number of rows is recorded, those after it replay it without Python:
-    `recorded` says whether that can be, which needs layers, loss and optimizer of fastnn's own.
+    The first step on a number of rows is recorded; those after it replay it without Python and
+    give the same bits.  `recorded` says whether that can be: it needs layers, loss and optimizer
+    of fastnn's own.
 
     Raises FloatingPointError when the loss is NaN or infinite, before anything is updated, or an
     update would be: those parameters stay as they were.  Running statistics are those before.
@@ -78,15 +154,10 @@ class TrainStep:
     """
 
     def __init__(self, model: Sequential, loss: Loss, optimizer: Optimizer) -> None:
-        _checks.parts(loss=loss, optimizer=optimizer, model=model)
-        self.model, self.loss, self.optimizer = model, loss, optimizer
+        _checks.parts(loss=loss)
+        super().__init__(model, optimizer, loss)
+        self.loss = loss
         _check_ending(model, loss)
-        self.steps = 0
-        self.recorded = all(map(_is_fastnn, (*model.layers, loss, optimizer)))
-        self._hyper = getattr(optimizer, "hyper", np.zeros(len(_kernels.HYPER)))
-        self._before = {name: np.empty_like(array) for name, array in model.state.items()}
-        self._recordings: dict[_Key, _Recording] = {}
-        self._changes = _settings.changes
         self._outputs: Array | None = None
 
     @property
@@ -101,12 +172,13 @@ class TrainStep:
         if not self.recorded:
             return float(self._run(x, yb, sample_weight)[0])
         y, weight = self._prepare(x, yb, sample_weight)
-        key, recording = self._find(len(x), y, weight)
+        key = (len(x), y.ndim, weight is None)
+        recording = self._find(key)
         if recording is None:
             recording = self._record(key, Samples(x, y, weight))
         else:
             recording.program.feed(x, y, weight)
-            self._replay(recording, 1)
+            self._replay_steps(recording, 1)
         return float(recording.value[0])
 
     def prepare(self, data: Samples) -> Samples:
@@ -127,9 +199,7 @@ class TrainStep:
         whole = len(order) // batch_size * batch_size
         for part, rows in ((order[:whole], batch_size), (order[whole:], len(order) - whole)):
             if len(part):
-                yield from self._replay_rows(data, part, rows, seen)
-
-    # ---- layer by layer ------------------------------------------------------------------------
+                yield from self._epoch_of(data, part, rows, seen)
 
     def _run(
         self,
@@ -140,28 +210,28 @@ class TrainStep:
     ) -> NDArray[np.float64]:
         """A step on these rows, or on as many that the program is fed with; returns the loss."""
         model, rows = self.model, len(x)
-        for name, array in model.state.items():
-            _kernels.copy(self._before[name], array)
-        if program is not None:
-            x, y = program.take("x", rows), program.take("targets", rows)
-            weight = None if weight is None else program.take("weights", rows)
-        try:
-            self._outputs = outputs = model.forward(x, training=True)
-            if program is not None:
-                program.give(outputs)
-            value, gradient = self._evaluate(outputs, y, weight)
-            model._add_penalty(value, rows)
-            _kernels.check_value(value, self._hyper)
-            self._raise_fault(value)
-            model.backward(gradient)
-            self.optimizer.step(model)
-        except FloatingPointError as error:
-            raise self._diverged(error) from None
-        except Exception:
-            self._restore()
-            raise
-        if program is not None:
-            program.end_batch(value)
+        with model.exclusive():
+            self._save_state()
+            try:
+                if program is not None:
+                    x, y = program.take("x", rows), program.take("targets", rows)
+                    weight = None if weight is None else program.take("weights", rows)
+                self._outputs = outputs = model.forward(x, training=True)
+                if program is not None:
+                    program.give(outputs)
+                value, gradient = self._evaluate(outputs, y, weight)
+                model._add_penalty(value, rows)
+                _kernels.check_value(value, self._hyper)
+                self._raise_fault(value)
+                model.backward(gradient)
+                self.optimizer.step(model)
+                if program is not None:
+                    program.end_batch(value)
+            except FloatingPointError as error:
+                raise self._diverged(error) from None
+            except Exception:
+                self._restore_state()
+                raise
         self.steps += 1
         return value
 
@@ -172,27 +242,6 @@ class TrainStep:
             return self.loss._measure(outputs, y, weight)  # type: ignore[arg-type]
         value, gradient = self.loss(outputs, y, weight)
         return np.array([value], np.float64), gradient
-
-    def _raise_fault(self, value: NDArray[np.float64]) -> None:
-        """FloatingPointError if a kernel has met a number that is not finite."""
-        fault = self._hyper[_FAULT]
-        if fault:
-            self._hyper[_FAULT] = 0.0
-            of_value = fault == _kernels.FAULT_VALUE
-            raise FloatingPointError(f"the loss is {value[0]}" if of_value else NOT_FINITE)
-
-    def _diverged(self, error: FloatingPointError) -> FloatingPointError:
-        """The error to raise, after running statistics are those before the step again."""
-        self._restore()
-        rate = getattr(self.optimizer, "learning_rate", float("nan"))
-        return FloatingPointError(
-            f"step {self.steps + 1}: {error} at learning rate {rate:g}; "
-            "the last finite parameters are kept"
-        )
-
-    def _restore(self) -> None:
-        for name, array in self.model.state.items():
-            array[...] = self._before[name]
 
     def _epoch_by_hand(
         self, data: Samples, order: NDArray[np.int64], batch_size: int, seen: list[Array] | None
@@ -214,14 +263,6 @@ class TrainStep:
         outputs = np.empty((len(x), self.model.out_features or x.shape[1]), self.model.dtype)
         return self.loss._prepare(outputs, y, sample_weight)
 
-    def _find(self, rows: int, y: Array, weight: Array | None) -> tuple[_Key, _Recording | None]:
-        """The recording for such a batch, and its key."""
-        if self._changes != _settings.changes:
-            self._recordings.clear()
-            self._changes = _settings.changes
-        key = (rows, y.ndim, weight is None)
-        return key, self._recordings.get(key)
-
     def _record(self, key: _Key, data: Samples, **feed: Any) -> _Recording:
         """Train on the first rows, as many as the key says, and keep the recording."""
         program = _kernels.Program(self._hyper)
@@ -229,30 +270,16 @@ class TrainStep:
         with program:
             value = self._run(data.X[: key[0]], data.y, data.weight, program)
         assert self._outputs is not None
-        while len(self._recordings) >= _PROGRAMS:
-            del self._recordings[next(iter(self._recordings))]
-        recording = self._recordings[key] = _Recording(program, self._outputs, value)
+        recording = _Recording(program, self._outputs, value)
+        self._keep(key, recording)
         return recording
 
-    def _replay(self, recording: _Recording, steps: int) -> None:
-        """Steps on the rows that the program is fed with."""
-        model, optimizer = self.model, self.optimizer
-        model._acquire()
-        try:
-            model._begin()
-            if optimizer._model is not model:
-                optimizer._bind(model)
-            self._outputs = recording.outputs
-            done = recording.program.replay(steps)
-            self.steps += done
-            if done < steps:
-                self._raise_fault(recording.value)
-        except FloatingPointError as error:
-            raise self._diverged(error) from None
-        finally:
-            model._busy.release()
+    def _replay_steps(self, recording: _Recording, steps: int) -> None:
+        self._outputs = recording.outputs
+        self._replay(recording.program, steps, recording.value)
+        self.steps += steps
 
-    def _replay_rows(
+    def _epoch_of(
         self, data: Samples, order: NDArray[np.int64], rows: int, seen: list[Array] | None
     ) -> Iterator[NDArray[np.float64]]:
         """Batches of so many rows, many in one call: as many as take some tens of milliseconds."""
@@ -262,22 +289,129 @@ class TrainStep:
             outputs = np.empty((len(order), features), self.model.dtype)
             seen.append(outputs)
         feed: dict[str, Any] = {"index": order, "outputs": outputs, "losses": losses}
-        key, recording = self._find(rows, data.y, data.weight)
-        done = steps = 0
+        key = (rows, data.y.ndim, data.weight is None)
+        recording, done = self._find(key), 0
         if recording is None:
-            recording = self._record(key, data, **feed)
-            done = 1
+            recording, done = self._record(key, data, **feed), 1
             yield losses[:1]
         else:
             recording.program.feed(*data, **feed)
-        seconds = 1.0
+        seconds = 1.0  # that a step takes
         while done < len(losses):
             steps = max(1, min(len(losses) - done, int(_REPLAY_SECONDS / seconds)))
             start = time.perf_counter()
-            self._replay(recording, steps)
+            self._replay_steps(recording, steps)
             seconds = (time.perf_counter() - start) / steps
             yield losses[done : done + steps]
             done += steps
+
+
+@dataclass
+class _Halves:
+    """A step in two programs, between which the user makes the gradient."""
+
+    forward: _kernels.Program | None
+    outputs: Array
+    saved: list[tuple[Any, ...] | None]  # what each layer keeps for its backward
+    backward: _kernels.Program | None = None
+
+
+class GradientStep(_Step):
+    """A training step whose gradient you make yourself, as policy gradients and custom losses do.
+
+    ``outputs = step.forward(xb)`` runs the model in training, ``step.backward(gradient)`` takes
+    the gradient of your loss by these outputs, runs the model backward and updates it.  Both are
+    recorded and replayed as in `TrainStep`.  `steps` counts the steps done.
+
+    >>> import fastnn
+    >>> model = fastnn.Sequential(fastnn.Dense(2, 1), seed=0)
+    >>> step = GradientStep(model, fastnn.SGD(0.1))
+    >>> x, wanted = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0], [2.0]])
+    >>> for _ in range(200):
+    ...     outputs = step.forward(x)
+    ...     step.backward((outputs - wanted) / len(x))
+    >>> bool(abs(model.predict(x) - wanted).max() < 0.1)
+    True
+    """
+
+    def __init__(self, model: Sequential, optimizer: Optimizer) -> None:
+        super().__init__(model, optimizer)
+        self._half: _Halves | None = None
+
+    def forward(self, xb: ArrayLike) -> Array:
+        """The outputs for a batch, in training.
+
+        Shapes: `xb` (batch, ...), the outputs (batch, out_features).  The next `forward` on as
+        many rows overwrites them, and until `backward` they must stay as they are.  Raises as
+        `Sequential.forward` does.
+        """
+        x = self.model._input(xb, "x")
+        halves: _Halves | None = self._find(len(x))
+        if halves is None or halves.forward is None:
+            halves = self._forward_by_hand(x)
+        else:
+            halves.forward.feed(x)
+            self._replay(halves.forward)
+        self._half = halves
+        return halves.outputs
+
+    def backward(self, gradient: ArrayLike) -> None:
+        """Backward from the outputs' gradient, and the update.
+
+        Shapes: `gradient` as the outputs of `forward`, once after each.  Raises RuntimeError
+        without a `forward` before it, ValueError for another shape, FloatingPointError where the
+        update would be NaN or infinite: those parameters stay as they were.
+        """
+        halves = self._half
+        if halves is None:
+            raise RuntimeError("backward needs a forward(xb) of this step before each call")
+        dy = _arrays.real_array(gradient, "gradient", self.model.dtype)
+        if dy.shape != halves.outputs.shape:
+            raise ValueError(
+                f"gradient: expected the outputs' shape {halves.outputs.shape}, got {dy.shape}"
+            )
+        self._half = None
+        if halves.backward is None:
+            self._backward_by_hand(halves, dy)
+        else:
+            halves.backward.feed(dy)
+            self._replay(halves.backward)
+        self.steps += 1
+
+    def _forward_by_hand(self, x: Array) -> _Halves:
+        model, program = self.model, self._new_program(x)
+        with model.exclusive(), program or nullcontext():
+            self._save_state()
+            if program is not None:
+                x = program.take("x", len(x))
+            outputs = model.forward(x, training=True)
+        halves = _Halves(program, outputs, [layer._saved for layer in model._path])
+        if program is not None:
+            self._keep(len(x), halves)
+        return halves
+
+    def _backward_by_hand(self, halves: _Halves, dy: Array) -> None:
+        model, program = self.model, self._new_program(dy)
+        with model.exclusive(), program or nullcontext():
+            if program is not None:
+                dy = program.take("x", len(dy))
+                for layer, saved in zip(model._path, halves.saved, strict=True):
+                    layer._saved = saved
+                model._pending = dy.shape
+            try:
+                model.backward(dy)
+                self.optimizer.step(model)
+            except FloatingPointError as error:
+                raise self._diverged(error) from None
+        halves.backward = program
+
+    def _new_program(self, x: Array) -> _kernels.Program | None:
+        """One that takes rows from x, or None where nothing can be recorded."""
+        if not self.recorded:
+            return None
+        program = _kernels.Program(self._hyper)
+        program.feed(x)
+        return program
 
 
 def _check_ending(model: Sequential, loss: Loss) -> None:

@@ -65,7 +65,9 @@ def test_import_needs_nothing_but_numpy():
 
 def test_the_stub_describes_every_face():
     tree = ast.parse((PACKAGE / "_kernels.pyi").read_text(encoding="utf-8"))
-    described = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    described = {
+        node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    }
     described |= {node.target.id for node in tree.body if isinstance(node, ast.AnnAssign)}
     described.discard("Array")
     present = {name for name in dir(_kernels) if not name.startswith("_")}

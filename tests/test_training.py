@@ -402,7 +402,7 @@ class Interrupt:
 @pytest.mark.parametrize("where", ["forward", "backward"])
 @pytest.mark.parametrize("step", [1, 4, 6])
 def test_ctrl_c(step, where):
-    """Four steps are one epoch.  The step is finished, what was learnt stays, and the model goes on."""
+    """Four steps are one epoch.  The step is finished, and the model can be trained again."""
     X, y = data()
     interrupt = Interrupt(step, where)
     model = Sequential(Dense(6, 8), BatchNorm(8), interrupt, ReLU(), Dense(8, 3), seed=1)
