@@ -8,6 +8,7 @@ cdef extern from "fastnn.h" nogil:
         const void *a
         const void *b
         const void *bias
+        const void *packed
         void *c
         void *z
         ptrdiff_t M, N, K, a_row, a_column, b_row, b_column, c_row
@@ -125,6 +126,7 @@ cdef extern from "fastnn.h" nogil:
 
     ctypedef struct fnn_kernels:
         fnn_kernel *product
+        fnn_kernel *pack
         fnn_kernel *column_sum
         fnn_kernel *activation_forward
         fnn_kernel *activation_backward
@@ -211,7 +213,7 @@ cdef extern from "fastnn.h" nogil:
     int fnn_schedule(fnn_program *program)
     void fnn_clear(fnn_program *program)
 
-    int FNN_CHUNK_ROWS, FNN_CHUNK_SUM
+    int FNN_CHUNK_K, FNN_CHUNK_ROWS, FNN_CHUNK_SUM
     int FNN_ISAS
     const char *fnn_isa_name(int isa)
     bint fnn_isa_available(int isa)

@@ -2,7 +2,7 @@
 
 cdef int multiply(cnp.ndarray a, bint transpose_a, cnp.ndarray b, bint transpose_b,
                   cnp.ndarray c, cnp.ndarray bias, cnp.ndarray z, int activation,
-                  double alpha) except -1:
+                  double alpha, cnp.ndarray packed) except -1:
     """c = activation(op(a) op(b) + bias), everything already checked."""
     cdef fnn_call call
     cdef fnn_product *p = &call.arguments.product
@@ -13,41 +13,84 @@ cdef int multiply(cnp.ndarray a, bint transpose_a, cnp.ndarray b, bint transpose
     p.activation, p.alpha = activation, alpha
     # the longer side is cut, so that the threads together read the fewest bytes
     p.by_columns = p.N > p.M
+    # reading an element takes as long as four multiply-adds: it matters where a side is short
     start(&call, kernels_for(c).product, (p.N + 15) // 16 if p.by_columns else p.M,
-          2.0 * p.M * p.N * p.K)
-    # a piece of rows packs B anew, a piece of columns should hold two tiles beside one another
-    call.grain = 4 if p.by_columns else 56
+          2.0 * p.K * (<double>p.M * p.N + 4.0 * (p.M + p.N)))
+    call.grain = grain_of(p)
     cdef ptrdiff_t row = 0 if p.by_columns else p.N
     p.a = reads(&call, a, 0 if p.by_columns or transpose_a else p.K)
-    p.b, p.bias = reads(&call, b), reads(&call, bias)
+    p.b, p.bias, p.packed = reads(&call, b), reads(&call, bias), reads(&call, packed)
     p.c, p.z = writes(&call, c, row), writes(&call, z, row)
     return execute(&call)
 
 
+cdef ptrdiff_t grain_of(const fnn_product *p) noexcept:
+    """A piece of rows packs B anew; a piece of columns should hold two tiles beside one another,
+    and of one row many, as B's rows come fastest in long parts."""
+    if not p.by_columns:
+        return 56
+    return 16 if p.M <= 2 and p.b_column == 1 else 4
+
+
+cdef ptrdiff_t packed_size(ptrdiff_t K, ptrdiff_t N) noexcept:
+    return K * ((N + 15) // 16 * 16)
+
+
+def pack_weight(cnp.ndarray weight, bint transpose=False):
+    """A copy of weight, or of weight.T, as the product reads it fastest: a vector, to be passed
+    as `packed` together with the weight.  It is good until the weight changes."""
+    check_real("weight", weight, 2)
+    cdef fnn_call call
+    cdef fnn_product *p = &call.arguments.product
+    p.K, p.N = weight.shape[1 if transpose else 0], weight.shape[0 if transpose else 1]
+    p.b_row, p.b_column = 1 if transpose else weight.shape[1], weight.shape[1] if transpose else 1
+    cdef ptrdiff_t size = packed_size(p.K, p.N), itemsize = cnp.PyArray_ITEMSIZE(weight)
+    cdef cnp.ndarray room = empty_vector(weight, size + 64 // itemsize)
+    cdef ptrdiff_t first = -<ptrdiff_t>data(room) % 64 // itemsize  # on a line of the cache
+    cdef cnp.ndarray packed = room[first:first + size]
+    start(&call, kernels_for(weight).pack,
+          (p.K + FNN_CHUNK_K - 1) // FNN_CHUNK_K * ((p.N * itemsize + 511) // 512),
+          8.0 * p.K * p.N)
+    p.b, p.c = reads(&call, weight), writes(&call, packed)
+    execute(&call)
+    return packed
+
+
+cdef int check_packed(cnp.ndarray packed, cnp.ndarray weight, ptrdiff_t K, ptrdiff_t N) except -1:
+    if packed is not None:
+        check_vector("packed", packed, weight, packed_size(K, N))
+    return 0
+
+
 def dense_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias=None,
-                  int activation=FNN_LINEAR, double alpha=0.0, bint keep_z=False):
+                  int activation=FNN_LINEAR, double alpha=0.0, bint keep_z=False,
+                  cnp.ndarray packed=None):
     """y = activation(z), z = x @ weight + bias; x (batch, in), weight (in, out), bias (out,).
 
-    Returns y, or (y, z) with keep_z."""
+    Returns y, or (y, z) with keep_z.  packed: pack_weight(weight), read in place of weight."""
     check_real("x", x, 2)
     check_real("weight", weight, 2)
     check_matrix("weight", weight, x, x.shape[1], weight.shape[1])
     if bias is not None:
         check_vector("bias", bias, x, weight.shape[1])
+    check_packed(packed, weight, weight.shape[0], weight.shape[1])
     check_kind(activation, alpha, x)
     cdef cnp.ndarray y = empty_matrix(x, x.shape[0], weight.shape[1])
     cdef cnp.ndarray z = empty_like(y) if keep_z else None
-    multiply(x, False, weight, False, y, bias, z, activation, alpha)
+    multiply(x, False, weight, False, y, bias, z, activation, alpha, packed)
     return (y, z) if keep_z else y
 
 
-def dense_backward_input(cnp.ndarray dz, cnp.ndarray weight):
-    """dx = dz @ weight.T; dz (batch, out), weight (in, out)."""
+def dense_backward_input(cnp.ndarray dz, cnp.ndarray weight, cnp.ndarray packed=None):
+    """dx = dz @ weight.T; dz (batch, out), weight (in, out).
+
+    packed: pack_weight(weight, transpose=True), read in place of weight."""
     check_real("dz", dz, 2)
     check_real("weight", weight, 2)
     check_matrix("weight", weight, dz, weight.shape[0], dz.shape[1])
+    check_packed(packed, weight, weight.shape[1], weight.shape[0])
     cdef cnp.ndarray dx = empty_matrix(dz, dz.shape[0], weight.shape[0])
-    multiply(dz, False, weight, True, dx, None, None, FNN_LINEAR, 0.0)
+    multiply(dz, False, weight, True, dx, None, None, FNN_LINEAR, 0.0, packed)
     return dx
 
 
@@ -58,7 +101,7 @@ def dense_backward_weight(cnp.ndarray x, cnp.ndarray dz, cnp.ndarray dweight):
     check_matrix("dz", dz, x, x.shape[0], dz.shape[1])
     check_matrix("dweight", dweight, x, x.shape[1], dz.shape[1])
     check_writable("dweight", dweight)
-    multiply(x, True, dz, False, dweight, None, None, FNN_LINEAR, 0.0)
+    multiply(x, True, dz, False, dweight, None, None, FNN_LINEAR, 0.0, None)
 
 
 def dense_backward_bias(cnp.ndarray dz, cnp.ndarray dbias):

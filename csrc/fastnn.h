@@ -28,6 +28,7 @@ typedef void fnn_kernel(const void *arguments, ptrdiff_t begin, ptrdiff_t end, v
 
 typedef struct {
     const void *a, *b, *bias; /* bias may be NULL */
+    const void *packed;       /* the whole B as `pack` left it: b is not read; or NULL */
     void *c, *z;              /* z: where the value before the activation is kept, or NULL */
     ptrdiff_t M, N, K;
     ptrdiff_t a_row, a_column, b_row, b_column, c_row; /* strides; z has c's */
@@ -185,6 +186,7 @@ typedef struct {
  * An area is one chunk of FNN_CHUNK_ROWS rows by a group of 16 columns, columns fastest. */
 #define FNN_KERNELS(K)                                                                       \
     K(product)             /* C(M,N) = f(A(M,K) B(K,N) + bias)             rows or columns */ \
+    K(pack)                /* c = B(K,N), as the product reads it       blocks of B */            \
     K(column_sum)          /* sum(features) = Σ_rows x            groups of 16 columns */     \
     K(activation_forward)  /* y = f(x)                                              rows */   \
     K(activation_backward) /* dx = dy f'                                            rows */   \

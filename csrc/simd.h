@@ -316,6 +316,59 @@ SIMD vreal v_interleave_low(vreal a, vreal b) { return SHUFFLE(a, b, 0, 2); }
 SIMD vreal v_interleave_high(vreal a, vreal b) { return SHUFFLE(a, b, 1, 3); }
 #endif
 
+/* Within each 16-byte part of two vectors: the lanes of its lower (upper) half in turn.  And the
+ * vectors' own parts: those of even (odd) number, first a's, then b's. */
+#if defined(FNN_AVX512) && FNN_REAL == 32
+SIMD vreal v_unpack_low(vreal a, vreal b) {
+    return (vreal)_mm512_unpacklo_ps((__m512)a, (__m512)b);
+}
+SIMD vreal v_unpack_high(vreal a, vreal b) {
+    return (vreal)_mm512_unpackhi_ps((__m512)a, (__m512)b);
+}
+#elif defined(FNN_AVX512)
+SIMD vreal v_unpack_low(vreal a, vreal b) {
+    return (vreal)_mm512_unpacklo_pd((__m512d)a, (__m512d)b);
+}
+SIMD vreal v_unpack_high(vreal a, vreal b) {
+    return (vreal)_mm512_unpackhi_pd((__m512d)a, (__m512d)b);
+}
+#elif defined(FNN_AVX2) && FNN_REAL == 32
+SIMD vreal v_unpack_low(vreal a, vreal b) {
+    return (vreal)_mm256_unpacklo_ps((__m256)a, (__m256)b);
+}
+SIMD vreal v_unpack_high(vreal a, vreal b) {
+    return (vreal)_mm256_unpackhi_ps((__m256)a, (__m256)b);
+}
+#elif defined(FNN_AVX2)
+SIMD vreal v_unpack_low(vreal a, vreal b) {
+    return (vreal)_mm256_unpacklo_pd((__m256d)a, (__m256d)b);
+}
+SIMD vreal v_unpack_high(vreal a, vreal b) {
+    return (vreal)_mm256_unpackhi_pd((__m256d)a, (__m256d)b);
+}
+#else
+SIMD vreal v_unpack_low(vreal a, vreal b) { return v_interleave_low(a, b); }
+SIMD vreal v_unpack_high(vreal a, vreal b) { return v_interleave_high(a, b); }
+#endif
+#if defined(FNN_AVX512)
+SIMD vreal v_even_parts(vreal a, vreal b) {
+    return (vreal)_mm512_shuffle_f64x2((__m512d)a, (__m512d)b, 0x88);
+}
+SIMD vreal v_odd_parts(vreal a, vreal b) {
+    return (vreal)_mm512_shuffle_f64x2((__m512d)a, (__m512d)b, 0xdd);
+}
+#elif defined(FNN_AVX2)
+SIMD vreal v_even_parts(vreal a, vreal b) {
+    return (vreal)_mm256_permute2f128_pd((__m256d)a, (__m256d)b, 0x20);
+}
+SIMD vreal v_odd_parts(vreal a, vreal b) {
+    return (vreal)_mm256_permute2f128_pd((__m256d)a, (__m256d)b, 0x31);
+}
+#else /* one part */
+SIMD vreal v_even_parts(vreal a, vreal b) { return (void)b, a; }
+SIMD vreal v_odd_parts(vreal a, vreal b) { return (void)a, b; }
+#endif
+
 /* The sum of one 64-byte group of virtual lanes, in an order no vector width changes: the upper
  * half is added to the lower, until one is left.  `low + high` leaves every sum twice. */
 SIMD real sum_lanes(const vreal lanes[VECTORS_PER_LANES]) {

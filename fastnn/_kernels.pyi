@@ -49,6 +49,7 @@ def add_penalty(value: NDArray[np.float64], weight: Array, scale: float) -> None
 def first_read_only(entries: list[tuple[str, NDArray[Any]]]) -> str | None: ...
 
 # dense
+def pack_weight(weight: Array, transpose: bool = False) -> Array: ...
 @overload
 def dense_forward(
     x: Array,
@@ -57,6 +58,7 @@ def dense_forward(
     activation: int = 0,
     alpha: float = 0.0,
     keep_z: Literal[False] = False,
+    packed: Array | None = None,
 ) -> Array: ...
 @overload
 def dense_forward(
@@ -66,8 +68,9 @@ def dense_forward(
     activation: int,
     alpha: float,
     keep_z: Literal[True],
+    packed: Array | None = None,
 ) -> tuple[Array, Array]: ...
-def dense_backward_input(dz: Array, weight: Array) -> Array: ...
+def dense_backward_input(dz: Array, weight: Array, packed: Array | None = None) -> Array: ...
 def dense_backward_weight(x: Array, dz: Array, dweight: Array) -> None: ...
 def dense_backward_bias(dz: Array, dbias: Array) -> None: ...
 

@@ -52,7 +52,7 @@ static void run(const fnn_kernels *table, fnn_kernel *const *kernel, const void 
 
 static void run_all(const fnn_kernels *kernel, int d) {
     void *a = make(d, 88172645463325252u), *b = make(d, 362436069362436069u);
-    void *out = make(d, 1), *z = make(d, 2), *scratch = aligned_alloc(64, FNN_SCRATCH);
+    void *out = make(d, 1), *z = make(d, 2), *packed = make(d, 3), *scratch = aligned_alloc(64, FNN_SCRATCH);
     char *many = make(d, 521288629521288629u); /* vectors of 1000 elements: at(i) */
 #define at(i) (many + (i)*8000)
     const ptrdiff_t n = ROWS * FEATURES, groups = (FEATURES + 15) / 16;
@@ -73,6 +73,14 @@ static void run_all(const fnn_kernels *kernel, int d) {
                 report("product", 6 * shape + 2 * form + by_columns, d, out, M * N);
             }
             report("product's z", 3 * shape + form, d, z, M * N);
+            if (form == 1) continue;
+            const ptrdiff_t chunks = (K + FNN_CHUNK_K - 1) / FNN_CHUNK_K;
+            fnn_product packing = {.b = b, .c = packed, .N = N, .K = K, .b_row = p.b_row,
+                                   .b_column = p.b_column};
+            RUN(pack, &packing, chunks * ((N * (d ? 8 : 4) + 511) / 512));
+            p.packed = packed, p.by_columns = 0;
+            RUN(product, &p, M);
+            report("packed product", 3 * shape + form, d, out, M * N);
         }
     fnn_column_sum columns = {.x = a, .sum = out, .rows = ROWS, .features = FEATURES};
     RUN(column_sum, &columns, groups);
@@ -193,7 +201,7 @@ static void run_all(const fnn_kernels *kernel, int d) {
     total /= 0.0;
     RUN(check_value, &value, 1);
     report("hyper", 1, 1, hyper, FNN_HYPER_SIZE);
-    free(z);
+    free(z), free(packed);
     free(a), free(b), free(out), free(many), free(scratch);
 }
 
