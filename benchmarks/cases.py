@@ -346,18 +346,21 @@ TABLES = {
     ),
     "other": Table(
         f"Training step of other networks: {STEP}",
-        *("train", OTHER_NETWORKS, Network.training, TRAINERS, 11),
+        *("train", OTHER_NETWORKS, Network.training, TRAINERS),
+        rounds=11,
     ),
     "predict": Table("Inference, one call", "predict", INFERENCE, Network.inference, PREDICTORS),
     "latency": Table(
         "Inference, every call timed alone: median / 99.9th percentile",
-        *("predict", SINGLE, Network.inference, PREDICTORS, 5),
+        *("predict", SINGLE, Network.inference, PREDICTORS),
+        rounds=5,
         calls=2000,
     ),
     "fit": Table("Whole fit", "fit", FITS, Fit.work, ["fastnn", "torch", "scikit-learn"], 5),
     "scaling": Table(
         "Training step on two threads and on one",
-        *("train", LARGE, Network.training, ["fastnn", "fastnn, one thread"], 11),
+        *("train", LARGE, Network.training, ["fastnn", "fastnn, one thread"]),
+        rounds=11,
     ),
     "elementwise": Table(
         "Element-wise, a million elements",

@@ -1,6 +1,7 @@
 """Training beside others on the machine: ``python benchmarks/neighbours.py [TEST...]``.
 
-What threads cost when the cores are not theirs alone, each figure with the goal for fastnn:
+What threads cost when the cores are not theirs alone, each figure with the goal for fastnn (on
+Linux only):
 
     pair     a product of NumPy's and a training step by turns / the two each for itself
     busy     mean step beside a process that keeps one core busy / undisturbed

@@ -21,7 +21,7 @@
 #define WIDEST 16
 #endif
 
-enum { CHAINS = 12, MULTIPLY_ADDS = 1 << 21, TURNS = 9, MAX_THREADS = 256 };
+enum { CHAINS = 12, MULTIPLY_ADDS = 1 << 21, TURNS = 25, MAX_THREADS = 256, MAX_FIGURES = 32 };
 static const double MOVED = 1e9; /* bytes a turn at least, per thread */
 
 typedef float vec __attribute__((vector_size(WIDEST)));
@@ -30,7 +30,7 @@ struct job {
     double (*run)(const job *); /* returns the operations or bytes it made */
     size_t n;                   /* vectors in x, and in y */
     vec *x, *y;
-    double made, seconds;
+    double made, begun, ended;
 };
 
 static atomic_int ready;
@@ -51,11 +51,15 @@ static volatile float sink;
     }
 
 FMA(16)
-#if WIDEST >= 32
-FMA(32)
-#endif
 #if WIDEST >= 64
+FMA(32)
 FMA(64)
+#define FMA_FIGURES {"fma", fma16, 16, 0}, {"fma", fma32, 32, 0}, {"fma", fma64, 64, 0}
+#elif WIDEST >= 32
+FMA(32)
+#define FMA_FIGURES {"fma", fma16, 16, 0}, {"fma", fma32, 32, 0}
+#else
+#define FMA_FIGURES {"fma", fma16, 16, 0}
 #endif
 
 static double update(const job *j) {
@@ -90,57 +94,67 @@ static void *start(void *argument) {
     atomic_fetch_add(&ready, 1);
     while (atomic_load(&ready) < threads) {
     }
-    double begun = now();
+    j->begun = now();
     j->made = j->run(j);
-    j->seconds = now() - begun;
+    j->ended = now();
     return NULL;
 }
 
-/* The rate of all threads together, the best of the turns. */
-static double best(job *jobs, double (*run)(const job *)) {
-    double rate = 0;
+/* The rate of all threads together. */
+static double rate(job *jobs, double (*run)(const job *), size_t bytes) {
     pthread_t ids[MAX_THREADS];
-    for (int turn = 0; turn < TURNS; turn++) {
-        double made = 0, slowest = 0;
-        atomic_store(&ready, 0);
-        for (int t = 0; t < threads; t++) {
-            jobs[t].run = run;
-            if (pthread_create(&ids[t], NULL, start, &jobs[t])) exit(1);
-        }
-        for (int t = 0; t < threads; t++) {
-            pthread_join(ids[t], NULL);
-            made += jobs[t].made;
-            if (jobs[t].seconds > slowest) slowest = jobs[t].seconds;
-        }
-        if (made / slowest > rate) rate = made / slowest;
+    double made = 0, begun = 1e300, ended = 0;
+    atomic_store(&ready, 0);
+    for (int t = 0; t < threads; t++) {
+        jobs[t].run = run;
+        jobs[t].n = bytes / (size_t)threads / 2 / sizeof(vec);
+        if (pthread_create(&ids[t], NULL, start, &jobs[t])) exit(1);
     }
-    return rate;
+    for (int t = 0; t < threads; t++) {
+        pthread_join(ids[t], NULL);
+        made += jobs[t].made;
+        if (jobs[t].begun < begun) begun = jobs[t].begun;
+        if (jobs[t].ended > ended) ended = jobs[t].ended;
+    }
+    return made / (ended - begun);
 }
 
-static void allocate(job *j, size_t bytes) {
-    j->n = bytes / (size_t)threads / 2 / sizeof(vec);
-    j->x = aligned_alloc(4096, (j->n * sizeof(vec) / 4096 + 1) * 4096);
-    j->y = aligned_alloc(4096, (j->n * sizeof(vec) / 4096 + 1) * 4096);
-    if (!j->x || !j->y || j->n < 2) exit(1);
-    for (size_t i = 0; i < j->n; i++) j->x[i] = j->y[i] = (vec){0} + 1.0f;
+static vec *filled(size_t bytes) {
+    size_t whole = (bytes / 4096 + 1) * 4096;
+    vec *x = aligned_alloc(4096, whole);
+    if (!x) exit(1);
+    for (size_t i = 0; i < whole / sizeof(vec); i++) x[i] = (vec){0} + 1.0f;
+    return x;
 }
 
 int main(int count, char **arguments) {
     static job jobs[MAX_THREADS];
+    static struct figure {
+        const char *name;
+        double (*run)(const job *);
+        size_t size; /* bytes of the vector, or of the arrays */
+        double best;
+    } figures[MAX_FIGURES] = {FMA_FIGURES};
+    int n = sizeof((struct figure[]){FMA_FIGURES}) / sizeof(struct figure);
+    size_t largest = 0;
     threads = count > 1 ? atoi(arguments[1]) : 1;
     if (threads < 1 || threads > MAX_THREADS) return 1;
-    printf("fma 16 %.4g\n", best(jobs, fma16));
-#if WIDEST >= 32
-    printf("fma 32 %.4g\n", best(jobs, fma32));
-#endif
-#if WIDEST >= 64
-    printf("fma 64 %.4g\n", best(jobs, fma64));
-#endif
-    for (int i = 2; i < count; i++) {
-        for (int t = 0; t < threads; t++) allocate(&jobs[t], (size_t)atof(arguments[i]));
-        printf("update %s %.4g\n", arguments[i], best(jobs, update));
-        printf("read %s %.4g\n", arguments[i], best(jobs, read_both));
-        for (int t = 0; t < threads; t++) free(jobs[t].x), free(jobs[t].y);
+    for (int i = 2; i < count && n + 2 <= MAX_FIGURES; i++) {
+        size_t bytes = (size_t)atof(arguments[i]);
+        figures[n++] = (struct figure){"update", update, bytes, 0};
+        figures[n++] = (struct figure){"read", read_both, bytes, 0};
+        if (bytes > largest) largest = bytes;
     }
+    for (int t = 0; t < threads; t++) {
+        jobs[t].x = filled(largest / (size_t)threads / 2);
+        jobs[t].y = filled(largest / (size_t)threads / 2);
+    }
+    for (int turn = 0; turn < TURNS; turn++) /* all by turns, since a disturbance lasts */
+        for (struct figure *f = figures; f < figures + n; f++) {
+            double found = rate(jobs, f->run, f->size);
+            if (found > f->best) f->best = found;
+        }
+    for (struct figure *f = figures; f < figures + n; f++)
+        printf("%s %zu %.4g\n", f->name, f->size, f->best);
     return 0;
 }
