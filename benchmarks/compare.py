@@ -35,10 +35,10 @@ def microseconds(seconds: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def best(seconds: dict[str, float]) -> float:
-    """The fastest peer's time in units of fastnn's; fastnn's own variants are no peers."""
-    peers = [s for peer, s in seconds.items() if PEERS[peer].package != "fastnn"]
-    return min(peers, default=float("nan")) / seconds["fastnn"]
+def best(times: dict[str, list[float]]) -> list[float]:
+    """The fastest peer's time in units of fastnn's, if any; fastnn's own variants are no peers."""
+    peers = [median(t) for peer, t in times.items() if PEERS[peer].package != "fastnn"]
+    return [min(peers) / median(times["fastnn"])] if peers else []
 
 
 def row(table: str, times: dict[str, list[float]], bound: str, limit: float) -> list[str]:
@@ -58,7 +58,6 @@ def row(table: str, times: dict[str, list[float]], bound: str, limit: float) -> 
 
 
 def summary(ratios: list[float]) -> str:
-    ratios = [ratio for ratio in ratios if ratio == ratio]
     if not ratios:
         return ""
     mean, below = exp(sum(map(log, ratios)) / len(ratios)), sum(ratio < 0.9 for ratio in ratios)
@@ -77,9 +76,10 @@ def show(race: Race, table: str, limits: Limits, only: str) -> None:
     for case in entry.cases:
         if only in case.name:
             times, work = race_row(race, table, case.name), entry.work(case)
-            ratios.append(best({peer: median(seconds) for peer, seconds in times.items()}))
             cells = row(table, times, limits.bound(work), limits.seconds(work))
-            print(f"| {case.name} | {' | '.join(cells)} | {ratios[-1]:.2f} |", flush=True)
+            cells += [f"{ratio:.2f}" for ratio in best(times)] or ["-"]
+            ratios += best(times)
+            print(f"| {case.name} | {' | '.join(cells)} |", flush=True)
     print(summary(ratios), end="")
 
 
@@ -107,6 +107,7 @@ def main() -> None:
     with Race(options.threads, options.rounds) as race:
         for table in options.tables or PLAIN:
             show(race, table, limits, options.only)
+    print(f"\nMeanwhile the processes of others ran for {race.disturbed:.1f} s.")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import subprocess
 import sys
 import time
@@ -66,6 +67,18 @@ def environment(threads: int) -> dict[str, str]:
     return {**kept, **dict.fromkeys(THREAD_VARIABLES, str(threads)), "JAX_PLATFORMS": "cpu"}
 
 
+def foreign_seconds() -> float:
+    """What all cores have worked so far, less this process and its ended children; Linux only."""
+    try:
+        ticks = [int(x) for x in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+    except OSError:
+        return float("nan")
+    who = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
+    own = sum(use.ru_utime + use.ru_stime for use in map(resource.getrusage, who))
+    idle = ticks[3] + ticks[4]
+    return (sum(ticks) - idle) / os.sysconf("SC_CLK_TCK") - own
+
+
 def installed(peer: str) -> bool:
     if PEERS[peer].package == "fastnn":
         return True  # or the run fails, and says why
@@ -115,18 +128,23 @@ class Worker:
 
 
 class Race:
-    """Holds one worker per peer, started when first needed; a context manager."""
+    """Holds one worker per peer, started when first needed; a context manager.
+
+    Afterwards `disturbed` holds the seconds for which others' processes ran meanwhile.
+    """
 
     def __init__(self, threads: int = THREADS, rounds: int | None = None) -> None:
         self.threads, self.rounds = threads, rounds
         self.workers: dict[str, Worker] = {}
 
     def __enter__(self) -> Race:
+        self.disturbed = -foreign_seconds()
         return self
 
     def __exit__(self, *exception: object) -> None:
         for worker in self.workers.values():
             worker.close()
+        self.disturbed += foreign_seconds()
 
     def run(self, table: str, name: str, peers: list[str]) -> dict[str, list[float] | Exception]:
         """Seconds per step of each peer, a figure a round or a call; or why there is none."""
