@@ -1,4 +1,4 @@
-"""Every row of cases.py, beside the peers, as pytest-benchmark's groups.
+"""The rows of cases.py that run for a turn, beside the peers, as pytest-benchmark's groups.
 
 A peer times itself in its own process (race.py), so the clock that pytest-benchmark reads shows
 the peer's seconds: each round moves it on by the seconds per step of one turn.
@@ -11,8 +11,9 @@ from collections.abc import Iterator
 import pytest
 
 from cases import TABLES, Unsupported
-from race import PEERS, RUNNERS, Race, installed
+from race import PEERS, Race, installed
 
+GROUPS = ("product", "train", "other", "predict", "elementwise", "kernel")
 now = 0.0
 
 
@@ -50,9 +51,9 @@ def chosen_peers(items: list[pytest.Item], table: str, name: str) -> list[str]:
     ("table", "name", "peer"),
     [
         pytest.param(table, case.name, peer, id=f"{table}: {case.name} [{peer}]")
-        for table, cases in TABLES.items()
-        for case in cases
-        for peer in RUNNERS[table]
+        for table in GROUPS
+        for case in TABLES[table].cases
+        for peer in TABLES[table].peers
     ],
 )
 def bench_row(benchmark, request, race, results, table, name, peer):

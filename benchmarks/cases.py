@@ -1,11 +1,13 @@
-"""What is measured: one table of networks, one of inference, one of products, one of kernels.
+"""What is measured: tables of networks, of inference, of products, of kernels.
 
 The tables alone; how a peer runs a row stands in its file in ``peers/``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,9 +16,21 @@ class Unsupported(Exception):
     """This peer has no such thing: the row is skipped in sight, with this text."""
 
 
+class Work(NamedTuple):
+    """The least that a row must do, whoever runs it; limits.py makes a time of it."""
+
+    operations: float  # floating-point operations of its matrix products
+    traffic: float  # bytes read and written, each array once
+    size: float  # bytes of these arrays together
+    reads: bool = False  # as good as all of the traffic is reading
+
+
 @dataclass(frozen=True)
 class Network:
-    """A dense classifier; its training step is forward, loss, backward and Adam."""
+    """A dense classifier, or a regression if it has one output.
+
+    Its training step is forward, loss (softmax cross-entropy or squared error), backward and Adam.
+    """
 
     sizes: tuple[int, ...]
     batch: int
@@ -31,21 +45,45 @@ class Network:
         return "-".join(map(str, self.sizes)) + f"{extras}, batch {self.batch}"
 
     @property
-    def operations(self) -> int:
-        """Of one training step's matrix products (no input gradient for the first layer)."""
-        layers = [2 * self.batch * n * m for n, m in zip(self.sizes, self.sizes[1:], strict=False)]
-        return 3 * sum(layers) - layers[0]
+    def regression(self) -> bool:
+        return self.sizes[-1] == 1
+
+    @property
+    def learning_rate(self) -> float:
+        """Too small for a single sample to be learnt by heart; see `data`."""
+        return 1e-3 if self.batch > 1 else 1e-9
+
+    @property
+    def layers(self) -> list[tuple[int, int]]:
+        return list(zip(self.sizes, self.sizes[1:], strict=False))
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases."""
+        return sum(n * m + m for n, m in self.layers)
+
+    def training(self) -> Work:
+        """One step: no input gradient for the first layer; parameters and moments updated."""
+        layers = [2 * self.batch * n * m for n, m in self.layers]
+        return Work(3 * sum(layers) - layers[0], 24 * self.parameters, 12 * self.parameters)
+
+    def inference(self) -> Work:
+        operations = sum(2 * self.batch * n * m for n, m in self.layers)
+        traffic = 4 * (self.parameters + self.batch * (self.sizes[0] + self.sizes[-1]))
+        return Work(operations, traffic, traffic, reads=True)
 
     def data(self) -> tuple[np.ndarray, np.ndarray]:
-        """One batch, (batch, features) and integer labels.
+        """One batch, (batch, features) and integer labels, or targets (batch, 1).
 
         Every sample comes twice, with two labels: a network that has learnt the batch by heart
         has gradients so small that denormal numbers would slow it down.
         """
         random = np.random.default_rng(0)
         x = random.random((self.batch, self.sizes[0]), dtype=np.float32)
-        y = random.integers(self.sizes[-1], size=self.batch)
         x[1::2] = x[: self.batch - 1 : 2]
+        if self.regression:
+            return x, random.random((self.batch, 1), dtype=np.float32)
+        y = random.integers(self.sizes[-1], size=self.batch)
         y[1::2] = (y[: self.batch - 1 : 2] + 1) % self.sizes[-1]
         return x, y
 
@@ -57,8 +95,34 @@ class Network:
                 random.normal(0, np.sqrt(2 / n), (n, m)).astype(np.float32),
                 np.zeros(m, np.float32),
             )
-            for n, m in zip(self.sizes, self.sizes[1:], strict=False)
+            for n, m in self.layers
         ]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Whole epochs over shuffled data, Adam; the shape of MNIST."""
+
+    network: Network
+    samples: int = 60_000
+    epochs: int = 2
+
+    @property
+    def name(self) -> str:
+        return f"{self.network.name}, {self.samples} samples, {self.epochs} epochs"
+
+    def work(self) -> Work:
+        """The steps' arithmetic, and the samples read once an epoch."""
+        steps = self.epochs * self.samples / self.network.batch
+        size = 4 * self.samples * self.network.sizes[0]
+        return Work(
+            steps * self.network.training().operations, self.epochs * size, size, reads=True
+        )
+
+    def data(self) -> tuple[np.ndarray, np.ndarray]:
+        random = np.random.default_rng(0)
+        x = random.random((self.samples, self.network.sizes[0]), dtype=np.float32)
+        return x, random.integers(self.network.sizes[-1], size=self.samples)
 
 
 @dataclass(frozen=True)
@@ -74,9 +138,10 @@ class Product:
     def name(self) -> str:
         return f"{self.form} {self.rows}x{self.depth}x{self.columns}"
 
-    @property
-    def operations(self) -> int:
-        return 2 * self.rows * self.depth * self.columns
+    def work(self) -> Work:
+        m, k, n = self.rows, self.depth, self.columns
+        size = 4 * (m * k + k * n + m * n)
+        return Work(2 * m * k * n, size, size, reads=True)
 
     def data(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(a, b, c) as they lie in memory: the transposed one is stored transposed."""
@@ -86,9 +151,12 @@ class Product:
             b_shape = b_shape[::-1]
         if self.form == "weight":
             a_shape = a_shape[::-1]
-        a = random.normal(size=a_shape).astype(np.float32)
-        b = random.normal(size=b_shape).astype(np.float32)
+        a, b = (random.random(shape, dtype=np.float32) - 0.5 for shape in (a_shape, b_shape))
         return a, b, np.empty((self.rows, self.columns), np.float32)
+
+
+NORMS = ("batch norm", "layer norm")
+TARGET_LOSSES = ("sigmoid_cross_entropy", "squared_error", "absolute_error", "huber")
 
 
 @dataclass(frozen=True)
@@ -104,6 +172,13 @@ class Kernel:
     def name(self) -> str:
         return f"{self.family} {self.kind} {self.rows}x{self.features}"
 
+    def work(self) -> Work:
+        """Bytes alone; `ARRAYS` says how many arrays are moved, and how many there are."""
+        key = self.family if self.family in ARRAYS else f"{self.family} {self.kind}"
+        moved, distinct = ARRAYS[key]
+        elements = self.rows * self.features
+        return Work(0, 4 * moved * elements, 4 * distinct * elements)
+
     def data(self) -> tuple[np.ndarray, np.ndarray]:
         """(x, dy), both (rows, features), normal."""
         random = np.random.default_rng(0)
@@ -111,6 +186,20 @@ class Kernel:
         x, dy = (random.normal(size=shape).astype(np.float32) for _ in range(2))
         return x, dy
 
+
+ARRAYS = {
+    "activation forward": (2, 2),
+    "activation backward": (3, 3),
+    "dropout": (2, 2),  # the mask has a bit an element
+    **{f"{norm} {way}": (2, 2) for norm in NORMS for way in ("forward", "evaluate")},
+    **{f"{norm} backward": (3, 3) for norm in NORMS},
+    "batch norm forward and backward": (5, 4),
+    **{f"loss {kind}": (2, 2) for kind in ("softmax_cross_entropy", "hinge")},
+    **{f"loss {kind}": (3, 3) for kind in TARGET_LOSSES},
+    "optimizer sgd": (3, 2),
+    **{f"optimizer {kind}": (5, 3) for kind in ("momentum", "nesterov", "rmsprop")},
+    **{f"optimizer {kind}": (7, 4) for kind in ("adam", "adamw")},
+}
 
 NETWORKS = [
     Network((4, 64, 64, 2), batch=64, activation="tanh"),
@@ -120,13 +209,35 @@ NETWORKS = [
     Network((1024, 2048, 2048, 1000), batch=512),
 ]
 
-INFERENCE = [
+OTHER_NETWORKS = [
+    Network((17, 64, 64, 6), batch=64, activation="tanh"),
+    Network((23, 256, 256, 2), batch=256),
+    Network((784, 128, 16, 10), batch=32),
+    Network((784, 100, 100, 10), batch=200),
+    Network((784, 512, 512, 10), batch=128),
+    Network((30, 97, 31, 3), batch=101, activation="tanh"),
+    Network((300, 401, 401, 7), batch=97),
+    Network((13, 50, 1), batch=32),
+    Network((13, 50, 1), batch=7),
+    Network((13, 50, 1), batch=1),
+    Network((8, 31, 31, 1), batch=13, activation="tanh"),
+    Network((91, 257, 129, 1), batch=333),
+    Network((784, 128, 10), batch=7),
+    Network((784, 128, 10), batch=1),
+    Network((4, 64, 64, 2), batch=1, activation="tanh"),
+]
+
+SINGLE = [
     Network((4, 64, 64, 2), batch=1),
     Network((784, 128, 10), batch=1),
     Network((784, 512, 512, 10), batch=1),
-    Network((784, 512, 512, 10), batch=1024),
 ]
 
+INFERENCE = [*SINGLE, Network((784, 512, 512, 10), batch=1024)]
+
+FITS = [Fit(Network((784, 100, 100, 10), batch=200))]
+
+FORMS = ("forward", "input", "weight")
 PRODUCTS = [
     Product(form, *shape)
     for shape in [
@@ -137,7 +248,35 @@ PRODUCTS = [
         (128, 784, 512),
         (1008, 4096, 4096),
     ]
-    for form in ("forward", "input", "weight")
+    for form in FORMS
+]
+
+# Batch, inputs and outputs of layers that no library was tuned for, a million multiply-adds or
+# more; of each the three products that training needs.
+SHAPES = [
+    *((1, 1009, 1009), (1, 784, 2048), (1, 4096, 4096), (1, 2048, 512), (1, 4096, 401)),
+    *((2, 1009, 512), (3, 1000, 401), (4, 512, 512), (7, 401, 401), (7, 2048, 1000)),
+    *((8, 784, 300), (13, 784, 128), (13, 1009, 97), (13, 4096, 4096), (13, 31, 2500)),
+    *((16, 256, 256), (16, 4096, 31), (31, 401, 97), (31, 1009, 1009), (31, 13, 4096)),
+    *((32, 784, 128), (32, 512, 512), (32, 2048, 16), (50, 200, 200), (64, 128, 128)),
+    *((64, 784, 512), (64, 31, 1009), (64, 1024, 1024), (97, 97, 128), (97, 401, 1009)),
+    *((97, 13, 1009), (97, 2048, 13), (100, 784, 100), (100, 100, 100), (128, 64, 128)),
+    *((128, 784, 512), (128, 1024, 10), (128, 4, 2048), (200, 784, 100), (200, 100, 100)),
+    *((256, 64, 64), (256, 23, 256), (256, 256, 256), (256, 2048, 4), (256, 300, 31)),
+    *((401, 97, 31), (401, 401, 401), (401, 1009, 13), (500, 64, 32), (512, 1024, 512)),
+    *((512, 4, 512), (512, 784, 10), (777, 333, 111), (1000, 50, 50), (1000, 31, 97)),
+    *((1009, 13, 97), (1009, 1009, 1009), (1009, 401, 31), (1024, 784, 512), (1024, 32, 32)),
+    *((1024, 256, 4), (2048, 16, 64), (2048, 784, 10), (2048, 13, 401), (4096, 4, 64)),
+    *((4096, 64, 4), (4096, 13, 31), (4096, 128, 128), (4096, 97, 401), (4096, 1009, 31)),
+]
+GRID = [
+    product
+    for batch, n, m in SHAPES
+    for product in (
+        Product("forward", batch, n, m),
+        Product("input", batch, m, n),
+        Product("weight", n, batch, m),
+    )
 ]
 
 KERNELS = [
@@ -152,7 +291,7 @@ KERNELS = [
     *(Kernel("dropout", way, 512, 512) for way in ("forward", "backward")),
     *(
         Kernel(norm, way, 2048, 512)
-        for norm in ("batch norm", "layer norm")
+        for norm in NORMS
         for way in ("forward", "evaluate", "backward")
         if (norm, way) != ("layer norm", "evaluate")
     ),
@@ -169,9 +308,69 @@ KERNELS = [
     ),
 ]
 
-TABLES = {"train": NETWORKS, "predict": INFERENCE, "product": PRODUCTS, "kernel": KERNELS}
+# A million elements: what leaves the second-level cache.  exp is no kernel of fastnn's; elu has it.
+ELEMENTWISE = [
+    *(
+        Kernel(f"activation {way}", kind, 1000, 1000)
+        for kind in ("sigmoid", "tanh", "elu", "gelu")
+        for way in ("forward", "backward")
+    ),
+    *(Kernel("dropout", way, 1000, 1000) for way in ("forward", "backward")),
+    Kernel("batch norm", "forward and backward", 2048, 512),
+    Kernel("optimizer", "adam", 1000, 1000),
+]
 
 
-def find(table: str, name: str) -> Network | Product | Kernel:
+class Table(NamedTuple):
+    title: str
+    function: str  # in peers/, runs a row
+    cases: list[Any]
+    work: Callable[[Any], Work]
+    peers: list[str]  # of race.py; fastnn first
+    rounds: int = 21
+    turn: float = 0.05  # seconds, at least one step
+    calls: int = 0  # of a turn, each timed alone
+
+
+STEP = "forward, loss, backward, Adam"
+TRAINERS = ["fastnn", "torch", "jax", "NumPy by hand", "scikit-learn"]
+PREDICTORS = ["fastnn", "fastnn predict", "torch", "torch.jit", "onnxruntime", "NumPy by hand"]
+BOTH = ["fastnn", "NumPy by hand", "torch"]
+LARGE = [case for case in NETWORKS + OTHER_NETWORKS if case.training().operations > 1e8]
+
+TABLES = {
+    "product": Table("Matrix products", "product", PRODUCTS, Product.work, BOTH),
+    "train": Table(
+        f"Training step: {STEP}",
+        *("train", NETWORKS, Network.training, [*TRAINERS, "torch.compile"]),
+    ),
+    "other": Table(
+        f"Training step of other networks: {STEP}",
+        *("train", OTHER_NETWORKS, Network.training, TRAINERS),
+        rounds=11,
+    ),
+    "predict": Table("Inference, one call", "predict", INFERENCE, Network.inference, PREDICTORS),
+    "latency": Table(
+        "Inference, every call timed alone: median / 99.9th percentile",
+        *("predict", SINGLE, Network.inference, PREDICTORS),
+        rounds=5,
+        calls=2000,
+    ),
+    "fit": Table("Whole fit", "fit", FITS, Fit.work, ["fastnn", "torch", "scikit-learn"], 5),
+    "scaling": Table(
+        "Training step on two threads and on one",
+        *("train", LARGE, Network.training, ["fastnn", "fastnn, one thread"]),
+        rounds=11,
+    ),
+    "elementwise": Table(
+        "Element-wise, a million elements",
+        *("kernel", ELEMENTWISE, Kernel.work, [*BOTH, "jax"]),
+    ),
+    "grid": Table("Products of many shapes", "product", GRID, Product.work, BOTH, 5, 0.01),
+    "kernel": Table("Kernels", "kernel", KERNELS, Kernel.work, BOTH),
+}
+
+
+def find(table: str, name: str) -> Any:
     """The row of that name."""
-    return next(case for case in TABLES[table] if case.name == name)
+    return next(case for case in TABLES[table].cases if case.name == name)

@@ -1,8 +1,9 @@
-"""Networks and products beside the peers, as Markdown tables: ``python benchmarks/compare.py``.
+"""Tables beside the peers and the limit, as Markdown: ``python benchmarks/compare.py [TABLE...]``.
 
-The same races as ``pytest benchmarks --benchmark-only``, with each peer's time divided by fastnn's
-in brackets, and the distance to the limit: what the row's products would take at the rate of the
-fastest large product that any peer reached in this run.
+The same races as ``pytest benchmarks --benchmark-only``, and those that are no groups of it. In
+brackets stands a peer's time divided by fastnn's: 2.0 takes twice as long. *Best* is this figure of
+the fastest peer. *Limit* is the row's work at the rates that this machine has from registers (FMA)
+or from where the arrays lie, measured in the same run.
 """
 
 from __future__ import annotations
@@ -10,29 +11,23 @@ from __future__ import annotations
 import argparse
 import platform
 from importlib.metadata import version
+from math import exp, log
 from statistics import median
 
-from cases import TABLES, Network, Product
-from race import PEERS, ROUNDS, RUNNERS, THREADS, Race, cpu, installed
+from cases import TABLES
+from limits import Limits, measure
+from race import PEERS, THREADS, Race, cpu, installed
 
-TITLES = {
-    "product": "Matrix products",
-    "train": "Training step: forward, softmax cross-entropy, backward, Adam",
-    "predict": "Inference, one call",
-    "kernel": "Kernels",
-}
-LIMITED = ("product", "train")  # rows whose limit is the operations of their products
-LARGE = [Product("forward", 256, 256, 256), Product("forward", 1008, 4096, 4096)]
+PLAIN = [table for table in TABLES if table not in ("grid", "kernel")]
 
 
-def medians(race: Race, table: str, name: str) -> dict[str, float]:
+def race_row(race: Race, table: str, name: str) -> dict[str, list[float]]:
     """Seconds of each installed peer that has such a row."""
-    peers = [peer for peer in RUNNERS[table] if installed(peer)]
-    results = race.run(table, name, peers)
+    results = race.run(table, name, [peer for peer in TABLES[table].peers if installed(peer)])
     for result in results.values():
         if isinstance(result, RuntimeError):
             raise result
-    return {peer: median(times) for peer, times in results.items() if isinstance(times, list)}
+    return {peer: times for peer, times in results.items() if isinstance(times, list)}
 
 
 def microseconds(seconds: float) -> str:
@@ -40,45 +35,79 @@ def microseconds(seconds: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def row(case: Network | Product, seconds: dict[str, float], table: str, rate: float) -> list[str]:
-    own = seconds["fastnn"]
-    cells = [case.name, microseconds(own)]
-    if table in LIMITED:
-        limit = case.operations / rate
-        cells += [microseconds(limit), f"{limit / own:.0%}"]
-    for peer in RUNNERS[table][1:]:
+def best(times: dict[str, list[float]]) -> list[float]:
+    """The fastest peer's time in units of fastnn's, if any; fastnn's own variants are no peers."""
+    peers = [median(t) for peer, t in times.items() if PEERS[peer].package != "fastnn"]
+    return [min(peers) / median(times["fastnn"])] if peers else []
+
+
+def row(table: str, times: dict[str, list[float]], bound: str, limit: float) -> list[str]:
+    def text(peer: str) -> str:
+        tail = ""
+        if TABLES[table].calls:
+            tail = f" / {microseconds(sorted(times[peer])[len(times[peer]) * 999 // 1000])}"
+        return microseconds(median(times[peer])) + tail
+
+    own = median(times["fastnn"])
+    cells = [text("fastnn"), f"{microseconds(limit)} {bound}", f"{limit / own:.0%}"]
+    for peer in TABLES[table].peers[1:]:
         if installed(peer):
-            theirs = seconds.get(peer)
-            cells.append(f"{microseconds(theirs)} ({theirs / own:.1f})" if theirs else "-")
+            there = peer in times
+            cells.append(f"{text(peer)} ({median(times[peer]) / own:.2f})" if there else "-")
     return cells
+
+
+def summary(ratios: list[float]) -> str:
+    if not ratios:
+        return ""
+    mean, below = exp(sum(map(log, ratios)) / len(ratios)), sum(ratio < 0.9 for ratio in ratios)
+    return (
+        f"\nThe fastest peer in units of fastnn, {len(ratios)} rows: geometric mean {mean:.2f}, "
+        f"worst {min(ratios):.2f}, below 0.9: {below}.\n"
+    )
+
+
+def show(race: Race, table: str, limits: Limits, only: str) -> None:
+    entry, ratios = TABLES[table], []
+    peers = [peer for peer in entry.peers[1:] if installed(peer)]
+    head = ["", "fastnn", "limit", "reached", *peers, "best"]
+    print(f"\n{entry.title}, microseconds (times fastnn's):\n")
+    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
+    for case in entry.cases:
+        if only in case.name:
+            times, work = race_row(race, table, case.name), entry.work(case)
+            cells = row(table, times, limits.bound(work), limits.seconds(work))
+            cells += [f"{ratio:.2f}" for ratio in best(times)] or ["-"]
+            ratios += best(times)
+            print(f"| {case.name} | {' | '.join(cells)} |", flush=True)
+    print(summary(ratios), end="")
+
+
+def machine() -> str:
+    """What every table is headed by."""
+    named = [cpu().get(key, "") for key in ("model name", "cpu family", "model")]
+    packages = {PEERS[peer].package for peer in PEERS if installed(peer)} - {"fastnn"}
+    versions = ", ".join(f"{package} {version(package)}" for package in sorted(packages))
+    return f"{platform.machine()}, {' '.join(named)} (name, family, model); {versions}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("tables", nargs="*", help=f"of {', '.join(TABLES)}; all but the last")
+    parser.add_argument(
+        "tables", nargs="*", help=f"of {', '.join(TABLES)}; the default is {', '.join(PLAIN)}"
+    )
     parser.add_argument("-k", dest="only", default="", help="rows whose name contains this")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--rounds", type=int, help="turns of each peer; else the table's own")
     parser.add_argument("--threads", type=int, default=THREADS)
     options = parser.parse_args()
-    named = [cpu().get(key, "") for key in ("model name", "cpu family", "model")]
-    print(f"{platform.machine()}, {' '.join(named)} (name, family, model);")
-    print(f"{options.threads} threads, medians of {options.rounds} rounds;")
-    present = {PEERS[peer].package for peer in list(PEERS)[1:] if installed(peer)}
-    print(", ".join(f"{package} {version(package)}" for package in sorted(present)))
+    print(f"{machine()}\n")
+    for threads in sorted({1, options.threads}):
+        limits = measure(threads)
+        print(f"Limits, {limits}", flush=True)
     with Race(options.threads, options.rounds) as race:
-        rates = [
-            case.operations / min(medians(race, "product", case.name).values()) for case in LARGE
-        ]
-        print(f"limit: operations of the products at {max(rates) / 1e9:.0f} GFLOP/s")
-        for table in options.tables or list(TITLES)[:-1]:
-            peers = [peer for peer in RUNNERS[table][1:] if installed(peer)]
-            head = ["", "fastnn", *(["limit", "reached"] if table in LIMITED else []), *peers]
-            print(f"\n{TITLES[table]}, microseconds (times fastnn's):\n")
-            print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
-            for case in TABLES[table]:
-                if options.only in case.name:
-                    cells = row(case, medians(race, table, case.name), table, max(rates))
-                    print(f"| {' | '.join(cells)} |", flush=True)
+        for table in options.tables or PLAIN:
+            show(race, table, limits, options.only)
+    print(f"\nMeanwhile the processes of others ran for {race.disturbed:.1f} s.")
 
 
 if __name__ == "__main__":

@@ -5,23 +5,27 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import subprocess
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from cases import Unsupported
+from cases import TABLES, Unsupported
 
 
 class Peer(NamedTuple):
     module: str  # in peers/, runs it
     package: str  # must be installed
+    threads: int | None = None  # in place of the race's
 
 
 PEERS = {
     "fastnn": Peer("fastnn_peer", "fastnn"),
+    "fastnn predict": Peer("fastnn_predict_peer", "fastnn"),
+    "fastnn, one thread": Peer("fastnn_peer", "fastnn", threads=1),
     "NumPy by hand": Peer("numpy_peer", "numpy"),
     "torch": Peer("torch_peer", "torch"),
     "torch.compile": Peer("torch_compile_peer", "torch"),
@@ -30,16 +34,8 @@ PEERS = {
     "scikit-learn": Peer("sklearn_peer", "scikit-learn"),
     "onnxruntime": Peer("onnxruntime_peer", "onnxruntime"),
 }
-# Which of them have rows in which table.
-RUNNERS = {
-    "train": ["fastnn", "torch", "torch.compile", "jax", "NumPy by hand", "scikit-learn"],
-    "predict": ["fastnn", "torch", "torch.jit", "onnxruntime", "NumPy by hand"],
-    "product": ["fastnn", "NumPy by hand", "torch"],
-    "kernel": ["fastnn", "NumPy by hand", "torch"],
-}
 THREADS = 2
-ROUNDS = 21
-PAUSE = 0.05  # seconds between turns, until the last peer's threads have stopped spinning
+PAUSE = 0.04  # seconds between turns, until the last peer's threads have stopped spinning
 
 # Variables that begin so choose kernels, threads or waiting; none is passed on to a peer.
 TUNING = (
@@ -71,8 +67,20 @@ def environment(threads: int) -> dict[str, str]:
     return {**kept, **dict.fromkeys(THREAD_VARIABLES, str(threads)), "JAX_PLATFORMS": "cpu"}
 
 
+def foreign_seconds() -> float:
+    """What all cores have worked so far, less this process and its ended children; Linux only."""
+    try:
+        ticks = [int(x) for x in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+    except OSError:
+        return float("nan")
+    who = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
+    own = sum(use.ru_utime + use.ru_stime for use in map(resource.getrusage, who))
+    idle = ticks[3] + ticks[4]
+    return (sum(ticks) - idle) / os.sysconf("SC_CLK_TCK") - own
+
+
 def installed(peer: str) -> bool:
-    if peer == "fastnn":
+    if PEERS[peer].package == "fastnn":
         return True  # or the run fails, and says why
     try:
         return bool(version(PEERS[peer].package))
@@ -89,14 +97,20 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=environment(threads),
+            env=environment(PEERS[peer].threads or threads),
         )
 
-    def ask(self, *request: str) -> float:
+    def ask(self, *request: Any) -> Any:
+        self.send(*request)
+        return self.receive()
+
+    def send(self, *request: Any) -> None:
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
+
+    def receive(self) -> Any:
+        assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError(f"{self.process.args} ended with status {self.process.wait()}")
@@ -114,34 +128,40 @@ class Worker:
 
 
 class Race:
-    """Holds one worker per peer, started when first needed; a context manager."""
+    """Holds one worker per peer, started when first needed; a context manager.
 
-    def __init__(self, threads: int = THREADS, rounds: int = ROUNDS) -> None:
+    Afterwards `disturbed` holds the seconds for which others' processes ran meanwhile.
+    """
+
+    def __init__(self, threads: int = THREADS, rounds: int | None = None) -> None:
         self.threads, self.rounds = threads, rounds
         self.workers: dict[str, Worker] = {}
 
     def __enter__(self) -> Race:
+        self.disturbed = -foreign_seconds()
         return self
 
     def __exit__(self, *exception: object) -> None:
         for worker in self.workers.values():
             worker.close()
+        self.disturbed += foreign_seconds()
 
     def run(self, table: str, name: str, peers: list[str]) -> dict[str, list[float] | Exception]:
-        """Seconds per step of each peer, one figure a round; or why there is none."""
+        """Seconds per step of each peer, a figure a round or a call; or why there is none."""
+        entry = TABLES[table]
         results: dict[str, list[float] | Exception] = {}
         for peer in peers:
             if peer not in self.workers:
                 self.workers[peer] = Worker(peer, self.threads)
             try:
-                self.workers[peer].ask("build", table, name)
+                self.workers[peer].ask("build", table, name, entry.turn)
                 results[peer] = []
             except (Unsupported, RuntimeError) as reason:
                 results[peer] = reason
         order = [(peer, times) for peer, times in results.items() if isinstance(times, list)]
-        for turn in range(self.rounds):
+        for turn in range(self.rounds or entry.rounds):
             random.Random(turn).shuffle(order)
             for peer, times in order:
-                time.sleep(PAUSE)
-                times.append(self.workers[peer].ask("run"))
+                time.sleep(PAUSE * (len(order) > 1))
+                times += self.workers[peer].ask("run", entry.calls)
         return results

@@ -1,7 +1,8 @@
 """A peer in a process of its own: ``python worker.py <module in peers/>``.
 
-Reads one JSON list a line: ``["build", table, name]``, then ``["run"]`` as often as wanted, and
-answers one JSON object a line.  A run is a few steps to warm up, then as many as take TURN seconds.
+Reads one JSON list a line: ``["build", table, name, turn]``, then ``["run", calls]`` as often as
+wanted, and answers one JSON object a line.  A run is a few steps to warm up, then as many as take
+``turn`` seconds, of which it gives the mean; or so many calls, each timed alone.
 """
 
 from __future__ import annotations
@@ -15,23 +16,22 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from cases import Unsupported, find
+from cases import TABLES, Unsupported, find
 
-TURN = 0.05
-WARM_UP = 0.3
+WARM_UP = 6  # turns
 
 
 class Runner:
     """Repeats a step.  ``finish`` waits for the results of a peer that computes asynchronously."""
 
-    def __init__(self, step: Callable[[], Any], finish: Callable[[Any], Any]) -> None:
+    def __init__(self, step: Callable[[], Any], finish: Callable[[Any], Any], turn: float) -> None:
         self.step, self.finish = step, finish
         self.timed(1)  # compilers compile here
         started, steps, seconds = time.perf_counter(), 1, self.timed(1)
-        while time.perf_counter() - started < WARM_UP:
+        while time.perf_counter() - started < WARM_UP * turn:
             seconds = self.timed(steps)
-            steps = max(1, min(2 * steps, round(TURN / seconds)))
-        self.steps = max(1, round(TURN / seconds))
+            steps = max(1, min(2 * steps, round(turn / seconds)))
+        self.steps = max(1, round(turn / seconds))
 
     def timed(self, steps: int) -> float:
         """Seconds per step, over so many steps."""
@@ -42,9 +42,19 @@ class Runner:
         self.finish(result)
         return (time.perf_counter() - started) / steps
 
-    def run(self) -> float:
-        self.timed(max(1, self.steps // 10))
-        return self.timed(self.steps)
+    def run(self, calls: int = 0) -> list[float]:
+        if self.steps > 1:
+            self.timed(max(1, self.steps // 10))
+        return self.each(calls) if calls else [self.timed(self.steps)]
+
+    def each(self, calls: int) -> list[float]:
+        """Seconds of every call."""
+        step, finish, clock, times = self.step, self.finish, time.perf_counter_ns, [0] * calls
+        for i in range(calls):
+            started = clock()
+            finish(step())
+            times[i] = clock() - started
+        return [1e-9 * nanoseconds for nanoseconds in times]
 
 
 def main(module_name: str) -> None:
@@ -56,15 +66,15 @@ def main(module_name: str) -> None:
         try:
             peer = importlib.import_module(f"peers.{module_name}")
             if request[0] == "build":
-                runner, table, name = None, *request[1:]  # the last case's memory goes first
-                if not hasattr(peer, table):
+                runner, table, name, turn = None, *request[1:]  # the last case's memory goes first
+                if not hasattr(peer, TABLES[table].function):
                     raise Unsupported(f"{module_name} has no row for {table}")
-                step = getattr(peer, table)(find(table, name))
-                runner = Runner(step, getattr(peer, "finish", lambda result: None))
+                step = getattr(peer, TABLES[table].function)(find(table, name))
+                runner = Runner(step, getattr(peer, "finish", lambda result: None), turn)
                 answer = {"steps": runner.steps}
             else:
                 assert runner is not None, "run before build"
-                answer = {"seconds": runner.run()}
+                answer = {"seconds": runner.run(*request[1:])}
         except Unsupported as reason:
             answer = {"unsupported": str(reason)}
         except Exception:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import fastnn
-from cases import Kernel, Network, Product
+from cases import Fit, Kernel, Network, Product
 from fastnn import _kernels as kernels
 
 ACTIVATION_LAYERS = {"relu": fastnn.ReLU, "tanh": fastnn.Tanh}
@@ -47,14 +47,27 @@ def build(network: Network) -> fastnn.Sequential:
 
 
 def train(network: Network) -> Callable[[], Any]:
-    step = fastnn.TrainStep(build(network), fastnn.SoftmaxCrossEntropy(), fastnn.Adam(1e-3))
+    loss = fastnn.MeanSquaredError() if network.regression else fastnn.SoftmaxCrossEntropy()
+    step = fastnn.TrainStep(build(network), loss, fastnn.Adam(network.learning_rate))
     x, y = network.data()
     return lambda: step(x, y)
 
 
+def fit(case: Fit) -> Callable[[], Any]:
+    model, (x, y) = build(case.network), case.data()
+    loss, optimizer, batch = fastnn.SoftmaxCrossEntropy(), fastnn.Adam(1e-3), case.network.batch
+    settings = {"loss": loss, "optimizer": optimizer, "batch_size": batch, "metrics": []}
+    model.fit(x[: 2 * batch], y[: 2 * batch], epochs=1, progress=False, **settings)
+    return lambda: model.fit(x, y, epochs=case.epochs, progress=False, **settings)
+
+
 def predict(network: Network) -> Callable[[], Any]:
+    """Through a prepared predictor, where this version has one."""
     model, (x, _) = build(network), network.data()
-    return lambda: model.predict(x)
+    if not hasattr(model, "predictor"):
+        return lambda: model.predict(x)
+    predictor = model.predictor(batch_size=network.batch)
+    return lambda: predictor(x)
 
 
 def product(case: Product) -> Callable[[], Any]:
@@ -116,7 +129,14 @@ def batch_norm(way: str, x: np.ndarray, dy: np.ndarray) -> Callable[[], Any]:
     if way == "evaluate":
         return lambda: kernels.batchnorm_evaluate(x, gamma, beta, *running, 1e-5)
     _, mean, inv_std = kernels.batchnorm_forward(x, gamma, beta, *running, 0.1, 1e-5)
-    return lambda: kernels.batchnorm_backward(x, dy, gamma, mean, inv_std, dgamma, dbeta)
+    if way == "backward":
+        return lambda: kernels.batchnorm_backward(x, dy, gamma, mean, inv_std, dgamma, dbeta)
+
+    def both() -> np.ndarray:
+        _, mean, inv_std = kernels.batchnorm_forward(x, gamma, beta, *running, 0.1, 1e-5)
+        return kernels.batchnorm_backward(x, dy, gamma, mean, inv_std, dgamma, dbeta)
+
+    return both
 
 
 def layer_norm(way: str, x: np.ndarray, dy: np.ndarray) -> Callable[[], Any]:

@@ -1,4 +1,7 @@
-"""JAX: the whole step jitted, its state (parameters, Adam's moments, statistics) carried over."""
+"""JAX: the whole step jitted, its state (parameters, Adam's moments, statistics) carried over.
+
+Of the kernels the element-wise ones, jitted each for itself, every call waited for.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cases import Network
+from cases import Kernel, Network, Unsupported
 
 jax.config.update("jax_default_prng_impl", "rbg")  # faster dropout than threefry
 
@@ -39,11 +42,13 @@ def forward(network: Network, layers: list, running: list, key: Any, x: Any) -> 
     return h @ layers[-1]["weight"] + layers[-1]["bias"], statistics
 
 
-def adam(parameters: Any, gradients: Any, mean: Any, square: Any, t: Any) -> tuple[Any, Any, Any]:
+def adam(
+    parameters: Any, gradients: Any, mean: Any, square: Any, t: Any, learning_rate: float = 1e-3
+) -> tuple[Any, Any, Any]:
     tree_map = jax.tree_util.tree_map
     mean = tree_map(lambda m, g: 0.9 * m + 0.1 * g, mean, gradients)
     square = tree_map(lambda v, g: 0.999 * v + 0.001 * g * g, square, gradients)
-    rate, correction = 1e-3 / (1 - 0.9**t), 1 / (1 - 0.999**t)
+    rate, correction = learning_rate / (1 - 0.9**t), 1 / (1 - 0.999**t)
     parameters = tree_map(
         lambda p, m, v: p - rate * m / (jnp.sqrt(v * correction) + 1e-8), parameters, mean, square
     )
@@ -62,6 +67,8 @@ def train(network: Network) -> Callable[[], Any]:
 
     def loss(layers: list, running: list, key: Any) -> tuple[Any, list]:
         logits, running = forward(network, layers, running, key, x)
+        if network.regression:
+            return jnp.square(logits - y).mean(), running
         log_probabilities = jax.nn.log_softmax(logits)
         return -jnp.take_along_axis(log_probabilities, y[:, None], axis=1).mean(), running
 
@@ -69,7 +76,7 @@ def train(network: Network) -> Callable[[], Any]:
         layers, mean, square, running, key, t = state
         key_now = jax.random.fold_in(key, t)
         gradients, running = jax.grad(loss, has_aux=True)(layers, running, key_now)
-        layers, mean, square = adam(layers, gradients, mean, square, t + 1)
+        layers, mean, square = adam(layers, gradients, mean, square, t + 1, network.learning_rate)
         return layers, mean, square, running, key, t + 1
 
     zeros = jax.tree_util.tree_map(jnp.zeros_like, layers)
@@ -80,6 +87,82 @@ def train(network: Network) -> Callable[[], Any]:
     def step() -> tuple:
         nonlocal state
         state = compiled(state)
+        return state
+
+    return step
+
+
+ACTIVATIONS = {
+    "sigmoid": jax.nn.sigmoid,
+    "tanh": jnp.tanh,
+    "elu": jax.nn.elu,
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+}
+
+
+def kernel(case: Kernel) -> Callable[[], Any]:
+    x, dy = map(jnp.asarray, case.data())
+    if case.family == "optimizer" and case.kind == "adam":
+        return optimizer(x, dy)
+    if case.family == "dropout":
+        return dropout(case.kind, x, dy)
+    if case.family.startswith("activation") and case.kind in ACTIVATIONS:
+        function = ACTIVATIONS[case.kind]
+        if case.family.endswith("forward"):
+            return waited(jax.jit(function), x)
+        return waited(jax.jit(lambda x, dy: jax.vjp(function, x)[1](dy)[0]), x, dy)
+    if case.family == "batch norm" and case.kind == "forward and backward":
+        return batch_norm(x, dy)
+    raise Unsupported(f"not written for jax: {case.name}")
+
+
+def waited(compiled: Callable, *arguments: Any) -> Callable[[], Any]:
+    return lambda: compiled(*arguments).block_until_ready()
+
+
+def dropout(way: str, x: Any, dy: Any) -> Callable[[], Any]:
+    mask = jax.random.bernoulli(jax.random.key(0), 0.8, x.shape)
+    if way == "backward":
+        return waited(jax.jit(lambda dy, mask: jnp.where(mask, dy * 1.25, 0)), dy, mask)
+    t = 0
+
+    @jax.jit
+    def forward(x: Any, t: Any) -> tuple[Any, Any]:
+        mask = jax.random.bernoulli(jax.random.fold_in(jax.random.key(0), t), 0.8, x.shape)
+        return jnp.where(mask, x * 1.25, 0), mask
+
+    def step() -> Any:
+        nonlocal t
+        t += 1
+        return jax.block_until_ready(forward(x, t))
+
+    return step
+
+
+def batch_norm(x: Any, dy: Any) -> Callable[[], Any]:
+    n = x.shape[1]
+    layer = {"gamma": jnp.ones(n), "beta": jnp.zeros(n)}
+    running = {"mean": jnp.zeros(n), "variance": jnp.ones(n)}
+
+    @jax.jit
+    def both(x: Any, layer: dict, running: dict, dy: Any) -> tuple:
+        y, backward, running = jax.vjp(
+            lambda x, layer: normalize(x, layer, running), x, layer, has_aux=True
+        )
+        return y, backward(dy), running
+
+    return lambda: jax.block_until_ready(both(x, layer, running, dy))
+
+
+def optimizer(x: Any, dy: Any) -> Callable[[], Any]:
+    compiled = jax.jit(adam, donate_argnums=(0, 2, 3))
+    state, t = (x, jnp.zeros_like(x), jnp.zeros_like(x)), 0
+
+    def step() -> tuple:
+        nonlocal state, t
+        t += 1
+        parameters, mean, square = state
+        state = jax.block_until_ready(compiled(parameters, dy, mean, square, t))
         return state
 
     return step

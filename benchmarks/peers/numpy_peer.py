@@ -57,21 +57,31 @@ def train(network: Network) -> Callable[[], Any]:
         view[:] = array
     layers = list(zip(views[::2], views[1::2], strict=True))
     dlayers = list(zip(gradient_views[::2], gradient_views[1::2], strict=True))
-    adam, rows = Adam(parameters.size), np.arange(len(x))
+    adam, rows = Adam(parameters.size, network.learning_rate), np.arange(len(x))
+
+    def cross_entropy(d: np.ndarray) -> float:
+        """The loss of these outputs, which its gradient replaces; so does `squared_error`."""
+        d -= d.max(axis=1, keepdims=True)
+        np.exp(d, out=d)
+        d /= d.sum(axis=1, keepdims=True)
+        value = -np.log(d[rows, y]).mean()
+        d[rows, y] -= 1
+        d *= np.float32(1 / len(x))
+        return value
+
+    def squared_error(d: np.ndarray) -> float:
+        d -= y
+        value = np.vdot(d, d) / d.size
+        d *= np.float32(2 / d.size)
+        return value
 
     def step() -> float:
         outputs = [x]
         for weight, bias in layers[:-1]:
             outputs.append(activate(outputs[-1], weight, bias, network.activation))
-        logits = outputs[-1] @ layers[-1][0]
-        logits += layers[-1][1]
-        logits -= logits.max(axis=1, keepdims=True)
-        np.exp(logits, out=logits)
-        logits /= logits.sum(axis=1, keepdims=True)
-        value = -np.log(logits[rows, y]).mean()
-        d = logits
-        d[rows, y] -= 1
-        d *= np.float32(1 / len(x))
+        d = outputs[-1] @ layers[-1][0]
+        d += layers[-1][1]
+        value = squared_error(d) if network.regression else cross_entropy(d)
         for i in range(len(layers) - 1, -1, -1):
             np.matmul(outputs[i].T, d, out=dlayers[i][0])
             d.sum(axis=0, out=dlayers[i][1])
@@ -137,8 +147,13 @@ def activation_forward(x: np.ndarray, dy: np.ndarray) -> dict[str, Callable[[], 
         np.exp(np.subtract(x, x.max(axis=1, keepdims=True), out=out), out=out)
         return np.divide(out, out.sum(axis=1, keepdims=True), out=out)
 
+    def elu() -> np.ndarray:
+        np.expm1(np.minimum(x, 0, out=out), out=out)
+        return np.maximum(x, out, out=out)
+
     return {
         "relu": lambda: np.maximum(x, 0, out=out),
+        "elu": elu,
         "tanh": lambda: np.tanh(x, out=out),
         "sigmoid": sigmoid,
         "silu": lambda: np.multiply(x, sigmoid(), out=out),
@@ -161,12 +176,17 @@ def activation_backward(x: np.ndarray, dy: np.ndarray) -> dict[str, Callable[[],
         np.multiply(sigmoid, np.subtract(1, sigmoid, out=out), out=out)
         return np.multiply(dy, out, out=out)
 
+    def delu() -> np.ndarray:
+        np.exp(np.minimum(x, 0, out=out), out=out)
+        return np.multiply(dy, out, out=out)
+
     def dsoftmax() -> np.ndarray:
         np.subtract(dy, np.multiply(dy, softmax, out=out).sum(axis=1, keepdims=True), out=out)
         return np.multiply(softmax, out, out=out)
 
     return {
         "relu": lambda: np.multiply(dy, relu > 0, out=out),
+        "elu": delu,
         "tanh": dtanh,
         "sigmoid": dsigmoid,
         "softmax": dsoftmax,
@@ -203,10 +223,18 @@ def norm(x: np.ndarray, dy: np.ndarray, axis: int) -> dict[str, Callable[[], Any
 
 
 def batch_norm(x: np.ndarray, dy: np.ndarray) -> dict[str, Callable[[], Any]]:
+    gamma = np.ones(x.shape[1], np.float32)
     scale, shift = np.ones(x.shape[1], np.float32), np.zeros(x.shape[1], np.float32)
     out = np.empty_like(x)
+
+    def both() -> tuple[np.ndarray, ...]:
+        x_hat, inv_std = normalize(x, axis=0)
+        y, dgamma, dbeta = x_hat * gamma + shift, (dy * x_hat).sum(axis=0), dy.sum(axis=0)
+        return y, normalize_backward(x_hat, inv_std, dy, gamma, axis=0), dgamma, dbeta
+
     return {
         **norm(x, dy, axis=0),
+        "forward and backward": both,
         "evaluate": lambda: np.add(np.multiply(x, scale, out=out), shift, out=out),
     }
 

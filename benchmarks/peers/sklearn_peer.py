@@ -1,29 +1,52 @@
-"""scikit-learn: ``MLPClassifier.partial_fit``, one batch a call, in float32 and without its L2.
+"""scikit-learn: ``partial_fit``, one batch a call, and ``fit``, in float32 and without its L2.
 
 With two classes it has one output unit in place of two.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.neural_network import MLPClassifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-from cases import Network, Unsupported
+from cases import Fit, Network, Unsupported
 
 
 def train(network: Network) -> Callable[[], Any]:
     if network.batch_norm or network.dropout:
         raise Unsupported("scikit-learn has no batch norm and no dropout")
     x, y = network.data()
-    model = MLPClassifier(
-        network.sizes[1:-1],
-        activation=network.activation,
-        alpha=0.0,
-        batch_size=network.batch,
-        random_state=0,
-    )
+    settings = {
+        "hidden_layer_sizes": network.sizes[1:-1],
+        "activation": network.activation,
+        "alpha": 0.0,
+        "batch_size": network.batch,
+        "learning_rate_init": network.learning_rate,
+        "random_state": 0,
+    }
+    if network.regression:
+        regressor, targets = MLPRegressor(**settings), y.ravel()
+        return lambda: regressor.partial_fit(x, targets)
+    model = MLPClassifier(**settings)
     model.partial_fit(x, y, classes=np.arange(network.sizes[-1]))
     return lambda: model.partial_fit(x, y)
+
+
+def fit(case: Fit) -> Callable[[], Any]:
+    """From new parameters every time; it tells that two epochs are few."""
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    x, y = case.data()
+    model = MLPClassifier(
+        case.network.sizes[1:-1],
+        alpha=0.0,
+        batch_size=case.network.batch,
+        max_iter=case.epochs,
+        early_stopping=False,
+        random_state=0,
+    )
+    model.fit(x[: 2 * case.network.batch], y[: 2 * case.network.batch])
+    return lambda: model.fit(x, y)

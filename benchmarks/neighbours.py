@@ -1,0 +1,151 @@
+"""Training beside others on the machine: ``python benchmarks/neighbours.py [TEST...]``.
+
+What threads cost when the cores are not theirs alone, each figure with the goal for fastnn (on
+Linux only):
+
+    pair     a product of NumPy's and a training step by turns / the two each for itself
+    busy     mean step beside a process that keeps one core busy / undisturbed
+    four     four processes training at once / one after another, alone on the machine
+    started  threads that steps too small for threads have started
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from statistics import mean, median
+from typing import Any
+
+import numpy as np
+
+from cases import NETWORKS, Network, Product, find
+from race import PAUSE, PEERS, THREADS, Worker, environment, installed
+from worker import Runner
+
+TRAINERS = ["fastnn", "torch", "jax"]
+STEPS = [("other", "784-512-512-10 relu, batch 128"), ("train", "784-128-10 relu, batch 32")]
+SMALL = [("train", NETWORKS[0].name)]
+TURN, ROUNDS = 0.1, 3  # longer ones take minutes where another library collapses
+
+
+def in_child(task: str, peer: str, *arguments: str) -> Any:
+    """What that function gives in a process of its own, on the usual threads."""
+    command = [sys.executable, __file__, task, PEERS[peer].module, *arguments]
+    done = subprocess.run(command, env=environment(THREADS), stdout=subprocess.PIPE, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def prepare(module: str, table: str, name: str) -> tuple[Any, Any]:
+    """The step, and what waits for its result."""
+    peer = importlib.import_module(f"peers.{module}")
+    network: Network = find(table, name)
+    return peer.train(network), getattr(peer, "finish", lambda result: result)
+
+
+def child_pair(module: str, table: str, name: str) -> float:
+    step, finish = prepare(module, table, name)
+    a, b, c = Product("forward", 128, 784, 512).data()
+
+    def product() -> None:
+        np.matmul(a, b, out=c)
+
+    def pair() -> None:
+        product()
+        finish(step())
+
+    steps = {"product": product, "step": lambda: finish(step()), "pair": pair}
+    runners = {key: Runner(step, lambda result: None, TURN) for key, step in steps.items()}
+    times: dict[str, list[float]] = {key: [] for key in runners}
+    for turn in range(ROUNDS):
+        for key in random.Random(turn).sample(sorted(runners), len(runners)):
+            time.sleep(PAUSE)
+            times[key] += runners[key].run()
+    medians = {key: median(values) for key, values in times.items()}
+    return medians["pair"] / (medians["product"] + medians["step"])
+
+
+def child_started(module: str, table: str, name: str) -> int:
+    importlib.import_module(f"peers.{module}")
+    before = len(os.listdir("/proc/self/task"))
+    step, finish = prepare(module, table, name)
+    for _ in range(200):
+        finish(step())
+    return len(os.listdir("/proc/self/task")) - before
+
+
+@contextmanager
+def busy_core() -> Iterator[None]:
+    cpu = max(os.sched_getaffinity(0))
+    spin = f"import os\nos.sched_setaffinity(0, [{cpu}])\nwhile True: pass"
+    process = subprocess.Popen([sys.executable, "-c", spin])
+    time.sleep(0.1)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+        time.sleep(PAUSE)
+
+
+def busy(peer: str, table: str, name: str) -> float:
+    alone, disturbed = [], []
+    with closing(Worker(peer, THREADS)) as worker:
+        worker.ask("build", table, name, TURN)
+        for _ in range(ROUNDS):
+            alone += worker.ask("run")
+            with busy_core():
+                disturbed += worker.ask("run")
+    return mean(disturbed) / mean(alone)
+
+
+def four(peer: str, table: str, name: str) -> float:
+    alone, together = [], []
+    with ExitStack() as stack:
+        workers = [stack.enter_context(closing(Worker(peer, THREADS))) for _ in range(4)]
+        for worker in workers:
+            worker.ask("build", table, name, TURN)
+        for _ in range(ROUNDS):
+            time.sleep(PAUSE)
+            alone += workers[0].ask("run")
+            for worker in workers:
+                worker.send("run")
+            together.append(max(worker.receive()[0] for worker in workers))
+    return median(together) / (4 * median(alone))
+
+
+# name: (what it says, the goal, how a peer's figure comes, the steps)
+TESTS = {
+    "pair": ("by turns with NumPy's product", 1.3, "child_pair", STEPS),
+    "busy": ("beside a busy core", 2.2, "busy", STEPS),
+    "four": ("four processes at once", 1.3, "four", STEPS),
+    "started": ("threads started", 0, "child_started", SMALL),
+}
+
+
+def main(chosen: list[str]) -> None:
+    peers = [peer for peer in TRAINERS if installed(peer)]
+    print(f"| | goal | {' | '.join(peers)} |\n|{'---|' * (2 + len(peers))}")
+    for title, goal, task, steps in (TESTS[test] for test in chosen or TESTS):
+        for step in steps:
+            figures = [
+                in_child(task, peer, *step)
+                if task.startswith("child")
+                else globals()[task](peer, *step)
+                for peer in peers
+            ]
+            cells = " | ".join(f"{figure:.3g}" for figure in figures)
+            print(f"| {title}: {step[1]} | {goal} | {cells} |", flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] and sys.argv[1].startswith("child"):
+        print(json.dumps(globals()[sys.argv[1]](*sys.argv[2:])))
+    else:
+        main(sys.argv[1:])
