@@ -56,11 +56,11 @@ class Predictor:
             self._run = self._record(np.zeros((rows, features), model.dtype)).predict
 
     def _record(self, x: Array) -> _kernels.Program:
-        program = _kernels.Program()
+        program, operations = _kernels.Program(), _fold(self._model)  # packing is not recorded
         program.feed(x)
         with program:
             y = program.take("x", len(x))
-            for operation in _fold(self._model):
+            for operation in operations:
                 y = operation(y)
             program.give(y)
         return program
@@ -105,10 +105,14 @@ class _Affine:
 
     def build(self) -> Callable[[Array], Array]:
         weight, bias = self.weight.astype(self.dtype), self.bias.astype(self.dtype)
-        if isinstance(self.activation, Softmax):
-            return lambda x: _kernels.softmax_forward(_kernels.dense_forward(x, weight, bias))
-        kind, alpha = self.activation._kind, self.activation.alpha
-        return lambda x: _kernels.dense_forward(x, weight, bias, kind, alpha)
+        packed, softmax = _kernels.pack_weight(weight), isinstance(self.activation, Softmax)
+        kind, alpha = 0 if softmax else self.activation._kind, self.activation.alpha
+
+        def run(x: Array) -> Array:
+            y = _kernels.dense_forward(x, weight, bias, kind, alpha, packed=packed)
+            return _kernels.softmax_forward(y) if softmax else y
+
+        return run
 
 
 def _fold(model: Sequential) -> list[Callable[[Array], Array]]:
