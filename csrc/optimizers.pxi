@@ -45,8 +45,8 @@ cdef fnn_update *new_update(fnn_call *call, cnp.ndarray parameters, cnp.ndarray 
     cdef fnn_update *p = &call.arguments.update
     p.parameters, p.gradients, p.hyper = data(parameters), data(gradients), hyper_of(hyper)
     p.mean, p.mean_square, p.nesterov = data(mean), data(mean_square), 0
-    p.size = parameters.shape[0]
-    call.units = (p.size + 15) // 16
+    p.size, p.row = parameters.shape[0], 16
+    call.units = (p.size + p.row - 1) // p.row
     return p
 
 
@@ -106,8 +106,8 @@ cdef cnp.ndarray squares_of(cnp.ndarray x):
     cdef fnn_vector *p = &call.arguments.vector
     cdef ptrdiff_t size = cnp.PyArray_SIZE(x)
     cdef ptrdiff_t chunks = (size + FNN_CHUNK_SUM - 1) // FNN_CHUNK_SUM
-    cdef cnp.ndarray sums = empty_vector(x, chunks), cell = empty_doubles(1)
-    p.x, p.y, p.size, p.scale = data(x), data(sums), size, 1.0
+    cdef cnp.ndarray sums = empty_doubles(chunks), cell = empty_doubles(1)
+    p.x, p.y, p.size, p.row, p.scale = data(x), data(sums), size, 16, 1.0
     call.kernel, call.units, call.work = kernels_for(x).sum_squares, chunks, 2.0 * size
     execute(&call)
     add_up(sums, cell)
@@ -144,7 +144,7 @@ def add_scaled(cnp.ndarray y not None, cnp.ndarray x not None, double a):
     check_like("x", x, "y", y)
     cdef fnn_call call
     cdef fnn_vector *p = &call.arguments.vector
-    p.x, p.y, p.size, p.scale = data(x), data(y), cnp.PyArray_SIZE(y), a
-    call.kernel, call.units = kernels_for(y).add_scaled, (p.size + 15) // 16
+    p.x, p.y, p.size, p.row, p.scale = data(x), data(y), cnp.PyArray_SIZE(y), 16, a
+    call.kernel, call.units = kernels_for(y).add_scaled, (p.size + p.row - 1) // p.row
     call.work = 2.0 * p.size
     execute(&call)

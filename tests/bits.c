@@ -68,7 +68,7 @@ static void run_all(const fnn_kernels *kernel, int d) {
     report("softmax_backward", 0, d, out, n);
 
     uint64_t counter = 7;
-    uint8_t mask[ROWS * ((FEATURES + 7) / 8)];
+    uint8_t mask[(ROWS * FEATURES + 7) / 8];
     fnn_dropout dropout = {.x = a, .out = out, .mask = mask, .counter = &counter, .seed = 123456789,
                            .layer = 3, .threshold = 20000, .rows = ROWS, .features = FEATURES};
     kernel->dropout_forward(&dropout, 0, ROWS, scratch);
@@ -99,27 +99,30 @@ static void run_all(const fnn_kernels *kernel, int d) {
 
     double weight_sum = 3.5, total;
     int64_t labels[ROWS];
-    for (int i = 0; i < ROWS; i++) labels[i] = i * 7 % FEATURES;
     fnn_loss loss = {.outputs = a, .targets = b, .weights = at(1), .weight_sum = &weight_sum,
                      .gradient = out, .row_losses = at(0), .batch = ROWS, .features = FEATURES,
                      .constant = 0.3};
     fnn_kernel *dense[] = {kernel->softmax_cross_entropy, kernel->sigmoid_cross_entropy,
                            kernel->squared_error, kernel->absolute_error, kernel->huber,
                            kernel->softmax_cross_entropy, kernel->hinge};
-    for (int i = 0; i < 7; i++) {
-        if (i == 5) loss.targets = labels, loss.labels = 1;
-        dense[i](&loss, 0, ROWS, scratch);
-        report("loss", i, d, out, n);
+    for (int i = 0; i < 14; i++) {
+        static const ptrdiff_t features[] = {FEATURES, 10};
+        loss.features = features[i / 7];
+        loss.labels = i % 7 >= 5;
+        loss.targets = loss.labels ? (const void *)labels : b;
+        for (int row = 0; row < ROWS; row++) labels[row] = row * 7 % loss.features;
+        dense[i % 7](&loss, 0, ROWS, scratch);
+        report("loss", i, d, out, ROWS * loss.features);
         fnn_total sum = {.values = at(0), .sum = &total, .size = ROWS};
         kernel->total(&sum, 0, 1, scratch);
-        report("total", i, 1, &total, 1);
+        report(d ? "total of float64" : "total of float32", i, 1, &total, 1);
     }
 
     double hyper[FNN_HYPER_SIZE] = {[FNN_LEARNING_RATE] = 0.01, [FNN_GRADIENT_SCALE] = 0.5,
                                     [FNN_BETA1] = 0.9, [FNN_BETA2] = 0.99, [FNN_EPS] = 1e-8,
                                     [FNN_WEIGHT_DECAY] = 0.1};
     fnn_update update = {.parameters = out, .gradients = a, .mean = at(0), .mean_square = at(2),
-                         .hyper = hyper, .size = 999};
+                         .hyper = hyper, .size = 999, .row = 16};
     memset(at(2), 0, 8000);
     kernel->sgd(&update, 0, 63, scratch);
     kernel->momentum(&update, 0, 63, scratch);
@@ -128,9 +131,13 @@ static void run_all(const fnn_kernels *kernel, int d) {
     kernel->advance_step(&advance, 0, 1, scratch);
     kernel->adam(&update, 0, 63, scratch);
     report("updates", 0, d, out, 999);
-    fnn_vector vector = {.x = a, .y = out, .size = 999, .scale = 0.7};
+    fnn_vector vector = {.x = a, .y = out, .size = 999, .row = 16, .scale = 0.7};
     kernel->add_scaled(&vector, 0, 63, scratch);
     report("add_scaled", 0, d, out, 999);
+    double sums[2];
+    fnn_vector squares = {.x = a, .y = sums, .size = FNN_CHUNK_SUM + 999};
+    kernel->sum_squares(&squares, 0, 2, scratch);
+    report("sum_squares", d, 1, sums, 2);
     free(a), free(b), free(out), free(many), free(scratch);
 }
 
