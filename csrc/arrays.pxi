@@ -169,32 +169,33 @@ cdef int check_writable(str name, cnp.ndarray x) except -1:
     return 0
 
 
+cdef cnp.ndarray new_array(int ndim, cnp.npy_intp *shape, int kind):
+    """A new array, with any content; a program that is being recorded makes it itself."""
+    if recorder() != NULL:
+        return (<Program>recorder()).new_array(ndim, shape, kind)
+    return cnp.PyArray_EMPTY(ndim, shape, kind, 0)
+
+
 cdef cnp.ndarray empty_like(cnp.ndarray x):
     """A new array of x's type and shape."""
-    return cnp.PyArray_EMPTY(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
+    return new_array(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x))
 
 
 cdef cnp.ndarray empty_vector(cnp.ndarray like, ptrdiff_t length):
     cdef cnp.npy_intp shape = length
-    return cnp.PyArray_EMPTY(1, &shape, cnp.PyArray_TYPE(like), 0)
+    return new_array(1, &shape, cnp.PyArray_TYPE(like))
 
 
 cdef cnp.ndarray empty_matrix(cnp.ndarray like, ptrdiff_t rows, ptrdiff_t columns):
     cdef cnp.npy_intp[2] shape
     shape[0], shape[1] = rows, columns
-    return cnp.PyArray_EMPTY(2, shape, cnp.PyArray_TYPE(like), 0)
+    return new_array(2, shape, cnp.PyArray_TYPE(like))
 
 
 cdef cnp.ndarray empty_doubles(ptrdiff_t length):
     """A vector of float64, whatever the arrays' type: numbers one kernel leaves for another."""
     cdef cnp.npy_intp shape = length
-    return cnp.PyArray_EMPTY(1, &shape, cnp.NPY_FLOAT64, 0)
-
-
-cdef cnp.ndarray empty_bytes(ptrdiff_t rows, ptrdiff_t columns):
-    cdef cnp.npy_intp[2] shape
-    shape[0], shape[1] = rows, columns
-    return cnp.PyArray_EMPTY(2, shape, cnp.NPY_UINT8, 0)
+    return new_array(1, &shape, cnp.NPY_FLOAT64)
 
 
 cdef inline void *data(cnp.ndarray x) noexcept:

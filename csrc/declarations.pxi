@@ -77,7 +77,7 @@ cdef extern from "fastnn.h" nogil:
         void *mean
         void *mean_square
         double *hyper
-        ptrdiff_t size
+        ptrdiff_t size, row
         int nesterov
 
     ctypedef struct fnn_set_hyper:
@@ -89,7 +89,7 @@ cdef extern from "fastnn.h" nogil:
     ctypedef struct fnn_vector:
         const void *x
         void *y
-        ptrdiff_t size
+        ptrdiff_t size, row
         double scale
 
     ctypedef struct fnn_feed:

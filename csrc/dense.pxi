@@ -11,8 +11,9 @@ cdef int multiply(cnp.ndarray a, bint transpose_a, cnp.ndarray b, bint transpose
     p.b_row, p.b_column = 1 if transpose_b else b.shape[1], b.shape[1] if transpose_b else 1
     p.c_row = c.shape[1]
     p.activation, p.alpha = activation, alpha
-    # the longer side is cut, so that the threads together read the fewest bytes
-    p.by_columns = p.N > p.M
+    # the longer side is cut, so that the threads together read the fewest bytes; a weight's
+    # gradient rather by rows, which the update then takes over while they are in the cache
+    p.by_columns = p.N > (4 * p.M if transpose_a else p.M)
     # reading an element takes as long as four multiply-adds: it matters where a side is short
     start(&call, kernels_for(c).product, (p.N + 15) // 16 if p.by_columns else p.M,
           2.0 * p.K * (<double>p.M * p.N + 4.0 * (p.M + p.N)))

@@ -1,4 +1,4 @@
-# Inverted dropout, its masks made from (seed, step, layer, row, column) alone.
+# Inverted dropout, its masks made from (seed, step, layer, row * features + column) alone.
 
 cdef int check_counter(cnp.ndarray counter) except -1:
     """The training step: a uint64 array of one element."""
@@ -27,11 +27,17 @@ cdef fnn_dropout *new_dropout(fnn_call *call, fnn_kernel *kernel, cnp.ndarray x,
     return p
 
 
+cdef cnp.ndarray empty_mask(cnp.ndarray x):
+    """One bit for each element of x."""
+    cdef cnp.npy_intp length = (cnp.PyArray_SIZE(x) + 7) // 8
+    return new_array(1, &length, cnp.NPY_UINT8)
+
+
 def dropout_forward(cnp.ndarray x, double rate, seed, cnp.ndarray counter, layer):
     """Returns y = x * kept / (1 - rate), and the mask: kept, one bit an element.
 
     counter[0] is the training step, read when the kernel runs.  rate is rounded to a multiple
-    of 1/65536; mask is (rows, (features + 7) // 8), the lowest bit first."""
+    of 1/65536; mask is ((x.size + 7) // 8,), x flattened, the lowest bit first."""
     check_real("x", x, 0)
     check_counter(counter)
     if not 0 <= seed < 2**64:
@@ -39,10 +45,10 @@ def dropout_forward(cnp.ndarray x, double rate, seed, cnp.ndarray counter, layer
     if not 0 <= layer < 2**32:
         raise ValueError(f"layer must be in [0, 2**32), got {layer}")
     cdef cnp.ndarray y = empty_like(x)
-    cdef cnp.ndarray mask = empty_bytes(rows_of(x), (features_of(x) + 7) // 8)
+    cdef cnp.ndarray mask = empty_mask(x)
     cdef fnn_call call
     cdef fnn_dropout *p = new_dropout(&call, kernels_for(x).dropout_forward, x, y, rate, 8.0)
-    p.mask = <uint8_t *>writes(&call, mask, mask.shape[1])
+    p.mask = <uint8_t *>writes(&call, mask, p.features)  # a shared byte is the same from both rows
     p.counter, p.seed, p.layer = <uint64_t *>reads(&call, counter), seed, layer
     execute(&call)
     return y, mask
@@ -53,16 +59,15 @@ def dropout_backward(cnp.ndarray dy, cnp.ndarray mask, double rate):
     check_real("dy", dy, 0)
     if mask is None:
         raise TypeError("mask must be a NumPy array, got None")
-    cdef ptrdiff_t columns = (features_of(dy) + 7) // 8
-    if (cnp.PyArray_TYPE(mask) != cnp.NPY_UINT8 or cnp.PyArray_NDIM(mask) != 2
-            or not cnp.PyArray_IS_C_CONTIGUOUS(mask)
-            or mask.shape[0] != rows_of(dy) or mask.shape[1] != columns):
-        raise ValueError(f"mask must be C-contiguous uint8 of shape ({rows_of(dy)}, {columns}), "
+    cdef ptrdiff_t length = (cnp.PyArray_SIZE(dy) + 7) // 8
+    if (cnp.PyArray_TYPE(mask) != cnp.NPY_UINT8 or cnp.PyArray_NDIM(mask) != 1
+            or not cnp.PyArray_IS_C_CONTIGUOUS(mask) or mask.shape[0] != length):
+        raise ValueError(f"mask must be C-contiguous uint8 of shape ({length},), "
                          f"got {describe(mask)}")
     cdef cnp.ndarray dx = empty_like(dy)
     cdef fnn_call call
     cdef fnn_dropout *p = new_dropout(&call, kernels_for(dy).dropout_backward, dy, dx, rate, 2.0)
-    p.mask = <uint8_t *>reads(&call, mask, columns)
+    p.mask = <uint8_t *>reads(&call, mask, p.features)
     execute(&call)
     return dx
 

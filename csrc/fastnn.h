@@ -65,7 +65,7 @@ typedef struct {
 typedef struct {
     const void *x;       /* forward: the input; backward: dy */
     void *out;           /* y, or dx; may be x */
-    uint8_t *mask;       /* (rows, (features + 7) / 8), one bit an element: kept */
+    uint8_t *mask;       /* ((rows * features + 7) / 8), one bit an element: kept */
     uint64_t *counter;   /* the training step, read when the kernel runs */
     uint64_t seed;
     uint32_t layer, threshold; /* rate = threshold / 65536 */
@@ -137,7 +137,7 @@ typedef struct {
     void *mean;        /* momentum's velocity, Adam's mean */
     void *mean_square; /* RMSprop and Adam */
     double *hyper;
-    ptrdiff_t size;
+    ptrdiff_t size, row; /* row: elements of a unit; units = ⌈size / row⌉ */
     int nesterov;
 } fnn_update;
 
@@ -150,8 +150,8 @@ typedef struct {
 
 typedef struct {
     const void *x;
-    void *y;
-    ptrdiff_t size;
+    void *y;             /* sum_squares: (chunks), in double */
+    ptrdiff_t size, row; /* row: as in fnn_update; sum_squares does not read it */
     double scale;
 } fnn_vector;
 
@@ -212,14 +212,14 @@ typedef struct {
     K(huber)               /* l = avg_j of (o - t)²/2 to delta, then straight      rows */    \
     K(hinge)               /* l = Σ_{j≠y} max(0, o_j - o_y + margin)               rows */    \
     K(total)               /* sum = Σ values, in double                               1 */    \
-    K(sgd)                 /* p -= lr g                          groups of 16 elements */     \
-    K(momentum)            /* v = β v + g; p -= lr v, or lr (g + β v)    groups of 16 */      \
-    K(rmsprop)             /* s = ρ s + (1-ρ) g²; p -= lr g / (sqrt(s)+eps)   groups of 16 */ \
-    K(adam)                /* both means; p -= lr m / (sqrt(s) + eps)      groups of 16 */    \
+    K(sgd)                 /* p -= lr g                         `row` elements */             \
+    K(momentum)            /* v = β v + g; p -= lr v, or lr (g + β v)    `row` elements */    \
+    K(rmsprop)             /* s = ρ s + (1-ρ) g²; p -= lr g / (sqrt(s)+eps)   `row` */        \
+    K(adam)                /* both means; p -= lr m / (sqrt(s) + eps)      `row` elements */  \
     K(advance_step)        /* t += 1, and the corrections                             1 */    \
-    K(sum_squares)         /* y[c] = Σ x² of chunk c           chunks of FNN_CHUNK_SUM */     \
+    K(sum_squares)         /* y[c] = Σ x² of chunk c, in double  chunks of FNN_CHUNK_SUM */   \
     K(set_gradient_scale)  /* norm = sqrt(squares), gradient_scale =                  1 */    \
-    K(add_scaled)          /* y += scale x                       groups of 16 elements */     \
+    K(add_scaled)          /* y += scale x                              `row` elements */     \
     K(copy)                /* y = x                              groups of 16 elements */     \
     K(take_rows)           /* inside = outside, the batch's rows                    rows */   \
     K(give_rows)           /* outside = inside                                      rows */   \

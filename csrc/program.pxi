@@ -15,6 +15,11 @@ cdef enum slot:
 cdef tuple slot_names = ("x", "targets", "weights", "outputs")
 
 
+def recording():
+    """Whether the calling thread records a program."""
+    return recorder() != NULL
+
+
 cdef class Program:
     """Kernel calls in the order in which they were made, and the arrays they touch.
 
@@ -25,6 +30,8 @@ cdef class Program:
     cdef fnn_feed sources
     cdef cnp.ndarray here           # `sources`, as memory that calls touch
     cdef list kept                  # the arrays that calls touch
+    cdef cnp.ndarray room           # memory for new arrays, of which `used` bytes are taken
+    cdef ptrdiff_t used
     cdef tuple fed                  # the arrays that `sources` points to
     cdef ptrdiff_t batch            # rows that a replay takes, or 0
     cdef ptrdiff_t available        # rows that there are from the first on
@@ -61,6 +68,19 @@ cdef class Program:
         if fnn_record(&self.program, call) != 0:
             raise MemoryError("no memory for a program")
         return 0
+
+    cdef cnp.ndarray new_array(self, int ndim, cnp.npy_intp *shape, int kind):
+        """An array on a cache line.  Arrays lie side by side, each some lines on: so those of
+        equal size, a power of two say, do not compete for the same sets of the cache."""
+        cdef cnp.ndarray like = cnp.PyArray_EMPTY(ndim, shape, kind, 0)
+        cdef ptrdiff_t size = cnp.PyArray_NBYTES(like), room
+        if self.room is None or cnp.PyArray_SIZE(self.room) - self.used < size:
+            room = 2**16 if self.room is None else min(2 * cnp.PyArray_SIZE(self.room), 2**22)
+            self.room = numpy.empty(max(room, size + 64), numpy.uint8)
+            self.used = -<ptrdiff_t>data(self.room) % 64
+        cdef object part = self.room[self.used:self.used + size]
+        self.used += (size + 63) // 64 * 64 + 5 * 64
+        return part.view((<object>like).dtype).reshape((<object>like).shape)
 
     cdef void *outside(self, int which, str name, cnp.ndarray x) except? NULL:
         """Where x begins, a C-contiguous array with rows as before, aligned or not; NULL for None."""
@@ -176,9 +196,13 @@ cdef class Program:
         """The next rows of x, targets or weights, in a new array."""
         cdef int which = slot_names.index(name)
         cdef cnp.ndarray outside = self.fed[which]
-        cdef cnp.ndarray inside = numpy.empty((rows, *(<object>outside).shape[1:]), outside.dtype)
         if not 0 < rows <= self.available:
             raise ValueError(f"rows: {self.available} are there, got {rows}")
+        cdef cnp.npy_intp[32] shape
+        for i in range(cnp.PyArray_NDIM(outside)):
+            shape[i] = outside.shape[i] if i else rows
+        cdef cnp.ndarray inside = self.new_array(cnp.PyArray_NDIM(outside), shape,
+                                                 cnp.PyArray_TYPE(outside))
         self.carry(which, fnn_table(active_isa, False).take_rows, inside, False)
         if which == X:
             self.taken = inside

@@ -12,6 +12,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+
 
 def numeric_array(value: ArrayLike, name: str) -> NDArray[Any]:
     """`value` as a C-contiguous array in native byte order, with at least one dimension."""
@@ -98,3 +100,10 @@ def real_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     if found not in (np.float32, np.float64):
         raise ValueError(f"dtype: expected float32 or float64, got {dtype!r}")
     return found
+
+
+def aligned_zeros(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """A vector that begins on a cache line."""
+    memory = np.zeros(size * dtype.itemsize + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size * dtype.itemsize].view(dtype)

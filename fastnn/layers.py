@@ -163,7 +163,7 @@ class Dense(Layer):
             dz = _kernels.activation_backward(saved, dy, self._kind, self._activation._alpha)
         _kernels.dense_backward_weight(x, dz, self._dweight)
         if decay := self._decay():
-            _kernels.add_scaled(self._dflat, self._flat, decay / dz.shape[0])
+            _kernels.add_scaled(self._dflat, self._flat, decay / dz.shape[0], self.out_features)
         if self._dbias is not None:
             _kernels.dense_backward_bias(dz, self._dbias)
         return dz

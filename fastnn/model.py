@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from fastnn.training import Metric
 
 
-_ALIGNMENT = 64  # bytes: a cache line, and the widest vector
-
-
 class Sequential:
     """Layers one after the other: each takes what the one before gives.
 
@@ -110,18 +107,20 @@ class Sequential:
     def _lay_out(self) -> None:
         """New flat vectors, and every layer's views of them."""
         names: list[tuple[int, str, tuple[int, ...], int]] = []
-        step, size = _ALIGNMENT // self.dtype.itemsize, 0
+        step, size = _arrays.ALIGNMENT // self.dtype.itemsize, 0
         for i, layer in enumerate(self.layers):
             for name, shape in _chain.parameter_shapes(i, layer).items():
                 names.append((i, name, shape, size))
                 size += -(-math.prod(shape) // step) * step
         if size * self.dtype.itemsize > sys.maxsize:
             raise ValueError(f"layers: {size} parameters are more than memory can address")
-        self._flat_parameters = _aligned_zeros(size, self.dtype)
-        self._flat_gradients = _aligned_zeros(size, self.dtype)
+        self._flat_parameters = _arrays.aligned_zeros(size, self.dtype)
+        self._flat_gradients = _arrays.aligned_zeros(size, self.dtype)
         views: list[tuple[dict[str, Any], dict[str, Any]]] = [({}, {}) for _ in self.layers]
+        self._parts: list[tuple[slice, int]] = []  # of the flat vectors, and a row's elements
         for i, name, shape, start in names:
             part = slice(start, start + math.prod(shape))
+            self._parts.append((part, shape[-1] if len(shape) > 1 else 16))
             views[i][0][name] = self._flat_parameters[part].reshape(shape)
             views[i][1][name] = self._flat_gradients[part].reshape(shape)
         self._build([(Arrays(p), Arrays(g)) for p, g in views])
@@ -545,9 +544,3 @@ class Sequential:
         options = f"seed={self.seed}, dtype={self.dtype.name!r}"
         options += f", l2={self.l2!r}" if self.l2 else ""
         return f"Sequential(\n{lines}    {options},\n)"
-
-
-def _aligned_zeros(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    memory = np.zeros(size * dtype.itemsize + _ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % _ALIGNMENT
-    return memory[start : start + size * dtype.itemsize].view(dtype)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn import _checks, _kernels
+from fastnn import _arrays, _checks, _kernels
 from fastnn._settings import Fixed, Setting
 
 if TYPE_CHECKING:
@@ -116,18 +116,33 @@ class Optimizer:
         for name, setting in self._settings().items():
             if isinstance(setting, _Number):
                 setting.check_fits(getattr(self, name), model.dtype)
-        self._buffers = tuple(np.zeros_like(flat) for _ in self._vectors)
+        self._buffers = tuple(_arrays.aligned_zeros(flat.size, flat.dtype) for _ in self._vectors)
         self._model = model
 
     def _step(self, parameters: NDArray[Any], gradients: NDArray[Any]) -> None:
         if self._clip_norm is not None:
             _kernels.clip_norm(gradients, self._hyper, self._clip_norm)
-        self._apply(parameters, gradients)
+        self._begin()
+        for part, row in self._parts():
+            state = (buffer[part] for buffer in self._buffers)
+            self._apply(parameters[part], gradients[part], row, *state)
         if self._get("fault"):
             self._set(fault=0.0)
             raise FloatingPointError(NOT_FINITE)
 
-    def _apply(self, parameters: NDArray[Any], gradients: NDArray[Any]) -> None:
+    def _parts(self) -> list[tuple[slice, int]]:
+        """What is updated in one call, and how many elements are a unit of it.  All at once; but
+        in a recording each array by its rows, right behind the product that gives its gradient."""
+        if self._model is not None and _kernels.recording():
+            return self._model._parts
+        return [(slice(None), 16)]
+
+    def _begin(self) -> None:
+        """What comes once a step, before all parts."""
+
+    def _apply(
+        self, parameters: NDArray[Any], gradients: NDArray[Any], row: int, *state: NDArray[Any]
+    ) -> None:
         raise NotImplementedError(f"{type(self).__name__} has no _apply")
 
     def _set(self, **constants: float) -> None:
@@ -161,8 +176,10 @@ class SGD(Optimizer):
     def __init__(self, learning_rate: float, *, clip_norm: float | None = None) -> None:
         super().__init__(learning_rate, clip_norm)
 
-    def _apply(self, parameters: NDArray[Any], gradients: NDArray[Any]) -> None:
-        _kernels.sgd(parameters, gradients, self._hyper)
+    def _apply(
+        self, parameters: NDArray[Any], gradients: NDArray[Any], row: int, *state: NDArray[Any]
+    ) -> None:
+        _kernels.sgd(parameters, gradients, self._hyper, row)
 
 
 class Momentum(Optimizer):
@@ -191,9 +208,11 @@ class Momentum(Optimizer):
         super().__init__(learning_rate, clip_norm)
         self.beta, self.nesterov = beta, nesterov
 
-    def _apply(self, parameters: NDArray[Any], gradients: NDArray[Any]) -> None:
-        (velocity,) = self._buffers
-        _kernels.momentum(parameters, gradients, velocity, self._hyper, self._nesterov)
+    def _apply(
+        self, parameters: NDArray[Any], gradients: NDArray[Any], row: int, *state: NDArray[Any]
+    ) -> None:
+        (velocity,) = state
+        _kernels.momentum(parameters, gradients, velocity, self._hyper, self._nesterov, row)
 
     def __repr__(self) -> str:
         return self._repr(beta=self.beta, nesterov=self.nesterov)
@@ -245,11 +264,15 @@ class RMSprop(Optimizer):
         super().__init__(learning_rate, clip_norm)
         self.beta, self.eps, self.bias_correction = beta, eps, bias_correction
 
-    def _apply(self, parameters: NDArray[Any], gradients: NDArray[Any]) -> None:
+    def _begin(self) -> None:
         if self._bias_correction:
             _kernels.adam_advance(self._hyper)
-        (mean_square,) = self._buffers
-        _kernels.rmsprop(parameters, gradients, mean_square, self._hyper)
+
+    def _apply(
+        self, parameters: NDArray[Any], gradients: NDArray[Any], row: int, *state: NDArray[Any]
+    ) -> None:
+        (mean_square,) = state
+        _kernels.rmsprop(parameters, gradients, mean_square, self._hyper, row)
 
     def __repr__(self) -> str:
         extra = {"bias_correction": True} if self.bias_correction else {}
@@ -283,10 +306,14 @@ class Adam(Optimizer):
         super().__init__(learning_rate, clip_norm)
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
 
-    def _apply(self, parameters: NDArray[Any], gradients: NDArray[Any]) -> None:
+    def _begin(self) -> None:
         _kernels.adam_advance(self._hyper)
-        mean, mean_square = self._buffers
-        _kernels.adam(parameters, gradients, mean, mean_square, self._hyper)
+
+    def _apply(
+        self, parameters: NDArray[Any], gradients: NDArray[Any], row: int, *state: NDArray[Any]
+    ) -> None:
+        mean, mean_square = state
+        _kernels.adam(parameters, gradients, mean, mean_square, self._hyper, row)
 
     def _constants(self) -> dict[str, float]:
         return {"beta1": self.beta1, "beta2": self.beta2, "eps": self.eps}

@@ -101,7 +101,7 @@ static void run_all(const fnn_kernels *kernel, int d) {
     report("softmax_backward", 0, d, out, n);
 
     uint64_t counter = 7;
-    uint8_t mask[ROWS * ((FEATURES + 7) / 8)];
+    uint8_t mask[(ROWS * FEATURES + 7) / 8];
     fnn_dropout dropout = {.x = a, .out = out, .mask = mask, .counter = &counter, .seed = 123456789,
                            .layer = 3, .threshold = 20000, .rows = ROWS, .features = FEATURES};
     RUN(dropout_forward, &dropout, ROWS);
@@ -139,27 +139,30 @@ static void run_all(const fnn_kernels *kernel, int d) {
 
     double weight_sum = 3.5, total;
     int64_t labels[ROWS];
-    for (int i = 0; i < ROWS; i++) labels[i] = i * 7 % FEATURES;
     fnn_loss loss = {.outputs = a, .targets = b, .weights = at(1), .weight_sum = &weight_sum,
                      .gradient = out, .row_losses = at(0), .batch = ROWS, .features = FEATURES,
                      .constant = 0.3};
     fnn_kernel *const *losses[] = {&kernel->softmax_cross_entropy, &kernel->sigmoid_cross_entropy,
                                    &kernel->squared_error, &kernel->absolute_error, &kernel->huber,
                                    &kernel->softmax_cross_entropy, &kernel->hinge};
-    for (int i = 0; i < 7; i++) {
-        if (i == 5) loss.targets = labels, loss.labels = 1;
-        run(kernel, losses[i], &loss, ROWS, scratch);
-        report("loss", i, d, out, n);
+    for (int i = 0; i < 14; i++) {
+        static const ptrdiff_t features[] = {FEATURES, 10};
+        loss.features = features[i / 7];
+        loss.labels = i % 7 >= 5;
+        loss.targets = loss.labels ? (const void *)labels : b;
+        for (int row = 0; row < ROWS; row++) labels[row] = row * 7 % loss.features;
+        run(kernel, losses[i % 7], &loss, ROWS, scratch);
+        report("loss", i, d, out, ROWS * loss.features);
         fnn_total sum = {.values = at(0), .sum = &total, .size = ROWS};
         RUN(total, &sum, 1);
-        report("total", i, 1, &total, 1);
+        report(d ? "total of float64" : "total of float32", i, 1, &total, 1);
     }
 
     double hyper[FNN_HYPER_SIZE] = {[FNN_LEARNING_RATE] = 0.01, [FNN_GRADIENT_SCALE] = 0.5,
                                     [FNN_BETA1] = 0.9, [FNN_BETA2] = 0.99, [FNN_EPS] = 1e-8,
                                     [FNN_WEIGHT_DECAY] = 0.1};
     fnn_update update = {.parameters = out, .gradients = a, .mean = at(0), .mean_square = at(2),
-                         .hyper = hyper, .size = 999};
+                         .hyper = hyper, .size = 999, .row = 16};
     memset(at(2), 0, 8000);
     RUN(sgd, &update, 63);
     RUN(momentum, &update, 63);
@@ -170,12 +173,12 @@ static void run_all(const fnn_kernels *kernel, int d) {
     RUN(advance_step, &advance, 1);
     RUN(adam, &update, 63);
     report("updates", 0, d, out, 999);
-    fnn_vector vector = {.x = a, .y = out, .size = 999, .scale = 0.7};
+    fnn_vector vector = {.x = a, .y = out, .size = 999, .row = 16, .scale = 0.7};
     RUN(add_scaled, &vector, 63);
     report("add_scaled", 0, d, out, 999);
     vector = (fnn_vector){.x = a, .y = at(0), .size = n};
     RUN(sum_squares, &vector, (n + FNN_CHUNK_SUM - 1) / FNN_CHUNK_SUM);
-    report("sum_squares", 0, d, at(0), 3);
+    report("sum_squares", d, 1, at(0), 3);
     fnn_set_hyper clip = {.hyper = hyper, .squares = &total, .norm = &weight_sum, .max_norm = 0.1};
     RUN(set_gradient_scale, &clip, 1);
     report("hyper", 0, 1, hyper, FNN_HYPER_SIZE);

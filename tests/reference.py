@@ -203,22 +203,20 @@ def dropout_threshold(rate):
 
 
 def dropout_keep(rows, features, rate, seed, step, layer):
-    """True where an element is kept, by (seed, step, layer, row, column) alone.
+    """True where an element is kept, by (seed, step, layer, row * features + column) alone.
 
-    An element e of a row reads block (e // 128) * 16 + e % 16 of the row, half-word e % 128 // 16
-    of its eight (low half of word 0, high half of word 0, low half of word 1, ...)."""
-    element = np.arange(features)
+    An element e, counted so, reads block (e // 128) * 16 + e % 16, half-word e % 128 // 16 of its
+    eight (low half of word 0, high half of word 0, low half of word 1, ...)."""
+    element = np.arange(rows * features, dtype=np.uint64).reshape(rows, features)
     block = element // 128 * 16 + element % 16
-    half = element % 128 // 16
-    low, high = step & 0xFFFFFFFF, step >> 32
-    row = np.arange(rows)[:, None]
-    zeros = np.zeros((rows, features), np.uint64)
+    half = element.astype(np.int64) % 128 // 16
+    low, high, zeros = step & 0xFFFFFFFF, step >> 32, np.zeros_like(element)
     words = philox(
-        (zeros + np.uint64(low), zeros + np.uint64(layer ^ high), zeros + row.astype(np.uint64),
-         zeros + block.astype(np.uint64)),
+        (zeros + np.uint64(low), zeros + np.uint64(layer ^ high), block >> np.uint64(32),
+         block & np.uint64(0xFFFFFFFF)),
         (seed & 0xFFFFFFFF, seed >> 32),
     )  # fmt: skip
-    word = np.choose(np.broadcast_to(half // 2, zeros.shape), words)
+    word = np.choose(half // 2, words)
     value = np.where(half % 2, word >> np.uint64(16), word & np.uint64(0xFFFF))
     return value >= dropout_threshold(rate)
 

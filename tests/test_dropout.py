@@ -1,5 +1,5 @@
-"""Dropout: the masks are the reference's, bit for bit, and follow from seed, step, layer, row and
-column alone."""
+"""Dropout: the masks are the reference's, bit for bit, and follow from seed, step, layer and the
+element's place alone."""
 
 import numpy as np
 import pytest
@@ -8,9 +8,11 @@ import reference
 from compare import assert_close, assert_same_bits, uses_threads
 from fastnn import _kernels
 
-# Features at, below and above a group of 16 lanes and a block of 128 elements.
+# Features at, below and above a group of 16 lanes and a block of 128 elements; rows that end inside
+# a byte, inside a block and with it.
 SHAPES = [(1, 1), (3, 7), (2, 15), (2, 16), (2, 17), (1, 127), (2, 128), (3, 129), (2, 300), (5, 8),
-          (90, 130)]  # fmt: skip
+          (90, 130), (64, 2), (37, 10), (1, 255), (1, 256), (1, 257), (2, 384),
+          (300, 1)]  # fmt: skip
 RATES = [0.0, 0.1, 0.2, 0.5, 0.75, 0.99]
 
 
@@ -24,12 +26,12 @@ def drop(x, rate=0.5, seed=0, step=0, layer=0):
 
 def keep_of(y, mask, shape):
     """The mask's bits, lowest first, which must agree with the zeros of y (x has none)."""
-    rows, features = int(np.prod(shape[:-1])), shape[-1]
-    assert mask.dtype == np.uint8 and mask.shape == (rows, (features + 7) // 8)
-    bits = np.unpackbits(mask, axis=1, bitorder="little")
-    keep = bits[:, :features].astype(bool).reshape(shape)
+    size = int(np.prod(shape))
+    assert mask.dtype == np.uint8 and mask.shape == ((size + 7) // 8,)
+    bits = np.unpackbits(mask, bitorder="little")
+    keep = bits[:size].astype(bool).reshape(shape)
     np.testing.assert_array_equal(y != 0, keep)
-    assert not bits[:, features:].any(), "bits past the last feature are set"
+    assert not bits[size:].any(), "bits past the last element are set"
     return keep
 
 
@@ -59,8 +61,9 @@ def test_exact_masks(shape, rate, dtype, isa, rng):
     assert_same_bits(_kernels.dropout_backward(dy, mask, rate), np.where(keep, dy * scale, zero))
 
 
-def test_exact_masks_on_any_threads(threads, dtype, isa):
-    shape = (700, 1030)
+@pytest.mark.parametrize("shape", [(700, 1030), (70001, 10), (30011, 31)], ids=str)
+def test_exact_masks_on_any_threads(shape, threads, dtype, isa):
+    """Enough work for the threads, whose parts begin inside a block and inside a byte."""
     x = np.ones(shape, dtype)
     assert uses_threads(lambda: drop(x, 0.3, seed=1))
     y, mask = drop(x, 0.3, seed=1)
@@ -181,8 +184,8 @@ def test_forward_refuses(wrong):
 
 
 @pytest.mark.parametrize("mask", [
-    None, np.zeros((2, 2), np.uint8), np.zeros((3, 3), np.uint8), np.zeros((2, 3), np.int8),
-    np.zeros((2, 3)), np.zeros((2, 6), np.uint8)[:, ::2], np.zeros(6, np.uint8),
+    None, np.zeros((1, 5), np.uint8), np.zeros(4, np.uint8), np.zeros(6, np.uint8),
+    np.zeros(5, np.int8), np.zeros(5), np.zeros(10, np.uint8)[::2],
 ])  # fmt: skip
 def test_backward_refuses_a_mask_of_another_shape(mask):
     with pytest.raises((TypeError, ValueError), match="mask"):

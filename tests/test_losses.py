@@ -120,6 +120,26 @@ def test_softmax_cross_entropy_of_huge_logits(dtype, isa):
     assert np.isfinite(value) and np.isfinite(gradient).all()
 
 
+@pytest.mark.parametrize("classes", [2, 5, 16, 17, 40])
+def test_a_target_of_zero_at_a_logit_of_minus_infinity_adds_nothing(classes, dtype, isa, rng):
+    logits = (3 * rng.standard_normal((19, classes))).astype(dtype)
+    targets = rng.random((19, classes)).astype(dtype) / classes
+    logits[::2, 1], targets[::2, 1] = -np.inf, 0
+    with np.errstate(invalid="ignore"):  # the reference computes 0 * inf before it drops it
+        rows, gradient = reference.softmax_cross_entropy(wide(logits), wide(targets))
+    expected_value, expected_gradient = reference.weighted(rows, gradient)
+    value, gradient = SoftmaxCrossEntropy()(logits, targets)
+    np.testing.assert_allclose(value, expected_value, rtol=4e-6)
+    assert_close(gradient, expected_gradient, dtype, factor=3)
+    assert not gradient[::2, 1].any()
+    targets[0, 1] = 0.1
+    assert SoftmaxCrossEntropy()(logits, targets)[0] == np.inf, "a class that cannot be, but is"
+    logits[0, 1] = np.nan
+    targets[0, 1] = 0
+    value, gradient = SoftmaxCrossEntropy()(logits, targets)
+    assert np.isnan(value) and np.isnan(gradient[0]).all(), "a NaN at a target of 0 is not hidden"
+
+
 def test_sigmoid_cross_entropy_of_huge_logits(dtype, isa):
     logits = np.array([[1e30], [-1e30], [1e30], [-1e30]], dtype)
     value, gradient = SigmoidCrossEntropy()(logits, np.array([1, 0, 0, 1]))

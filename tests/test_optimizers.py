@@ -97,7 +97,7 @@ def test_same_bits_for_any_threads_and_fma_isa(name, dtype, threads, fma_isas):
             optimizer.step(model)
         results.append(model.flat_parameters.copy())
         assert_same_bits(results[-1], results[0])
-    update = functools.partial(optimizer._apply, model.flat_parameters, model.flat_gradients)
+    update = functools.partial(optimizer._step, model.flat_parameters, model.flat_gradients)
     assert uses_threads(update)
     assert uses_threads(lambda: _kernels.clip_norm(model.flat_gradients, optimizer.hyper, 0.5))
 
@@ -176,11 +176,29 @@ def test_penalty_kernels(size, dtype, isa, rng):
     assert_close(y, before.astype(np.longdouble) + 0.3 * x.astype(np.longdouble), dtype)
 
 
-def test_large_gradients_do_not_overflow_the_norm():
-    """Their squares, summed in float32, would."""
+@pytest.mark.parametrize("size", [1, 15, 17, 1000, 5000])
+@pytest.mark.parametrize("value", [1e15, 1e25, 3e38, 1e-30])
+def test_the_norm_of_gradients_whose_squares_float32_cannot_hold(value, size, isa):
     hyper = np.zeros(len(_kernels.HYPER))
-    g = np.full(1000, 1e15, np.float32)
-    np.testing.assert_allclose(_kernels.clip_norm(g, hyper, 1.0), 1e15 * 1000**0.5, rtol=1e-6)
+    g = np.full(size, value, np.float32)
+    norm = float(g[0]) * size**0.5
+    np.testing.assert_allclose(_kernels.clip_norm(g, hyper, 1.0), norm, rtol=1e-14)
+    scale = min(1.0, 1 / (norm + 1e-6))
+    np.testing.assert_allclose(hyper[_kernels.HYPER["gradient_scale"]], scale, rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_step_of_huge_gradients_is_clipped(name):
+    """As smaller ones do, which are clipped to the same."""
+    results = []
+    for size in (1e10, 1e25):
+        model, optimizer = model_of("float32"), OPTIMIZERS[name][0](clip_norm=0.5)
+        gradients(model, 0)
+        model.flat_gradients[...] *= np.float32(size)
+        optimizer.step(model)
+        results.append(model.flat_parameters)
+    assert (results[1] != model_of("float32").flat_parameters).any()
+    np.testing.assert_allclose(results[1], results[0], rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
