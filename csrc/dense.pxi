@@ -29,7 +29,7 @@ cdef ptrdiff_t grain_of(const fnn_product *p) noexcept:
     """A piece of rows packs B anew; a piece of columns should hold two tiles beside one another,
     and of one row many, as B's rows come fastest in long parts."""
     if not p.by_columns:
-        return 56
+        return 112
     return 16 if p.M <= 2 and p.b_column == 1 else 4
 
 
