@@ -9,6 +9,7 @@ family, each included below.
 cimport numpy as cnp
 from libc.float cimport DBL_MAX
 from libc.stdint cimport int64_t
+from libc.string cimport memcpy
 
 cnp.import_array()
 cdef object numpy = __import__("numpy")

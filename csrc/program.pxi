@@ -9,7 +9,7 @@ cdef extern from *:
     void *recorder() noexcept nogil
     void set_recorder(void *program) noexcept nogil
 
-cdef enum slot:
+cdef enum:  # rows that a program takes or gives, in the feed's order
     X, TARGETS, WEIGHTS, OUTPUTS, SLOTS
 
 cdef tuple slot_names = ("x", "targets", "weights", "outputs")
@@ -37,7 +37,8 @@ cdef class Program:
     cdef ptrdiff_t available        # rows that there are from the first on
     cdef ptrdiff_t row_bytes[SLOTS] # of what was taken or given, or 0
     cdef ptrdiff_t losses           # for how many there is room
-    cdef cnp.ndarray taken, given   # the batch's x, and its outputs
+    cdef cnp.ndarray taken, targets, given # the batch's x and targets, and its outputs
+    cdef cnp.ndarray labels         # a copy of labels that were pointed to: nobody changes it
     cdef bint busy
 
     def __cinit__(self, cnp.ndarray hyper=None):
@@ -148,21 +149,46 @@ cdef class Program:
             raise MemoryError("no memory for the threads' scratch space")
         return done
 
+    def point(self, x, targets, bint bounded):
+        """`feed` for one batch without weights: whether x and targets are arrays as they were
+        taken, and the targets good: labels below the number of outputs, or, if they are bounded,
+        between 0 and 1.  If not, nothing is done."""
+        cdef const int64_t *label
+        cdef ptrdiff_t i, classes = self.given.shape[1]
+        cdef int weights = WEIGHTS
+        cdef cnp.ndarray y
+        if not (is_like(x, self.taken) and is_like(targets, self.targets)):
+            return False
+        if self.row_bytes[weights]:
+            return False
+        y = targets
+        if cnp.PyArray_TYPE(y) == cnp.NPY_INT64:
+            if self.labels is None:
+                self.labels = y.copy()
+            memcpy(data(self.labels), data(y), cnp.PyArray_NBYTES(y))
+            y, label = self.labels, <const int64_t *>data(self.labels)
+            for i in range(y.shape[0]):
+                if not 0 <= label[i] < classes:
+                    return False
+        elif bounded and first_outside(y, 0.0, 1.0) >= 0:
+            return False
+        self.sources.x, self.sources.targets = data(x), data(y)
+        self.sources.index, self.sources.outputs, self.sources.losses = NULL, NULL, NULL
+        self.sources.row = self.sources.step = self.losses = 0
+        self.available, self.fed = self.batch, (x, y)
+        return True
+
     def predict(self, value, cnp.ndarray out=None):
         """The outputs for one batch, in `out` or in an array of the program's own; None, with
         nothing done, where value is not an array as it was taken."""
-        if not cnp.PyArray_CheckExact(value):
-            return None
-        cdef cnp.ndarray x = value
-        if not (cnp.PyArray_TYPE(x) == cnp.PyArray_TYPE(self.taken) and cnp.PyArray_ISCARRAY_RO(x)
-                and cnp.PyArray_SAMESHAPE(x, self.taken)):
+        if not is_like(value, self.taken):
             return None
         if out is not None:
             check_like("out", out, "the outputs", self.given)
             check_writable("out", out)
         if self.busy:
             raise RuntimeError("another thread is calling this predictor")
-        self.sources.x = data(x)
+        self.sources.x = data(value)
         self.sources.outputs = NULL if out is None else data(out)
         self.run(1)
         return self.given if out is None else out
@@ -206,6 +232,8 @@ cdef class Program:
         self.carry(which, fnn_table(active_isa, False).take_rows, inside, False)
         if which == X:
             self.taken = inside
+        elif which == TARGETS:
+            self.targets = inside
         return inside
 
     def give(self, cnp.ndarray outputs not None):
@@ -222,6 +250,15 @@ cdef class Program:
         p.feed, p.rows = <fnn_feed *>writes(&call, self.here), self.batch
         p.value = <double *>reads(&call, value)
         execute(&call)
+
+
+cdef bint is_like(value, cnp.ndarray like) noexcept:
+    """Whether value is a plain array of the same type and shape."""
+    if not cnp.PyArray_CheckExact(value):
+        return False
+    return (cnp.PyArray_TYPE(<cnp.ndarray>value) == cnp.PyArray_TYPE(like)
+            and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>value)
+            and cnp.PyArray_SAMESHAPE(<cnp.ndarray>value, like))
 
 
 cdef int check_doubles(str name, cnp.ndarray x) except -1:

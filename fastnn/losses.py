@@ -39,6 +39,8 @@ class Loss:
     (4.5, [[1.5], [6.0]])
     """
 
+    _bounded = False  # targets other than labels must lie between 0 and 1
+
     def __call__(
         self, outputs: ArrayLike, targets: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> tuple[float, NDArray[Any]]:
@@ -148,6 +150,8 @@ class SigmoidCrossEntropy(Loss):
     (0.6931, [[-0.5]])
     """
 
+    _bounded = True
+
     def _targets(self, outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
         return _probabilities(outputs, targets)
 
@@ -168,6 +172,8 @@ class SoftmaxCrossEntropy(Loss):
     >>> round(value, 4), gradient.tolist()
     (0.6931, [[0.5, -0.5]])
     """
+
+    _bounded = True
 
     label_smoothing = Setting(_checks.fraction)
 
