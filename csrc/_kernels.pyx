@@ -11,7 +11,7 @@ from libc.float cimport DBL_MAX
 from libc.stdint cimport int64_t
 
 cnp.import_array()
-cdef object numpy = __import__("numpy")
+cdef object numpy = __import__("numpy"), os = __import__("os")
 
 include "declarations.pxi"
 include "arrays.pxi"

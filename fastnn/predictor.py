@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn import _checks, _kernels
+from fastnn import _arrays, _checks, _kernels
 from fastnn.layers import Activation, BatchNorm, Dense, Dropout, Softmax
 
 if TYPE_CHECKING:
@@ -81,6 +81,12 @@ class Predictor:
             raise ValueError(f"x: expected {self.batch_size} rows, got {len(y)}")
         if out is None:
             return y
+        got, wanted = _arrays.describe(out), _arrays.describe(y)
+        if not isinstance(out, np.ndarray):
+            raise TypeError(f"out: expected an array like the outputs, {wanted}, got {got}")
+        if got != wanted or not out.flags.writeable:
+            got += "" if out.flags.writeable else ", read-only"
+            raise ValueError(f"out: expected an array like the outputs, {wanted}, got {got}")
         out[...] = y
         return out
 
