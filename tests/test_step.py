@@ -738,7 +738,7 @@ def test_the_checks_that_stand_before_a_replay():
         (_kernels.check_probabilities, outputs[:2]), (_kernels.check_sample_weight, -weight),
         (_kernels.check_sample_weight, weight[:2]), (_kernels.check_sample_weight, 0 * weight),
     ):  # fmt: skip
-        with pytest.raises(ValueError, match="target|sample_weight"):
+        with pytest.raises(ValueError, match=r"target|sample_weight"):
             check(wrong, outputs)
     entries = [("a", outputs), ("b", weight.copy()), ("c", weight.copy())]
     assert _kernels.first_read_only(entries) is None
