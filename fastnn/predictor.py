@@ -55,6 +55,9 @@ class Predictor:
         if self.recorded and features is not None:
             self._run = self._record(np.zeros((rows, features), model.dtype)).predict
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Predictor, (self._model, self.batch_size)
+
     def _record(self, x: Array) -> _kernels.Program:
         program = _kernels.Program()
         program.feed(x)

@@ -81,10 +81,7 @@ class _Step:
         """Steps on the rows that the program is fed with; value: where it leaves the loss.
 
         Between feeding and reading the results, the caller holds the model."""
-        model, optimizer = self.model, self.optimizer
-        model._begin()
-        if optimizer._model is not model:
-            optimizer._bind(model)
+        self.model._begin()
         done = program.replay(steps)
         if done < steps:
             self.steps += done
@@ -376,8 +373,9 @@ class GradientStep(_Step):
         """Backward from the outputs' gradient, and the update.
 
         Shapes: `gradient` as the outputs of `forward`, once after each.  Raises RuntimeError
-        without a `forward` before it, ValueError for another shape, FloatingPointError where the
-        update would be NaN or infinite: those parameters stay as they were.
+        without a `forward` before it, or if another thread has begun a step since; ValueError for
+        another shape; FloatingPointError where the update would be NaN or infinite: those
+        parameters stay as they were.
         """
         halves = self._half
         if halves is None:
@@ -389,6 +387,7 @@ class GradientStep(_Step):
             )
         self.model._acquire()
         try:
+            self.model._check_trainer()
             self._half = None
             if halves.backward is None or self._changes != _settings.changes:
                 self._backward_by_hand(halves, dy)

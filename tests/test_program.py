@@ -154,6 +154,15 @@ def test_large_calls_of_one_unit_do_not_run_alone():
     assert program.phases() == [(0, [(1, 1)])]
 
 
+def test_what_runs_alone_waits_for_a_large_call_of_one_unit():
+    rows, bias, copied = np.ones((30000, 16), np.float32), zeros(16), zeros(16)
+    program = record(lambda: dense_backward_bias(rows, bias), lambda: copy(copied, bias))
+    assert program.phases() == [(0, [(1, 1)]), (1, [])]
+    bias[:], copied[:] = 0, 0
+    program.replay()
+    assert (copied == 30000).all()
+
+
 def test_a_sum_takes_what_the_phase_before_left():
     x = np.ones(4096 * 20, np.float32)
     value = np.zeros(1)
