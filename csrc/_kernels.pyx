@@ -12,7 +12,7 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
 cnp.import_array()
-cdef object numpy = __import__("numpy")
+cdef object numpy = __import__("numpy"), os = __import__("os")
 
 include "declarations.pxi"
 include "arrays.pxi"

@@ -14,6 +14,16 @@ cdef enum:  # rows that a program takes or gives, in the feed's order
 
 cdef tuple slot_names = ("x", "targets", "weights", "outputs")
 
+cdef int generation = 1  # of this process, counted by forks: no thread of a parent's runs here
+
+
+def _in_forked_child():
+    global generation
+    generation += 1
+
+
+os.register_at_fork(after_in_child=_in_forked_child)
+
 
 def recording():
     """Whether the calling thread records a program."""
@@ -39,7 +49,7 @@ cdef class Program:
     cdef ptrdiff_t losses           # for how many there is room
     cdef cnp.ndarray taken, targets, given # the batch's x and targets, and its outputs
     cdef cnp.ndarray labels         # a copy of labels that were pointed to: nobody changes it
-    cdef bint busy
+    cdef int runs_in                # the generation in which a thread runs it, or 0
 
     def __cinit__(self, cnp.ndarray hyper=None):
         """hyper: where a fault shows, which ends a replay."""
@@ -57,6 +67,8 @@ cdef class Program:
     def __enter__(self):
         if recorder() != NULL:
             raise RuntimeError("this thread is recording another program already")
+        if self.program.count:
+            raise RuntimeError("this program has been recorded; make another")
         set_recorder(<void *>self)
         return self
 
@@ -83,6 +95,11 @@ cdef class Program:
         self.used += (size + 63) // 64 * 64 + 5 * 64
         return part.view((<object>like).dtype).reshape((<object>like).shape)
 
+    cdef int check_idle(self) except -1:
+        if self.runs_in == generation:
+            raise RuntimeError("another thread is running this program")
+        return 0
+
     cdef void *outside(self, int which, str name, cnp.ndarray x) except? NULL:
         """Where x begins, a C-contiguous array with rows as before, aligned or not; NULL for None."""
         if x is None:
@@ -104,26 +121,28 @@ cdef class Program:
         Outputs go to `outputs`, losses (float64) to `losses`, one batch after the other."""
         cdef fnn_feed *s = &self.sources
         cdef ptrdiff_t i, rows = min([len(a) for a in (x, targets, weights) if a is not None])
+        cdef ptrdiff_t available = rows
+        self.check_idle()
+        self.available = 0 # until all has been checked
         s.x, s.targets = self.outside(X, "x", x), self.outside(TARGETS, "targets", targets)
         s.weights = self.outside(WEIGHTS, "weights", weights)
         s.outputs = self.outside(OUTPUTS, "outputs", outputs)
         s.index, s.losses = NULL, NULL
         s.row = s.step = self.losses = 0
-        self.available = rows
         if index is not None:
             if not (cnp.PyArray_TYPE(index) == cnp.NPY_INT64 and cnp.PyArray_ISCARRAY_RO(index)):
                 raise ValueError(f"index must be contiguous int64, got {describe(index)}")
-            s.index, self.available = <const int64_t *>data(index), cnp.PyArray_SIZE(index)
-            for i in range(self.available):
+            s.index, available = <const int64_t *>data(index), cnp.PyArray_SIZE(index)
+            for i in range(available):
                 if not 0 <= s.index[i] < rows:
                     raise ValueError(f"index must be below {rows}, got {s.index[i]}")
         if outputs is not None:
             check_writable("outputs", outputs)
-            self.available = min(self.available, outputs.shape[0])
+            available = min(available, outputs.shape[0])
         if losses is not None:
             check_doubles("losses", losses)
             s.losses, self.losses = <double *>data(losses), cnp.PyArray_SIZE(losses)
-        self.fed = x, targets, weights, index, outputs, losses
+        self.fed, self.available = (x, targets, weights, outputs, index, losses), available
 
     def replay(self, ptrdiff_t steps=1):
         """Run all calls again, `steps` times, or until a step meets a fault; how many were done."""
@@ -139,12 +158,11 @@ cdef class Program:
 
     cdef ptrdiff_t run(self, ptrdiff_t steps) except -1:
         cdef ptrdiff_t done
-        if self.busy:
-            raise RuntimeError("another thread is running this program")
-        self.busy = True
+        self.check_idle()
+        self.runs_in = generation
         with nogil:
             done = fnn_replay(&self.program, steps)
-        self.busy = False
+        self.runs_in = 0
         if done < 0:
             raise MemoryError("no memory for the threads' scratch space")
         return done
@@ -157,6 +175,7 @@ cdef class Program:
         cdef ptrdiff_t i, classes = self.given.shape[1]
         cdef int weights = WEIGHTS
         cdef cnp.ndarray y
+        self.check_idle()
         if not (is_like(x, self.taken) and is_like(targets, self.targets)):
             return False
         if self.row_bytes[weights]:
@@ -175,7 +194,7 @@ cdef class Program:
         self.sources.x, self.sources.targets = data(x), data(y)
         self.sources.index, self.sources.outputs, self.sources.losses = NULL, NULL, NULL
         self.sources.row = self.sources.step = self.losses = 0
-        self.available, self.fed = self.batch, (x, y)
+        self.available, self.fed = self.batch, (x, y, None, None, None, None)
         return True
 
     def predict(self, value, cnp.ndarray out=None):
@@ -186,8 +205,9 @@ cdef class Program:
         if out is not None:
             check_like("out", out, "the outputs", self.given)
             check_writable("out", out)
-        if self.busy:
-            raise RuntimeError("another thread is calling this predictor")
+            if overlap(value, out):
+                value = value.copy()
+        self.check_idle()
         self.sources.x = data(value)
         self.sources.outputs = NULL if out is None else data(out)
         self.run(1)
@@ -210,6 +230,9 @@ cdef class Program:
         cdef fnn_call call
         cdef fnn_rows *p = &call.arguments.rows
         cdef ptrdiff_t rows = inside.shape[0], row = cnp.PyArray_SIZE(inside) // rows
+        if (self.batch or rows) != rows or rows > self.available - self.sources.row:
+            raise ValueError(f"rows: {self.available - self.sources.row} are there"
+                             f"{f', {self.batch} were taken' if self.batch else ''}, got {rows}")
         start(&call, kernel, rows, <double>cnp.PyArray_SIZE(inside))
         p.feed = <fnn_feed *>reads(&call, self.here)
         p.outside = (<void **>&self.sources.x) + which
@@ -221,14 +244,14 @@ cdef class Program:
     def take(self, str name, ptrdiff_t rows):
         """The next rows of x, targets or weights, in a new array."""
         cdef int which = slot_names.index(name)
+        if self.fed is None or which == OUTPUTS or self.fed[which] is None or rows < 1:
+            raise ValueError(f"take: the program is fed no {name}, or {rows} rows are none")
         cdef cnp.ndarray outside = self.fed[which]
-        if not 0 < rows <= self.available:
-            raise ValueError(f"rows: {self.available} are there, got {rows}")
+        cdef int i, ndim = cnp.PyArray_NDIM(outside)
         cdef cnp.npy_intp[32] shape
-        for i in range(cnp.PyArray_NDIM(outside)):
+        for i in range(ndim):
             shape[i] = outside.shape[i] if i else rows
-        cdef cnp.ndarray inside = self.new_array(cnp.PyArray_NDIM(outside), shape,
-                                                 cnp.PyArray_TYPE(outside))
+        cdef cnp.ndarray inside = self.new_array(ndim, shape, cnp.PyArray_TYPE(outside))
         self.carry(which, fnn_table(active_isa, False).take_rows, inside, False)
         if which == X:
             self.taken = inside
@@ -238,6 +261,11 @@ cdef class Program:
 
     def give(self, cnp.ndarray outputs not None):
         """Copy the outputs to those of the feed, if it has some."""
+        cdef cnp.ndarray outside = None if self.fed is None else self.fed[<int>OUTPUTS]
+        if outside is not None and outside.dtype != outputs.dtype:
+            raise ValueError(f"outputs must be {outputs.dtype}, got {describe(outside)}")
+        self.row_bytes[<int>OUTPUTS] = cnp.PyArray_NBYTES(outputs) // outputs.shape[0]
+        self.outside(OUTPUTS, "outputs", outside)
         self.carry(OUTPUTS, fnn_table(active_isa, False).give_rows, outputs, True)
         self.given = outputs
 
@@ -246,6 +274,8 @@ cdef class Program:
         cdef fnn_call call
         cdef fnn_value *p = &call.arguments.value
         check_doubles("value", value)
+        if self.sources.losses != NULL and self.sources.step >= self.losses:
+            raise ValueError(f"losses: room is left for none of {self.losses}")
         start(&call, fnn_table(active_isa, False).end_batch, 1, 10.0)
         p.feed, p.rows = <fnn_feed *>writes(&call, self.here), self.batch
         p.value = <double *>reads(&call, value)
@@ -259,6 +289,13 @@ cdef bint is_like(value, cnp.ndarray like) noexcept:
     return (cnp.PyArray_TYPE(<cnp.ndarray>value) == cnp.PyArray_TYPE(like)
             and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>value)
             and cnp.PyArray_SAMESHAPE(<cnp.ndarray>value, like))
+
+
+cdef bint overlap(cnp.ndarray x, cnp.ndarray y) noexcept:
+    """Whether the memory of two contiguous arrays does."""
+    cdef const char *a = <const char *>data(x)
+    cdef const char *b = <const char *>data(y)
+    return a < b + cnp.PyArray_NBYTES(y) and b < a + cnp.PyArray_NBYTES(x)
 
 
 cdef int check_doubles(str name, cnp.ndarray x) except -1:

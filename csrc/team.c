@@ -341,15 +341,19 @@ int fnn_run(const fnn_call *call) {
     return 0;
 }
 
+static int met_fault(const fnn_program *p) { return p->fault && *p->fault != 0; }
+
 /* One step of a program: 0, or 1 if it met a fault. */
 static int replay_step(team *t, const fnn_program *p, int threads) {
     for (const fnn_phase *phase = p->phase; phase < p->phase + p->phases; phase++) {
-        for (const fnn_call *call = phase->alone; call < phase->alone + phase->alones; call++)
+        if (met_fault(p)) return 1;
+        for (const fnn_call *call = phase->alone; call < phase->alone + phase->alones; call++) {
             call->kernel(&call->arguments, 0, 1, t->scratch);
-        if (p->fault && *p->fault != 0) return 1;
+            if (met_fault(p)) return 1;
+        }
         run_phase(t, phase, threads);
     }
-    return p->fault && *p->fault != 0;
+    return met_fault(p);
 }
 
 ptrdiff_t fnn_replay(const fnn_program *p, ptrdiff_t steps) {

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import sys
 from contextlib import contextmanager
 from threading import RLock, get_ident
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from fastnn.optimizers import Optimizer
     from fastnn.predictor import Predictor
     from fastnn.training import Metric
+
+
+_models: WeakSet[Sequential] = WeakSet()
 
 
 class Sequential:
@@ -95,6 +100,7 @@ class Sequential:
         """Everything that follows from `layers` and `dtype`: buffers, views, the way through."""
         self.dtype = dtype
         self._busy = RLock()
+        _models.add(self)
         self._pending: tuple[int, ...] | None = None  # shape of outputs that await their gradient
         self._trainer: int | None = None  # the thread that ran the last training forward
         self._lay_out()
@@ -544,3 +550,15 @@ class Sequential:
         options = f"seed={self.seed}, dtype={self.dtype.name!r}"
         options += f", l2={self.l2!r}" if self.l2 else ""
         return f"Sequential(\n{lines}    {options},\n)"
+
+
+def _unlock_in_forked_child() -> None:
+    """The parent's threads are not here, so that none of them trains a model any more."""
+    for model in _models:
+        if model._busy.acquire(blocking=False):  # free, or the forking thread's own
+            model._busy.release()
+        else:
+            model._busy = RLock()
+
+
+os.register_at_fork(after_in_child=_unlock_in_forked_child)

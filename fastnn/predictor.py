@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn import _checks, _kernels
+from fastnn import _arrays, _checks, _kernels
 from fastnn.layers import Activation, BatchNorm, Dense, Dropout, Softmax
 
 if TYPE_CHECKING:
@@ -55,6 +55,9 @@ class Predictor:
         if self.recorded and features is not None:
             self._run = self._record(np.zeros((rows, features), model.dtype)).predict
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Predictor, (self._model, self.batch_size)
+
     def _record(self, x: Array) -> _kernels.Program:
         program, operations = _kernels.Program(), _fold(self._model)  # packing is not recorded
         program.feed(x)
@@ -81,6 +84,12 @@ class Predictor:
             raise ValueError(f"x: expected {self.batch_size} rows, got {len(y)}")
         if out is None:
             return y
+        got, wanted = _arrays.describe(out), _arrays.describe(y)
+        if not isinstance(out, np.ndarray):
+            raise TypeError(f"out: expected an array like the outputs, {wanted}, got {got}")
+        if got != wanted or not out.flags.writeable:
+            got += "" if out.flags.writeable else ", read-only"
+            raise ValueError(f"out: expected an array like the outputs, {wanted}, got {got}")
         out[...] = y
         return out
 

@@ -56,17 +56,19 @@ class _Step:
         _checks.parts(optimizer=optimizer, model=model)
         self.model, self.optimizer = model, optimizer
         self.steps = 0
-        self.recorded = all(map(_is_fastnn, (*model.layers, optimizer, *others)))
-        self._hyper = getattr(optimizer, "hyper", np.zeros(len(_kernels.HYPER)))
+        parts = (*model.layers, optimizer, *others)
+        self.recorded = all(map(_is_fastnn, parts)) and _trains_as_fastnn(model)
+        self._hyper = optimizer.hyper if self.recorded else np.zeros(len(_kernels.HYPER))
         self._before = {name: np.empty_like(array) for name, array in model.state.items()}
         self._recordings: dict[Any, Any] = {}
+        self._last: Any = None  # the recording of the last step
         self._changes = _settings.changes
 
     def _find(self, key: Any) -> Any:
         """The recording of that key, if there is one that still holds."""
         if self._changes != _settings.changes:
             self._recordings.clear()
-            self._changes = _settings.changes
+            self._last, self._changes = None, _settings.changes
         return self._recordings.get(key)
 
     def _keep(self, key: Any, recording: Any) -> None:
@@ -77,25 +79,27 @@ class _Step:
     def _replay(
         self, program: _kernels.Program, steps: int = 1, value: Array | None = None
     ) -> None:
-        """Steps on the rows that the program is fed with; value: where it leaves the loss."""
-        model, optimizer = self.model, self.optimizer
-        model._acquire()
-        try:
-            model._begin()
-            if optimizer._model is not model:
-                optimizer._bind(model)
-            done = program.replay(steps)
-            if done < steps:
-                self.steps += done
+        """Steps on the rows that the program is fed with; value: where it leaves the loss.
+
+        Between feeding and reading the results, the caller holds the model."""
+        self.model._begin()
+        done = program.replay(steps)
+        if done < steps:
+            self.steps += done
+            try:
                 self._raise_fault(value)
-        except FloatingPointError as error:
-            raise self._diverged(error) from None
-        finally:
-            model._busy.release()
+            except FloatingPointError as error:
+                raise self._diverged(error) from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_recordings": {}, "_last": None}  # a copy records anew
 
     def _save_state(self) -> None:
         for name, array in self.model.state.items():
-            _kernels.copy(self._before[name], array)
+            if self.recorded:
+                _kernels.copy(self._before[name], array)
+            else:  # one's own state may be of any shape
+                self._before[name][...] = array
 
     def _restore_state(self) -> None:
         for name, array in self.model.state.items():
@@ -159,7 +163,6 @@ class TrainStep(_Step):
         self.loss = loss
         _check_ending(model, loss)
         self._outputs: Array | None = None
-        self._last: _Recording | None = None
 
     @property
     def outputs(self) -> Array | None:
@@ -169,15 +172,22 @@ class TrainStep(_Step):
     def __call__(
         self, xb: ArrayLike, yb: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> float:
-        last = self._last
-        if (
-            last is not None
-            and sample_weight is None
-            and self._changes == _settings.changes
-            and last.program.point(xb, yb, self.loss._bounded)
-        ):  # the same kind of batch again
-            self._replay_steps(last, 1)
-            return float(last.value[0])
+        self.model._acquire()
+        try:
+            last: _Recording | None = self._last
+            if (
+                last is not None
+                and sample_weight is None
+                and self._changes == _settings.changes
+                and last.program.point(xb, yb, self.loss._bounded)
+            ):  # the same kind of batch again
+                self._replay_steps(last, 1)
+                return float(last.value[0])
+            return self._step(xb, yb, sample_weight)
+        finally:
+            self.model._busy.release()
+
+    def _step(self, xb: ArrayLike, yb: ArrayLike, sample_weight: ArrayLike | None) -> float:
         x = self.model._input(xb, "x")
         if not self.recorded:
             return float(self._run(x, yb, sample_weight)[0])
@@ -349,6 +359,9 @@ class GradientStep(_Step):
         super().__init__(model, optimizer)
         self._half: _Halves | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_half": None}
+
     def forward(self, xb: ArrayLike) -> Array:
         """The outputs for a batch, in training.
 
@@ -357,21 +370,26 @@ class GradientStep(_Step):
         `Sequential.forward` does.
         """
         x = self.model._input(xb, "x")
-        halves: _Halves | None = self._find(len(x))
-        if halves is None or halves.forward is None:
-            halves = self._forward_by_hand(x)
-        else:
-            halves.forward.feed(x)
-            self._replay(halves.forward)
-        self._half = halves
-        return halves.outputs
+        self.model._acquire()
+        try:
+            halves: _Halves | None = self._find(len(x))
+            if halves is None or halves.forward is None:
+                halves = self._forward_by_hand(x)
+            else:
+                halves.forward.feed(x)
+                self._replay(halves.forward)
+            self._half = halves
+            return halves.outputs
+        finally:
+            self.model._busy.release()
 
     def backward(self, gradient: ArrayLike) -> None:
         """Backward from the outputs' gradient, and the update.
 
         Shapes: `gradient` as the outputs of `forward`, once after each.  Raises RuntimeError
-        without a `forward` before it, ValueError for another shape, FloatingPointError where the
-        update would be NaN or infinite: those parameters stay as they were.
+        without a `forward` before it, or if another thread has begun a step since; ValueError for
+        another shape; FloatingPointError where the update would be NaN or infinite: those
+        parameters stay as they were.
         """
         halves = self._half
         if halves is None:
@@ -381,13 +399,18 @@ class GradientStep(_Step):
             raise ValueError(
                 f"gradient: expected the outputs' shape {halves.outputs.shape}, got {dy.shape}"
             )
-        self._half = None
-        if halves.backward is None:
-            self._backward_by_hand(halves, dy)
-        else:
-            halves.backward.feed(dy)
-            self._replay(halves.backward)
-        self.steps += 1
+        self.model._acquire()
+        try:
+            self.model._check_trainer()
+            self._half = None
+            if halves.backward is None or self._changes != _settings.changes:
+                self._backward_by_hand(halves, dy)
+            else:
+                halves.backward.feed(dy)
+                self._replay(halves.backward)
+            self.steps += 1
+        finally:
+            self.model._busy.release()
 
     def _forward_by_hand(self, x: Array) -> _Halves:
         model, program = self.model, self._new_program(x)
@@ -444,3 +467,9 @@ def _check_ending(model: Sequential, loss: Loss) -> None:
 def _is_fastnn(part: object) -> bool:
     """Whether this is an object of fastnn's own classes, whose calls can be recorded."""
     return type(part).__module__.partition(".")[0] == "fastnn"
+
+
+def _trains_as_fastnn(model: Sequential) -> bool:
+    """Whether no derived class has put Python of its own into the model's training."""
+    methods = (getattr(type(model), name) for name in ("forward", "backward", "update"))
+    return all(method.__module__ == "fastnn.model" for method in methods)

@@ -383,3 +383,19 @@ def test_faces_check_every_argument(face, position):
     if position in written.get(face, [0]) or (face in ("momentum", "rmsprop") and position == 2):
         with pytest.raises(ValueError, match="writable"):
             getattr(_kernels, face)(*arguments[:position], read_only, *arguments[position + 1 :])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_what_an_optimizer_remembers_does_not_fade_into_denormal_numbers(name, dtype, isa):
+    """A unit that has died gives no gradient any more; beta 0.5 fades by 2^-64 in 64 steps."""
+    model, optimizer = model_of(dtype, width=33), OPTIMIZERS[name][0]()
+    for setting in ("beta", "beta1", "beta2"):
+        if hasattr(optimizer, setting):
+            setattr(optimizer, setting, 0.5)
+    model.flat_gradients[...] = 1e-6
+    optimizer.step(model)
+    model.flat_gradients[...] = 0.0
+    for _ in range(1200):
+        optimizer.step(model)
+    for buffer in optimizer._buffers:
+        assert (buffer == 0).all()

@@ -9,12 +9,14 @@ from tables import LAYERS, LOSSES, OPTIMIZERS
 # names whose tests are not in the tables of tables.py -> the file that has theirs
 ELSEWHERE = {
     "ExponentialAverage": "test_training.py",
+    "GradientStep": "test_step.py",
     "History": "test_training.py",
     "Layer": "test_model.py",
     "Loss": "test_losses.py",
+    "Predictor": "test_predictor.py",
     "Sequential": "test_model.py",
     "Standardizer": "test_data.py",
-    "TrainStep": "test_training.py",
+    "TrainStep": "test_step.py",
     "__version__": "test_package.py",
     "batches": "test_data.py",
     "build_info": "test_threads.py",

@@ -1,0 +1,374 @@
+"""Predictors: the outputs of `predict`, ready for many calls."""
+
+import copy
+import pickle
+import threading
+
+import numpy as np
+import pytest
+
+import fastnn
+from compare import assert_close, assert_same_bits, uses_threads
+from fastnn import (
+    BatchNorm,
+    Dense,
+    Dropout,
+    LayerNorm,
+    LeakyReLU,
+    Linear,
+    Predictor,
+    ReLU,
+    Sequential,
+    Softmax,
+    SoftmaxCrossEntropy,
+    Tanh,
+    _kernels,
+)
+from fastnn.predictor import _fold
+from tables import LAYERS
+
+FEATURES = 9
+SIZES = (1, 2, 7, 64)
+
+
+def moved(model):
+    """The model with parameters and running statistics that are those of no new one."""
+    rng = np.random.default_rng(3)
+    for name, array in {**model.parameters, **model.state}.items():
+        array[...] = rng.normal(0.1, 0.6, array.shape)
+        if "var" in name:
+            array[...] = rng.uniform(0.1, 3, array.shape)
+    return model
+
+
+def network(dtype="float32"):
+    return moved(Sequential(
+        Dense(FEATURES, 20, activation="tanh"), LayerNorm(20), Dropout(0.5), Dense(20, 13), ReLU(),
+        Dense(13, 3), seed=1, dtype=dtype,
+    ))  # fmt: skip
+
+
+def draw(rows, dtype="float32", features=FEATURES):
+    return np.random.default_rng(rows).standard_normal((rows, features)).astype(dtype)
+
+
+# ---- without batch norm: the same bits ----
+
+
+@pytest.mark.parametrize("layer", [name for name in LAYERS if not name.startswith("batch norm")])
+def test_every_layer_has_the_bits_of_predict(layer, isa, dtype):
+    first, last = LAYERS[layer](FEATURES), LAYERS[layer](4)
+    width = first.out_features or FEATURES
+    model = moved(Sequential(first, Dense(width, 4), last, dtype=dtype))
+    for rows in SIZES:
+        x, predictor = draw(rows, dtype), model.predictor(rows)
+        assert predictor.recorded and predictor.batch_size == rows
+        for _ in range(2):
+            assert_same_bits(predictor(x), model.predict(x))
+        assert_same_bits(predictor(-x), model.predict(-x))
+
+
+def wide(dtype):
+    return moved(Sequential(
+        Dense(150, 200, activation="gelu"), LayerNorm(200), Dense(200, 180), Tanh(),
+        Dense(180, 10), dtype=dtype,
+    ))  # fmt: skip
+
+
+@pytest.mark.parametrize("rows", [1, 7, 150])
+def test_the_bits_depend_neither_on_threads_nor_on_the_instruction_set(rows, dtype, fma_isas):
+    model, x = wide(dtype), draw(rows, dtype, 150)
+    expected = model.predict(x)
+    assert rows < 150 or uses_threads(lambda: model.predictor(rows)(x))
+    for isa in fma_isas:
+        _kernels.set_isa(isa)
+        predictor = model.predictor(rows)
+        for threads in (1, 2, 3, 7):
+            fastnn.set_num_threads(threads)
+            predictor(0 * x)
+            assert_same_bits(predictor(x), expected)
+
+
+# ---- with batch norm: folded where that is the same function ----
+
+NORMED = {  # the layers, and how many operations they become
+    "after a dense layer": (lambda: [Dense(FEATURES, 8), BatchNorm(8)], 1),
+    "without bias": (lambda: [Dense(FEATURES, 8, bias=False), BatchNorm(8)], 1),
+    "and an activation": (lambda: [Dense(FEATURES, 8), BatchNorm(8), LeakyReLU(0.3)], 1),
+    "and a softmax": (lambda: [Dense(FEATURES, 8), BatchNorm(8), Softmax()], 1),
+    "and dropout": (
+        lambda: [Dense(FEATURES, 8), Dropout(0.3), BatchNorm(8), Dropout(0.3), ReLU(), Dense(8, 2)],
+        2,
+    ),
+    "twice": (lambda: [Dense(FEATURES, 8), BatchNorm(8), Linear(), BatchNorm(8, eps=0.1)], 1),
+    "first": (lambda: [BatchNorm(FEATURES), Dense(FEATURES, 8)], 2),
+    "after an activation": (lambda: [Dense(FEATURES, 8), ReLU(), BatchNorm(8)], 2),
+    "after a dense layer's activation": (lambda: [Dense(FEATURES, 8, "tanh"), BatchNorm(8)], 2),
+    "after a dense layer's softmax": (lambda: [Dense(FEATURES, 8, "softmax"), BatchNorm(8)], 2),
+    "after a layer norm": (lambda: [Dense(FEATURES, 8), LayerNorm(8), BatchNorm(8), ReLU()], 4),
+}
+
+
+@pytest.mark.parametrize("name", NORMED)
+def test_batch_norm(name, isa, dtype):
+    make, operations = NORMED[name]
+    model = moved(Sequential(*make(), dtype=dtype))
+    exact = moved(Sequential(*make(), dtype="float64"))
+    exact.load_state_dict(model.state_dict())
+    assert len(_fold(model)) == operations
+    for rows in SIZES:
+        x = draw(rows, dtype)
+        assert_close(model.predictor(rows)(x), exact.predict(x), dtype, factor=2.0)
+
+
+def test_an_activation_in_the_way_is_not_passed_by():
+    """Folding past tanh would be off by far more than rounding."""
+    model = moved(Sequential(Dense(FEATURES, 8, "tanh"), BatchNorm(8)))
+    x = draw(7)
+    assert_same_bits(model.predictor(7)(x), model.predict(x))
+    model.state["1.running_mean"][...] += 100
+    assert_same_bits(model.predictor(7)(x), model.predict(x))
+
+
+def test_a_nan_stays_one():
+    predictor, x = network().predictor(3), draw(3)
+    clean = predictor(x).copy()
+    x[1, 4] = np.nan
+    y = predictor(x)
+    assert np.isnan(y[1]).all()
+    assert_same_bits(y[::2], clean[::2])
+    normed = moved(Sequential(Dense(FEATURES, 4), BatchNorm(4), ReLU()))
+    normed.parameters["1.beta"][2] = np.nan
+    assert np.isnan(normed.predictor(3)(draw(3))).any(axis=0).tolist() == [False] * 2 + [
+        True,
+        False,
+    ]
+
+
+# ---- what comes in and goes out ----
+
+
+FORMS = {
+    "list": lambda x: x.tolist(),
+    "float64": lambda x: x.astype(np.float64),
+    "float16": lambda x: x.astype(np.float16),
+    "integers": lambda x: x.astype(np.int8),
+    "Fortran order": np.asfortranarray,
+    "every other row": lambda x: np.repeat(x, 2, axis=0)[::2],
+    "big-endian": lambda x: x.astype(">f4"),
+    "read-only": lambda x: np.frombuffer(x.tobytes(), np.float32).reshape(x.shape),
+    "not aligned": lambda x: np.frombuffer(b"." + x.tobytes(), np.uint8)[1:].view(
+        np.float32).reshape(x.shape),
+    "derived class": lambda x: x.view(type("Mine", (np.ndarray,), {})),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_any_form_of_x_is_taken(form):
+    x, model = np.round(draw(7)), network()
+    predictor = model.predictor(7)
+    expected = model.predict(x)
+    assert_same_bits(predictor(FORMS[form](x)), expected)
+    out = np.empty_like(expected)
+    assert predictor(FORMS[form](x), out=out) is out
+    assert_same_bits(out, expected)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_x_of_another_kind_is_refused(own):
+    model = with_own_layer() if own else network()
+    predictor, x = model.predictor(7), draw(7)
+    expected = predictor(x).copy()
+    for wrong in (
+        draw(6), draw(8), x[0], x[:, :3], x[None], x[:0], None, "x", 3.0, x.astype(complex),
+        [[None] * FEATURES] * 7, np.ma.masked_array(x),
+    ):  # fmt: skip
+        with pytest.raises((TypeError, ValueError), match="x"):
+            predictor(wrong)
+    assert_same_bits(predictor(x), expected)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_out_is_filled_and_returned(own):
+    model = with_own_layer() if own else network()
+    predictor, x = model.predictor(7), draw(7)
+    expected, out = model.predict(x), np.empty((7, 3), np.float32)
+    assert predictor(x, out=out) is out and predictor(x, out) is out
+    assert_same_bits(out, expected)
+    read_only = out.copy()
+    read_only.flags.writeable = False
+    for wrong in (
+        np.empty((7, 3)), np.empty((6, 3), np.float32), np.empty((2, 7, 3), np.float32),
+        np.empty((7, 4), np.float32), np.empty(21, np.float32), read_only,
+    ):  # fmt: skip
+        before = wrong.copy()
+        with pytest.raises(ValueError, match="out"):
+            predictor(x, out=wrong)
+        assert_same_bits(wrong, before)
+    with pytest.raises(TypeError, match="out"):
+        predictor(x, out=[[0.0] * 3] * 7)
+
+
+def test_without_out_it_is_one_array():
+    predictor, x = network().predictor(7), draw(7)
+    y = predictor(x)
+    assert predictor(-x) is y
+    other = np.empty_like(y)
+    assert predictor(x, out=other) is other and predictor(x) is y
+    assert_same_bits(y, other)
+
+
+@pytest.mark.parametrize("shift", [-100, -1, 0, 1, 100])
+def test_out_may_overlap_x(shift, threads):
+    """More rows than columns: each thread carries some rows from x to out at once."""
+    model = moved(Sequential(Dense(FEATURES, 150), ReLU(), Dense(150, FEATURES)))
+    rows = 600
+    memory = np.zeros((rows + 200) * FEATURES, np.float32)
+    x = memory[100 * FEATURES :][: rows * FEATURES].reshape(rows, FEATURES)
+    start = (100 + shift) * FEATURES
+    out = memory[start : start + rows * FEATURES].reshape(rows, FEATURES)
+    x[...] = draw(rows)
+    expected = model.predict(x.copy())
+    predictor = model.predictor(rows)
+    predictor(x, out=out)
+    assert_same_bits(out, expected)
+
+
+def test_what_it_returned_may_be_its_next_input(threads):
+    model = moved(Sequential(Dense(FEATURES, 150), ReLU(), Dense(150, FEATURES)))
+    predictor, y = model.predictor(600), draw(600)
+    expected = model.predict(model.predict(y))
+    assert_same_bits(predictor(predictor(y)), expected)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 1.0, "2", None, True])
+def test_batch_size_is_checked(batch_size):
+    with pytest.raises((TypeError, ValueError), match="batch_size"):
+        network().predictor(batch_size)
+
+
+# ---- when it was made ----
+
+
+@pytest.mark.parametrize("layers", [
+    lambda: [Dense(FEATURES, 8), BatchNorm(8), ReLU(), Dense(8, 3)],
+    lambda: [BatchNorm(FEATURES), LayerNorm(FEATURES), Dense(FEATURES, 3, "tanh"), Dense(3, 3)],
+])  # fmt: skip
+def test_later_training_does_not_change_it(layers, dtype):
+    model, x = moved(Sequential(*layers(), dtype=dtype)), draw(7, dtype)
+    predictor = model.predictor(7)
+    assert isinstance(predictor, Predictor)
+    before = predictor(x).copy()
+    model.fit(x, np.arange(7) % 3, loss=SoftmaxCrossEntropy(), optimizer=fastnn.Adam(0.1),
+              progress=False, batch_size=7)  # fmt: skip
+    assert_same_bits(predictor(x), before)
+    model.flat_parameters[:] = np.nan
+    model.layers[0].eps = 0.3 if isinstance(model.layers[0], BatchNorm) else 0
+    assert_same_bits(predictor(x), before)
+
+
+@pytest.mark.parametrize("make", [wide, lambda dtype: with_own_layer()])
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_copies_give_the_same_bits(duplicate, make, dtype):
+    model = make(dtype)
+    predictor, x = model.predictor(7), draw(7, dtype, model.in_features)
+    expected = predictor(x).copy()
+    model.flat_parameters[:] = 0
+    twin = duplicate(predictor)
+    assert twin(x) is not predictor(0 * x) and twin.recorded == predictor.recorded
+    assert_same_bits(twin(x), expected)
+
+
+def test_making_and_using_one_changes_nothing():
+    model, x = network(), draw(7)
+    state, counter = copy.deepcopy(model.state_dict()), model._counter.copy()
+    model.predictor(7)(x)
+    assert model._counter == counter
+    for name, array in model.state_dict().items():
+        assert_same_bits(array, state[name])
+    loss, optimizer = SoftmaxCrossEntropy(), fastnn.SGD(0.1)
+    outputs = model.forward(x, training=True)
+    model.predictor(7)(x)
+    model.backward(loss(outputs, np.zeros(7, int))[1])
+    optimizer.step(model)
+
+
+# ---- one's own layers ----
+
+
+class Own:
+    def forward(self, x, training=False):
+        x *= 2  # as it may
+        return x
+
+    def backward(self, dy):
+        return 2 * dy
+
+
+class OwnDense(Dense):
+    def forward(self, x, training=False):
+        return 2 * super().forward(x, training)
+
+
+def with_own_layer():
+    return moved(Sequential(Dense(FEATURES, 8), BatchNorm(8), Own(), Dense(8, 3)))
+
+
+@pytest.mark.parametrize("make", [
+    with_own_layer, lambda: moved(Sequential(OwnDense(FEATURES, 5), Dense(5, 3))),
+    lambda: moved(Sequential(Own(), Dense(FEATURES, 3))), lambda: Sequential(ReLU()),
+])  # fmt: skip
+def test_layers_that_cannot_be_recorded_run_in_python(make):
+    model, x = make(), draw(7)
+    predictor = model.predictor(7)
+    assert not predictor.recorded
+    before = model.predict(x)
+    assert_same_bits(predictor(x), before)
+    assert_same_bits(x, draw(7))
+    if len(model.flat_parameters):
+        model.flat_parameters[:] = 0
+    assert_same_bits(predictor(x), before)
+
+
+# ---- threads ----
+
+
+def test_two_threads_and_one_predictor():
+    """Each call gives the right outputs or is refused."""
+    model = moved(Sequential(Dense(100, 300), ReLU(), Dense(300, 100), ReLU(), Dense(100, 2)))
+    predictor, inputs = model.predictor(200), [draw(200, features=100), -draw(200, features=100)]
+    expected, wrong, errors = [model.predict(x) for x in inputs], [], []
+
+    def call(i):
+        out = np.empty_like(expected[i])
+        for _ in range(60):
+            try:
+                predictor(inputs[i], out=out)
+                wrong.append((out != expected[i]).any())
+            except RuntimeError as error:
+                errors.append(str(error))
+
+    workers = [threading.Thread(target=call, args=(i,)) for i in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+    assert len(wrong) + len(errors) == 120 and wrong and not any(wrong)
+    assert set(errors) <= {"another thread is running this program"}
+
+
+def test_a_predictor_for_each_thread():
+    model, results = wide("float32"), {}
+    x = draw(100, features=150)
+    expected = model.predict(x)
+
+    def call(i):
+        predictor = model.predictor(100)
+        results[i] = all((predictor(x) == expected).all() for _ in range(30))
+
+    workers = [threading.Thread(target=call, args=(i,)) for i in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+    assert results == dict.fromkeys(range(3), True)
