@@ -34,6 +34,7 @@
 #define PIECES 4        /* a share's pieces: what a late thread leaves is shared out again */
 #define PIECE_WORK 1e5  /* operations below which a piece is not worth claiming */
 #define SPIN_TIME 20000 /* nanoseconds that a thread waits awake */
+#define TURN_TIME 2000000 /* nanoseconds after which a worker lets others have its processor */
 
 typedef struct {
     _Alignas(64) atomic_ptrdiff_t next; /* the first piece that nobody has claimed */
@@ -140,21 +141,24 @@ static int run_piece(team *t, int owner, ptrdiff_t number, void *scratch) {
     return 0;
 }
 
-/* The own share first, then what the others have not begun. */
-static void work(team *t, int me) {
+static int64_t now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * (int64_t)1000000000 + t.tv_nsec;
+}
+
+/* The own share first, then what the others have not begun; 0 if its turn ends before, as a
+ * worker's does at `until`. */
+static int work(team *t, int me, int64_t until) {
     void *scratch = t->scratch + (size_t)me * FNN_SCRATCH;
     for (int i = 0; i < t->shares; i++) {
         int owner = (me + i) % t->shares;
         while (run_piece(t, owner,
                          atomic_fetch_add_explicit(&t->share[owner].next, 1, memory_order_relaxed),
-                         scratch)) continue;
+                         scratch))
+            if (until && now() > until) return 0;
     }
-}
-
-static int64_t now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * (int64_t)1000000000 + t.tv_nsec;
+    return 1;
 }
 
 /* Waiting awake pays only while every thread of the team can have a processor. */
@@ -168,7 +172,7 @@ static int is_open(team *t, uint32_t done, uint64_t *state) {
 }
 
 /* Until a phase is open that this worker has not been in, or the team ends. */
-static uint64_t wait_for_phase(team *t, uint32_t done) {
+static uint64_t wait_for_phase(team *t, uint32_t done, int64_t *until) {
     uint64_t state;
     int64_t end = spin_until(t);
     do
@@ -182,21 +186,30 @@ static uint64_t wait_for_phase(team *t, uint32_t done) {
     while (!is_open(t, done, &state)) pthread_cond_wait(&t->wake, &t->mutex);
     atomic_fetch_sub(&t->sleepers, 1);
     pthread_mutex_unlock(&t->mutex);
+    *until = now() + TURN_TIME;
     return state;
 }
 
+/* A worker that shares its processor with another process would be stopped in the middle of a
+ * piece, and the caller would wait for it.  So it gives way of its own accord, between two pieces,
+ * before its time slice is over.  `until`: when its turn ends. */
 static void *worker_main(void *argument) {
     struct worker *me = argument;
     team *t = me->team;
     uint32_t done = 0;
+    int64_t until = now() + TURN_TIME;
     set_arithmetic(DEFAULT_ARITHMETIC);
     for (;;) {
-        uint64_t state = wait_for_phase(t, done);
+        uint64_t state = wait_for_phase(t, done, &until);
         if (atomic_load(&t->quit)) return NULL;
         if (!atomic_compare_exchange_strong(&t->state, &state, state + 1)) continue;
-        done = GENERATION(state);
-        if (me->me < t->shares) work(t, me->me);
+        int finished = me->me >= t->shares || work(t, me->me, until);
+        done = GENERATION(state) - !finished;
         atomic_fetch_sub_explicit(&t->state, 1, memory_order_release);
+        if (now() > until) {
+            sched_yield();
+            until = now() + TURN_TIME;
+        }
     }
 }
 
@@ -307,7 +320,7 @@ static void run_together(team *t, const fnn_phase *phase, int threads) {
     uint64_t open = ((uint64_t)(GENERATION(atomic_load(&t->state)) + 1) << 32) | OPEN;
     atomic_store(&t->state, open);
     wake_sleepers(t);
-    work(t, 0);
+    work(t, 0, 0);
     atomic_fetch_and(&t->state, ~OPEN);
     int64_t end = 0;
     while (atomic_load_explicit(&t->state, memory_order_acquire) & INSIDE) {
