@@ -227,4 +227,4 @@ cdef extern from "team.h" nogil:
     int fnn_threads()
     double fnn_set_wake_work(double operations)
     int fnn_run(const fnn_call *call)
-    ptrdiff_t fnn_replay(const fnn_program *program, ptrdiff_t steps)
+    ptrdiff_t fnn_replay(fnn_program *program, ptrdiff_t steps)

@@ -297,6 +297,8 @@ typedef struct {
     int count, capacity, phases;
     double work;
     const double *fault; /* a replay ends where this becomes other than 0; NULL for none */
+    int64_t pace[2];     /* nanoseconds of the steps tried alone, and together; see team.c */
+    int trial;           /* steps since the last trial began */
 } fnn_program;
 
 int fnn_record(fnn_program *program, const fnn_call *call); /* appends; -1: no memory */

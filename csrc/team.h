@@ -19,6 +19,6 @@ int fnn_run(const fnn_call *call);
 
 /* Replays a program that was scheduled, so many steps one after the other, or until one meets a
  * fault.  Returns how many were done; -1 as above. */
-ptrdiff_t fnn_replay(const fnn_program *program, ptrdiff_t steps);
+ptrdiff_t fnn_replay(fnn_program *program, ptrdiff_t steps);
 
 #endif
