@@ -190,7 +190,8 @@ SIMD vreal v_sqrt(vreal a) {
  * v_at_least      one bit for each 32-bit lane, a >= b unsigned, from the lowest lane up
  * v_mask          a vmask of the VL lowest bits
  * v_upper         the upper halves of the 64-bit lanes as lower halves; what is above is left open
- * v_xor3          of three */
+ * v_xor3          of three
+ * v_any           whether any lane of a vmask is set */
 
 typedef uint32_t vword __attribute__((vector_size(VBYTES)));
 typedef uint64_t vwide __attribute__((vector_size(VBYTES)));
@@ -211,6 +212,7 @@ SIMD unsigned v_at_least(vword a, vword b) {
     return _mm512_cmpge_epu32_mask((__m512i)a, (__m512i)b);
 }
 SIMD vmask v_mask(unsigned bits) { return (vmask)bits; }
+SIMD int v_any(vmask m) { return m != 0; }
 SIMD vwide v_upper(vwide a) { return (vwide)_mm512_movehdup_ps((__m512)a); }
 SIMD vwide v_xor3(vwide a, vwide b, vwide c) {
     return (vwide)_mm512_ternarylogic_epi64((__m512i)a, (__m512i)b, (__m512i)c, 0x96);
@@ -219,8 +221,10 @@ SIMD vwide v_xor3(vwide a, vwide b, vwide c) {
 SIMD vwide v_xor3(vwide a, vwide b, vwide c) { return a ^ b ^ c; }
 #if defined(FNN_AVX2)
 SIMD vwide v_upper(vwide a) { return (vwide)_mm256_movehdup_ps((__m256)a); }
+SIMD int v_any(vmask m) { return _mm256_movemask_epi8((__m256i)m) != 0; }
 #else
 SIMD vwide v_upper(vwide a) { return a >> 32; }
+SIMD int v_any(vmask m) { return (((vwide)m)[0] | ((vwide)m)[1]) != 0; }
 #endif
 #if defined(FNN_AVX2)
 SIMD vwide v_multiply_low(vwide a, vwide b) {
