@@ -200,3 +200,18 @@ cdef cnp.ndarray empty_doubles(ptrdiff_t length):
 
 cdef inline void *data(cnp.ndarray x) noexcept:
     return cnp.PyArray_DATA(x)
+
+
+def all_finite(cnp.ndarray x not None):
+    """Whether no element is infinite or NaN."""
+    check_real("x", x, cnp.PyArray_NDIM(x))
+    cdef fnn_call call
+    cdef fnn_vector *p = &call.arguments.vector
+    cdef ptrdiff_t i, chunks
+    p.size = cnp.PyArray_SIZE(x)
+    chunks = (p.size + FNN_CHUNK_SUM - 1) // FNN_CHUNK_SUM
+    cdef cnp.ndarray sums = empty_vector(x, chunks)
+    start(&call, kernels_for(x).sum_zeros, chunks, 2.0 * p.size)
+    p.x, p.y = reads(&call, x, FNN_CHUNK_SUM), writes(&call, sums, 1)
+    execute(&call)
+    return first_outside(sums, 0.0, 0.0) < 0

@@ -161,6 +161,7 @@ cdef extern from "fastnn.h" nogil:
         fnn_kernel *set_gradient_scale
         fnn_kernel *add_scaled
         fnn_kernel *copy
+        fnn_kernel *sum_zeros
         fnn_kernel *take_rows
         fnn_kernel *give_rows
         fnn_kernel *add_penalty

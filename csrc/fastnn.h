@@ -221,6 +221,7 @@ typedef struct {
     K(set_gradient_scale)  /* norm = sqrt(squares), gradient_scale =                  1 */    \
     K(add_scaled)          /* y += scale x                              `row` elements */     \
     K(copy)                /* y = x                              groups of 16 elements */     \
+    K(sum_zeros)           /* y[c] = Σ 0 x of chunk c: 0, or NaN chunks of FNN_CHUNK_SUM */   \
     K(take_rows)           /* inside = outside, the batch's rows                    rows */   \
     K(give_rows)           /* outside = inside                                      rows */   \
     K(add_penalty)         /* value += scale squares                                one  */   \

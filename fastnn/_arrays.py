@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn import _kernels
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+_REAL = (np.dtype(np.float32), np.dtype(np.float64))
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
 
@@ -62,6 +65,9 @@ def describe(value: object) -> str:
 def finite(array: NDArray[Any], name: str) -> NDArray[Any]:
     """`array` itself, after a look for NaN and infinity that allocates nothing."""
     if array.dtype.kind != "f" or array.size == 0:
+        return array
+    plain = array.dtype in _REAL and array.flags.c_contiguous and array.flags.aligned
+    if plain and _kernels.all_finite(array):
         return array
     low, high = array.min(), array.max()  # a NaN anywhere makes both NaN
     if np.isnan(low):

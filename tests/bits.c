@@ -184,6 +184,8 @@ static void run_all(const fnn_kernels *kernel, int d) {
     report("hyper", 0, 1, hyper, FNN_HYPER_SIZE);
     RUN(copy, &vector, (n + 15) / 16);
     report("copy", 0, d, at(0), n);
+    RUN(sum_zeros, &vector, (n + FNN_CHUNK_SUM - 1) / FNN_CHUNK_SUM);
+    report("sum_zeros", 0, d, at(0), 3);
     int64_t index[2 * ROWS];
     for (int i = 0; i < 2 * ROWS; i++) index[i] = i * 7 % ROWS;
     fnn_feed feed = {.x = a, .outputs = z, .losses = hyper + 1, .index = index, .row = 20};

@@ -7,7 +7,7 @@ import pytest
 
 import reference
 from compare import assert_same_bits
-from fastnn import Standardizer, batches, datasets, stratified_split
+from fastnn import Standardizer, _kernels, batches, datasets, stratified_split
 
 # ---- batches ----
 
@@ -290,3 +290,14 @@ def test_no_folder(tmp_path):
     for folder in (tmp_path / "nowhere", tmp_path):
         with pytest.raises(FileNotFoundError, match="idx3-ubyte"):
             datasets.idx(folder)
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 4095, 4096, 4097, 70001])
+def test_all_finite(size, dtype, isa, rng):
+    x = np.full(size, np.finfo(dtype).max, dtype)
+    assert _kernels.all_finite(x)
+    for bad in (np.nan, np.inf, -np.inf):
+        for place in {0, size // 2, size - 1}:
+            broken = x.copy()
+            broken[place] = bad
+            assert not _kernels.all_finite(broken)
