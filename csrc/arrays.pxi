@@ -61,6 +61,8 @@ cdef inline void *touches(fnn_call *call, cnp.ndarray x, ptrdiff_t unit, bint wr
     Returns where x's elements lie, or NULL for None.  A program that is being recorded keeps x."""
     if x is None:
         return NULL
+    if call.accesses == FNN_ACCESSES:
+        raise RuntimeError("a call touches more arrays than FNN_ACCESSES in fastnn.h")
     cdef fnn_access *access = &call.access[call.accesses]
     call.accesses += 1
     access.begin = <const char *>cnp.PyArray_DATA(x)

@@ -182,6 +182,8 @@ cdef extern from "fastnn.h" nogil:
         fnn_rows rows
         fnn_value value
 
+    int FNN_ACCESSES
+
     ctypedef struct fnn_access:
         const char *begin
         const char *end
@@ -214,7 +216,7 @@ cdef extern from "fastnn.h" nogil:
     int fnn_schedule(fnn_program *program)
     void fnn_clear(fnn_program *program)
 
-    int FNN_CHUNK_K, FNN_CHUNK_ROWS, FNN_CHUNK_SUM
+    int FNN_CHUNK_K, FNN_CHUNK_ROWS, FNN_CHUNK_SUM, FNN_PACK_BYTES
     int FNN_ISAS
     const char *fnn_isa_name(int isa)
     bint fnn_isa_available(int isa)

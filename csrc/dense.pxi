@@ -50,7 +50,7 @@ def pack_weight(cnp.ndarray weight, bint transpose=False):
     cdef ptrdiff_t first = -<ptrdiff_t>data(room) % 64 // itemsize  # on a line of the cache
     cdef cnp.ndarray packed = room[first:first + size]
     start(&call, kernels_for(weight).pack,
-          (p.K + FNN_CHUNK_K - 1) // FNN_CHUNK_K * ((p.N * itemsize + 511) // 512),
+          (p.K + FNN_CHUNK_K - 1) // FNN_CHUNK_K * ((p.N * itemsize + FNN_PACK_BYTES - 1) // FNN_PACK_BYTES),
           8.0 * p.K * p.N)
     p.b, p.c = reads(&call, weight), writes(&call, packed)
     execute(&call)

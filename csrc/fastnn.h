@@ -18,6 +18,7 @@
 #define FNN_CHUNK_K 256    /* a matrix product adds in chunks of this many terms */
 #define FNN_CHUNK_ROWS 128 /* a reduction over the batch adds in chunks of this many rows */
 
+#define FNN_PACK_BYTES 512 /* of a row in a block of a packed matrix */
 #define FNN_CHUNK_SUM 4096 /* a sum of squares adds in chunks of this many elements */
 
 #define FNN_SCRATCH (1 << 20) /* bytes of scratch a kernel may use, 64-byte aligned */
@@ -114,7 +115,7 @@ typedef struct {
 enum fnn_hyper {
     FNN_LEARNING_RATE,
     FNN_GRADIENT_SCALE, /* multiplies every gradient: 1, or the clipping factor */
-    FNN_STEP,           /* t: how many steps have begun */
+    FNN_STEP,           /* t: steps begun, counted by rules with corrections; else 0 */
     FNN_BETA1,          /* decay of momentum's velocity and Adam's mean */
     FNN_BETA2,          /* decay of RMSprop's and Adam's mean square */
     FNN_EPS,
@@ -151,7 +152,7 @@ typedef struct {
 typedef struct {
     const void *x;
     void *y;             /* sum_squares: (chunks), in double */
-    ptrdiff_t size, row; /* row: as in fnn_update; sum_squares does not read it */
+    ptrdiff_t size, row; /* row: as in fnn_update; of add_scaled only */
     double scale;
 } fnn_vector;
 
@@ -273,7 +274,7 @@ typedef struct {
 
 /* ---- program.c: calls that were recorded, in an order fit for threads ---- */
 
-/* Calls of as many units each.  A piece of the units goes through all of them, one after the
+/* Calls with the same number of units.  A piece of the units goes through all of them, one after the
  * other: no call needs what another piece of the one before gives. */
 typedef struct {
     fnn_call *calls;
@@ -298,7 +299,7 @@ typedef struct {
     int count, capacity, phases;
     double work;
     const double *fault; /* a replay ends where this becomes other than 0; NULL for none */
-    int64_t pace[2];     /* nanoseconds of the steps tried alone, and together; see team.c */
+    int64_t alone_time, together_time; /* nanoseconds of the steps tried either way; see team.c */
     int trial;           /* steps since the last trial began */
 } fnn_program;
 

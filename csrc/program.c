@@ -2,9 +2,11 @@
  *
  * Two calls are in conflict where one writes what the other reads or writes; then the later one
  * must wait.  It need not wait for all of the earlier one where both are cut alike and touch that
- * memory unit by unit, as the layers of a network do with the rows of a batch: they form a chain,
- * and a thread carries its rows through the whole chain while they are in its cache.  Else it
- * belongs to a later phase.  Between phases all threads wait for one another. */
+ * memory unit by unit, as the layers of a network do with the rows of a batch: such calls may
+ * share a phase.  Within a phase, all calls with the same number of units form a chain: a thread
+ * carries its units through it while they are in its cache.  Calls of one unit and little work run
+ * alone, before the phase's chains, so that what needs only those may be in the same phase.
+ * Between phases all threads wait for one another. */
 #include "fastnn.h"
 
 #include <stdlib.h>
@@ -33,15 +35,16 @@ void fnn_clear(fnn_program *p) {
 
 static int is_alone(const fnn_call *call) { return call->units == 1 && call->work <= ALONE_WORK; }
 
-/* 0: no conflict; 1: of units with the same units; 2: of all with all */
+enum { NO_CONFLICT, UNIT_BY_UNIT, ALL_WITH_ALL };
+
 static int conflict(const fnn_call *x, const fnn_call *y) {
-    int found = 0;
+    int found = NO_CONFLICT;
     for (const fnn_access *a = x->access; a < x->access + x->accesses; a++)
         for (const fnn_access *b = y->access; b < y->access + y->accesses; b++) {
             if (!(a->writes || b->writes) || a->begin >= b->end || b->begin >= a->end) continue;
             if (!a->unit || a->unit != b->unit || a->begin != b->begin || x->units != y->units)
-                return 2;
-            found = 1;
+                return ALL_WITH_ALL;
+            found = UNIT_BY_UNIT;
         }
     return found;
 }
@@ -52,8 +55,8 @@ static int earliest_phase(const fnn_call *calls, const int *phase, int j) {
     for (int i = 0; i < j; i++) {
         if (phase[i] < first) continue;
         int kind = conflict(&calls[i], &calls[j]);
-        if (!kind) continue;
-        int together = is_alone(&calls[i]) || (kind == 1 && !is_alone(&calls[j]));
+        if (kind == NO_CONFLICT) continue;
+        int together = is_alone(&calls[i]) || (kind == UNIT_BY_UNIT && !is_alone(&calls[j]));
         if (phase[i] + !together > first) first = phase[i] + !together;
     }
     return first;

@@ -9,17 +9,17 @@ cdef extern from *:
     void *recorder() noexcept nogil
     void set_recorder(void *program) noexcept nogil
 
-cdef enum:  # rows that a program takes or gives, in the feed's order
+cdef enum:  # rows that a program takes or gives
     X, TARGETS, WEIGHTS, OUTPUTS, SLOTS
 
 cdef tuple slot_names = ("x", "targets", "weights", "outputs")
 
-cdef int generation = 1  # of this process, counted by forks: no thread of a parent's runs here
+cdef int forks = 1  # between the first process and this: no thread of a parent's runs here
 
 
 def _in_forked_child():
-    global generation
-    generation += 1
+    global forks
+    forks += 1
 
 
 os.register_at_fork(after_in_child=_in_forked_child)
@@ -49,7 +49,7 @@ cdef class Program:
     cdef ptrdiff_t losses           # for how many there is room
     cdef cnp.ndarray taken, targets, given # the batch's x and targets, and its outputs
     cdef cnp.ndarray labels         # a copy of labels that were pointed to: nobody changes it
-    cdef int runs_in                # the generation in which a thread runs it, or 0
+    cdef int runs_in                # `forks` of the process in which a thread runs it, or 0
 
     def __cinit__(self, cnp.ndarray hyper=None):
         """hyper: where a fault shows, which ends a replay."""
@@ -96,7 +96,7 @@ cdef class Program:
         return part.view((<object>like).dtype).reshape((<object>like).shape)
 
     cdef int check_idle(self) except -1:
-        if self.runs_in == generation:
+        if self.runs_in == forks:
             raise RuntimeError("another thread is running this program")
         return 0
 
@@ -159,7 +159,7 @@ cdef class Program:
     cdef ptrdiff_t run(self, ptrdiff_t steps) except -1:
         cdef ptrdiff_t done
         self.check_idle()
-        self.runs_in = generation
+        self.runs_in = forks
         with nogil:
             done = fnn_replay(&self.program, steps)
         self.runs_in = 0
@@ -199,7 +199,8 @@ cdef class Program:
 
     def predict(self, value, cnp.ndarray out=None):
         """The outputs for one batch, in `out` or in an array of the program's own; None, with
-        nothing done, where value is not an array as it was taken."""
+        nothing done, where value is not an array as it was taken.  Not to be mixed with `replay`:
+        what `feed` pointed to is forgotten."""
         if not is_like(value, self.taken):
             return None
         if out is not None:
@@ -224,6 +225,15 @@ cdef class Program:
                                           for j in range(phase.chains)]))
         return result
 
+    cdef void **slot(self, int which) noexcept:
+        if which == X:
+            return <void **>&self.sources.x
+        if which == TARGETS:
+            return <void **>&self.sources.targets
+        if which == WEIGHTS:
+            return <void **>&self.sources.weights
+        return &self.sources.outputs
+
     cdef int carry(self, int which, fnn_kernel *kernel, cnp.ndarray inside,
                    bint outwards) except -1:
         """A batch's rows between the feed and `inside`."""
@@ -235,7 +245,7 @@ cdef class Program:
                              f"{f', {self.batch} were taken' if self.batch else ''}, got {rows}")
         start(&call, kernel, rows, <double>cnp.PyArray_SIZE(inside))
         p.feed = <fnn_feed *>reads(&call, self.here)
-        p.outside = (<void **>&self.sources.x) + which
+        p.outside = self.slot(which)
         p.inside = writes(&call, inside, row) if not outwards else <void *>reads(&call, inside, row)
         p.row_bytes = row * cnp.PyArray_ITEMSIZE(inside)
         self.row_bytes[which], self.batch = p.row_bytes, rows

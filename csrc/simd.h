@@ -39,7 +39,6 @@ typedef uint64_t natural;
 #endif
 
 #define VL ((ptrdiff_t)(VBYTES / sizeof(real)))
-#define LANES_PER_VECTOR VL
 #define FNN_LANES ((ptrdiff_t)(64 / sizeof(real)))  /* virtual lanes of a reduction */
 #define VECTORS_PER_LANES ((int)(64 / VBYTES))
 

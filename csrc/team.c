@@ -359,31 +359,35 @@ int fnn_run(const fnn_call *call) {
 
 static int met_fault(const fnn_program *p) { return p->fault && *p->fault != 0; }
 
-/* One step of a program: 0, or 1 if it met a fault. */
+/* One step of a program: 0, or 1 if it met a fault, after which nothing runs. */
 static int replay_step(team *t, const fnn_program *p, int threads) {
     for (const fnn_phase *phase = p->phase; phase < p->phase + p->phases; phase++) {
-        if (met_fault(p)) return 1;
         for (const fnn_call *call = phase->alone; call < phase->alone + phase->alones; call++) {
-            call->kernel(&call->arguments, 0, 1, t->scratch);
             if (met_fault(p)) return 1;
+            call->kernel(&call->arguments, 0, 1, t->scratch);
         }
+        if (met_fault(p)) return 1;
         run_phase(t, phase, threads);
     }
     return met_fault(p);
 }
 
 /* Where processors are far from one another, handing over a small step costs more than it gains:
- * a step of 13 us alone and 9 us together took 21 when the system had moved one of two virtual
+ * a step of 12 us alone and 9 us together took 21 when the system had moved one of two virtual
  * processors to another cache.  So small steps are tried both ways, again and again, and the
  * faster way is taken. */
 static int replay_small_step(team *t, fnn_program *p, int threads) {
-    const int trial = p->trial++, together = trial < TRIAL_STEPS;
-    if (trial == TRIAL_PERIOD) p->trial = 0;
-    if (trial >= 2 * TRIAL_STEPS) return replay_step(t, p, p->pace[1] <= p->pace[0] ? threads : 1);
+    const int trial = p->trial, together = trial < TRIAL_STEPS;
+    p->trial = (trial + 1) % TRIAL_PERIOD;
+    if (trial >= 2 * TRIAL_STEPS)
+        return replay_step(t, p, p->together_time <= p->alone_time ? threads : 1);
+    int64_t *time = together ? &p->together_time : &p->alone_time;
     int64_t start = now();
     int fault = replay_step(t, p, together ? threads : 1);
-    int64_t taken = now() - start;
-    p->pace[together] = trial % TRIAL_STEPS ? p->pace[together] + taken : 0; /* the first wakes */
+    if (trial % TRIAL_STEPS == 0)
+        *time = 0; /* the first may have woken the workers */
+    else
+        *time += now() - start;
     return fault;
 }
 

@@ -1,4 +1,5 @@
-"""Optimizers, in order of complexity: each is one pass over a model's flat vectors.
+"""Optimizers, in order of complexity: one pass over a model's flat vectors, or, in a recorded step,
+each array by its rows.
 
 `optimizer.step(model)` after `model.backward(gradient)` updates the parameters p from their
 gradients g.  What a kernel needs besides, its constants and the number of steps, stands in one

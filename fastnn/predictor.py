@@ -99,7 +99,7 @@ class _Affine:
 
     def __init__(self, layer: Dense) -> None:
         self.weight = layer.weight.astype(np.float64)
-        self.bias = np.zeros(layer.out_features) if layer.bias is None else layer.bias.astype(float)
+        self.bias = None if layer.bias is None else layer.bias.astype(np.float64)
         self.dtype, self.activation = layer.weight.dtype, layer.activation
 
     @property
@@ -110,10 +110,12 @@ class _Affine:
         """y = gamma (x - mean) / sqrt(var + eps) + beta is another affine function."""
         scale = norm.gamma / np.sqrt(norm.running_var.astype(np.float64) + norm.eps)
         self.weight *= scale
-        self.bias = (self.bias - norm.running_mean) * scale + norm.beta
+        bias = 0.0 if self.bias is None else self.bias
+        self.bias = (bias - norm.running_mean) * scale + norm.beta
 
     def build(self) -> Callable[[Array], Array]:
-        weight, bias = self.weight.astype(self.dtype), self.bias.astype(self.dtype)
+        weight = self.weight.astype(self.dtype)
+        bias = None if self.bias is None else self.bias.astype(self.dtype)
         packed, softmax = _kernels.pack_weight(weight), isinstance(self.activation, Softmax)
         kind, alpha = 0 if softmax else self.activation._kind, self.activation.alpha
 

@@ -1,10 +1,10 @@
 """Training steps: run layer by layer the first time, replayed as one native call from then on.
 
 While a step runs by hand, the kernels' calls are recorded into a program; replaying that does the
-same on other rows and gives the same bits.  So `TrainStep._run` is the step's one definition.  A
-program holds for one number of rows and one kind of targets, and until a setting changes.  A
-layer, loss or optimizer of one's own is Python that cannot be recorded: then every step runs by
-hand.
+same on other rows and gives the same bits.  So `TrainStep._run` is the step's one definition, and
+`GradientStep` has one for each half.  A program holds for one number of rows and one kind of
+targets, and until a setting changes.  A layer, loss or optimizer of one's own is Python that cannot
+be recorded: then every step runs by hand.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
     _Key = tuple[int, int, bool]
 
-_PROGRAMS = 16  # that are kept: one for each number of rows
+_PROGRAMS = 16  # kept, the oldest goes first: one for each number of rows and kind of targets
 _REPLAY_SECONDS = 0.03  # between two looks at signals and progress
 
 _FAULT = _kernels.HYPER["fault"]
@@ -317,7 +317,7 @@ class TrainStep(_Step):
             yield losses[:1]
         else:
             recording.program.feed(*data, **feed)
-        seconds = 1.0  # that a step takes
+        seconds = 1.0  # that a step takes: not known yet, so begin with one
         while done < len(losses):
             steps = max(1, min(len(losses) - done, int(_REPLAY_SECONDS / seconds)))
             start = time.perf_counter()
