@@ -6,6 +6,7 @@ import json
 import os
 import random
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -35,7 +36,7 @@ PEERS = {
     "onnxruntime": Peer("onnxruntime_peer", "onnxruntime"),
 }
 THREADS = 2
-PAUSE = 0.04  # seconds between turns, until the last peer's threads have stopped spinning
+PAUSE = 0.01  # seconds between turns
 
 # Variables that begin so choose kernels, threads or waiting; none is passed on to a peer.
 TUNING = (
@@ -89,7 +90,8 @@ def installed(peer: str) -> bool:
 
 
 class Worker:
-    """The other end of worker.py."""
+    """The other end of worker.py; stopped but for its turn: NumPy's second thread spins for a tenth
+    of a second after a product, and would take a core from the next peer."""
 
     def __init__(self, peer: str, threads: int) -> None:
         self.process = subprocess.Popen(
@@ -102,9 +104,14 @@ class Worker:
 
     def ask(self, *request: Any) -> Any:
         self.send(*request)
-        return self.receive()
+        try:
+            return self.receive()
+        finally:
+            if self.process.poll() is None:
+                self.process.send_signal(signal.SIGSTOP)
 
     def send(self, *request: Any) -> None:
+        self.process.send_signal(signal.SIGCONT)
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
@@ -123,6 +130,7 @@ class Worker:
 
     def close(self) -> None:
         assert self.process.stdin is not None
+        self.process.send_signal(signal.SIGCONT)
         self.process.stdin.close()
         self.process.wait()
 
