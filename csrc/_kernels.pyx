@@ -10,6 +10,7 @@ cimport numpy as cnp
 from libc.float cimport DBL_MAX
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
+from cpython.pythread cimport PyThread_get_thread_ident
 
 cnp.import_array()
 cdef object numpy = __import__("numpy"), os = __import__("os")

@@ -16,10 +16,13 @@ cdef tuple slot_names = ("x", "targets", "weights", "outputs")
 
 cdef int forks = 1  # between the first process and this: no thread of a parent's runs here
 
+cdef unsigned long forked_by = 0  # the thread that lives on here
+
 
 def _in_forked_child():
-    global forks
+    global forks, forked_by
     forks += 1
+    forked_by = PyThread_get_thread_ident()
 
 
 os.register_at_fork(after_in_child=_in_forked_child)
@@ -30,6 +33,54 @@ def recording():
     return recorder() != NULL
 
 
+def unrecorded(function, argument):
+    """function(argument), whose calls are left out of what the thread records."""
+    cdef void *outer = recorder()
+    set_recorder(NULL)
+    try:
+        return function(argument)
+    finally:
+        set_recorder(outer)
+
+
+cdef class Hold:
+    """``with hold:`` one thread at a time trains a model: RuntimeError for another one.
+
+    The thread that has it may take it again.  It is free in a forked child whose parent's other
+    threads had it.  While a program of another model is recorded, as where a signal's handler or
+    a finalizer trains one, nothing is recorded.  (Taken in C, so that no Ctrl-C comes between.)"""
+    cdef unsigned long thread
+    cdef int depth, taken_in  # taken_in: `forks` of the process
+    cdef void *outer          # the recorder, where it is another model's
+
+    def __enter__(self):
+        cdef Hold owner
+        self.check()
+        if self.depth == 0:
+            self.outer = NULL
+            owner = None if recorder() == NULL else (<Program>recorder()).owner
+            if owner is not None and owner is not self:
+                self.outer = recorder()
+                set_recorder(NULL)
+        self.thread, self.taken_in = PyThread_get_thread_ident(), forks
+        self.depth += 1
+        return self
+
+    def check(self, str what="training"):
+        """RuntimeError, which names `what`, if another thread has it."""
+        if self.depth and self.thread != PyThread_get_thread_ident():
+            if self.taken_in == forks or self.thread == forked_by:
+                raise RuntimeError(
+                    f"{what}: another thread is training this model; train one model from one "
+                    "thread at a time, or give each a copy.deepcopy(model)")
+            self.depth = 0
+
+    def __exit__(self, *error):
+        self.depth -= 1
+        if self.depth == 0 and self.outer != NULL:
+            set_recorder(self.outer)
+
+
 cdef class Program:
     """Kernel calls in the order in which they were made, and the arrays they touch.
 
@@ -38,6 +89,8 @@ cdef class Program:
     `give` and `end_batch` are calls among the others.  One thread at a time may use it."""
     cdef fnn_program program
     cdef fnn_feed sources
+    cdef Hold owner                 # the Hold of the model whose calls it records, None for all
+    cdef void *outer                # what the thread was recording before
     cdef cnp.ndarray here           # `sources`, as memory that calls touch
     cdef list kept                  # the arrays that calls touch
     cdef cnp.ndarray room           # memory for new arrays, of which `used` bytes are taken
@@ -51,8 +104,9 @@ cdef class Program:
     cdef cnp.ndarray labels         # a copy of labels that were pointed to: nobody changes it
     cdef int runs_in                # `forks` of the process in which a thread runs it, or 0
 
-    def __cinit__(self, cnp.ndarray hyper=None):
+    def __cinit__(self, cnp.ndarray hyper=None, Hold owner=None):
         """hyper: where a fault shows, which ends a replay."""
+        self.owner = owner
         cdef cnp.npy_intp size = sizeof(fnn_feed)
         self.here = cnp.PyArray_SimpleNewFromData(1, &size, cnp.NPY_UINT8, &self.sources)
         self.kept = []
@@ -65,15 +119,14 @@ cdef class Program:
         fnn_clear(&self.program)
 
     def __enter__(self):
-        if recorder() != NULL:
-            raise RuntimeError("this thread is recording another program already")
         if self.program.count:
             raise RuntimeError("this program has been recorded; make another")
+        self.outer = recorder()  # a handler or a finalizer interrupts that recording
         set_recorder(<void *>self)
         return self
 
     def __exit__(self, kind, value, traceback):
-        set_recorder(NULL)
+        set_recorder(self.outer)
         if kind is None and fnn_schedule(&self.program) != 0:
             raise MemoryError("no memory for a program")
 
@@ -147,8 +200,6 @@ cdef class Program:
     def replay(self, ptrdiff_t steps=1):
         """Run all calls again, `steps` times, or until a step meets a fault; how many were done."""
         cdef fnn_feed *s = &self.sources
-        if recorder() != NULL:
-            raise RuntimeError("a program cannot be replayed while one is recorded")
         if self.batch and (self.available - s.row) // self.batch < steps:
             raise ValueError(f"steps: rows are left for {(self.available - s.row) // self.batch}, "
                              f"got {steps}")

@@ -225,5 +225,10 @@ def resolve(activation: str | Activation | None, name: str) -> Activation:
     if activation is None:
         return Linear()
     if isinstance(activation, Activation):
+        if not type(activation).__module__.startswith("fastnn."):
+            raise TypeError(
+                f"{name}: expected one of fastnn's own, got {activation!r}; put your own behind "
+                "the layer"
+            )
         return activation
     return ACTIVATIONS[_checks.choice(activation, name, ACTIVATIONS)]()

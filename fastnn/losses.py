@@ -259,6 +259,7 @@ def _labels(outputs: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.int64]:
         raise ValueError(
             f"targets: expected labels of shape ({len(outputs)},), got shape {targets.shape}"
         )
-    labels = np.array(targets, np.int64)
+    labels = np.empty(targets.shape, np.int64)
+    labels[...] = targets  # also from long long, which NumPy would leave as it is
     _kernels.check_labels(labels, outputs)
     return labels

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import sys
 from contextlib import contextmanager
-from threading import RLock, get_ident
+from threading import get_ident
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 import numpy as np
 
@@ -32,9 +30,6 @@ if TYPE_CHECKING:
     from fastnn.optimizers import Optimizer
     from fastnn.predictor import Predictor
     from fastnn.training import Metric
-
-
-_models: WeakSet[Sequential] = WeakSet()
 
 
 class Sequential:
@@ -99,8 +94,8 @@ class Sequential:
     def _set_up(self, dtype: np.dtype[Any]) -> None:
         """Everything that follows from `layers` and `dtype`: buffers, views, the way through."""
         self.dtype = dtype
-        self._busy = RLock()
-        _models.add(self)
+        self._hold = _kernels.Hold()  # of the thread that trains it
+        self._passes = 0  # of training that were begun
         self._pending: tuple[int, ...] | None = None  # shape of outputs that await their gradient
         self._trainer: int | None = None  # the thread that ran the last training forward
         self._lay_out()
@@ -184,8 +179,7 @@ class Sequential:
         x = y = self._input(x, "x")
         if not training:
             return self._evaluate(x)
-        self._acquire()
-        try:
+        with self._hold:
             self._begin()
             if self._random:
                 _kernels.advance(self._counter)
@@ -193,16 +187,17 @@ class Sequential:
                 y = layer.forward(y, True)
             self._pending = y.shape
             return y.copy() if y is x else y
-        finally:
-            self._busy.release()
 
     def _begin(self) -> None:
         """A training step of the calling thread's."""
         self._check_writable()
         self._pending, self._trainer = None, get_ident()
+        self._passes += 1
 
     def _evaluate(self, x: NDArray[Any]) -> NDArray[Any]:
         """The outputs for an input that was checked."""
+        if _kernels.recording():  # by a training step that this interrupts
+            return _kernels.unrecorded(self._evaluate, x)
         y = x
         for layer in self._path:
             y = layer.forward(y, False)
@@ -224,8 +219,7 @@ class Sequential:
         >>> model.gradients["0.weight"].ravel()
         array([3., 4.], dtype=float32)
         """
-        self._acquire()
-        try:
+        with self._hold:
             self._check_trainer()
             shape = self._pending
             if shape is None:
@@ -244,8 +238,6 @@ class Sequential:
             if first < len(self._path):
                 self._path[first].backward_parameters(dy)
             return None
-        finally:
-            self._busy.release()
 
     def update(self, rule: Callable[[NDArray[Any], NDArray[Any]], None]) -> None:
         """Run ``rule(flat_parameters, flat_gradients)``, which changes them in place.
@@ -253,13 +245,10 @@ class Sequential:
         What optimizers do.  Raises as `backward` does for another thread's training, and
         ValueError where an array was made read-only.
         """
-        self._acquire()
-        try:
+        with self._hold:
             self._check_trainer()
             self._check_writable()
             rule(self._flat_parameters, self._flat_gradients)
-        finally:
-            self._busy.release()
 
     @contextmanager
     def exclusive(self, what: str = "training") -> Iterator[None]:
@@ -267,18 +256,9 @@ class Sequential:
 
         Raises RuntimeError if one does already; `what` is named in the message.
         """
-        self._acquire(what)
-        try:
+        self._hold.check(what)
+        with self._hold:
             yield
-        finally:
-            self._busy.release()
-
-    def _acquire(self, what: str = "training") -> None:
-        if not self._busy.acquire(blocking=False):
-            raise RuntimeError(
-                f"{what}: another thread is training this model; train one model from one thread "
-                "at a time, or give each a copy.deepcopy(model)"
-            )
 
     def _check_trainer(self) -> None:
         if self._trainer is not None and self._trainer != get_ident():
@@ -550,15 +530,3 @@ class Sequential:
         options = f"seed={self.seed}, dtype={self.dtype.name!r}"
         options += f", l2={self.l2!r}" if self.l2 else ""
         return f"Sequential(\n{lines}    {options},\n)"
-
-
-def _unlock_in_forked_child() -> None:
-    """The parent's threads are not here, so that none of them trains a model any more."""
-    for model in _models:
-        if model._busy.acquire(blocking=False):  # free, or the forking thread's own
-            model._busy.release()
-        else:
-            model._busy = RLock()
-
-
-os.register_at_fork(after_in_child=_unlock_in_forked_child)

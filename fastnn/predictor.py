@@ -53,7 +53,8 @@ class Predictor:
         features = model.in_features
         self.recorded = features is not None and all(layer.native for layer in self._model._path)
         if self.recorded and features is not None:
-            self._run = self._record(np.zeros((rows, features), model.dtype)).predict
+            x = np.zeros((rows, features), model.dtype)
+            self._run = _kernels.unrecorded(self._record, x).predict
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Predictor, (self._model, self.batch_size)

@@ -19,6 +19,7 @@ import numpy as np
 
 from fastnn import _arrays, _checks, _kernels, _settings
 from fastnn._layer import label
+from fastnn._settings import Fixed
 from fastnn.layers import Dense, Sigmoid, Softmax
 from fastnn.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy
 from fastnn.optimizers import NOT_FINITE
@@ -52,6 +53,13 @@ class Samples(NamedTuple):
 class _Step:
     """What both steps share: a model and its optimizer, replays, and what happens to a fault."""
 
+    model = Fixed["Sequential"]()
+    optimizer = Fixed["Optimizer"]()
+    recorded = Fixed[bool]()
+    _model: Sequential
+    _optimizer: Optimizer
+    _recorded: bool
+
     def __init__(self, model: Sequential, optimizer: Optimizer, *others: object) -> None:
         _checks.parts(optimizer=optimizer, model=model)
         self.model, self.optimizer = model, optimizer
@@ -82,7 +90,7 @@ class _Step:
         """Steps on the rows that the program is fed with; value: where it leaves the loss.
 
         Between feeding and reading the results, the caller holds the model."""
-        self.model._begin()
+        self._model._begin()
         done = program.replay(steps)
         if done < steps:
             self.steps += done
@@ -95,14 +103,14 @@ class _Step:
         return {**self.__dict__, "_recordings": {}, "_last": None}  # a copy records anew
 
     def _save_state(self) -> None:
-        for name, array in self.model.state.items():
-            if self.recorded:
+        for name, array in self._model.state.items():
+            if self._recorded:
                 _kernels.copy(self._before[name], array)
             else:  # one's own state may be of any shape
                 self._before[name][...] = array
 
     def _restore_state(self) -> None:
-        for name, array in self.model.state.items():
+        for name, array in self._model.state.items():
             array[...] = self._before[name]
 
     def _raise_fault(self, value: Array | None) -> None:
@@ -118,7 +126,7 @@ class _Step:
     def _diverged(self, error: FloatingPointError) -> FloatingPointError:
         """The error to raise, after running statistics are those before the step again."""
         self._restore_state()
-        rate = getattr(self.optimizer, "learning_rate", float("nan"))
+        rate = getattr(self._optimizer, "learning_rate", float("nan"))
         return FloatingPointError(
             f"step {self.steps + 1}: {error} at learning rate {rate:g}; "
             "the last finite parameters are kept"
@@ -157,6 +165,9 @@ class TrainStep(_Step):
     (True, True)
     """
 
+    loss = Fixed["Loss"]()
+    _loss: Loss
+
     def __init__(self, model: Sequential, loss: Loss, optimizer: Optimizer) -> None:
         _checks.parts(loss=loss)
         super().__init__(model, optimizer, loss)
@@ -172,24 +183,21 @@ class TrainStep(_Step):
     def __call__(
         self, xb: ArrayLike, yb: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> float:
-        self.model._acquire()
-        try:
+        with self._model._hold:
             last: _Recording | None = self._last
             if (
                 last is not None
                 and sample_weight is None
                 and self._changes == _settings.changes
-                and last.program.point(xb, yb, self.loss._bounded)
+                and last.program.point(xb, yb, self._loss._bounded)
             ):  # the same kind of batch again
                 self._replay_steps(last, 1)
                 return float(last.value[0])
             return self._step(xb, yb, sample_weight)
-        finally:
-            self.model._busy.release()
 
     def _step(self, xb: ArrayLike, yb: ArrayLike, sample_weight: ArrayLike | None) -> float:
-        x = self.model._input(xb, "x")
-        if not self.recorded:
+        x = self._model._input(xb, "x")
+        if not self._recorded:
             return float(self._run(x, yb, sample_weight)[0])
         y, weight = self._prepare(x, yb, sample_weight)
         key = (len(x), y.ndim, weight is None)
@@ -204,7 +212,7 @@ class TrainStep(_Step):
 
     def prepare(self, data: Samples) -> Samples:
         """Samples as `epoch` takes them, their targets checked."""
-        if not self.recorded:
+        if not self._recorded:
             return data
         return Samples(data.X, *self._prepare(data.X, data.y, data.weight))
 
@@ -214,7 +222,7 @@ class TrainStep(_Step):
         """Train on data's rows in that order: yields the losses of the batches since the last one.
 
         The outputs are appended to `seen`, unless it is None."""
-        if not self.recorded:
+        if not self._recorded:
             yield from self._epoch_by_hand(data, order, batch_size, seen)
             return
         whole = len(order) // batch_size * batch_size
@@ -230,8 +238,8 @@ class TrainStep(_Step):
         program: _kernels.Program | None = None,
     ) -> NDArray[np.float64]:
         """A step on these rows, or on as many that the program is fed with; returns the loss."""
-        model, rows = self.model, len(x)
-        with model.exclusive():
+        model, rows = self._model, len(x)
+        with model._hold:
             self._save_state()
             try:
                 if program is not None:
@@ -245,7 +253,7 @@ class TrainStep(_Step):
                 _kernels.check_value(value, self._hyper)
                 self._raise_fault(value)
                 model.backward(gradient)
-                self.optimizer.step(model)
+                self._optimizer.step(model)
                 if program is not None:
                     program.end_batch(value)
             except FloatingPointError as error:
@@ -259,9 +267,9 @@ class TrainStep(_Step):
     def _evaluate(
         self, outputs: Array, y: ArrayLike, weight: ArrayLike | None
     ) -> tuple[NDArray[np.float64], Array]:
-        if self.recorded:  # then they have been prepared
-            return self.loss._measure(outputs, y, weight)  # type: ignore[arg-type]
-        value, gradient = self.loss(outputs, y, weight)
+        if self._recorded:  # then they have been prepared
+            return self._loss._measure(outputs, y, weight)  # type: ignore[arg-type]
+        value, gradient = self._loss(outputs, y, weight)
         return np.array([value], np.float64), gradient
 
     def _epoch_by_hand(
@@ -281,12 +289,12 @@ class TrainStep(_Step):
         self, x: Array, y: ArrayLike, sample_weight: ArrayLike | None
     ) -> tuple[Array, Array | None]:
         """Targets and weights in the kernel's form, checked."""
-        outputs = np.empty((len(x), self.model.out_features or x.shape[1]), self.model.dtype)
-        return self.loss._prepare(outputs, y, sample_weight)
+        outputs = np.empty((len(x), self._model.out_features or x.shape[1]), self._model.dtype)
+        return self._loss._prepare(outputs, y, sample_weight)
 
     def _record(self, key: _Key, data: Samples, **feed: Any) -> _Recording:
         """Train on the first rows, as many as the key says, and keep the recording."""
-        program = _kernels.Program(self._hyper)
+        program = _kernels.Program(self._hyper, self._model._hold)
         program.feed(*data, **feed)
         with program:
             value = self._run(data.X[: key[0]], data.y, data.weight, program)
@@ -306,8 +314,8 @@ class TrainStep(_Step):
         """Batches of so many rows, many in one call: as many as take some tens of milliseconds."""
         losses, outputs = np.empty(len(order) // rows), None
         if seen is not None:
-            features = self.model.out_features or data.X.shape[1]
-            outputs = np.empty((len(order), features), self.model.dtype)
+            features = self._model.out_features or data.X.shape[1]
+            outputs = np.empty((len(order), features), self._model.dtype)
             seen.append(outputs)
         feed: dict[str, Any] = {"index": order, "outputs": outputs, "losses": losses}
         key = (rows, data.y.ndim, data.weight is None)
@@ -358,6 +366,7 @@ class GradientStep(_Step):
     def __init__(self, model: Sequential, optimizer: Optimizer) -> None:
         super().__init__(model, optimizer)
         self._half: _Halves | None = None
+        self._passes = 0  # of the model, after this step's forward
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_half": None}
@@ -369,52 +378,50 @@ class GradientStep(_Step):
         many rows overwrites them, and until `backward` they must stay as they are.  Raises as
         `Sequential.forward` does.
         """
-        x = self.model._input(xb, "x")
-        self.model._acquire()
-        try:
+        x = self._model._input(xb, "x")
+        with self._model._hold:
             halves: _Halves | None = self._find(len(x))
             if halves is None or halves.forward is None:
                 halves = self._forward_by_hand(x)
             else:
                 halves.forward.feed(x)
                 self._replay(halves.forward)
-            self._half = halves
+            self._half, self._passes = halves, self._model._passes
             return halves.outputs
-        finally:
-            self.model._busy.release()
 
     def backward(self, gradient: ArrayLike) -> None:
         """Backward from the outputs' gradient, and the update.
 
         Shapes: `gradient` as the outputs of `forward`, once after each.  Raises RuntimeError
-        without a `forward` before it, or if another thread has begun a step since; ValueError for
+        without a `forward` before it, or if the model was trained otherwise since; ValueError for
         another shape; FloatingPointError where the update would be NaN or infinite: those
         parameters stay as they were.
         """
         halves = self._half
         if halves is None:
             raise RuntimeError("backward needs a forward(xb) of this step before each call")
-        dy = _arrays.real_array(gradient, "gradient", self.model.dtype)
+        dy = _arrays.real_array(gradient, "gradient", self._model.dtype)
         if dy.shape != halves.outputs.shape:
             raise ValueError(
                 f"gradient: expected the outputs' shape {halves.outputs.shape}, got {dy.shape}"
             )
-        self.model._acquire()
-        try:
-            self.model._check_trainer()
+        with self._model._hold:
+            self._model._check_trainer()
             self._half = None
+            if self._passes != self._model._passes:
+                raise RuntimeError(
+                    "the model has begun another training pass since this step's forward"
+                )
             if halves.backward is None or self._changes != _settings.changes:
                 self._backward_by_hand(halves, dy)
             else:
                 halves.backward.feed(dy)
                 self._replay(halves.backward)
             self.steps += 1
-        finally:
-            self.model._busy.release()
 
     def _forward_by_hand(self, x: Array) -> _Halves:
         model, program = self.model, self._new_program(x)
-        with model.exclusive(), program or nullcontext():
+        with program or nullcontext():
             self._save_state()
             if program is not None:
                 x = program.take("x", len(x))
@@ -426,7 +433,7 @@ class GradientStep(_Step):
 
     def _backward_by_hand(self, halves: _Halves, dy: Array) -> None:
         model, program = self.model, self._new_program(dy)
-        with model.exclusive(), program or nullcontext():
+        with program or nullcontext():
             if program is not None:
                 dy = program.take("x", len(dy))
                 for layer, saved in zip(model._path, halves.saved, strict=True):
@@ -434,16 +441,16 @@ class GradientStep(_Step):
                 model._pending = dy.shape
             try:
                 model.backward(dy)
-                self.optimizer.step(model)
+                self._optimizer.step(model)
             except FloatingPointError as error:
                 raise self._diverged(error) from None
         halves.backward = program
 
     def _new_program(self, x: Array) -> _kernels.Program | None:
         """One that takes rows from x, or None where nothing can be recorded."""
-        if not self.recorded:
+        if not self._recorded:
             return None
-        program = _kernels.Program(self._hyper)
+        program = _kernels.Program(self._hyper, self._model._hold)
         program.feed(x)
         return program
 

@@ -235,7 +235,7 @@ def _check_targets(model: Sequential, loss: Loss, data: Samples, where: str = ""
     for start in range(0, len(data.y), _CHECKED_ROWS):
         part = data.y[start : start + _CHECKED_ROWS]
         try:
-            loss(np.zeros((len(part), *shape), model.dtype), part)
+            loss(np.zeros((len(part), *shape), model.dtype), part, None)
         except ValueError as error:
             raise ValueError(f"{where}y: {error}") from None
 

@@ -139,3 +139,27 @@ def test_refused_epsilon(epsilon):
         gradcheck(
             Sequential(Dense(2, 1)), MeanSquaredError(), np.ones((2, 2)), [1, 2], epsilon=epsilon
         )
+
+
+@pytest.mark.parametrize("wrong", ["adds", "forgets"])
+def test_a_gradient_that_is_added_or_forgotten_is_found(wrong):
+    class Shift(fastnn.Layer):
+        in_features = out_features = 3
+
+        def parameter_shapes(self):
+            return {"b": (3,)}
+
+        def initialize(self, rng, activation):
+            self.parameters["b"][:] = 0.1
+
+        def forward(self, x, training=False):
+            return x + self.parameters["b"]
+
+        def backward(self, dy):
+            if wrong == "adds":
+                self.gradients["b"][:] += dy.sum(axis=0)
+            return dy
+
+    model = fastnn.Sequential(fastnn.Dense(2, 3), Shift(), seed=0)
+    x = np.linspace(-1, 1, 8).reshape(4, 2)
+    assert fastnn.gradcheck(model, fastnn.MeanSquaredError(), x, np.ones((4, 3))) > 0.9

@@ -385,3 +385,11 @@ def test_activation_in_the_dense_layer_equals_the_layer_after_it(name, dtype, is
         results.append([y, model.backward(dy, input_gradient=True), model.flat_gradients])
     for a, b in zip(*results, strict=True):
         assert_same_bits(a, b)
+
+
+def test_an_activation_of_ones_own_stands_behind_the_layer():
+    class Own(fastnn.ReLU):
+        pass
+
+    with pytest.raises(TypeError, match="activation: expected one of fastnn's own, got Own"):
+        fastnn.Dense(2, 2, activation=Own())

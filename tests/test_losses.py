@@ -209,7 +209,9 @@ def test_a_vector_of_targets_for_one_output(loss, rng):
     assert_same_bits(gradient, as_column[1])
 
 
-@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int32, np.uint64, ">i4", bool])
+@pytest.mark.parametrize(
+    "kind", [np.int8, np.uint8, np.int32, np.uint64, np.longlong, np.ulonglong, ">i4", bool]
+)
 def test_labels_of_any_integer_type(kind, rng):
     outputs, targets = rng.standard_normal((6, 2)), rng.integers(0, 2, 6)
     for loss in (SoftmaxCrossEntropy(), Hinge()):

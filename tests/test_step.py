@@ -1038,3 +1038,45 @@ def test_the_outputs_of_a_step_are_the_callers():
         step.outputs[:] = 0
     for outputs, expected in seen:
         assert_same_bits(outputs, expected)
+
+
+# ---- what a step is made of ----
+
+
+def test_a_steps_parts_stay():
+    step = TrainStep(network(), fastnn.SoftmaxCrossEntropy(), fastnn.SGD(0.1))
+    for name in ("model", "loss", "optimizer", "recorded"):
+        with pytest.raises(AttributeError, match=f"{name} is fixed once a TrainStep is made"):
+            setattr(step, name, getattr(step, name))
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_gradient_step_whose_model_was_trained_otherwise_meanwhile(own):
+    class Same:
+        def forward(self, x, training=False):
+            return x
+
+        def backward(self, dy):
+            return dy
+
+    layers = [fastnn.Dense(4, 2), *([Same()] if own else [])]
+    model = fastnn.Sequential(*layers, seed=0)
+    step, x = fastnn.GradientStep(model, fastnn.SGD(0.1)), np.ones((3, 4), np.float32)
+    for _ in range(3):  # by hand and replayed
+        outputs = step.forward(x)
+        step.backward(np.ones_like(outputs))
+    step.forward(x)
+    model.forward(x, training=True)
+    with pytest.raises(RuntimeError, match="has begun another training pass since"):
+        step.backward(np.ones((3, 2), np.float32))
+
+
+def test_any_loss_of_three_arguments_can_be_fitted():
+    def loss(outputs, targets, sample_weight):
+        return float(((outputs - targets) ** 2).mean()), 2 * (outputs - targets) / outputs.size
+
+    x = np.ones((8, 3), np.float32)
+    history = fastnn.Sequential(fastnn.Dense(3, 2), seed=0).fit(
+        x, np.ones((8, 2), np.float32), loss=loss, optimizer=fastnn.SGD(0.1), progress=False
+    )
+    assert history.loss[-1] < history.loss[0]
