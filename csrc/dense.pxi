@@ -49,9 +49,9 @@ def pack_weight(cnp.ndarray weight, bint transpose=False):
     cdef cnp.ndarray room = empty_vector(weight, size + 64 // itemsize)
     cdef ptrdiff_t first = -<ptrdiff_t>data(room) % 64 // itemsize  # on a line of the cache
     cdef cnp.ndarray packed = room[first:first + size]
-    start(&call, kernels_for(weight).pack,
-          (p.K + FNN_CHUNK_K - 1) // FNN_CHUNK_K * ((p.N * itemsize + FNN_PACK_BYTES - 1) // FNN_PACK_BYTES),
-          8.0 * p.K * p.N)
+    cdef ptrdiff_t chunks = (p.K + FNN_CHUNK_K - 1) // FNN_CHUNK_K
+    cdef ptrdiff_t groups = (p.N * itemsize + FNN_PACK_BYTES - 1) // FNN_PACK_BYTES
+    start(&call, kernels_for(weight).pack, chunks * groups, 8.0 * p.K * p.N)
     p.b, p.c = reads(&call, weight), writes(&call, packed)
     execute(&call)
     return packed

@@ -274,8 +274,8 @@ typedef struct {
 
 /* ---- program.c: calls that were recorded, in an order fit for threads ---- */
 
-/* Calls with the same number of units.  A piece of the units goes through all of them, one after the
- * other: no call needs what another piece of the one before gives. */
+/* Calls with the same number of units.  A piece of the units goes through all of them, one after
+ * the other: no call needs what another piece of the one before gives. */
 typedef struct {
     fnn_call *calls;
     int count;

@@ -154,7 +154,7 @@ cdef class Program:
         return 0
 
     cdef void *outside(self, int which, str name, cnp.ndarray x) except? NULL:
-        """Where x begins, a C-contiguous array with rows as before, aligned or not; NULL for None."""
+        """Where x begins: a C-contiguous array with rows as before, aligned or not; NULL: None."""
         if x is None:
             if self.row_bytes[which] and which != OUTPUTS:
                 raise ValueError(f"{name}: the program takes its rows, got none")
