@@ -38,7 +38,7 @@ cdef int apply(fnn_call *call, cnp.ndarray x, cnp.ndarray gamma, cnp.ndarray bet
                cnp.ndarray mean, cnp.ndarray inv_std, cnp.ndarray y) except -1:
     """y = gamma * x̂ + beta, from statistics of the features."""
     cdef fnn_norm *p = &call.arguments.norm
-    by_rows(call, kernels_for(x).batchnorm_apply, 3.0)
+    by_rows(call, kernels_for(x).batchnorm_apply, 8.0)
     p.x, p.out = reads(call, x, p.features), writes(call, y, p.features)
     p.gamma, p.beta = reads(call, gamma), reads(call, beta)
     p.mean, p.inv_std = <void *>reads(call, mean), <void *>reads(call, inv_std)
@@ -69,7 +69,7 @@ def batchnorm_forward(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray bet
     cdef cnp.ndarray mean = empty_vector(x, p.features), inv_std = empty_vector(x, p.features)
     cdef cnp.ndarray y = empty_like(x), partial = empty_matrix(x, 2 * chunks_of(p), p.features)
     cdef const fnn_kernels *kernels = kernels_for(x)
-    by_areas(&call, kernels.batchnorm_moments, 5.0)
+    by_areas(&call, kernels.batchnorm_moments, 8.0)
     p.x, p.partial = reads(&call, x), writes(&call, partial)
     execute(&call)
     by_features(&call, kernels.batchnorm_merge, 6.0 * chunks_of(p) + 20.0)
@@ -119,7 +119,7 @@ cdef int sum_up(fnn_call *call, fnn_kernel *sums, cnp.ndarray x, cnp.ndarray dy,
     """dgamma and dbeta: sums over the rows, of every chunk, then merged."""
     cdef fnn_norm *p = &call.arguments.norm
     cdef cnp.ndarray partial = empty_matrix(x, 2 * chunks_of(p), p.features)
-    by_areas(call, sums, 5.0)
+    by_areas(call, sums, 10.0)
     p.x, p.dy, p.partial = reads(call, x), reads(call, dy), writes(call, partial)
     p.mean, p.inv_std = <void *>reads(call, mean), <void *>reads(call, inv_std)
     execute(call)
@@ -139,7 +139,7 @@ def batchnorm_backward(cnp.ndarray x not None, cnp.ndarray dy not None, cnp.ndar
     check_vector("inv_std", inv_std, x, p.features)
     cdef cnp.ndarray dx = empty_like(x)
     sum_up(&call, kernels_for(x).batchnorm_sums, x, dy, mean, inv_std, dgamma, dbeta)
-    by_rows(&call, kernels_for(x).batchnorm_backward, 5.0)
+    by_rows(&call, kernels_for(x).batchnorm_backward, 12.0)
     p.x, p.dy = reads(&call, x, p.features), reads(&call, dy, p.features)
     p.gamma = reads(&call, gamma)
     p.dgamma, p.dbeta = <void *>reads(&call, dgamma), <void *>reads(&call, dbeta)
@@ -158,7 +158,7 @@ def layernorm_forward(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray bet
     cdef cnp.ndarray mean = empty_vector(x, p.rows), inv_std = empty_vector(x, p.rows)
     cdef cnp.ndarray y = empty_like(x)
     p.eps = eps
-    by_rows(&call, kernels_for(x).layernorm_forward, 9.0)
+    by_rows(&call, kernels_for(x).layernorm_forward, 20.0)
     p.x, p.out = reads(&call, x, p.features), writes(&call, y, p.features)
     p.gamma, p.beta = reads(&call, gamma), reads(&call, beta)
     p.mean, p.inv_std = writes(&call, mean, 1), writes(&call, inv_std, 1)
@@ -176,7 +176,7 @@ def layernorm_backward(cnp.ndarray x not None, cnp.ndarray dy not None, cnp.ndar
     check_vector("inv_std", inv_std, x, p.rows)
     cdef cnp.ndarray dx = empty_like(x)
     sum_up(&call, kernels_for(x).layernorm_sums, x, dy, mean, inv_std, dgamma, dbeta)
-    by_rows(&call, kernels_for(x).layernorm_backward, 12.0)
+    by_rows(&call, kernels_for(x).layernorm_backward, 20.0)
     p.x, p.dy = reads(&call, x, p.features), reads(&call, dy, p.features)
     p.mean, p.inv_std = <void *>reads(&call, mean, 1), <void *>reads(&call, inv_std, 1)
     p.gamma, p.out = reads(&call, gamma), writes(&call, dx, p.features)
