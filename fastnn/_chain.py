@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastnn import _arrays, _checks
 from fastnn._layer import Layer, label
+from fastnn._settings import is_plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,36 +22,38 @@ class _Own(Layer):
     the layer before keeps for its backward."""
 
     def __init__(self, layer: Layer | SupportsForwardBackward, dtype: np.dtype[Any]) -> None:
-        self.layer, self.dtype = layer, dtype
+        self._layer, self._dtype = layer, dtype
         self._shape: tuple[int, ...] = ()  # of the last inputs in training
 
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
         if training:
             self._shape = x.shape
-        name, rows = f"output of {label(self.layer)}", len(x)
-        y = _arrays.real_array(self.layer.forward(x.copy(), training), name, self.dtype)
+        name, rows = f"output of {label(self._layer)}", len(x)
+        y = _arrays.real_array(self._layer.forward(x.copy(), training), name, self._dtype)
         if len(y) != rows:
             raise ValueError(f"{name}: expected {rows} rows as in its input, got shape {y.shape}")
         return y
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
-        name = f"input gradient of {label(self.layer)}"
-        dx = _arrays.real_array(self.layer.backward(dy.copy()), name, self.dtype)
+        name = f"input gradient of {label(self._layer)}"
+        dx = _arrays.real_array(self._layer.backward(dy.copy()), name, self._dtype)
         if dx.shape != self._shape:
             raise ValueError(f"{name}: expected its input's shape {self._shape}, got {dx.shape}")
         return dx
 
     def backward_parameters(self, dy: NDArray[Any]) -> None:
-        if isinstance(self.layer, Layer):
-            self.layer.backward_parameters(dy.copy())
-        else:
-            self.layer.backward(dy.copy())
+        backward = getattr(self._layer, "backward_parameters", self._layer.backward)
+        if backward.__module__.startswith("fastnn."):  # it would pass over the own `backward`
+            backward = self._layer.backward
+        backward(dy.copy())
 
 
 def native(layer: Layer | SupportsForwardBackward, dtype: np.dtype[Any]) -> Layer:
-    """fastnn's own layers as they are, all others, classes derived from fastnn's too, wrapped."""
-    ours = type(layer).__module__.startswith("fastnn.")
-    return layer if ours and isinstance(layer, Layer) and layer.native else _Own(layer, dtype)
+    """fastnn's own layers as they are; wrapped are all others: those of derived classes, and those
+    with a `forward` or `backward` put on the layer itself."""
+    if isinstance(layer, Layer) and layer.native and is_plain(layer):
+        return layer
+    return _Own(layer, dtype)
 
 
 def check_layers(layers: tuple[Any, ...]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from fastnn import _arrays
+from fastnn._settings import Guarded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,7 +90,7 @@ class SupportsForwardBackward(Protocol):
     def backward(self, dy: Any, /) -> Any: ...
 
 
-class Layer:
+class Layer(Guarded):
     """Base class of layers; derive from it to write one whose parameters a model trains.
 
     `forward(x, training=False)` returns the outputs, and in training keeps what `backward` needs;
@@ -178,7 +179,7 @@ class Layer:
         saved = self._saved
         if saved is None:
             raise RuntimeError(f"{self!r}: backward needs a forward in training before it")
-        self._saved = None
+        self.__dict__["_saved"] = None
         return saved
 
     def __getstate__(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import _arrays, _checks, _kernels
-from fastnn._settings import Setting
+from fastnn._settings import Guarded, Setting
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
-class Loss:
+class Loss(Guarded):
     """Base of the losses, to derive your own from; `fit`, `TrainStep` and `gradcheck` take any
     callable ``(outputs, targets, sample_weight) -> (value, gradient)`` as well.
 

@@ -60,6 +60,12 @@ class Sequential:
     ValueError: layer 1, Dense(9, 2), takes 9 features, but layer 0, Dense(4, 8), gives 8
     """
 
+    __slots__ = (  # so that a misspelt attribute is refused; a derived class may add any
+        "__weakref__", "_counter", "_dtype", "_first_sized", "_first_trained", "_flat_gradients",
+        "_flat_parameters", "_hold", "_l2", "_layers", "_parts", "_passes", "_path", "_pending",
+        "_random", "_seed", "_trainer", "_writable", "gradients", "in_features", "out_features",
+        "parameters", "state",
+    )  # fmt: skip
     layers = Fixed[tuple["Layer | SupportsForwardBackward", ...]]()
     seed = Fixed[int]()
     l2 = Fixed[float]()
@@ -242,11 +248,15 @@ class Sequential:
     def update(self, rule: Callable[[NDArray[Any], NDArray[Any]], None]) -> None:
         """Run ``rule(flat_parameters, flat_gradients)``, which changes them in place.
 
-        What optimizers do.  Raises as `backward` does for another thread's training, and
-        ValueError where an array was made read-only.
+        What optimizers do.  Raises as `backward` does for another thread's training, RuntimeError
+        between a forward in training and its backward, and ValueError where an array was made
+        read-only.
         """
         with self._hold:
             self._check_trainer()
+            if self._pending is not None:
+                raise RuntimeError("the gradients are not yet those of the last forward: call "
+                                   "model.backward(gradient) before the update")  # fmt: skip
             self._check_writable()
             rule(self._flat_parameters, self._flat_gradients)
 

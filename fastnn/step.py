@@ -19,7 +19,7 @@ import numpy as np
 
 from fastnn import _arrays, _checks, _kernels, _settings
 from fastnn._layer import label
-from fastnn._settings import Fixed
+from fastnn._settings import Fixed, is_plain
 from fastnn.layers import Dense, Sigmoid, Softmax
 from fastnn.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy
 from fastnn.optimizers import NOT_FINITE
@@ -65,7 +65,7 @@ class _Step:
         self.model, self.optimizer = model, optimizer
         self.steps = 0
         parts = (*model.layers, optimizer, *others)
-        self.recorded = all(map(_is_fastnn, parts)) and _trains_as_fastnn(model)
+        self.recorded = all(map(is_plain, parts)) and _trains_as_fastnn(model)
         self._hyper = optimizer.hyper if self.recorded else np.zeros(len(_kernels.HYPER))
         self._before = {name: np.empty_like(array) for name, array in model.state.items()}
         self._recordings: dict[Any, Any] = {}
@@ -471,12 +471,7 @@ def _check_ending(model: Sequential, loss: Loss) -> None:
         )
 
 
-def _is_fastnn(part: object) -> bool:
-    """Whether this is an object of fastnn's own classes, whose calls can be recorded."""
-    return type(part).__module__.partition(".")[0] == "fastnn"
-
-
 def _trains_as_fastnn(model: Sequential) -> bool:
-    """Whether no derived class has put Python of its own into the model's training."""
-    methods = (getattr(type(model), name) for name in ("forward", "backward", "update"))
+    """Whether nobody has put Python of his own into the model's training."""
+    methods = (getattr(model, name) for name in ("forward", "backward", "update"))
     return all(method.__module__ == "fastnn.model" for method in methods)
