@@ -54,8 +54,7 @@ class Fixed(_Attribute[T]):
 class Guarded:
     """What fastnn's own classes lack cannot be set: it would be a misspelt setting.
 
-    Classes derived by users are free.  A layer's forward and backward write what they keep into
-    `__dict__`, past this, which would take a twentieth of a small step by hand."""
+    Classes derived by users are free."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         kind = type(self)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from fastnn.losses import Loss
     from fastnn.model import Sequential
 
 
@@ -72,6 +73,7 @@ class Optimizer(Guarded):
     _vectors: tuple[str, ...] = ()  # what it keeps for each parameter
     _model: Sequential | None = None
     _buffers: tuple[NDArray[Any], ...] = ()
+    _kept: tuple[Loss, dict[str, Any]] | None = None  # what the last fit recorded, and its loss
     _hyper: NDArray[np.float64]
     _clip_norm: float | None
     hyper = Fixed["NDArray[np.float64]"]()
@@ -82,6 +84,9 @@ class Optimizer(Guarded):
         self.hyper = np.zeros(len(_kernels.HYPER))
         self.learning_rate = learning_rate
         self.clip_norm = clip_norm
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
 
     def step(self, model: Sequential) -> None:
         """Update the model's parameters in place from its gradients.

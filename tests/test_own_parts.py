@@ -170,10 +170,7 @@ def test_any_loss_of_three_arguments_can_be_fitted():
 
 
 def test_a_derived_layers_backward_runs_in_the_first_place_too():
-    first, second = (
-        Sequential(OwnDense(FEATURES, 3), seed=0),
-        Sequential(Dense(FEATURES, 3), seed=0),
-    )
+    first, second = (Sequential(kind(FEATURES, 3), seed=0) for kind in (OwnDense, Dense))
     x = np.ones((2, FEATURES), np.float32)
     for model in (first, second):
         model.backward(np.ones_like(model.forward(x, training=True)))

@@ -1,9 +1,11 @@
 """Recorded steps: the bits of a loop by hand, whatever is trained and changed between them."""
 
 import copy
+import gc
 import itertools
 import pickle
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
@@ -354,6 +356,102 @@ def test_the_outputs_of_a_step_are_the_callers():
         assert_same_bits(outputs, expected)
 
 
+# ---- one recording for many calls of fit ----
+
+
+def fit_once(model, loss, optimizer, batch, **options):
+    return model.fit(
+        *batch[:2],
+        loss=loss,
+        optimizer=optimizer,
+        epochs=1,
+        batch_size=8,
+        progress=False,
+        **options,
+    ).loss[0]
+
+
+def count_recordings(monkeypatch):
+    made, record = [], TrainStep._record
+
+    def counting(self, *args, **kwargs):
+        made.append(self)
+        return record(self, *args, **kwargs)
+
+    monkeypatch.setattr(TrainStep, "_record", counting)
+    return made
+
+
+def test_fit_goes_on_with_the_recordings_of_the_last_one(monkeypatch):
+    """And has the bits of a fit that records anew."""
+    made, parts = count_recordings(monkeypatch), (network(), SoftmaxCrossEntropy(), fastnn.Adam())
+    twin, its_optimizer = copy.deepcopy((parts[0], parts[2]))
+    for i, batch in enumerate(draw([20, 20, 12, 20], weighted=True)):
+        parts[2].learning_rate = its_optimizer.learning_rate = 0.1 / (i + 1)
+        options = {"seed": i, "sample_weight": batch[2] if i == 3 else None}
+        value = fit_once(*parts, batch, **options)
+        twin, its_optimizer = copy.deepcopy((twin, its_optimizer))  # a copy records anew
+        assert value == fit_once(twin, SoftmaxCrossEntropy(), its_optimizer, batch, **options)
+        assert_alike(twin, parts[0])
+        assert sum(step.model is parts[0] for step in made) == (4 if i == 3 else 2)
+
+
+def test_fit_records_anew_what_has_changed(monkeypatch):
+    (batch,), made = draw([16]), count_recordings(monkeypatch)
+    model, loss, optimizer = network(), SoftmaxCrossEntropy(), fastnn.Adam()
+
+    def recordings(loss=loss):
+        made.clear()
+        twin, its_optimizer = copy.deepcopy((model, optimizer))
+        value = fit_once(model, loss, optimizer, batch)
+        count = len(made)
+        assert value == fit_once(twin, loss, its_optimizer, batch)
+        return count
+
+    assert (recordings(), recordings()) == (1, 0)
+    model.layers[3].rate = 0.6
+    assert (recordings(), recordings()) == (1, 0)
+    optimizer.clip_norm = 0.1
+    assert (recordings(), recordings()) == (1, 0)
+    assert (recordings(SoftmaxCrossEntropy()), recordings()) == (1, 1)
+    pickle.loads(pickle.dumps(optimizer)), copy.copy(optimizer)
+    assert recordings() == 0
+    with pytest.raises(ValueError, match="has stepped another model before"):
+        fit_once(network(), loss, optimizer, batch)
+
+
+def test_a_fit_within_a_fit_does_not_disturb_it():
+    """A metric that trains on: the recording in use is not fed anew."""
+    ((X, y),), parts = draw([24]), (network(), SoftmaxCrossEntropy(), fastnn.Adam())
+
+    def trains(outputs, targets):
+        fit_once(*parts, (X[:16], y[:16]))
+        return 0.0
+
+    for _ in range(3):
+        fit_once(*parts, (X, y), metrics=[trains])
+    hand, optimizer = network(), fastnn.Adam()
+    for _ in range(3):
+        for rows in (24, 16):
+            by_hand(hand, parts[1], optimizer, fastnn.batches(X[:rows], y[:rows], 8))
+    assert_alike(parts[0], hand)
+
+
+def test_what_fit_keeps_holds_neither_data_nor_model():
+    ((X, y),), (model, optimizer) = draw([20]), (network(), fastnn.Adam())
+    fit_once(model, SoftmaxCrossEntropy(), optimizer, (X, y))
+    alive = [weakref.ref(X), weakref.ref(y)]
+    del X, y
+    assert optimizer._kept and [ref() for ref in alive] == [None, None]
+    ref = weakref.ref(model)
+    gc.disable()
+    try:
+        del model, optimizer
+        assert ref() is None
+    finally:
+        gc.enable()
+
+
 # ---- what a step is made of ----
 
 
@@ -362,3 +460,26 @@ def test_a_steps_parts_stay():
     for name in ("model", "loss", "optimizer", "recorded"):
         with pytest.raises(AttributeError, match=f"{name} is fixed once a TrainStep is made"):
             setattr(step, name, getattr(step, name))
+
+
+def test_a_step_shows_what_it_is_made_of():
+    step = TrainStep(network(), SoftmaxCrossEntropy(), fastnn.SGD(0.1))
+    assert repr(step) == (
+        "<TrainStep: Sequential of 8 layers, SGD(0.1), SoftmaxCrossEntropy(), "
+        "steps=0, recorded=True>"
+    )
+    assert repr(GradientStep(network(), fastnn.SGD(0.1))) == (
+        "<GradientStep: Sequential of 8 layers, SGD(0.1), steps=0, recorded=True>"
+    )
+
+
+def test_the_warning_of_an_ending_shows_the_users_line():
+    ((x, y),) = draw([8])
+    model, loss = Sequential(Dense(FEATURES, CLASSES, "softmax")), SoftmaxCrossEntropy()
+    for call in (
+        lambda: fit_once(model, loss, fastnn.SGD(0.1), (x, y)),
+        lambda: TrainStep(model, loss, fastnn.SGD(0.1)),
+    ):
+        with pytest.warns(UserWarning, match="takes logits") as caught:
+            call()
+        assert [warning.filename for warning in caught] == [__file__]
