@@ -21,8 +21,14 @@ class _Own(Layer):
     It gets copies, since it may work in place, and what it is given is the user's array or what
     the layer before keeps for its backward."""
 
-    def __init__(self, layer: Layer | SupportsForwardBackward, dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self,
+        layer: Layer | SupportsForwardBackward,
+        dtype: np.dtype[Any],
+        following: tuple[Any, ...],
+    ) -> None:
         self._layer, self._dtype = layer, dtype
+        self._taker = _taker(following)
         self._shape: tuple[int, ...] = ()  # of the last inputs in training
 
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
@@ -32,6 +38,11 @@ class _Own(Layer):
         y = _arrays.real_array(self._layer.forward(x.copy(), training), name, self._dtype)
         if len(y) != rows:
             raise ValueError(f"{name}: expected {rows} rows as in its input, got shape {y.shape}")
+        if self._taker is not None and y.shape[1:] != (self._taker.in_features,):
+            raise ValueError(
+                f"{name}: {label(self._taker)} behind it takes {self._taker.in_features} features, "
+                f"got shape {y.shape}"
+            )
         return y
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
@@ -48,12 +59,23 @@ class _Own(Layer):
         backward(dy.copy())
 
 
-def native(layer: Layer | SupportsForwardBackward, dtype: np.dtype[Any]) -> Layer:
-    """fastnn's own layers as they are; wrapped are all others: those of derived classes, and those
-    with a `forward` or `backward` put on the layer itself."""
+def _taker(following: tuple[Any, ...]) -> Any:
+    """The one of these layers that says how many features it takes from the layer before all."""
+    for layer in following:
+        if getattr(layer, "in_features", None) is not None:
+            return layer
+        if not isinstance(layer, Layer) or layer.out_features is not None:
+            break
+    return None
+
+
+def native(layers: tuple[Layer | SupportsForwardBackward, ...], dtype: np.dtype[Any]) -> Layer:
+    """The first of these layers, if it is fastnn's own, as it is; wrapped are all others: those of
+    derived classes, and those with a `forward` or `backward` put on the layer itself."""
+    layer, *following = layers
     if isinstance(layer, Layer) and layer.native and is_plain(layer):
         return layer
-    return _Own(layer, dtype)
+    return _Own(layer, dtype, tuple(following))
 
 
 def check_layers(layers: tuple[Any, ...]) -> None:
@@ -61,6 +83,11 @@ def check_layers(layers: tuple[Any, ...]) -> None:
     if not layers:
         raise ValueError("layers: expected at least one, got none")
     for i, layer in enumerate(layers):
+        if isinstance(layer, list | tuple):
+            raise TypeError(
+                f"layer {i}: expected a layer, got a {type(layer).__name__}; write "
+                "Sequential(*layers)"
+            )
         if isinstance(layer, type):
             raise TypeError(f"layer {i}: expected a layer, got the class; write {layer.__name__}()")
         if not all(callable(getattr(layer, name, None)) for name in ("forward", "backward")):

@@ -77,7 +77,9 @@ def is_ours(kind: type) -> bool:
 def is_plain(part: object) -> bool:
     """Whether this is an object of such a class whose methods nobody has put others before."""
     kind = type(part)
-    return is_ours(kind) and not any(callable(getattr(kind, name, None)) for name in vars(part))
+    return is_ours(kind) and not any(
+        name[0] != "_" and callable(getattr(kind, name, None)) for name in vars(part)
+    )
 
 
 def settings(kind: type) -> dict[str, Settable]:

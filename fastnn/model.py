@@ -105,7 +105,7 @@ class Sequential:
         self._pending: tuple[int, ...] | None = None  # shape of outputs that await their gradient
         self._trainer: int | None = None  # the thread that ran the last training forward
         self._lay_out()
-        self._path = [_chain.native(layer, dtype) for layer in self.layers]
+        self._path = [_chain.native(self.layers[i:], dtype) for i in range(len(self.layers))]
         self._random = any(getattr(layer, "random", False) for layer in self.layers)
         trained = [not c.native or bool(c.parameters) for c in self._path]
         # before this layer, nothing needs a gradient
@@ -485,18 +485,20 @@ class Sequential:
         ValueError: state: missing 0.bias; unknown 0.scale
         """
         mine = self._named()
-        faults = [f"missing {name}" for name in mine if name not in state]
-        faults += [f"unknown {name}" for name in state if name not in mine]
+        missing = [name for name in mine if name not in state]
+        unknown = [name for name in state if name not in mine]
         new = {
             name: _arrays.real_array(state[name], name, self.dtype).copy()  # may be a view of mine
             for name in mine
             if name in state
         }
-        faults += [
-            f"{name} expected shape {mine[name].shape}, got {array.shape}"
+        misshapen = [
+            f"{name} expected {mine[name].shape}, got {array.shape}"
             for name, array in new.items()
             if array.shape != mine[name].shape
         ]
+        groups = {"missing": missing, "unknown": unknown, "of another shape": misshapen}
+        faults = [f"{what} {', '.join(names)}" for what, names in groups.items() if names]
         if faults:
             raise ValueError(f"state: {'; '.join(faults)}")
         with self.exclusive("load_state_dict"):

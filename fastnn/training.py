@@ -247,7 +247,8 @@ def _as_targets(y: Array, loss: Loss, dtype: Any, name: str) -> Array:
     if y.dtype.kind == "f":
         return _arrays.cast(y, dtype, name)
     if isinstance(loss, SoftmaxCrossEntropy | Hinge):
-        return y.astype(np.int64, copy=False) if y.ndim == 1 else y.astype(dtype)
+        labels = y.ndim == 1 or isinstance(loss, Hinge)
+        return y.astype(np.int64, copy=False) if labels else y.astype(dtype)
     return y.astype(dtype) if isinstance(loss, Loss) else y
 
 
