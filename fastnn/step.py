@@ -411,7 +411,7 @@ class GradientStep(_Step):
                 halves.forward.feed(x)
                 self._replay(halves.forward)
             self._half, self._passes = halves, self._model._passes
-            return halves.outputs
+            return halves.outputs.view()  # whose shape may be set
 
     def backward(self, gradient: ArrayLike) -> None:
         """Backward from the outputs' gradient, and the update.
@@ -498,7 +498,7 @@ def _check_ending(model: Sequential, loss: Loss) -> None:
 def _users_level() -> int:
     """The stacklevel with which a warning of the caller's shows the user's line."""
     frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals["__name__"].startswith("fastnn."):
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("fastnn."):
         frame, level = frame.f_back, level + 1
     return level
 

@@ -1,6 +1,7 @@
 """`GradientStep`: a training step in two halves, with a gradient made between them."""
 
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -114,3 +115,14 @@ def test_a_gradient_step_whose_model_was_trained_otherwise_meanwhile(own):
     model.forward(x, training=True)
     with pytest.raises(RuntimeError, match="has begun another training pass since"):
         step.backward(np.ones((3, 2), np.float32))
+
+
+def test_the_shape_of_the_outputs_may_be_set():
+    step, x = GradientStep(network(), fastnn.SGD(0.1)), draw([8])[0][0]
+    for _ in range(3):
+        outputs = step.forward(x)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # later versions of NumPy advise against it
+            outputs.shape = (-1,)
+        step.backward(np.ones((8, CLASSES)))
+        assert step.forward(x).shape == (8, CLASSES)
