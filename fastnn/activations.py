@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastnn import _checks, _kernels
 from fastnn._layer import Layer
-from fastnn._settings import Setting
+from fastnn._settings import Setting, is_ours
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,7 +32,7 @@ class Activation(Layer):
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
         y = _kernels.activation_forward(x, self._kind, self._alpha)
         if training:
-            self._saved = (x if self._saves_input else y,)
+            self._saved[0] = (x if self._saves_input else y,)
         return y
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
@@ -200,7 +200,7 @@ class Softmax(Activation):
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
         y = _kernels.softmax_forward(x)
         if training:
-            self._saved = (y,)
+            self._saved[0] = (y,)
         return y
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
@@ -225,7 +225,7 @@ def resolve(activation: str | Activation | None, name: str) -> Activation:
     if activation is None:
         return Linear()
     if isinstance(activation, Activation):
-        if not type(activation).__module__.startswith("fastnn."):
+        if not is_ours(type(activation)):
             raise TypeError(
                 f"{name}: expected one of fastnn's own, got {activation!r}; put your own behind "
                 "the layer"

@@ -77,6 +77,9 @@ class Dense(Layer):
     weight = Named("parameters")
     bias = Named("parameters")
     activation = Fixed[Activation]()
+    has_bias = Fixed[bool]()
+    weight_init = Fixed["Initializer | None"]()
+    bias_init = Fixed["Initializer"]()
     l2 = Setting(_checks.optional(_checks.not_negative))
     _activation: Activation
     _l2: float | None
@@ -137,14 +140,14 @@ class Dense(Layer):
             y, z = _kernels.dense_forward(
                 x, self._weight, self._bias, self._kind, self._activation._alpha, True
             )
-            self._saved = (x, z)
+            self._saved[0] = (x, z)
             return y
         alpha = self._activation._alpha
         y = _kernels.dense_forward(x, self._weight, self._bias, self._kind, alpha)
         if self._softmax:
             y = _kernels.softmax_forward(y)
         if training:
-            self._saved = (x, y)
+            self._saved[0] = (x, y)
         return y
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
@@ -233,7 +236,7 @@ class Dropout(Layer):
         if self._place is None:
             raise RuntimeError(f"{self!r} draws its mask from a model: it is part of none yet")
         y, mask = _kernels.dropout_forward(x, self._rate, self._seed, self._counter, self._index)
-        self._saved = (mask, self._rate)
+        self._saved[0] = (mask, self._rate)
         return y
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:

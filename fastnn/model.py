@@ -60,6 +60,12 @@ class Sequential:
     ValueError: layer 1, Dense(9, 2), takes 9 features, but layer 0, Dense(4, 8), gives 8
     """
 
+    __slots__ = (  # so that a misspelt attribute is refused; a derived class may add any
+        "__weakref__", "_counter", "_dtype", "_first_sized", "_first_trained", "_flat_gradients",
+        "_flat_parameters", "_hold", "_l2", "_layers", "_parts", "_passes", "_path", "_pending",
+        "_random", "_seed", "_trainer", "_writable", "gradients", "in_features", "out_features",
+        "parameters", "state",
+    )  # fmt: skip
     layers = Fixed[tuple["Layer | SupportsForwardBackward", ...]]()
     seed = Fixed[int]()
     l2 = Fixed[float]()
@@ -99,7 +105,7 @@ class Sequential:
         self._pending: tuple[int, ...] | None = None  # shape of outputs that await their gradient
         self._trainer: int | None = None  # the thread that ran the last training forward
         self._lay_out()
-        self._path = [_chain.native(layer, dtype) for layer in self.layers]
+        self._path = [_chain.native(self.layers[i:], dtype) for i in range(len(self.layers))]
         self._random = any(getattr(layer, "random", False) for layer in self.layers)
         trained = [not c.native or bool(c.parameters) for c in self._path]
         # before this layer, nothing needs a gradient
@@ -242,11 +248,15 @@ class Sequential:
     def update(self, rule: Callable[[NDArray[Any], NDArray[Any]], None]) -> None:
         """Run ``rule(flat_parameters, flat_gradients)``, which changes them in place.
 
-        What optimizers do.  Raises as `backward` does for another thread's training, and
-        ValueError where an array was made read-only.
+        What optimizers do.  Raises as `backward` does for another thread's training, RuntimeError
+        between a forward in training and its backward, and ValueError where an array was made
+        read-only.
         """
         with self._hold:
             self._check_trainer()
+            if self._pending is not None:
+                raise RuntimeError("the gradients are not yet those of the last forward: call "
+                                   "model.backward(gradient) before the update")  # fmt: skip
             self._check_writable()
             rule(self._flat_parameters, self._flat_gradients)
 
@@ -475,18 +485,20 @@ class Sequential:
         ValueError: state: missing 0.bias; unknown 0.scale
         """
         mine = self._named()
-        faults = [f"missing {name}" for name in mine if name not in state]
-        faults += [f"unknown {name}" for name in state if name not in mine]
+        missing = [name for name in mine if name not in state]
+        unknown = [name for name in state if name not in mine]
         new = {
             name: _arrays.real_array(state[name], name, self.dtype).copy()  # may be a view of mine
             for name in mine
             if name in state
         }
-        faults += [
-            f"{name} expected shape {mine[name].shape}, got {array.shape}"
+        misshapen = [
+            f"{name} expected {mine[name].shape}, got {array.shape}"
             for name, array in new.items()
             if array.shape != mine[name].shape
         ]
+        groups = {"missing": missing, "unknown": unknown, "of another shape": misshapen}
+        faults = [f"{what} {', '.join(names)}" for what, names in groups.items() if names]
         if faults:
             raise ValueError(f"state: {'; '.join(faults)}")
         with self.exclusive("load_state_dict"):

@@ -104,7 +104,7 @@ class BatchNorm(_Norm):
         y, batch_mean, inv_std = _kernels.batchnorm_forward(
             x, gamma, beta, mean, var, self._momentum, self._eps
         )
-        self._saved = (x, batch_mean, inv_std)
+        self._saved[0] = (x, batch_mean, inv_std)
         return y
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
@@ -138,7 +138,7 @@ class LayerNorm(_Norm):
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
         y, mean, inv_std = _kernels.layernorm_forward(x, self._gamma, self._beta, self._eps)
         if training:
-            self._saved = (x, mean, inv_std)
+            self._saved[0] = (x, mean, inv_std)
         return y
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
