@@ -1,6 +1,7 @@
 """All layers by name; here stand Dense and Dropout, of which most networks are made.
 
-Activations and norms have files of their own, the base class stands in _layer.py."""
+Activations, norms and what changes shapes have files of their own, the base class stands in
+_layer.py."""
 
 from __future__ import annotations
 
@@ -25,6 +26,7 @@ from fastnn.activations import (
     Tanh,
 )
 from fastnn.normalization import BatchNorm, LayerNorm
+from fastnn.shaping import Flatten, Residual
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,12 +42,14 @@ __all__ = [
     "BatchNorm",
     "Dense",
     "Dropout",
+    "Flatten",
     "Layer",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
     "Mish",
     "ReLU",
+    "Residual",
     "SiLU",
     "Sigmoid",
     "Softmax",
@@ -72,6 +76,7 @@ class Dense(Layer):
     """
 
     native = True
+    dimensions = 1
     in_features: int
     out_features: int
     weight = Named("parameters")
