@@ -83,12 +83,12 @@ def check_layers(layers: tuple[Any, ...], **others: Any) -> None:
             raise TypeError(f"{who}: expected a layer, got the class; write {layer.__name__}()")
         if not all(callable(getattr(layer, name, None)) for name in ("forward", "backward")):
             raise TypeError(f"{who}: expected a layer with forward and backward, got {layer!r}")
-        if isinstance(layer, Layer) and layer._place is not None:
-            raise ValueError(
-                f"{who}: {layer!r} is part of another model; give each its own, or a copy.copy"
-            )
         parts = [part for part, _ in walk((layer,))]
         for part in parts:
+            if isinstance(part, Layer) and part._place is not None:
+                raise ValueError(
+                    f"{who}: {part!r} is part of another model; give each its own, or a copy.copy"
+                )
             if any(part is other for other in seen):
                 raise ValueError(f"{who}: {label(part)} stands in the model twice")
         seen += parts

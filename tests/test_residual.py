@@ -463,8 +463,13 @@ def test_a_layer_within_stands_in_no_second_place():
         with pytest.raises(ValueError, match=r"layer 1: .* stands in the model twice"):
             Sequential(*layers)
     Sequential(outer)
-    with pytest.raises(ValueError, match="part of another model"):
+    with pytest.raises(ValueError, match=r"layer 0: Dense\(3, 3\) is part of another model"):
         Sequential(inner)
+    inner = Dense(3, 3)
+    outer = Residual(Residual(inner))
+    Sequential(inner)
+    with pytest.raises(ValueError, match=r"layer 0: Dense\(3, 3\) is part of another model"):
+        Sequential(outer)
 
 
 def test_sizes_around_it_are_checked():
