@@ -69,7 +69,7 @@ def walk(
         yield layer, shape
         if isinstance(layer, Layer):
             for chain in layer._chains:
-                yield from walk(chain, shape)
+                yield from walk(tuple(chain.values()), shape)
         shape = None if shape is None else shape_after(layer, shape)
 
 

@@ -144,7 +144,7 @@ class Layer:
     random = False  # reads the model's counter in training
 
     _resizes = False  # how many features it gives is unknown before data come
-    _chains: tuple[tuple[Any, ...], ...] = ()  # of the layers within this one
+    _chains: tuple[Mapping[str, Any], ...] = ()  # of the layers within this one, by name
 
     _place: Place | None = None
     _saved: tuple[Any, ...] | None = None

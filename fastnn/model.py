@@ -498,6 +498,7 @@ class Sequential:
         """A table of the layers, their outputs' shapes and how many parameters they have.
 
         `input_shape`, of a row, such as (28, 28, 1), tells what is unknown before data come.
+        Layers within a `Residual` stand below it; its count is that of all of them.
         Raises ValueError or TypeError for one that the model does not take.
 
         >>> from fastnn import Dense, ReLU, Sequential
@@ -508,12 +509,10 @@ class Sequential:
         2  Dense(128, 10)  (batch, 10)        1,290
         9,610 parameters, 38.4 kB in float32
         """
-        shapes = None
         if input_shape is not None:
             input_shape = _checks.shape(input_shape, "input_shape")
             self._check_shape((1, *input_shape), "input_shape")
-            shapes = self._shapes(input_shape, "input_shape")
-        return _summary.table(self.layers, self.in_features, self.dtype, shapes)
+        return _summary.table(self.layers, self.in_features, self.dtype, input_shape)
 
     # ---- state ---------------------------------------------------------------------------------
 
