@@ -13,7 +13,7 @@ from fastnn import _arrays
 from fastnn._settings import Guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -73,26 +73,15 @@ class Placed:
         raise RuntimeError(f"{layer!r} is part of no model yet: put it into a Sequential")
 
 
-class _Saved:
-    """``[what the training forward saved]``, each layer's own list, made when it is first needed.
-
-    Storing into a list goes past `Guarded`, which takes a twentieth of a small step by hand."""
-
-    def __get__(self, layer: Layer | None, owner: type[Layer]) -> Any:
-        if layer is None:
-            return self
-        layer._saved = [None]
-        return layer._saved
-
-
 class Place(NamedTuple):
     """What a model tells a layer about the place that it gets."""
 
-    position: int  # of the layer in the model
+    position: int  # of the layer in the model; of one within another see `inner`
     dtype: np.dtype[Any]
     seed: int  # of the model
     counter: NDArray[np.uint64]  # (1,): training passes begun, the step in dropout's masks
     l2: float  # the model's lambda, for layers that state none
+    inner: Iterator[int]  # positions for layers within others, from 2^32 - 1 downwards
 
 
 class SupportsForwardBackward(Protocol):
@@ -107,14 +96,17 @@ class Layer(Guarded):
 
     `forward(x, training=False)` returns the outputs, and in training keeps what `backward` needs;
     `backward(dy)` sets (not adds) the arrays in `gradients` and returns the inputs' gradient.
-    Shapes: `x` (batch, in_features), `dy` like the outputs, (batch, out_features).
+    Shapes: `x` (batch, ..., in_features), `dy` like the outputs, (batch, ..., out_features).
 
     A derived class states its parameters' shapes in `parameter_shapes`, fills them in
     `initialize`, and uses ``self.parameters[name]`` and ``self.gradients[name]``: views of the
     model's flat buffers, which optimizers update, `state_dict` saves and `gradcheck` checks.
     `in_features` is None for a layer that takes any number, `out_features` is None for one that
-    gives as many as it takes.  A class with `forward` and `backward` alone, without this base,
-    works in a model too, but its parameters, if it has any, are its own affair.
+    gives as many as it takes.  `dimensions` and `out_dimensions` say likewise how many dimensions a
+    row has, the batch not counted: 1 features, 2 (length, channels), 3 (height, width, channels).
+    Where the outputs' shape follows otherwise from the inputs', `output_shape` says how.  A class
+    with `forward` and `backward` alone, without this base, works in a model too, but its
+    parameters, if it has any, are its own affair.
 
     In a model, `x` and `dy` are copies that the layer may change and keep.  What it returns may
     have any real type, but as many rows as `x`, and from `backward` its shape: ValueError else.
@@ -141,6 +133,8 @@ class Layer(Guarded):
 
     in_features: int | None = None
     out_features: int | None = None
+    dimensions: int | None = None
+    out_dimensions: int | None = None
     parameters = _Views()
     gradients = _Views()
     state = _State()  # saved with the model, but not trained
@@ -150,8 +144,11 @@ class Layer(Guarded):
     native = False  # only runs kernels: what it returns is fit for the next one as it is
     random = False  # reads the model's counter in training
 
+    _resizes = False  # how many features it gives is unknown before data come
+    _chains: tuple[Mapping[str, Any], ...] = ()  # of the layers within this one, by name
+
     _place: Place | None = None
-    _saved = _Saved()
+    _saved: tuple[Any, ...] | None = None
     _model_parameters: Mapping[str, NDArray[Any]] = _EMPTY
     _model_gradients: Mapping[str, NDArray[Any]] = _EMPTY
     _model_state: Mapping[str, NDArray[Any]] = _EMPTY
@@ -160,6 +157,29 @@ class Layer(Guarded):
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every parameter, in the order in which they lie in memory."""
         return {}
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The outputs' shape for inputs of that shape, both without the batch.
+
+        Raises ValueError for a shape that the layer does not take.
+
+        >>> from fastnn import Dense
+        >>> Dense(3, 5).output_shape((3,))
+        (5,)
+        """
+        self._check_takes(shape)
+        return shape if self.out_features is None else (*shape[:-1], self.out_features)
+
+    def _check_takes(self, shape: tuple[int, ...]) -> None:
+        """ValueError for inputs of other dimensions, features or channels; no batch in `shape`."""
+        features, dimensions = self.in_features, self.dimensions
+        if dimensions is not None and len(shape) != dimensions:
+            raise ValueError(
+                f"{label(self)} takes {shape_text(dimensions, features)}, got {batch_of(shape)}"
+            )
+        if features is not None and shape[-1] != features:
+            what = axis_name(len(shape))
+            raise ValueError(f"{label(self)} takes {features} {what}, got {shape[-1]}")
 
     def build(
         self,
@@ -188,10 +208,10 @@ class Layer(Guarded):
 
     def _take(self) -> tuple[Any, ...]:
         """What the training forward saved, given up."""
-        saved: tuple[Any, ...] | None = self._saved[0]
+        saved: tuple[Any, ...] | None = self._saved
         if saved is None:
             raise RuntimeError(f"{self!r}: backward needs a forward in training before it")
-        self._saved[0] = None
+        self._saved = None
         return saved
 
     def __getstate__(self) -> dict[str, Any]:
@@ -209,6 +229,24 @@ def label(layer: object) -> str:
     """How messages and tables show a layer, a user's own included."""
     plain = type(layer).__repr__ is object.__repr__
     return f"{type(layer).__name__}()" if plain else repr(layer)
+
+
+def axis_name(dimensions: int | None) -> str:
+    """What the last of so many dimensions holds."""
+    return "channels" if dimensions is not None and dimensions > 1 else "features"
+
+
+def shape_text(dimensions: int | None, features: int | None) -> str:
+    """The shape of a batch of rows of so many dimensions, None being any number of them."""
+    between = {2: "length, ", 3: "height, width, "}.get(dimensions or 1, "")
+    if dimensions is None and features is not None:
+        between = "..., "
+    return f"(batch, {between}{features or axis_name(dimensions)})"
+
+
+def batch_of(shape: tuple[Any, ...]) -> str:
+    """The shape of a batch of rows of that shape."""
+    return f"(batch, {', '.join(map(str, shape))})"
 
 
 class Named:

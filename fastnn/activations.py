@@ -32,7 +32,7 @@ class Activation(Layer):
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
         y = _kernels.activation_forward(x, self._kind, self._alpha)
         if training:
-            self._saved[0] = (x if self._saves_input else y,)
+            self._saved = (x if self._saves_input else y,)
         return y
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
@@ -200,7 +200,7 @@ class Softmax(Activation):
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
         y = _kernels.softmax_forward(x)
         if training:
-            self._saved[0] = (y,)
+            self._saved = (y,)
         return y
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:

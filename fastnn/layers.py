@@ -1,6 +1,7 @@
 """All layers by name; here stand Dense and Dropout, of which most networks are made.
 
-Activations and norms have files of their own, the base class stands in _layer.py."""
+Activations, norms and what changes shapes have files of their own, the base class stands in
+_layer.py."""
 
 from __future__ import annotations
 
@@ -25,6 +26,7 @@ from fastnn.activations import (
     Tanh,
 )
 from fastnn.normalization import BatchNorm, LayerNorm
+from fastnn.shaping import Flatten, Residual
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,12 +42,14 @@ __all__ = [
     "BatchNorm",
     "Dense",
     "Dropout",
+    "Flatten",
     "Layer",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
     "Mish",
     "ReLU",
+    "Residual",
     "SiLU",
     "Sigmoid",
     "Softmax",
@@ -72,6 +76,7 @@ class Dense(Layer):
     """
 
     native = True
+    dimensions = 1
     in_features: int
     out_features: int
     weight = Named("parameters")
@@ -140,14 +145,14 @@ class Dense(Layer):
             y, z = _kernels.dense_forward(
                 x, self._weight, self._bias, self._kind, self._activation._alpha, True
             )
-            self._saved[0] = (x, z)
+            self._saved = (x, z)
             return y
         alpha = self._activation._alpha
         y = _kernels.dense_forward(x, self._weight, self._bias, self._kind, alpha)
         if self._softmax:
             y = _kernels.softmax_forward(y)
         if training:
-            self._saved[0] = (x, y)
+            self._saved = (x, y)
         return y
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
@@ -236,7 +241,7 @@ class Dropout(Layer):
         if self._place is None:
             raise RuntimeError(f"{self!r} draws its mask from a model: it is part of none yet")
         y, mask = _kernels.dropout_forward(x, self._rate, self._seed, self._counter, self._index)
-        self._saved[0] = (mask, self._rate)
+        self._saved = (mask, self._rate)
         return y
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
