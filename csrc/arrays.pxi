@@ -52,7 +52,8 @@ cdef inline const fnn_kernels *kernels_for(cnp.ndarray x) noexcept:
 
 cdef inline void start(fnn_call *call, fnn_kernel *kernel, ptrdiff_t units, double work) noexcept:
     """A new call of so many units; work: about how many operations it has."""
-    call.kernel, call.units, call.work, call.grain, call.accesses = kernel, units, work, 1, 0
+    call.kernel, call.units, call.size, call.grain = kernel, units, 1, 1
+    call.work, call.accesses = work, 0
 
 
 cdef inline void *touches(fnn_call *call, cnp.ndarray x, ptrdiff_t unit, bint writes) except? NULL:

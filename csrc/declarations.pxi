@@ -20,6 +20,18 @@ cdef extern from "fastnn.h" nogil:
         void *sum
         ptrdiff_t rows, features
 
+    ctypedef struct fnn_conv:
+        const void *x
+        const void *weight
+        const void *bias
+        void *packed
+        void *y
+        void *z
+        ptrdiff_t batch, height, width, channels, out_height, out_width, features, groups
+        ptrdiff_t[2] kernel, stride, dilation, before
+        int transpose, activation
+        double alpha
+
     cdef enum fnn_activation_kind:
         FNN_LINEAR, FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH, FNN_ELU, FNN_SELU
         FNN_SOFTPLUS, FNN_SILU, FNN_GELU, FNN_MISH, FNN_ACTIVATION_KINDS
@@ -128,6 +140,10 @@ cdef extern from "fastnn.h" nogil:
         fnn_kernel *product
         fnn_kernel *pack
         fnn_kernel *column_sum
+        fnn_kernel *conv_pack
+        fnn_kernel *conv_forward
+        fnn_kernel *conv_backward_weight
+        fnn_kernel *conv_backward_input
         fnn_kernel *activation_forward
         fnn_kernel *activation_backward
         fnn_kernel *softmax_forward
@@ -171,6 +187,7 @@ cdef extern from "fastnn.h" nogil:
     ctypedef union fnn_arguments:
         fnn_product product
         fnn_column_sum column_sum
+        fnn_conv conv
         fnn_activation activation
         fnn_dropout dropout
         fnn_norm norm
@@ -192,7 +209,7 @@ cdef extern from "fastnn.h" nogil:
 
     ctypedef struct fnn_call:
         fnn_kernel *kernel
-        ptrdiff_t units, grain
+        ptrdiff_t units, size, grain
         double work
         int accesses
         fnn_access *access

@@ -1,0 +1,174 @@
+# Convolution over images (batch, height, width, channels).
+
+cdef ptrdiff_t FEW_IMAGES = 16  # fewer than these are cut into lines
+
+
+cdef inline ptrdiff_t units_of(cnp.ndarray x) noexcept:
+    """Into how many units calls over x are cut: rows, of images or sequences whole ones, unless
+    there are few; then lines.  Calls of one number of units can follow one another in a thread."""
+    if cnp.PyArray_NDIM(x) < 3:
+        return rows_of(x)
+    return x.shape[0] if x.shape[0] >= FEW_IMAGES else x.shape[0] * x.shape[1]
+
+
+cdef inline ptrdiff_t unit_of(cnp.ndarray x) noexcept:
+    """The elements of one of units_of(x)."""
+    return cnp.PyArray_SIZE(x) // units_of(x)
+
+
+cdef ptrdiff_t out_size(str name, ptrdiff_t size, ptrdiff_t kernel, ptrdiff_t stride,
+                        ptrdiff_t dilation, ptrdiff_t padding) except -1:
+    """Over how many places a kernel goes along an axis of that size, padding included."""
+    cdef ptrdiff_t covered = (kernel - 1) * dilation + 1
+    if size + padding < covered:
+        raise ValueError(f"{name}: the kernel covers {covered}, the padded input has "
+                         f"{size + padding}")
+    return (size + padding - covered) // stride + 1
+
+
+cdef int check_images(str name, cnp.ndarray x) except -1:
+    return check_real(name, x, 4)
+
+
+cdef int set_geometry(fnn_conv *p, cnp.ndarray x, cnp.ndarray weight, tuple geometry) except -1:
+    """x: images of the input's shape, (batch, height, width, channels);
+    geometry: (stride, padding, dilation, groups), the first three as pairs of rows and columns,
+    padding ((top, bottom), (left, right))."""
+    check_real("weight", weight, 4)
+    stride, padding, dilation, groups = geometry
+    (top, bottom), (left, right) = padding
+    if cnp.PyArray_TYPE(weight) != cnp.PyArray_TYPE(x):
+        raise ValueError(f"weight must be {x.dtype}, got {weight.dtype}")
+    p.batch, p.height, p.width, p.channels = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
+    p.kernel[0], p.kernel[1], p.features = weight.shape[0], weight.shape[1], weight.shape[3]
+    p.stride[0], p.stride[1] = stride
+    p.dilation[0], p.dilation[1] = dilation
+    p.before[0], p.before[1], p.groups, p.transpose = top, left, groups, False
+    if min(top, bottom, left, right) < 0 or min(*stride, *dilation, groups) < 1:
+        raise ValueError(f"stride, dilation and groups must be >= 1, padding >= 0, got {geometry}")
+    if p.features % p.groups or p.channels != weight.shape[2] * p.groups:
+        raise ValueError(f"weight must be ({p.kernel[0]}, {p.kernel[1]}, channels / groups, "
+                         f"features) for {p.channels} channels and {groups} groups, "
+                         f"got {describe(weight)}")
+    p.out_height = out_size("height", p.height, p.kernel[0], p.stride[0], p.dilation[0],
+                            top + bottom)
+    p.out_width = out_size("width", p.width, p.kernel[1], p.stride[1], p.dilation[1],
+                           left + right)
+    return 0
+
+
+cdef cnp.ndarray empty_images(cnp.ndarray like, ptrdiff_t batch, ptrdiff_t height,
+                              ptrdiff_t width, ptrdiff_t channels):
+    cdef cnp.npy_intp[4] shape
+    shape[0], shape[1], shape[2], shape[3] = batch, height, width, channels
+    return new_array(4, shape, cnp.PyArray_TYPE(like))
+
+
+cdef double conv_work(const fnn_conv *p) noexcept:
+    return (2.0 * p.batch * p.out_height * p.out_width * p.features * p.kernel[0] * p.kernel[1]
+            * (p.channels // p.groups))
+
+
+cdef cnp.ndarray pack(cnp.ndarray weight, const fnn_conv *geometry, bint transpose):
+    """The weight as the kernels read it."""
+    cdef fnn_call call
+    cdef fnn_conv *p = &call.arguments.conv
+    p[0] = geometry[0]
+    p.transpose = transpose
+    cdef ptrdiff_t channels = p.channels // p.groups, features = p.features // p.groups
+    cdef ptrdiff_t taps = p.kernel[0] * p.kernel[1]
+    cdef ptrdiff_t K = features if transpose else taps * channels
+    cdef ptrdiff_t N = channels if transpose else features
+    cdef ptrdiff_t count = p.groups * taps if transpose else p.groups
+    cdef ptrdiff_t across = (N * cnp.PyArray_ITEMSIZE(weight) + FNN_PACK_BYTES - 1) // FNN_PACK_BYTES
+    cdef cnp.ndarray packed = empty_vector(weight, count * packed_size(K, N))
+    start(&call, kernels_for(weight).conv_pack, count * ((K + FNN_CHUNK_K - 1) // FNN_CHUNK_K)
+          * across, 8.0 * count * K * N)
+    p.weight, p.packed = reads(&call, weight), writes(&call, packed)
+    execute(&call)
+    return packed
+
+
+def conv_pack(cnp.ndarray x, cnp.ndarray weight, tuple geometry):
+    """A copy of weight as conv_forward reads it for images like x, to be passed as `packed`; good
+    until the weight changes."""
+    cdef fnn_conv p
+    check_images("x", x)
+    set_geometry(&p, x, weight, geometry)
+    return pack(weight, &p, False)
+
+
+def conv_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, tuple geometry,
+                 int activation=FNN_LINEAR, double alpha=0.0, bint keep_z=False,
+                 cnp.ndarray packed=None):
+    """y = activation(z), z = x * weight + bias; x (batch, height, width, channels), weight (kernel
+    height, kernel width, channels / groups, features), bias (features,) or None.
+
+    geometry: (stride, padding, dilation, groups), as in set_geometry.  Returns y, or (y, z) with
+    keep_z.  packed: conv_pack(x, weight, geometry)."""
+    cdef fnn_call call
+    cdef fnn_conv *p = &call.arguments.conv
+    check_images("x", x)
+    set_geometry(p, x, weight, geometry)
+    if bias is not None:
+        check_vector("bias", bias, x, p.features)
+    check_kind(activation, alpha, x)
+    if packed is None:
+        packed = pack(weight, p, False)
+    else:
+        check_vector("packed", packed, x, p.groups * packed_size(
+            p.kernel[0] * p.kernel[1] * weight.shape[2], p.features // p.groups))
+    cdef cnp.ndarray y = empty_images(x, p.batch, p.out_height, p.out_width, p.features)
+    cdef cnp.ndarray z = empty_like(y) if keep_z else None
+    p.activation, p.alpha = activation, alpha
+    start(&call, kernels_for(x).conv_forward, units_of(y), conv_work(p))
+    call.size = p.batch * p.out_height // call.units
+    p.x = reads(&call, x, unit_of(x) if units_of(x) == call.units else 0)
+    p.bias, p.packed = reads(&call, bias), <void *>reads(&call, packed)
+    p.y, p.z = writes(&call, y, unit_of(y)), writes(&call, z, unit_of(y))
+    execute(&call)
+    return (y, z) if keep_z else y
+
+
+cdef int check_outputs(fnn_conv *p, cnp.ndarray x, cnp.ndarray dz) except -1:
+    """dz is like the outputs."""
+    check_images("dz", dz)
+    if (cnp.PyArray_TYPE(dz) != cnp.PyArray_TYPE(x) or dz.shape[0] != p.batch
+            or dz.shape[1] != p.out_height or dz.shape[2] != p.out_width
+            or dz.shape[3] != p.features):
+        raise ValueError(f"dz must be {x.dtype} of shape ({p.batch}, {p.out_height}, "
+                         f"{p.out_width}, {p.features}), got {describe(dz)}")
+    return 0
+
+
+def conv_backward_weight(cnp.ndarray x, cnp.ndarray dz, cnp.ndarray dweight, tuple geometry):
+    """Sets dweight, like weight, from conv_forward's x and dz, like its y."""
+    cdef fnn_call call
+    cdef fnn_conv *p = &call.arguments.conv
+    check_images("x", x)
+    set_geometry(p, x, dweight, geometry)
+    check_outputs(p, x, dz)
+    check_writable("dweight", dweight)
+    start(&call, kernels_for(x).conv_backward_weight, cnp.PyArray_SIZE(dweight) // p.features,
+          conv_work(p))
+    call.grain = 28
+    p.x, p.z = reads(&call, x), <void *>reads(&call, dz)
+    p.y = writes(&call, dweight, p.features)
+    execute(&call)
+
+
+def conv_backward_input(cnp.ndarray x, cnp.ndarray dz, cnp.ndarray weight, tuple geometry):
+    """dx, like conv_forward's x, of which the shape alone is read."""
+    cdef fnn_call call
+    cdef fnn_conv *p = &call.arguments.conv
+    check_images("x", x)
+    set_geometry(p, x, weight, geometry)
+    check_outputs(p, x, dz)
+    cdef cnp.ndarray packed = pack(weight, p, True)
+    cdef cnp.ndarray dx = empty_like(x)
+    start(&call, kernels_for(x).conv_backward_input, p.batch, conv_work(p))
+    p.transpose, p.packed = True, <void *>reads(&call, packed)
+    p.z = <void *>reads(&call, dz, cnp.PyArray_SIZE(dz) // p.batch)
+    p.y = writes(&call, dx, cnp.PyArray_SIZE(dx) // p.batch)
+    execute(&call)
+    return dx
