@@ -64,6 +64,11 @@ cdef cnp.ndarray empty_images(cnp.ndarray like, ptrdiff_t batch, ptrdiff_t heigh
     return new_array(4, shape, cnp.PyArray_TYPE(like))
 
 
+cdef bint is_depthwise(const fnn_conv *p) noexcept:
+    """Each channel has a kernel of its own."""
+    return p.groups == p.channels == p.features and p.channels > 1
+
+
 cdef double conv_work(const fnn_conv *p) noexcept:
     return (2.0 * p.batch * p.out_height * p.out_width * p.features * p.kernel[0] * p.kernel[1]
             * (p.channels // p.groups))
@@ -91,11 +96,11 @@ cdef cnp.ndarray pack(cnp.ndarray weight, const fnn_conv *geometry, bint transpo
 
 def conv_pack(cnp.ndarray x, cnp.ndarray weight, tuple geometry):
     """A copy of weight as conv_forward reads it for images like x, to be passed as `packed`; good
-    until the weight changes."""
+    until the weight changes.  None for a kernel of each channel's own, which needs no copy."""
     cdef fnn_conv p
     check_images("x", x)
     set_geometry(&p, x, weight, geometry)
-    return pack(weight, &p, False)
+    return None if is_depthwise(&p) else pack(weight, &p, False)
 
 
 def conv_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, tuple geometry,
@@ -113,18 +118,22 @@ def conv_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, tuple geom
     if bias is not None:
         check_vector("bias", bias, x, p.features)
     check_kind(activation, alpha, x)
-    if packed is None:
+    cdef bint depthwise = is_depthwise(p)
+    if packed is None and not depthwise:
         packed = pack(weight, p, False)
-    else:
+    elif packed is not None:
         check_vector("packed", packed, x, p.groups * packed_size(
             p.kernel[0] * p.kernel[1] * weight.shape[2], p.features // p.groups))
     cdef cnp.ndarray y = empty_images(x, p.batch, p.out_height, p.out_width, p.features)
     cdef cnp.ndarray z = empty_like(y) if keep_z else None
     p.activation, p.alpha = activation, alpha
-    start(&call, kernels_for(x).conv_forward, units_of(y), conv_work(p))
+    cdef const fnn_kernels *kernels = kernels_for(x)
+    start(&call, kernels.depthwise_forward if depthwise else kernels.conv_forward, units_of(y),
+          conv_work(p))
     call.size = p.batch * p.out_height // call.units
     p.x = reads(&call, x, unit_of(x) if units_of(x) == call.units else 0)
-    p.bias, p.packed = reads(&call, bias), <void *>reads(&call, packed)
+    p.bias, p.weight = reads(&call, bias), reads(&call, weight) if depthwise else NULL
+    p.packed = NULL if depthwise else <void *>reads(&call, packed)
     p.y, p.z = writes(&call, y, unit_of(y)), writes(&call, z, unit_of(y))
     execute(&call)
     return (y, z) if keep_z else y
@@ -149,11 +158,16 @@ def conv_backward_weight(cnp.ndarray x, cnp.ndarray dz, cnp.ndarray dweight, tup
     set_geometry(p, x, dweight, geometry)
     check_outputs(p, x, dz)
     check_writable("dweight", dweight)
-    start(&call, kernels_for(x).conv_backward_weight, cnp.PyArray_SIZE(dweight) // p.features,
-          conv_work(p))
-    call.grain = 28
+    cdef bint depthwise = is_depthwise(p)
+    if depthwise:
+        start(&call, kernels_for(x).depthwise_backward_weight, (p.channels + 15) // 16,
+              conv_work(p))
+    else:
+        start(&call, kernels_for(x).conv_backward_weight,
+              cnp.PyArray_SIZE(dweight) // p.features, conv_work(p))
+        call.grain = 28
     p.x, p.z = reads(&call, x), <void *>reads(&call, dz)
-    p.y = writes(&call, dweight, p.features)
+    p.y = writes(&call, dweight, 0 if depthwise else p.features)
     execute(&call)
 
 
@@ -164,11 +178,16 @@ def conv_backward_input(cnp.ndarray x, cnp.ndarray dz, cnp.ndarray weight, tuple
     check_images("x", x)
     set_geometry(p, x, weight, geometry)
     check_outputs(p, x, dz)
-    cdef cnp.ndarray packed = pack(weight, p, True)
     cdef cnp.ndarray dx = empty_like(x)
-    start(&call, kernels_for(x).conv_backward_input, p.batch, conv_work(p))
-    p.transpose, p.packed = True, <void *>reads(&call, packed)
-    p.z = <void *>reads(&call, dz, cnp.PyArray_SIZE(dz) // p.batch)
-    p.y = writes(&call, dx, cnp.PyArray_SIZE(dx) // p.batch)
+    if is_depthwise(p):
+        start(&call, kernels_for(x).depthwise_backward_input, units_of(x), conv_work(p))
+        call.size = p.batch * p.height // call.units
+        p.weight = reads(&call, weight)
+    else:
+        packed = pack(weight, p, True)
+        start(&call, kernels_for(x).conv_backward_input, p.batch, conv_work(p))
+        p.transpose, p.packed = True, <void *>reads(&call, packed)
+    p.z = <void *>reads(&call, dz, unit_of(dz) if units_of(dz) == call.units else 0)
+    p.y = writes(&call, dx, cnp.PyArray_SIZE(dx) // call.units)
     execute(&call)
     return dx

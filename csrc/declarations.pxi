@@ -32,6 +32,15 @@ cdef extern from "fastnn.h" nogil:
         int transpose, activation
         double alpha
 
+    ctypedef struct fnn_pool:
+        const void *x
+        const void *dy
+        void *y
+        void *dx
+        ptrdiff_t batch, height, width, channels, out_height, out_width
+        ptrdiff_t[2] kernel, stride, before
+        int average, count_padding
+
     cdef enum fnn_activation_kind:
         FNN_LINEAR, FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH, FNN_ELU, FNN_SELU
         FNN_SOFTPLUS, FNN_SILU, FNN_GELU, FNN_MISH, FNN_ACTIVATION_KINDS
@@ -144,6 +153,11 @@ cdef extern from "fastnn.h" nogil:
         fnn_kernel *conv_forward
         fnn_kernel *conv_backward_weight
         fnn_kernel *conv_backward_input
+        fnn_kernel *depthwise_forward
+        fnn_kernel *depthwise_backward_weight
+        fnn_kernel *depthwise_backward_input
+        fnn_kernel *pool_forward
+        fnn_kernel *pool_backward
         fnn_kernel *activation_forward
         fnn_kernel *activation_backward
         fnn_kernel *softmax_forward
@@ -188,6 +202,7 @@ cdef extern from "fastnn.h" nogil:
         fnn_product product
         fnn_column_sum column_sum
         fnn_conv conv
+        fnn_pool pool
         fnn_activation activation
         fnn_dropout dropout
         fnn_norm norm

@@ -62,6 +62,18 @@ typedef struct {
     double alpha;
 } fnn_conv;
 
+/* ---- pooling (pool.inc), pairs as in fnn_conv ---- */
+
+typedef struct {
+    const void *x;        /* (batch, height, width, channels) */
+    const void *dy;       /* like y */
+    void *y, *dx;         /* y (batch, out_height, out_width, channels); dx like x */
+    ptrdiff_t batch, height, width, channels, out_height, out_width;
+    ptrdiff_t kernel[2], stride[2], before[2];
+    int average;          /* else the maximum */
+    int count_padding;    /* the average divides by the whole kernel everywhere */
+} fnn_pool;
+
 /* ---- activations (activations.inc), elementwise over (rows, features), and softmax ---- */
 
 enum fnn_activation_kind {
@@ -211,6 +223,11 @@ typedef struct {
     K(conv_forward)        /* y = f(x * weight + bias)                   lines of the output */ \
     K(conv_backward_weight) /* dweight(kernel * channels, features) = x * dz            rows */ \
     K(conv_backward_input) /* dx = dz * weight                                       images */ \
+    K(depthwise_forward)   /* y = f(x * weight + bias), channel by channel             lines */ \
+    K(depthwise_backward_weight) /* dweight = x * dz             groups of 16 channels */       \
+    K(depthwise_backward_input) /* dx = dz * weight                           lines of dx */    \
+    K(pool_forward)        /* y = the maximum or the average of windows    lines of the output */ \
+    K(pool_backward)       /* dx = dy where the maximum was, or its shares            images */ \
     K(activation_forward)  /* y = f(x)                                              rows */   \
     K(activation_backward) /* dx = dy f'                                            rows */   \
     K(softmax_forward)     /* y = e^x / Σ_features e^x                              rows */   \
@@ -263,6 +280,7 @@ typedef union {
     fnn_product product;
     fnn_column_sum column_sum;
     fnn_conv conv;
+    fnn_pool pool;
     fnn_activation activation;
     fnn_dropout dropout;
     fnn_norm norm;
