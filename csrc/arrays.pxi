@@ -134,6 +134,29 @@ cdef inline ptrdiff_t rows_of(cnp.ndarray x) noexcept:
     return cnp.PyArray_SIZE(x) // features_of(x)
 
 
+cdef ptrdiff_t FEW_IMAGES = 16  # of fewer, each is cut into lines
+
+
+cdef inline ptrdiff_t units_of(cnp.ndarray x) noexcept:
+    """Into how many units calls over x are cut: rows; whole images or sequences; or lines of
+    these if they are few.  Calls of the same number can follow one another in a thread."""
+    if cnp.PyArray_NDIM(x) < 3:
+        return rows_of(x)
+    return x.shape[0] if x.shape[0] >= FEW_IMAGES else x.shape[0] * x.shape[1]
+
+
+cdef inline ptrdiff_t unit_of(cnp.ndarray x) noexcept:
+    """The elements of one of units_of(x)."""
+    return cnp.PyArray_SIZE(x) // units_of(x)
+
+
+cdef inline void start_rows(fnn_call *call, fnn_kernel *kernel, cnp.ndarray x,
+                            double work) noexcept:
+    """A new call of a kernel over x's rows, cut into units_of(x); work is for one element."""
+    start(call, kernel, units_of(x), work * cnp.PyArray_SIZE(x))
+    call.size = rows_of(x) // call.units
+
+
 cdef int check_like(str name, cnp.ndarray x, str other_name, cnp.ndarray other) except -1:
     """x has other's type and shape (and other was checked)."""
     cdef bint same = x is None or cnp.PyArray_NDIM(x) == cnp.PyArray_NDIM(other)

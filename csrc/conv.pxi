@@ -1,21 +1,5 @@
 # Convolution over images (batch, height, width, channels).
 
-cdef ptrdiff_t FEW_IMAGES = 16  # fewer than these are cut into lines
-
-
-cdef inline ptrdiff_t units_of(cnp.ndarray x) noexcept:
-    """Into how many units calls over x are cut: rows, of images or sequences whole ones, unless
-    there are few; then lines.  Calls of one number of units can follow one another in a thread."""
-    if cnp.PyArray_NDIM(x) < 3:
-        return rows_of(x)
-    return x.shape[0] if x.shape[0] >= FEW_IMAGES else x.shape[0] * x.shape[1]
-
-
-cdef inline ptrdiff_t unit_of(cnp.ndarray x) noexcept:
-    """The elements of one of units_of(x)."""
-    return cnp.PyArray_SIZE(x) // units_of(x)
-
-
 cdef ptrdiff_t out_size(str name, ptrdiff_t size, ptrdiff_t kernel, ptrdiff_t stride,
                         ptrdiff_t dilation, ptrdiff_t padding) except -1:
     """Over how many places a kernel goes along an axis of that size, padding included."""
