@@ -89,10 +89,13 @@ class Windows:
             )
         return counts[0], counts[1]
 
-    def shape(self, shape: tuple[int, ...], channels: int) -> tuple[int, ...]:
+    def shape(self, shape: tuple[int, ...], channels: int, owner: Layer) -> tuple[int, ...]:
         """The output's shape without the batch, from the input's."""
         size = (shape[0], shape[1]) if self.axes == 2 else (1, shape[0])
-        return (*self.count(size)[2 - self.axes :], channels)
+        try:
+            return (*self.count(size)[2 - self.axes :], channels)
+        except ValueError as error:
+            raise ValueError(f"{owner!r}: {error}") from None
 
     def options(self, stride: Pair) -> str:
         """What is not the default, for repr."""
@@ -114,7 +117,6 @@ class Windows:
 class _Convolution(Weighted):
     """Both convolutions, over images; a sequence becomes an image of one line."""
 
-    axes: int
     _geometry: tuple[Any, ...]
     _size: Pair | None = None  # of the images that _geometry is for
 
@@ -142,17 +144,14 @@ class _Convolution(Weighted):
                 f"groups: expected a divisor of in_channels and out_channels, {self.in_features} "
                 f"and {features}, got {self.groups}"
             )
-        self.windows = Windows(self.axes, kernel_size, stride, padding, dilation)
-        kernel = self.windows.kernel[2 - self.axes :]
+        self.windows = Windows(self.dimensions - 1, kernel_size, stride, padding, dilation)
+        kernel = self.windows.kernel[3 - self.dimensions :]
         shape = (*kernel, self.in_features // self.groups, features)
         super().__init__(shape, activation, bias, weight_init, bias_init, l2)
 
-    @property
-    def dimensions(self) -> int:
-        return self.axes + 1
-
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return self.windows.shape(shape, self.out_features)
+        self._check_takes(shape)
+        return self.windows.shape(shape, self.out_features, self)
 
     def _geometry_for(self, x: NDArray[Any]) -> tuple[Any, ...]:
         size = x.shape[1:3]
@@ -163,13 +162,13 @@ class _Convolution(Weighted):
         return self._geometry
 
     def _images(self, x: NDArray[Any]) -> NDArray[Any]:
-        return x if self.axes == 2 else x.reshape(len(x), 1, *x.shape[1:])
+        return x if self.dimensions == 3 else x.reshape(len(x), 1, *x.shape[1:])
 
     def _sequences(self, y: NDArray[Any]) -> NDArray[Any]:
-        return y if self.axes == 2 else y.reshape(len(y), *y.shape[2:])
+        return y if self.dimensions == 3 else y.reshape(len(y), *y.shape[2:])
 
     def _weights(self, weight: NDArray[Any]) -> NDArray[Any]:
-        return weight if self.axes == 2 else weight.reshape(1, *weight.shape)
+        return weight if self.dimensions == 3 else weight.reshape(1, *weight.shape)
 
     def _multiply(
         self,
@@ -231,7 +230,7 @@ class Conv2D(_Convolution):
     ((2, 28, 28, 8), (3, 3, 1, 8))
     """
 
-    axes = 2
+    dimensions = 3
 
 
 class Conv1D(_Convolution):
@@ -247,14 +246,13 @@ class Conv1D(_Convolution):
     (2, 48, 8)
     """
 
-    axes = 1
+    dimensions = 2
 
 
 class _Pool(Layer):
     """A maximum or an average over windows, channel by channel."""
 
     native = True
-    axes: int
     average: bool
     count_padding = False
 
@@ -265,7 +263,7 @@ class _Pool(Layer):
         padding: int | str | tuple[int, ...] = 0,
     ) -> None:
         stride = kernel_size if stride is None else stride
-        self.windows = Windows(self.axes, kernel_size, stride, padding, 1)
+        self.windows = Windows(self.dimensions - 1, kernel_size, stride, padding, 1)
         if not isinstance(self.windows.padding, str):
             for size, sides in zip(self.windows.kernel, self.windows.padding, strict=True):
                 if max(sides) >= size:
@@ -273,31 +271,28 @@ class _Pool(Layer):
                         f"padding: expected less than the kernel's size, {size}, got {max(sides)}"
                     )
 
-    @property
-    def dimensions(self) -> int:
-        return self.axes + 1
-
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return self.windows.shape(shape, shape[-1])
+        self._check_takes(shape)
+        return self.windows.shape(shape, shape[-1], self)
 
     def _geometry(self, x: NDArray[Any]) -> tuple[Any, ...]:
         return self.windows.kernel, self.windows.stride, self.windows.around(x.shape[1:3])
 
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
-        if self.axes == 1:
+        if self.dimensions == 2:
             x = x.reshape(len(x), 1, *x.shape[1:])
         geometry = self._geometry(x)
         y = _kernels.pool_forward(x, geometry, self.average, self.count_padding)
         if training:
             self._saved = (x, y, geometry)
-        return y.reshape(len(y), *y.shape[2:]) if self.axes == 1 else y
+        return y.reshape(len(y), *y.shape[2:]) if self.dimensions == 2 else y
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
         x, y, geometry = self._take()
         dx = _kernels.pool_backward(
             x, y, dy.reshape(y.shape), geometry, self.average, self.count_padding
         )
-        return dx.reshape(len(dx), *dx.shape[2:]) if self.axes == 1 else dx
+        return dx.reshape(len(dx), *dx.shape[2:]) if self.dimensions == 2 else dx
 
     def __repr__(self) -> str:
         text = f"{type(self).__name__}({self.windows._plain(self.windows.kernel)}"
@@ -319,7 +314,7 @@ class MaxPool2D(_Pool):
     array([ 5.,  7., 13., 15.])
     """
 
-    axes, average = 2, False
+    dimensions, average = 3, False
 
 
 class MaxPool1D(_Pool):
@@ -331,7 +326,7 @@ class MaxPool1D(_Pool):
     (1, 4, 3)
     """
 
-    axes, average = 1, False
+    dimensions, average = 2, False
 
 
 class _AvgPool(_Pool):
@@ -364,7 +359,7 @@ class AvgPool2D(_AvgPool):
     array([ 2.5,  4.5, 10.5, 12.5])
     """
 
-    axes = 2
+    dimensions = 3
 
 
 class AvgPool1D(_AvgPool):
@@ -376,26 +371,23 @@ class AvgPool1D(_AvgPool):
     (1, 7, 3)
     """
 
-    axes = 1
+    dimensions = 2
 
 
 class _GlobalPool(Layer):
     """A maximum or an average over all places, channel by channel."""
 
     native = True
-    axes: int
     average: bool
-
-    @property
-    def dimensions(self) -> int:
-        return self.axes + 1
+    out_dimensions = 1
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        self._check_takes(shape)
         return shape[-1:]
 
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
         shape = x.shape
-        if self.axes == 1:
+        if self.dimensions == 2:
             x = x.reshape(len(x), 1, *shape[1:])
         geometry = (x.shape[1:3], (1, 1), ((0, 0), (0, 0)))
         y = _kernels.pool_forward(x, geometry, self.average)
@@ -419,7 +411,7 @@ class GlobalAvgPool2D(_GlobalPool):
     array([[1.5]])
     """
 
-    axes, average = 2, True
+    dimensions, average = 3, True
 
 
 class GlobalMaxPool2D(_GlobalPool):
@@ -432,7 +424,7 @@ class GlobalMaxPool2D(_GlobalPool):
     array([[3.]])
     """
 
-    axes, average = 2, False
+    dimensions, average = 3, False
 
 
 class GlobalAvgPool1D(_GlobalPool):
@@ -444,7 +436,7 @@ class GlobalAvgPool1D(_GlobalPool):
     (2, 3)
     """
 
-    axes, average = 1, True
+    dimensions, average = 2, True
 
 
 class GlobalMaxPool1D(_GlobalPool):
@@ -456,4 +448,4 @@ class GlobalMaxPool1D(_GlobalPool):
     (2, 3)
     """
 
-    axes, average = 1, False
+    dimensions, average = 2, False
