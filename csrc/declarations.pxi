@@ -41,6 +41,13 @@ cdef extern from "fastnn.h" nogil:
         ptrdiff_t[2] kernel, stride, before
         int average, count_padding
 
+    ctypedef struct fnn_embedding:
+        const void *x
+        const void *weight
+        const void *dy
+        void *y
+        ptrdiff_t codes, features, rows
+
     cdef enum fnn_activation_kind:
         FNN_LINEAR, FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH, FNN_ELU, FNN_SELU
         FNN_SOFTPLUS, FNN_SILU, FNN_GELU, FNN_MISH, FNN_ACTIVATION_KINDS
@@ -158,6 +165,8 @@ cdef extern from "fastnn.h" nogil:
         fnn_kernel *depthwise_backward_input
         fnn_kernel *pool_forward
         fnn_kernel *pool_backward
+        fnn_kernel *embedding_forward
+        fnn_kernel *embedding_backward
         fnn_kernel *activation_forward
         fnn_kernel *activation_backward
         fnn_kernel *softmax_forward
@@ -203,6 +212,7 @@ cdef extern from "fastnn.h" nogil:
         fnn_column_sum column_sum
         fnn_conv conv
         fnn_pool pool
+        fnn_embedding embedding
         fnn_activation activation
         fnn_dropout dropout
         fnn_norm norm

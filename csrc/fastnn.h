@@ -74,6 +74,16 @@ typedef struct {
     int count_padding;    /* the average divides by the whole kernel everywhere */
 } fnn_pool;
 
+/* ---- embeddings (embedding.inc) ---- */
+
+typedef struct {
+    const void *x;      /* (rows): codes, whole numbers in [0, codes), as reals */
+    const void *weight; /* (codes, features) */
+    const void *dy;     /* (rows, features) */
+    void *y;            /* forward: (rows, features); backward: dweight (codes, features) */
+    ptrdiff_t codes, features, rows;
+} fnn_embedding;
+
 /* ---- activations (activations.inc), elementwise over (rows, features), and softmax ---- */
 
 enum fnn_activation_kind {
@@ -228,6 +238,8 @@ typedef struct {
     K(depthwise_backward_input) /* dx = dz * weight                           lines of dx */    \
     K(pool_forward)        /* y = the maximum or the average of windows    lines of the output */ \
     K(pool_backward)       /* dx = dy where the maximum was, or its shares            images */ \
+    K(embedding_forward)   /* y = weight[x]                                       rows of x */ \
+    K(embedding_backward)  /* dweight[code] = Σ dy where x is code            rows of dweight */ \
     K(activation_forward)  /* y = f(x)                                              rows */   \
     K(activation_backward) /* dx = dy f'                                            rows */   \
     K(softmax_forward)     /* y = e^x / Σ_features e^x                              rows */   \
@@ -281,6 +293,7 @@ typedef union {
     fnn_column_sum column_sum;
     fnn_conv conv;
     fnn_pool pool;
+    fnn_embedding embedding;
     fnn_activation activation;
     fnn_dropout dropout;
     fnn_norm norm;

@@ -129,6 +129,15 @@ static void run_all(const fnn_kernels *kernel, int d) {
     RUN(column_sum, &columns, groups);
     report("column_sum", 0, d, out, FEATURES);
 
+    fnn_embedding embedding = {.x = at(9), .weight = a, .dy = b, .y = out, .codes = 50,
+                               .features = FEATURES, .rows = 900};
+    for (int i = 0; i < 900; i++)
+        d ? (((double *)at(9))[i] = i * i % 47) : (((float *)at(9))[i] = (float)(i * i % 47));
+    RUN(embedding_forward, &embedding, 900);
+    report("embedding_forward", 0, d, out, 900 * FEATURES);
+    RUN(embedding_backward, &embedding, 50);
+    report("embedding_backward", 0, d, out, 50 * FEATURES);
+
     void *const images[] = {a, b, out, z, packed};
     run_convolution(kernel, d, images, scratch);
 
