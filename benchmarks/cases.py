@@ -190,6 +190,7 @@ class Kernel:
 ARRAYS = {
     "activation forward": (2, 2),
     "activation backward": (3, 3),
+    "sum": (3, 3),
     "dropout": (2, 2),  # the mask has a bit an element
     **{f"{norm} {way}": (2, 2) for norm in NORMS for way in ("forward", "evaluate")},
     **{f"{norm} backward": (3, 3) for norm in NORMS},
@@ -288,6 +289,7 @@ KERNELS = [
         )
         for way in ("forward", "backward")
     ),
+    Kernel("sum", "of two", 512, 512),
     *(Kernel("dropout", way, 512, 512) for way in ("forward", "backward")),
     *(
         Kernel(norm, way, 2048, 512)

@@ -171,6 +171,7 @@ cdef extern from "fastnn.h" nogil:
         fnn_kernel *activation_backward
         fnn_kernel *softmax_forward
         fnn_kernel *softmax_backward
+        fnn_kernel *add
         fnn_kernel *dropout_forward
         fnn_kernel *dropout_backward
         fnn_kernel *dropout_advance

@@ -84,7 +84,7 @@ typedef struct {
     ptrdiff_t codes, features, rows;
 } fnn_embedding;
 
-/* ---- activations (activations.inc), elementwise over (rows, features), and softmax ---- */
+/* ---- activations (activations.inc), over (rows, features), softmax, a sum ---- */
 
 enum fnn_activation_kind {
     FNN_LINEAR, FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH, FNN_ELU, FNN_SELU,
@@ -94,7 +94,7 @@ enum fnn_activation_kind {
 
 typedef struct {
     const void *x;  /* forward: the input; backward: what was saved (see activations.inc) */
-    const void *dy; /* backward only */
+    const void *dy; /* backward, and the second of a sum */
     void *out;      /* y, or dx; may be x or dy itself */
     ptrdiff_t rows, features;
     int kind;       /* fnn_activation_kind; not softmax's */
@@ -244,6 +244,7 @@ typedef struct {
     K(activation_backward) /* dx = dy f'                                            rows */   \
     K(softmax_forward)     /* y = e^x / Σ_features e^x                              rows */   \
     K(softmax_backward)    /* dx = y (dy - Σ_features dy y)                         rows */   \
+    K(add)                 /* out = x + dy                                          rows */   \
     K(dropout_forward)     /* y = x mask / (1 - rate), mask =                       rows */   \
     K(dropout_backward)    /* dx = dy mask / (1 - rate)                             rows */   \
     K(dropout_advance)     /* counter += 1                                          one  */   \

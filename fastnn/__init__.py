@@ -17,7 +17,7 @@ from fastnn._layer import Layer
 from fastnn._threads import build_info, get_num_threads, set_num_threads, threads
 from fastnn._version import __version__
 from fastnn.averages import ExponentialAverage
-from fastnn.data import Standardizer, batches, stratified_split
+from fastnn.data import Standardizer, batches, stratified_split, to_nhwc
 from fastnn.gradcheck import gradcheck
 from fastnn.history import History
 from fastnn.layers import (
@@ -27,11 +27,13 @@ from fastnn.layers import (
     BatchNorm,
     Dense,
     Dropout,
+    Flatten,
     LayerNorm,
     LeakyReLU,
     Linear,
     Mish,
     ReLU,
+    Residual,
     Sigmoid,
     SiLU,
     Softmax,
@@ -63,6 +65,7 @@ __all__ = [
     "Dense",
     "Dropout",
     "ExponentialAverage",
+    "Flatten",
     "GradientStep",
     "Hinge",
     "History",
@@ -80,6 +83,7 @@ __all__ = [
     "Predictor",
     "RMSprop",
     "ReLU",
+    "Residual",
     "Sequential",
     "SiLU",
     "Sigmoid",
@@ -100,6 +104,7 @@ __all__ = [
     "set_num_threads",
     "stratified_split",
     "threads",
+    "to_nhwc",
 ]
 
 _threads.set_defaults()

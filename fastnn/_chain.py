@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastnn import _arrays, _checks
-from fastnn._layer import Layer, label
+from fastnn._layer import Layer, axis_name, batch_of, label, shape_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -47,30 +49,52 @@ class _Own(Layer):
             self.layer.backward(dy.copy())
 
 
+def is_native(layer: object) -> bool:
+    """Whether it is fastnn's own, in all its parts, and only runs kernels."""
+    ours = type(layer).__module__.startswith("fastnn.")
+    return ours and isinstance(layer, Layer) and layer.native
+
+
 def native(layer: Layer | SupportsForwardBackward, dtype: np.dtype[Any]) -> Layer:
     """fastnn's own layers as they are, all others, classes derived from fastnn's too, wrapped."""
-    ours = type(layer).__module__.startswith("fastnn.")
-    return layer if ours and isinstance(layer, Layer) and layer.native else _Own(layer, dtype)
+    return layer if is_native(layer) else _Own(layer, dtype)  # type: ignore[return-value]
 
 
-def check_layers(layers: tuple[Any, ...]) -> None:
-    """Each is a layer of its own, and no other model's."""
+def walk(
+    layers: tuple[Any, ...], shape: tuple[int, ...] | None = None
+) -> Iterator[tuple[Any, tuple[int, ...] | None]]:
+    """All layers, those within others behind these, each with the shape of the rows that it takes
+    where the chain takes `shape`, or None where that is unknown."""
+    for layer in layers:
+        yield layer, shape
+        if isinstance(layer, Layer):
+            for chain in layer._chains:
+                yield from walk(chain, shape)
+        shape = None if shape is None else shape_after(layer, shape)
+
+
+def check_layers(layers: tuple[Any, ...], **others: Any) -> None:
+    """Each is a layer of its own, and no other model's; `others` go by their names."""
     if not layers:
         raise ValueError("layers: expected at least one, got none")
-    for i, layer in enumerate(layers):
+    seen: list[Any] = []
+    for who, layer in [*((f"layer {i}", layer) for i, layer in enumerate(layers)), *others.items()]:
         if isinstance(layer, type):
-            raise TypeError(f"layer {i}: expected a layer, got the class; write {layer.__name__}()")
+            raise TypeError(f"{who}: expected a layer, got the class; write {layer.__name__}()")
         if not all(callable(getattr(layer, name, None)) for name in ("forward", "backward")):
-            raise TypeError(f"layer {i}: expected a layer with forward and backward, got {layer!r}")
-        if any(layer is other for other in layers[:i]):
-            raise ValueError(f"layer {i}: {label(layer)} stands in the model twice")
+            raise TypeError(f"{who}: expected a layer with forward and backward, got {layer!r}")
         if isinstance(layer, Layer) and layer._place is not None:
             raise ValueError(
-                f"layer {i}: {layer!r} is part of another model; give each its own, or a copy.copy"
+                f"{who}: {layer!r} is part of another model; give each its own, or a copy.copy"
             )
+        parts = [part for part, _ in walk((layer,))]
+        for part in parts:
+            if any(part is other for other in seen):
+                raise ValueError(f"{who}: {label(part)} stands in the model twice")
+        seen += parts
 
 
-def parameter_shapes(i: int, layer: object) -> dict[str, tuple[int, ...]]:
+def parameter_shapes(i: int | str, layer: object) -> dict[str, tuple[int, ...]]:
     """What layer number `i` states, checked."""
     if not isinstance(layer, Layer):
         return {}
@@ -86,36 +110,107 @@ def parameter_shapes(i: int, layer: object) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def follow(layers: tuple[Any, ...]) -> tuple[int | None, int | None, int]:
-    """How many features the model takes (None: any) and gives (None: as many as it takes, or
-    unknown), and the layer that says what it takes.
+class Ends(NamedTuple):
+    """What is known of a chain before data come: features and dimensions of a row that it takes
+    (None: any), and of one that it gives (None: as it takes, or unknown)."""
 
-    Raises ValueError where a layer takes another number than the one before gives."""
-    taken, first = None, 0
+    in_features: int | None
+    dimensions: int | None
+    out_features: int | None
+    out_dimensions: int | None
+    first_sized: int  # the layer that says what features the chain takes
+
+
+def follow(layers: tuple[Any, ...]) -> Ends:
+    """The ends of the chain.
+
+    Raises ValueError where a layer takes other features or dimensions than the one before gives."""
+    taken: int | None = None
+    needed: int | None = None
     width: int | None = None
-    giver, untouched = 0, True  # untouched: all layers so far give as many as they take
+    dims: int | None = None
+    first = giver = shaper = 0
+    same_width = same_dims = True  # all layers so far give what they take
     for i, layer in enumerate(layers):
-        takes = getattr(layer, "in_features", None)
-        gives = getattr(layer, "out_features", None)
-        if takes is not None and width is not None and takes != width:
-            raise ValueError(
-                f"layer {i}, {label(layer)}, takes {takes} features, "
-                f"but layer {giver}, {label(layers[giver])}, gives {width}"
-            )
-        if takes is not None and taken is None and untouched:
+        takes, gives, needs, leaves = _stated(layer)
+        _check_next(layers, i, width, giver, dims, shaper)
+        if same_width and taken is None and takes is not None:
             taken, first = takes, i
-        if gives is not None:
-            width, giver = gives, i
-        elif not isinstance(layer, Layer):  # it does not say
-            width = None
-        elif takes is not None:
-            width, giver = takes, i
-        untouched = untouched and isinstance(layer, Layer) and gives is None
-    return taken, width, first
+        needed = needs if same_dims and needed is None else needed
+        giver = giver if takes is None and gives is None else i
+        shaper = shaper if needs is None and leaves is None else i
+        width, dims = known_after(layer, width, dims)
+        ours = isinstance(layer, Layer)  # others do not say
+        same_width &= ours and gives is None and not layer._resizes
+        same_dims &= ours and leaves is None
+    return Ends(taken, needed, width, dims, first)
 
 
-def following(layers: tuple[Any, ...]) -> str:
-    """The activation that the first of these layers feeds, looking past norms and dropout."""
+def _stated(layer: Any) -> tuple[int | None, int | None, int | None, int | None]:
+    """Features that it takes and gives, dimensions that it takes and gives."""
+    takes, gives = getattr(layer, "in_features", None), getattr(layer, "out_features", None)
+    if not isinstance(layer, Layer):
+        return takes, gives, None, None
+    return takes, gives, layer.dimensions, layer.out_dimensions
+
+
+def _check_next(
+    layers: tuple[Any, ...], i: int, width: int | None, giver: int, dims: int | None, shaper: int
+) -> None:
+    """Layer i against what comes to it: `width` from layer `giver`, `dims` from layer `shaper`."""
+    takes, _, needs, _ = _stated(layers[i])
+    who = f"layer {i}, {label(layers[i])}, takes"
+    if needs is not None and dims is not None and needs != dims:
+        hint = f": put Flatten() or GlobalAvgPool{dims - 1}D() between them" if needs == 1 else ""
+        raise ValueError(
+            f"{who} {shape_text(needs, takes)}, but layer {shaper}, {label(layers[shaper])}, "
+            f"gives {shape_text(dims, width)}{hint}"
+        )
+    if takes is not None and width is not None and takes != width:
+        raise ValueError(
+            f"{who} {takes} {axis_name(needs)}, but layer {giver}, {label(layers[giver])}, "
+            f"gives {width}"
+        )
+
+
+def known_after(layer: Any, width: int | None, dims: int | None) -> tuple[int | None, int | None]:
+    """The features and dimensions that a layer gives, from those that it takes; None: unknown."""
+    takes, gives, needs, leaves = _stated(layer)
+    if not isinstance(layer, Layer):
+        return gives, None
+    if gives is None and not layer._resizes:
+        gives = width if takes is None else takes
+    return gives, next((known for known in (leaves, dims, needs) if known is not None), None)
+
+
+def shape_after(layer: Any, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The shape of a row's outputs, None where the layer does not say."""
+    if not isinstance(layer, Layer):
+        return None
+    after, name = layer.output_shape(shape), f"output_shape of {label(layer)}"
+    if not isinstance(after, tuple) or not after:
+        raise TypeError(f"{name}: expected a tuple of integers >= 1, got {after!r}")
+    return tuple(_checks.positive_int(length, name) for length in after)
+
+
+def shapes_after(layers: tuple[Any, ...], shape: tuple[int, ...]) -> list[tuple[int, ...] | None]:
+    """The shapes of all layers' outputs for rows of that shape; None from where it is unknown.
+
+    Raises ValueError at the first layer that does not take what comes."""
+    shapes: list[tuple[int, ...] | None] = [shape]
+    for i, layer in enumerate(layers):
+        before = shapes[-1]
+        try:
+            shapes.append(None if before is None else shape_after(layer, before))
+        except ValueError as error:
+            came = f" (after {label(layers[i - 1])} of {batch_of(shapes[-2] or ())})" if i else ""
+            raise ValueError(f"layer {i}, {error}{came}") from None
+    return shapes[1:]
+
+
+def following(layers: tuple[Any, ...], behind: str = "linear") -> str:
+    """The activation that the first of these layers feeds, looking past norms and dropout; `behind`
+    is the one behind them all."""
     own = getattr(layers[0], "activation_name", None)
     if own not in (None, "linear"):
         return str(own)
@@ -124,5 +219,5 @@ def following(layers: tuple[Any, ...]) -> str:
         if name is not None:
             return str(name)
         if not isinstance(layer, Layer):
-            break
-    return "linear"
+            return "linear"
+    return behind

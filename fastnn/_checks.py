@@ -31,6 +31,13 @@ def positive_int(value: Any, name: str) -> int:
     return whole(value, name, 1)
 
 
+def shape(value: Any, name: str) -> tuple[int, ...]:
+    """A row's shape: a tuple of integers >= 1."""
+    if not isinstance(value, tuple | list) or not value:
+        raise TypeError(f"{name}: expected a tuple of integers >= 1, got {value!r}")
+    return tuple(positive_int(length, f"{name}: {value!r}") for length in value)
+
+
 def seed(value: Any, name: str = "seed") -> int:
     """An int that fits the 64-bit key of the random generators."""
     return whole(value, name, 0, 2**64 - 1)

@@ -12,7 +12,7 @@ import numpy as np
 from fastnn import _arrays
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -75,11 +75,12 @@ class Placed:
 class Place(NamedTuple):
     """What a model tells a layer about the place that it gets."""
 
-    position: int  # of the layer in the model
+    position: int  # of the layer in the model; of one within another see `inner`
     dtype: np.dtype[Any]
     seed: int  # of the model
     counter: NDArray[np.uint64]  # (1,): training passes begun, the step in dropout's masks
     l2: float  # the model's lambda, for layers that state none
+    inner: Iterator[int]  # positions for layers within others, from 2^32 - 1 downwards
 
 
 class SupportsForwardBackward(Protocol):
@@ -94,14 +95,17 @@ class Layer:
 
     `forward(x, training=False)` returns the outputs, and in training keeps what `backward` needs;
     `backward(dy)` sets (not adds) the arrays in `gradients` and returns the inputs' gradient.
-    Shapes: `x` (batch, in_features), `dy` like the outputs, (batch, out_features).
+    Shapes: `x` (batch, ..., in_features), `dy` like the outputs, (batch, ..., out_features).
 
     A derived class states its parameters' shapes in `parameter_shapes`, fills them in
     `initialize`, and uses ``self.parameters[name]`` and ``self.gradients[name]``: views of the
     model's flat buffers, which optimizers update, `state_dict` saves and `gradcheck` checks.
     `in_features` is None for a layer that takes any number, `out_features` is None for one that
-    gives as many as it takes.  A class with `forward` and `backward` alone, without this base,
-    works in a model too, but its parameters, if it has any, are its own affair.
+    gives as many as it takes.  `dimensions` and `out_dimensions` say likewise how many dimensions a
+    row has, the batch not counted: 1 features, 2 (length, channels), 3 (height, width, channels).
+    Where the outputs' shape follows otherwise from the inputs', `output_shape` says how.  A class
+    with `forward` and `backward` alone, without this base, works in a model too, but its
+    parameters, if it has any, are its own affair.
 
     In a model, `x` and `dy` are copies that the layer may change and keep.  What it returns may
     have any real type, but as many rows as `x`, and from `backward` its shape: ValueError else.
@@ -128,6 +132,8 @@ class Layer:
 
     in_features: int | None = None
     out_features: int | None = None
+    dimensions: int | None = None
+    out_dimensions: int | None = None
     parameters = _Views()
     gradients = _Views()
     state = _State()  # saved with the model, but not trained
@@ -136,6 +142,9 @@ class Layer:
     activation_name: str | None = None
     native = False  # only runs kernels: what it returns is fit for the next one as it is
     random = False  # reads the model's counter in training
+
+    _resizes = False  # how many features it gives is unknown before data come
+    _chains: tuple[tuple[Any, ...], ...] = ()  # of the layers within this one
 
     _place: Place | None = None
     _saved: tuple[Any, ...] | None = None
@@ -147,6 +156,29 @@ class Layer:
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every parameter, in the order in which they lie in memory."""
         return {}
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The outputs' shape for inputs of that shape, both without the batch.
+
+        Raises ValueError for a shape that the layer does not take.
+
+        >>> from fastnn import Dense
+        >>> Dense(3, 5).output_shape((3,))
+        (5,)
+        """
+        self._check_takes(shape)
+        return shape if self.out_features is None else (*shape[:-1], self.out_features)
+
+    def _check_takes(self, shape: tuple[int, ...]) -> None:
+        """ValueError for inputs of other dimensions, features or channels; no batch in `shape`."""
+        features, dimensions = self.in_features, self.dimensions
+        if dimensions is not None and len(shape) != dimensions:
+            raise ValueError(
+                f"{label(self)} takes {shape_text(dimensions, features)}, got {batch_of(shape)}"
+            )
+        if features is not None and shape[-1] != features:
+            what = axis_name(len(shape))
+            raise ValueError(f"{label(self)} takes {features} {what}, got {shape[-1]}")
 
     def build(
         self,
@@ -196,6 +228,24 @@ def label(layer: object) -> str:
     """How messages and tables show a layer, a user's own included."""
     plain = type(layer).__repr__ is object.__repr__
     return f"{type(layer).__name__}()" if plain else repr(layer)
+
+
+def axis_name(dimensions: int | None) -> str:
+    """What the last of so many dimensions holds."""
+    return "channels" if dimensions is not None and dimensions > 1 else "features"
+
+
+def shape_text(dimensions: int | None, features: int | None) -> str:
+    """The shape of a batch of rows of so many dimensions, None being any number of them."""
+    between = {2: "length, ", 3: "height, width, "}.get(dimensions or 1, "")
+    if dimensions is None and features is not None:
+        between = "..., "
+    return f"(batch, {between}{features or axis_name(dimensions)})"
+
+
+def batch_of(shape: tuple[Any, ...]) -> str:
+    """The shape of a batch of rows of that shape."""
+    return f"(batch, {', '.join(map(str, shape))})"
 
 
 class Named:

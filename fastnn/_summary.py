@@ -8,17 +8,25 @@ from typing import Any
 
 import numpy as np
 
-from fastnn._layer import Layer, label
+from fastnn import _chain
+from fastnn._layer import Layer, batch_of, label
 
 
-def table(layers: Sequence[Any], in_features: int | None, dtype: np.dtype[Any]) -> str:
+def table(
+    layers: Sequence[Any],
+    in_features: int | None,
+    dtype: np.dtype[Any],
+    shapes: Sequence[tuple[int, ...] | None] | None = None,
+) -> str:
     """Layers, output shapes and parameter counts in columns, and the sum."""
-    rows, total, width = [("", "layer", "output", "parameters")], 0, in_features
+    rows, total = [("", "layer", "output", "parameters")], 0
+    width, dims = in_features, None
     for i, layer in enumerate(layers):
-        width = _width_after(layer, width)
+        width, dims = _chain.known_after(layer, width, dims)
+        shape = shapes[i] if shapes else None
+        output = batch_of(shape or ("?",) * ((dims or 1) - 1) + ("?" if width is None else width,))
         count = _parameter_count(layer)
         total += count
-        output = f"(batch, {'?' if width is None else width})"
         rows.append((str(i), label(layer), output, f"{count:,}"))
     columns = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
@@ -28,14 +36,6 @@ def table(layers: Sequence[Any], in_features: int | None, dtype: np.dtype[Any]) 
     ]
     lines.append(f"{total:,} parameters, {_size(total * dtype.itemsize)} in {dtype.name}")
     return "\n".join(lines)
-
-
-def _width_after(layer: Any, width: int | None) -> int | None:
-    """How many features come out, None where the layer does not say."""
-    gives: int | None = getattr(layer, "out_features", None)
-    if gives is None and isinstance(layer, Layer):
-        return width
-    return gives
 
 
 def _parameter_count(layer: Any) -> int:

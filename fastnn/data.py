@@ -76,6 +76,28 @@ class batches:
         return rows.astype(np.int64, copy=False)
 
 
+def to_nhwc(x: ArrayLike) -> NDArray[Any]:
+    """Images with their channels last, as fastnn takes them, from channels first.
+
+    Shapes: `x` (batch, channels, height, width), the result (batch, height, width, channels); or
+    (batch, channels, length) and (batch, length, channels).  The result is a new C-contiguous
+    array of the dtype that came in.
+
+    Raises TypeError or ValueError for what is no array of numbers, another number of dimensions
+    and an empty array.
+
+    >>> to_nhwc(np.zeros((8, 3, 32, 24))).shape
+    (8, 32, 24, 3)
+    """
+    array = _arrays.numeric_array(x, "x")
+    if array.ndim not in (3, 4) or array.size == 0:
+        raise ValueError(
+            "x: expected shape (batch, channels, height, width) or (batch, channels, length), "
+            f"none of them 0, got {array.shape}"
+        )
+    return np.moveaxis(array, 1, -1).copy(order="C")
+
+
 def stratified_split(
     y: ArrayLike, test_fraction: float = 0.2, seed: int = 0
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -1,6 +1,7 @@
 """All layers by name; here stand Dense and Dropout, of which most networks are made.
 
-Activations and norms have files of their own, the base class stands in _layer.py."""
+Activations, norms and what changes shapes have files of their own, the base class stands in
+_layer.py."""
 
 from __future__ import annotations
 
@@ -26,6 +27,7 @@ from fastnn.activations import (
     Tanh,
 )
 from fastnn.normalization import BatchNorm, LayerNorm
+from fastnn.shaping import Flatten, Residual
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,12 +42,14 @@ __all__ = [
     "BatchNorm",
     "Dense",
     "Dropout",
+    "Flatten",
     "Layer",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
     "Mish",
     "ReLU",
+    "Residual",
     "SiLU",
     "Sigmoid",
     "Softmax",
@@ -70,6 +74,8 @@ class Dense(Weighted):
     >>> model.layers[0].weight.shape, model.layers[0].bias
     ((3, 2), array([0., 0.], dtype=float32))
     """
+
+    dimensions = 1
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ one thread at a time trains it."""
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import sys
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import _arrays, _chain, _checks, _kernels, _summary
-from fastnn._layer import Arrays, Layer, Place, label
+from fastnn._layer import Arrays, Layer, Place, axis_name, label, shape_text
 from fastnn._settings import Fixed
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Sequential:
         self.l2 = _checks.not_negative(l2, "l2")
         self.layers = layers
         _chain.check_layers(layers)
-        self.in_features, self.out_features, self._first_sized = _chain.follow(layers)
+        self._ends = _chain.follow(layers)
         self._counter = np.zeros(1, np.uint64)
         self._set_up(_arrays.real_dtype(dtype))
         for i, layer in enumerate(layers):
@@ -98,6 +99,8 @@ class Sequential:
         self._passes = 0  # of training that were begun
         self._pending: tuple[int, ...] | None = None  # shape of outputs that await their gradient
         self._trainer: int | None = None  # the thread that ran the last training forward
+        # the shape of a row that fits all layers, and of its outputs
+        self._fitting: tuple[tuple[int, ...], tuple[int, ...] | None] = ((0,), None)
         self._lay_out()
         self._path = [_chain.native(layer, dtype) for layer in self.layers]
         self._random = any(getattr(layer, "random", False) for layer in self.layers)
@@ -131,17 +134,28 @@ class Sequential:
         parameters: dict[str, NDArray[Any]] = {}
         gradients: dict[str, NDArray[Any]] = {}
         state: dict[str, NDArray[Any]] = {}
+        inner = itertools.count(2**32 - 1, -1)
         for i, (layer, mine) in enumerate(zip(self.layers, views, strict=True)):
             if not isinstance(layer, Layer):
                 continue
             if layer.state:
                 layer.state = Arrays({k: v.astype(self.dtype) for k, v in layer.state.items()})
-            layer.build(*mine, Place(i, self.dtype, self.seed, self._counter, self.l2))
+            layer.build(*mine, Place(i, self.dtype, self.seed, self._counter, self.l2, inner))
             for into, arrays in ((parameters, mine[0]), (gradients, mine[1]), (state, layer.state)):
                 into.update({f"{i}.{name}": array for name, array in arrays.items()})
         self._writable = [*parameters.items(), *state.items(), *gradients.items()]
         self.parameters, self.gradients = MappingProxyType(parameters), MappingProxyType(gradients)
         self.state = MappingProxyType(state)
+
+    @property
+    def in_features(self) -> int | None:
+        """How many features or channels the model takes; None: any."""
+        return self._ends.in_features
+
+    @property
+    def out_features(self) -> int | None:
+        """How many it gives; None: as many as it takes, or unknown before data come."""
+        return self._ends.out_features
 
     @property
     def flat_parameters(self) -> NDArray[Any]:
@@ -186,7 +200,7 @@ class Sequential:
             for layer in self._path:
                 y = layer.forward(y, True)
             self._pending = y.shape
-            return y.copy() if y is x else y
+            return _apart(y, x)
 
     def _begin(self) -> None:
         """A training step of the calling thread's."""
@@ -201,7 +215,7 @@ class Sequential:
         y = x
         for layer in self._path:
             y = layer.forward(y, False)
-        return y.copy() if y is x else y
+        return _apart(y, x)
 
     def backward(self, gradient: ArrayLike, input_gradient: bool = False) -> NDArray[Any] | None:
         """Set `gradients` from the outputs' gradient, after one `forward` in training.
@@ -224,14 +238,14 @@ class Sequential:
             shape = self._pending
             if shape is None:
                 raise RuntimeError("backward needs a forward(x, training=True) before each call")
-            dy = _arrays.real_array(gradient, "gradient", self._dtype)
+            dy = given = _arrays.real_array(gradient, "gradient", self._dtype)
             if dy.shape != shape:
                 raise ValueError(f"gradient: expected the outputs' shape {shape}, got {dy.shape}")
             self._pending = None
             if input_gradient:
                 for layer in reversed(self._path):
                     dy = layer.backward(dy)
-                return dy
+                return _apart(dy, given)
             first = self._first_trained
             for layer in self._path[:first:-1]:
                 dy = layer.backward(dy)
@@ -270,24 +284,57 @@ class Sequential:
     def _input(self, value: ArrayLike, name: str) -> NDArray[Any]:
         """`value` as the first layer takes it."""
         x = _arrays.real_array(value, name, self._dtype)
-        features = self.in_features
-        if x.ndim == 2 and x.shape[1] == features and x.size:
-            return x
-        self._check_shape(x.shape, name)
+        if x.shape[1:] != self._fitting[0] or not x.size:
+            self._check_shape(x.shape, name)
         return x
 
     def _check_shape(self, shape: tuple[int, ...], name: str) -> None:
-        features, i = self.in_features, self._first_sized
-        wanted = "(batch, features)" if features is None else f"(batch, {features})"
-        if len(shape) < 2 or (features is not None and len(shape) > 2):
+        """ValueError for what the layers do not take; what they take is remembered."""
+        features, i, dimensions = self.in_features, self._ends.first_sized, self._ends.dimensions
+        if len(shape) < 2 or dimensions not in (None, len(shape) - 1):
+            wanted = shape_text(dimensions, features)
             raise ValueError(f"{name}: expected shape {wanted}, got {shape}")
         if 0 in shape:
             raise ValueError(f"{name}: expected rows and features, got none: shape {shape}")
-        if features is not None and shape[1] != features:
+        if features is not None and shape[-1] != features:
+            swapped = len(shape) > 2 and shape[1] == features
+            hint = "; looks like NCHW: use fastnn.to_nhwc(x)" if swapped else ""
             raise ValueError(
-                f"{name}: layer {i}, {label(self.layers[i])}, takes {features} features, "
-                f"got {shape[1]} (shape {shape})"
+                f"{name}: layer {i}, {label(self.layers[i])}, takes {features} "
+                f"{axis_name(dimensions)}, got {shape[-1]} (shape {shape}){hint}"
             )
+        if shape[1:] != self._fitting[0]:
+            self._fitting = shape[1:], self._shapes(shape[1:], name)[-1]
+
+    def _shapes(self, row: tuple[int, ...], name: str) -> list[tuple[int, ...] | None]:
+        """The shapes of all layers' outputs, None from where it is unknown, for rows such as X's
+        that are of that shape."""
+        try:
+            return _chain.shapes_after(self.layers, row)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+
+    def _shape_after(self, row: tuple[int, ...]) -> tuple[int, ...] | None:
+        """The shape of the outputs for a row of that shape, None where a layer does not say."""
+        fitting = self._fitting
+        return fitting[1] if fitting[0] == row else self._shapes(row, "x")[-1]
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The outputs' shape for inputs of that shape, both without the batch.
+
+        Raises ValueError or TypeError for a shape that the model does not take, and RuntimeError
+        where a layer of one's own, without the base `Layer`, does not say what it gives.
+
+        >>> from fastnn import Dense, Flatten, Sequential
+        >>> Sequential(Flatten(), Dense(784, 10)).output_shape((28, 28, 1))
+        (10,)
+        """
+        shape = _checks.shape(shape, "shape")
+        self._check_shape((1, *shape), "shape")
+        outputs = self._shape_after(shape)
+        if outputs is None:
+            raise RuntimeError("output_shape: a layer without the base Layer does not say its own")
+        return outputs
 
     # ---- use -----------------------------------------------------------------------------------
 
@@ -438,8 +485,11 @@ class Sequential:
             if isinstance(layer, Layer):
                 layer.add_penalty(value, batch_size)
 
-    def summary(self) -> str:
+    def summary(self, input_shape: tuple[int, ...] | None = None) -> str:
         """A table of the layers, their outputs' shapes and how many parameters they have.
+
+        `input_shape`, of a row, such as (28, 28, 1), tells what is unknown before data come.
+        Raises ValueError or TypeError for one that the model does not take.
 
         >>> from fastnn import Dense, ReLU, Sequential
         >>> print(Sequential(Dense(64, 128), ReLU(), Dense(128, 10)).summary())
@@ -449,7 +499,12 @@ class Sequential:
         2  Dense(128, 10)  (batch, 10)        1,290
         9,610 parameters, 38.4 kB in float32
         """
-        return _summary.table(self.layers, self.in_features, self.dtype)
+        shapes = None
+        if input_shape is not None:
+            input_shape = _checks.shape(input_shape, "input_shape")
+            self._check_shape((1, *input_shape), "input_shape")
+            shapes = self._shapes(input_shape, "input_shape")
+        return _summary.table(self.layers, self.in_features, self.dtype, shapes)
 
     # ---- state ---------------------------------------------------------------------------------
 
@@ -516,7 +571,7 @@ class Sequential:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.layers, self.seed, self.l2 = state["layers"], state["seed"], state["l2"]
-        self.in_features, self.out_features, self._first_sized = _chain.follow(self.layers)
+        self._ends = _chain.follow(self.layers)
         self._counter = np.array([state["counter"]], np.uint64)
         self._set_up(np.dtype(state["dtype"]))
         for name, array in self.parameters.items():
@@ -530,3 +585,8 @@ class Sequential:
         options = f"seed={self.seed}, dtype={self.dtype.name!r}"
         options += f", l2={self.l2!r}" if self.l2 else ""
         return f"Sequential(\n{lines}    {options},\n)"
+
+
+def _apart(y: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
+    """`y`, copied if it lies where `x` does, which is its user's."""
+    return y.copy() if y is x or (y.base is not None and np.may_share_memory(y, x)) else y

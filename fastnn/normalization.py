@@ -1,4 +1,5 @@
-"""Batch norm (over the rows of a batch) and layer norm (over the features of a row)."""
+"""Batch norm (over the rows of a batch) and layer norm (over the features of a row); of images and
+sequences each position is a row, and its channels are the features."""
 
 from __future__ import annotations
 
@@ -52,16 +53,16 @@ class _Norm(Layer):
 
 
 class BatchNorm(_Norm):
-    """y = gamma (x - mean) / sqrt(var + eps) + beta, each feature over the batch.
+    """y = gamma (x - mean) / sqrt(var + eps) + beta, each feature over the batch and positions.
 
     S. Ioffe, C. Szegedy, 2015.  In training mean and var are those of the batch, var being
-    divided by the batch's size, and
+    divided by the number of values, and
     running = (1 - momentum) running + momentum batch; in evaluation they are the running ones.
-    Shapes: `x`, `y` (batch, features); parameters `gamma`, `beta` and state `running_mean`,
+    Shapes: `x`, `y` (batch, ..., features); parameters `gamma`, `beta` and state `running_mean`,
     `running_var` (features,).
 
     Raises ValueError or TypeError for `features` < 1, `momentum` outside (0, 1], `eps` <= 0;
-    `forward` in training raises ValueError for a batch of one.
+    `forward` in training raises ValueError for a batch of one, of one position if it has some.
 
     >>> from fastnn import BatchNorm, Sequential
     >>> model = Sequential(BatchNorm(1), dtype="float64")
@@ -122,7 +123,7 @@ class LayerNorm(_Norm):
     """y = gamma (x - mean) / sqrt(var + eps) + beta, each row over its features.
 
     J. L. Ba, J. R. Kiros, G. E. Hinton, 2016; var is divided by the number of features.
-    Shapes: `x`, `y` (batch, features); parameters `gamma`, `beta` (features,).
+    Shapes: `x`, `y` (batch, ..., features); parameters `gamma`, `beta` (features,).
 
     Raises ValueError or TypeError for `features` < 1, `eps` <= 0.
 

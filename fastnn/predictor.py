@@ -25,14 +25,16 @@ class Predictor:
     `Sequential.predictor`.
 
     It holds the parameters of the moment it was made: dropout is gone, a batch norm is folded
-    into the dense layer before it, weights are packed as the kernels read them.  So outputs may
-    differ from those of `Sequential.predict` by rounding, if there is a batch norm; else the bits
-    are the same.  After more training, make another.
+    into the dense layer before it (not within a `Residual`), weights are packed as the kernels read
+    them.  So outputs may differ from those of `Sequential.predict` by rounding, if there is a batch
+    norm; else the bits are the same.  After more training, make another.
 
-    Shapes: `x` (batch_size, in_features) of any real type, fastest as a C-contiguous array of the
-    model's; `y` (batch_size, out_features).  `y` is the same array at every call, or `out` if
-    that is given.  `recorded` is False for a model with layers of one's own, which run in Python.
-    One thread at a time may call it.
+    Shapes: `x` (batch_size, ...) as the model takes it, of any real type, fastest as a C-contiguous
+    array of the model's; `y` (batch_size, ...).  `y` is the same array at every call, or `out` if
+    that is given.  Where the model takes rows of several shapes, it is made ready by the first
+    call, and anew by one with rows of another shape; from then on `y` is another array.
+    `recorded` is False for a model with layers of one's own, which run in Python.  One thread at a
+    time may call it.
 
     Raises ValueError for another shape, and TypeError or ValueError for what is no array of real
     numbers or an `out` of another kind; RuntimeError if another thread is calling it.
@@ -50,21 +52,26 @@ class Predictor:
         self._model = copy.deepcopy(model)
         self.batch_size = rows
         self._run: Callable[[Any, Array | None], Array | None] = self._by_hand
-        features = model.in_features
-        self.recorded = features is not None and all(layer.native for layer in self._model._path)
-        if self.recorded and features is not None:
-            x = np.zeros((rows, features), model.dtype)
-            self._run = _kernels.unrecorded(self._record, x).predict
+        self.recorded = all(layer.native for layer in self._model._path)
+        if self.recorded:
+            self._operations = _kernels.unrecorded(_fold, self._model)  # packing is not recorded
+            self._run = _not_yet
+            if model._ends.dimensions == 1 and model.in_features is not None:
+                self._make_ready(np.zeros((rows, model.in_features), model.dtype))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Predictor, (self._model, self.batch_size)
 
+    def _make_ready(self, x: Array) -> None:
+        """For rows of the shape of x's."""
+        self._run = _kernels.unrecorded(self._record, x).predict
+
     def _record(self, x: Array) -> _kernels.Program:
-        program, operations = _kernels.Program(), _fold(self._model)  # packing is not recorded
+        program = _kernels.Program()
         program.feed(x)
         with program:
             y = program.take("x", len(x))
-            for operation in operations:
+            for operation in self._operations:
                 y = operation(y)
             program.give(y)
         return program
@@ -72,10 +79,13 @@ class Predictor:
     def __call__(self, x: ArrayLike, out: Array | None = None) -> Array:
         y = self._run(x, out)
         if y is None:  # x must be brought into the kernels' form
-            x = self._model._input(x, "x")
-            if len(x) != self.batch_size:
-                raise ValueError(f"x: expected {self.batch_size} rows, got {len(x)}")
-            y = self._run(x, out)
+            array = self._model._input(x, "x")
+            if len(array) != self.batch_size:
+                raise ValueError(f"x: expected {self.batch_size} rows, got {len(array)}")
+            y = self._run(array, out)
+            if y is None:  # these are the first rows of their shape
+                self._make_ready(array)
+                y = self._run(array, out)
         assert y is not None
         return y
 
@@ -95,17 +105,21 @@ class Predictor:
         return out
 
 
-class _Affine:
-    """f(x @ weight + bias): a dense layer and what could be folded into it."""
+def _not_yet(x: ArrayLike, out: Array | None) -> Array | None:
+    return None
 
-    def __init__(self, layer: Dense) -> None:
+
+class _Affine:
+    """f(x weight + bias), weight (..., out_features): a layer and what could be folded into it."""
+
+    def __init__(self, layer: Any) -> None:
         self.weight = layer.weight.astype(np.float64)
         self.bias = None if layer.bias is None else layer.bias.astype(np.float64)
         self.dtype, self.activation = layer.weight.dtype, layer.activation
 
     @property
     def is_linear(self) -> bool:
-        return self.activation.activation_name == "linear"
+        return bool(self.activation.activation_name == "linear")
 
     def fold(self, norm: BatchNorm) -> None:
         """y = gamma (x - mean) / sqrt(var + eps) + beta is another affine function."""
@@ -115,16 +129,28 @@ class _Affine:
         self.bias = (bias - norm.running_mean) * scale + norm.beta
 
     def build(self) -> Callable[[Array], Array]:
-        weight = self.weight.astype(self.dtype)
-        bias = None if self.bias is None else self.bias.astype(self.dtype)
-        packed, softmax = _kernels.pack_weight(weight), isinstance(self.activation, Softmax)
+        softmax = isinstance(self.activation, Softmax)
         kind, alpha = 0 if softmax else self.activation._kind, self.activation.alpha
+        bias = None if self.bias is None else self.bias.astype(self.dtype)
+        run = self.ready(self.weight.astype(self.dtype), bias, kind, alpha)
+        return (lambda x: _kernels.softmax_forward(run(x))) if softmax else run
 
-        def run(x: Array) -> Array:
-            y = _kernels.dense_forward(x, weight, bias, kind, alpha, packed=packed)
-            return _kernels.softmax_forward(y) if softmax else y
+    def ready(
+        self, weight: Array, bias: Array | None, kind: int, alpha: float
+    ) -> Callable[[Array], Array]:
+        """The kernel that computes it, an activation of that kind in its epilogue."""
+        raise NotImplementedError
 
-        return run
+
+class _Dense(_Affine):
+    def ready(
+        self, weight: Array, bias: Array | None, kind: int, alpha: float
+    ) -> Callable[[Array], Array]:
+        packed = _kernels.pack_weight(weight)
+        return lambda x: _kernels.dense_forward(x, weight, bias, kind, alpha, packed=packed)
+
+
+_AFFINE: dict[type, type[_Affine]] = {Dense: _Dense}
 
 
 def _fold(model: Sequential) -> list[Callable[[Array], Array]]:
@@ -134,8 +160,8 @@ def _fold(model: Sequential) -> list[Callable[[Array], Array]]:
         last = steps[-1] if steps and isinstance(steps[-1], _Affine) else None
         if isinstance(layer, Dropout):
             continue
-        if isinstance(layer, Dense):
-            steps.append(_Affine(layer))
+        if affine := _AFFINE.get(type(layer)):
+            steps.append(affine(layer))
         elif last and last.is_linear and isinstance(layer, BatchNorm):
             last.fold(layer)
         elif last and last.is_linear and isinstance(layer, Activation):

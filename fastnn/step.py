@@ -2,7 +2,7 @@
 
 While a step runs by hand, the kernels' calls are recorded into a program; replaying that does the
 same on other rows and gives the same bits.  So `TrainStep._run` is the step's one definition, and
-`GradientStep` has one for each half.  A program holds for one number of rows and one kind of
+`GradientStep` has one for each half.  A program holds for one shape of the batch and one kind of
 targets, and until a setting changes.  A layer, loss or optimizer of one's own is Python that cannot
 be recorded: then every step runs by hand.
 """
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastnn import _arrays, _checks, _kernels, _settings
+from fastnn import _arrays, _chain, _checks, _kernels, _settings
 from fastnn._layer import label
 from fastnn._settings import Fixed
 from fastnn.layers import Dense, Sigmoid, Softmax
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from fastnn.optimizers import Optimizer
 
     Array = NDArray[Any]
-    _Key = tuple[int, int, bool]
+    _Key = tuple[tuple[int, ...], int, bool]  # x's shape, targets' ndim, no weights
 
-_PROGRAMS = 16  # kept, the oldest goes first: one for each number of rows and kind of targets
+_PROGRAMS = 16  # kept, the oldest goes first: one for each shape of x and kind of targets
 _REPLAY_SECONDS = 0.03  # between two looks at signals and progress
 
 _FAULT = _kernels.HYPER["fault"]
@@ -64,7 +64,7 @@ class _Step:
         _checks.parts(optimizer=optimizer, model=model)
         self.model, self.optimizer = model, optimizer
         self.steps = 0
-        parts = (*model.layers, optimizer, *others)
+        parts = (*(layer for layer, _ in _chain.walk(model.layers)), optimizer, *others)
         self.recorded = all(map(_is_fastnn, parts)) and _trains_as_fastnn(model)
         self._hyper = optimizer.hyper if self.recorded else np.zeros(len(_kernels.HYPER))
         self._before = {name: np.empty_like(array) for name, array in model.state.items()}
@@ -149,9 +149,9 @@ class TrainStep(_Step):
     `sample_weight` (batch,).  `outputs` holds the model's outputs of the last step, `steps`
     the number of steps done.
 
-    The first step on a number of rows is recorded; those after it replay it without Python and
-    give the same bits.  `recorded` says whether that can be: it needs layers, loss and optimizer
-    of fastnn's own.
+    The first step on a batch of some shape is recorded; those after it replay it without Python
+    and give the same bits.  `recorded` says whether that can be: it needs layers, loss and
+    optimizer of fastnn's own.
 
     Raises FloatingPointError when the loss is NaN or infinite, before anything is updated, or an
     update would be: those parameters stay as they were.  Running statistics are those before.
@@ -200,7 +200,7 @@ class TrainStep(_Step):
         if not self._recorded:
             return float(self._run(x, yb, sample_weight)[0])
         y, weight = self._prepare(x, yb, sample_weight)
-        key = (len(x), y.ndim, weight is None)
+        key = (x.shape, y.ndim, weight is None)
         recording = self._find(key)
         if recording is None:
             recording = self._record(key, Samples(x, y, weight))
@@ -289,15 +289,18 @@ class TrainStep(_Step):
         self, x: Array, y: ArrayLike, sample_weight: ArrayLike | None
     ) -> tuple[Array, Array | None]:
         """Targets and weights in the kernel's form, checked."""
-        outputs = np.empty((len(x), self._model.out_features or x.shape[1]), self._model.dtype)
+        outputs = np.empty(self._outputs_shape(x), self._model.dtype)
         return self._loss._prepare(outputs, y, sample_weight)
+
+    def _outputs_shape(self, x: Array) -> tuple[int, ...]:
+        return len(x), *(self._model._shape_after(x.shape[1:]) or ())
 
     def _record(self, key: _Key, data: Samples, **feed: Any) -> _Recording:
         """Train on the first rows, as many as the key says, and keep the recording."""
         program = _kernels.Program(self._hyper, self._model._hold)
         program.feed(*data, **feed)
         with program:
-            value = self._run(data.X[: key[0]], data.y, data.weight, program)
+            value = self._run(data.X[: key[0][0]], data.y, data.weight, program)
         assert self._outputs is not None
         recording = _Recording(program, self._outputs, value)
         self._keep(key, recording)
@@ -314,11 +317,10 @@ class TrainStep(_Step):
         """Batches of so many rows, many in one call: as many as take some tens of milliseconds."""
         losses, outputs = np.empty(len(order) // rows), None
         if seen is not None:
-            features = self._model.out_features or data.X.shape[1]
-            outputs = np.empty((len(order), features), self._model.dtype)
+            outputs = np.empty((len(order), *self._outputs_shape(data.X)[1:]), self._model.dtype)
             seen.append(outputs)
         feed: dict[str, Any] = {"index": order, "outputs": outputs, "losses": losses}
-        key = (rows, data.y.ndim, data.weight is None)
+        key = ((rows, *data.X.shape[1:]), data.y.ndim, data.weight is None)
         recording, done = self._find(key), 0
         if recording is None:
             recording, done = self._record(key, data, **feed), 1
@@ -374,13 +376,13 @@ class GradientStep(_Step):
     def forward(self, xb: ArrayLike) -> Array:
         """The outputs for a batch, in training.
 
-        Shapes: `xb` (batch, ...), the outputs (batch, out_features).  The next `forward` on as
-        many rows overwrites them, and until `backward` they must stay as they are.  Raises as
-        `Sequential.forward` does.
+        Shapes: `xb` (batch, ...), the outputs (batch, out_features).  The next `forward` on a
+        batch of that shape overwrites them, and until `backward` they must stay as they are.
+        Raises as `Sequential.forward` does.
         """
         x = self._model._input(xb, "x")
         with self._model._hold:
-            halves: _Halves | None = self._find(len(x))
+            halves: _Halves | None = self._find(x.shape)
             if halves is None or halves.forward is None:
                 halves = self._forward_by_hand(x)
             else:
@@ -428,7 +430,7 @@ class GradientStep(_Step):
             outputs = model.forward(x, training=True)
         halves = _Halves(program, outputs, [layer._saved for layer in model._path])
         if program is not None:
-            self._keep(len(x), halves)
+            self._keep(x.shape, halves)
         return halves
 
     def _backward_by_hand(self, halves: _Halves, dy: Array) -> None:

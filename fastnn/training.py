@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn import _arrays, _checks
+from fastnn import _arrays, _chain, _checks
 from fastnn.data import batches
 from fastnn.history import History
 from fastnn.layers import BatchNorm
@@ -76,7 +77,7 @@ def fit(
         if validation_data is not None:
             validation = _prepare(model, loss, *_triple(validation_data), "validation ")
             _check_targets(model, loss, validation, "validation ")
-        _check_smallest_batch(model, len(data.X), batch_size)
+        _check_smallest_batch(model, data.X.shape, batch_size)
         order = batches(data.X, data.y, batch_size, shuffle, seed)
         step, history = TrainStep(model, loss, optimizer), History()
         samples = step.prepare(data)
@@ -273,14 +274,17 @@ def _triple(validation_data: Any) -> tuple[ArrayLike, ArrayLike, ArrayLike | Non
     return X, y, weight[0] if weight else None
 
 
-def _check_smallest_batch(model: Sequential, n: int, batch_size: int) -> None:
+def _check_smallest_batch(model: Sequential, shape: tuple[int, ...], batch_size: int) -> None:
+    n = shape[0]
     if min(n, batch_size, n % batch_size or batch_size) > 1:
         return
-    if any(isinstance(layer, BatchNorm) for layer in model.layers):
-        raise ValueError(
-            f"batch_size: {n} rows in batches of {batch_size} leave a batch of one row, and batch "
-            f"norm trains on at least 2; choose another batch_size"
-        )
+    for layer, row in _chain.walk(model.layers, shape[1:]):
+        # behind a layer that does not say what it gives, take it for what came in
+        if isinstance(layer, BatchNorm) and math.prod((row or shape[1:])[:-1]) == 1:
+            raise ValueError(
+                f"batch_size: {n} rows in batches of {batch_size} leave a batch of one row, and "
+                f"batch norm trains on at least 2; choose another batch_size"
+            )
 
 
 def _class_accuracy(outputs: Array, targets: Array) -> float:

@@ -154,6 +154,8 @@ static void run_all(const fnn_kernels *kernel, int d) {
     report("softmax_forward", 0, d, out, n);
     RUN(softmax_backward, &softmax, ROWS);
     report("softmax_backward", 0, d, out, n);
+    RUN(add, &softmax, ROWS);
+    report("add", 0, d, out, n);
 
     uint64_t counter = 7;
     uint8_t mask[(ROWS * FEATURES + 7) / 8];

@@ -11,6 +11,7 @@ from fastnn import (
     BatchNorm,
     Dense,
     Dropout,
+    Flatten,
     Hinge,
     Huber,
     LayerNorm,
@@ -22,6 +23,7 @@ from fastnn import (
     Momentum,
     Nesterov,
     ReLU,
+    Residual,
     RMSprop,
     Sigmoid,
     SigmoidCrossEntropy,
@@ -147,4 +149,13 @@ LAYERS = {
     "silu": lambda n: SiLU(),
     "gelu": lambda n: GELU(),
     "mish": lambda n: Mish(),
+    "flatten": lambda n: Flatten(),
+    "residual": lambda n: Residual(Dense(n, n, activation="tanh"), Dense(n, n)),
+    "residual shortcut": lambda n: Residual(
+        Dense(n, 5), GELU(), shortcut=Dense(n, 5, activation="softplus", bias=False)
+    ),
+    "residual within another": lambda n: Residual(
+        LayerNorm(n), Residual(Dense(n, n), Dropout(0.3)), Sigmoid(), Dropout(0.5)
+    ),
+    "batch norm in a residual": lambda n: Residual(BatchNorm(n), Tanh(), shortcut=BatchNorm(n)),
 }

@@ -2,6 +2,7 @@
 how parameters begin, order of calls."""
 
 import copy
+import itertools
 import pickle
 
 import numpy as np
@@ -15,10 +16,12 @@ from fastnn import (
     BatchNorm,
     Dense,
     Dropout,
+    Flatten,
     Hinge,
     Huber,
     LayerNorm,
     LeakyReLU,
+    Residual,
     Sequential,
     SoftmaxCrossEntropy,
     _settings,
@@ -44,14 +47,56 @@ def model_of(name, dtype, seed=3):
 
 def reference_of(model, x, dy, training):
     """y, dx and the gradients by name, in float64, for a model of one layer."""
-    layer = model.layers[0]
-    p = {name.split(".")[1]: a.astype(np.float64) for name, a in model.parameters.items()}
+    p = {name.removeprefix("0."): a.astype(np.float64) for name, a in model.parameters.items()}
+    positions = itertools.count(2**32 - 1, -1)  # of the layers within it
+    run = _run_reference(model.layers[0], p, x, training, 0, positions, model.seed)
+    y, dx, gradients = run(dy)
+    return y, dx, {f"0.{name}": gradient for name, gradient in gradients.items()}
+
+
+def _run_reference(layer, p, x, training, position, positions, seed):
+    """The layer's forward; returns a function dy -> (y, dx, gradients)."""
+    if isinstance(layer, Residual):
+        return _residual(layer, p, x, training, positions, seed)
+    return lambda dy: _plain(layer, p, x, dy, training, position, seed)
+
+
+def _residual(layer, p, x, training, positions, seed):
+    runs, ends = {}, []
+    for chain in (dict(enumerate(layer.layers)), {"shortcut": layer.shortcut}):
+        y = x
+        for key, part in chain.items():
+            if part is not None:
+                mine = {n.partition(".")[2]: a for n, a in p.items() if n.startswith(f"{key}.")}
+                position = next(positions)
+                runs[key] = _run_reference(part, mine, y, training, position, positions, seed)
+                width = part.out_features or y.shape[1]
+                y = runs[key](np.zeros((len(y), width)))[0]
+        ends.append(y)
+
+    def run(dy):
+        dx, aside, gradients = dy, dy, {}
+        for key in reversed(runs):
+            result = runs[key](aside if key == "shortcut" else dx)
+            gradients |= {f"{key}.{name}": gradient for name, gradient in result[2].items()}
+            if key == "shortcut":
+                aside = result[1]
+            else:
+                dx = result[1]
+        return sum(ends), None if dx is None or aside is None else dx + aside, gradients
+
+    return run
+
+
+def _plain(layer, p, x, dy, training, position, seed):
+    if isinstance(layer, Flatten):
+        return x, dy, {}
     if isinstance(layer, Dense):
         name, alpha = layer.activation_name, layer.activation.alpha
         z = x @ p["weight"] + p.get("bias", 0)
         y, dz = _activation(z, dy, name, alpha)
         dx, dweight, dbias = reference.dense_backward(x, p["weight"], dz)
-        return y, dx, {"0.weight": dweight} | ({"0.bias": dbias} if layer.has_bias else {})
+        return y, dx, {"weight": dweight} | ({"bias": dbias} if layer.has_bias else {})
     if isinstance(layer, BatchNorm | LayerNorm):
         if isinstance(layer, LayerNorm):
             y = reference.layernorm_forward(x, p["gamma"], p["beta"], layer.eps)[0]
@@ -61,10 +106,10 @@ def reference_of(model, x, dy, training):
             gradients = reference.batchnorm_backward(x, dy, p["gamma"], layer.eps)
         else:
             y = reference.batchnorm_evaluate(x, p["gamma"], p["beta"], 0, 1, layer.eps)
-            return y, None, None
-        return y, gradients[0], {"0.gamma": gradients[1], "0.beta": gradients[2]}
+            return y, None, {}
+        return y, gradients[0], {"gamma": gradients[1], "beta": gradients[2]}
     if isinstance(layer, Dropout):
-        keep = reference.dropout_keep(*x.shape, layer.rate, model.seed, step=1, layer=0)
+        keep = reference.dropout_keep(*x.shape, layer.rate, seed, step=1, layer=position)
         factor = keep * reference.dropout_scale(layer.rate) if training else 1.0
         return x * factor, dy * factor, {}
     return *_activation(x, dy, layer.activation_name, layer.alpha), {}

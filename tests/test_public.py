@@ -27,6 +27,7 @@ ELSEWHERE = {
     "set_num_threads": "test_threads.py",
     "stratified_split": "test_data.py",
     "threads": "test_threads.py",
+    "to_nhwc": "test_images.py",
 }
 
 
