@@ -58,33 +58,35 @@ cdef double conv_work(const fnn_conv *p) noexcept:
             * (p.channels // p.groups))
 
 
-cdef cnp.ndarray pack(cnp.ndarray weight, const fnn_conv *geometry, bint transpose):
+cdef cnp.ndarray pack(cnp.ndarray weight, ptrdiff_t groups, bint transpose):
     """The weight as the kernels read it."""
     cdef fnn_call call
     cdef fnn_conv *p = &call.arguments.conv
-    p[0] = geometry[0]
-    p.transpose = transpose
-    cdef ptrdiff_t channels = p.channels // p.groups, features = p.features // p.groups
-    cdef ptrdiff_t taps = p.kernel[0] * p.kernel[1]
+    p.kernel[0], p.kernel[1], p.features = weight.shape[0], weight.shape[1], weight.shape[3]
+    p.groups, p.channels, p.transpose = groups, groups * weight.shape[2], transpose
+    cdef ptrdiff_t channels = weight.shape[2], features = p.features // groups
+    cdef ptrdiff_t taps = p.kernel[0] * p.kernel[1], itemsize = cnp.PyArray_ITEMSIZE(weight)
     cdef ptrdiff_t K = features if transpose else taps * channels
     cdef ptrdiff_t N = channels if transpose else features
-    cdef ptrdiff_t count = p.groups * taps if transpose else p.groups
-    cdef ptrdiff_t across = (N * cnp.PyArray_ITEMSIZE(weight) + FNN_PACK_BYTES - 1) // FNN_PACK_BYTES
+    cdef ptrdiff_t count = groups * taps if transpose else groups
+    cdef ptrdiff_t blocks = ((K + FNN_CHUNK_K - 1) // FNN_CHUNK_K
+                             * ((N * itemsize + FNN_PACK_BYTES - 1) // FNN_PACK_BYTES))
     cdef cnp.ndarray packed = empty_vector(weight, count * packed_size(K, N))
-    start(&call, kernels_for(weight).conv_pack, count * ((K + FNN_CHUNK_K - 1) // FNN_CHUNK_K)
-          * across, 8.0 * count * K * N)
+    start(&call, kernels_for(weight).conv_pack, count * blocks, 8.0 * count * K * N)
     p.weight, p.packed = reads(&call, weight), writes(&call, packed)
     execute(&call)
     return packed
 
 
-def conv_pack(cnp.ndarray x, cnp.ndarray weight, tuple geometry):
-    """A copy of weight as conv_forward reads it for images like x, to be passed as `packed`; good
-    until the weight changes.  None for a kernel of each channel's own, which needs no copy."""
-    cdef fnn_conv p
-    check_images("x", x)
-    set_geometry(&p, x, weight, geometry)
-    return None if is_depthwise(&p) else pack(weight, &p, False)
+def conv_pack(cnp.ndarray weight, ptrdiff_t groups):
+    """A copy of weight as conv_forward reads it, to be passed as `packed`; good until the weight
+    changes.  None for a kernel of each channel's own, which needs no copy."""
+    check_real("weight", weight, 4)
+    if groups < 1 or weight.shape[3] % groups:
+        raise ValueError(f"groups must divide the features, {weight.shape[3]}, got {groups}")
+    if groups > 1 and weight.shape[2] == 1 and weight.shape[3] == groups:
+        return None
+    return pack(weight, groups, False)
 
 
 def conv_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, tuple geometry,
@@ -94,7 +96,7 @@ def conv_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, tuple geom
     height, kernel width, channels / groups, features), bias (features,) or None.
 
     geometry: (stride, padding, dilation, groups), as in set_geometry.  Returns y, or (y, z) with
-    keep_z.  packed: conv_pack(x, weight, geometry)."""
+    keep_z.  packed: conv_pack(weight, groups)."""
     cdef fnn_call call
     cdef fnn_conv *p = &call.arguments.conv
     check_images("x", x)
@@ -104,7 +106,7 @@ def conv_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, tuple geom
     check_kind(activation, alpha, x)
     cdef bint depthwise = is_depthwise(p)
     if packed is None and not depthwise:
-        packed = pack(weight, p, False)
+        packed = pack(weight, p.groups, False)
     elif packed is not None:
         check_vector("packed", packed, x, p.groups * packed_size(
             p.kernel[0] * p.kernel[1] * weight.shape[2], p.features // p.groups))
@@ -168,7 +170,7 @@ def conv_backward_input(cnp.ndarray x, cnp.ndarray dz, cnp.ndarray weight, tuple
         call.size = p.batch * p.height // call.units
         p.weight = reads(&call, weight)
     else:
-        packed = pack(weight, p, True)
+        packed = pack(weight, p.groups, True)
         start(&call, kernels_for(x).conv_backward_input, p.batch, conv_work(p))
         p.transpose, p.packed = True, <void *>reads(&call, packed)
     p.z = <void *>reads(&call, dz, unit_of(dz) if units_of(dz) == call.units else 0)

@@ -67,11 +67,11 @@ class Weighted(Layer):
         keep_z: bool = False,
         packed: NDArray[Any] | None = None,
     ) -> Any:
-        """f(weight · x + bias), with keep_z also what f took; packed: `_pack(x, weight)`."""
+        """f(weight · x + bias), with keep_z also what f took; packed: `_pack(weight)`."""
         raise NotImplementedError
 
-    def _pack(self, x: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any] | None:
-        """A copy of the weight as the kernels read it for inputs like x."""
+    def _pack(self, weight: NDArray[Any]) -> NDArray[Any] | None:
+        """A copy of the weight as the kernels read it fastest."""
         raise NotImplementedError
 
     def _set_gradient(self, x: NDArray[Any], dz: NDArray[Any]) -> None:

@@ -117,6 +117,7 @@ class Windows:
 class _Convolution(Weighted):
     """Both convolutions, over images; a sequence becomes an image of one line."""
 
+    dimensions: int
     _geometry: tuple[Any, ...]
     _size: Pair | None = None  # of the images that _geometry is for
 
@@ -187,9 +188,8 @@ class _Convolution(Weighted):
             return self._sequences(result[0]), self._sequences(result[1])
         return self._sequences(result)
 
-    def _pack(self, x: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any] | None:
-        x = self._images(x)
-        return _kernels.conv_pack(x, self._weights(weight), self._geometry_for(x))
+    def _pack(self, weight: NDArray[Any]) -> NDArray[Any] | None:
+        return _kernels.conv_pack(self._weights(weight), self.groups)
 
     def _set_gradient(self, x: NDArray[Any], dz: NDArray[Any]) -> None:
         x, dz, dweight = self._images(x), self._images(dz), self._weights(self._dweight)
@@ -253,6 +253,7 @@ class _Pool(Layer):
     """A maximum or an average over windows, channel by channel."""
 
     native = True
+    dimensions: int
     average: bool
     count_padding = False
 
@@ -378,6 +379,7 @@ class _GlobalPool(Layer):
     """A maximum or an average over all places, channel by channel."""
 
     native = True
+    dimensions: int
     average: bool
     out_dimensions = 1
 

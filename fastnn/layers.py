@@ -26,6 +26,18 @@ from fastnn.activations import (
     Softplus,
     Tanh,
 )
+from fastnn.convolution import (
+    AvgPool1D,
+    AvgPool2D,
+    Conv1D,
+    Conv2D,
+    GlobalAvgPool1D,
+    GlobalAvgPool2D,
+    GlobalMaxPool1D,
+    GlobalMaxPool2D,
+    MaxPool1D,
+    MaxPool2D,
+)
 from fastnn.normalization import BatchNorm, LayerNorm
 from fastnn.shaping import Flatten, Residual
 
@@ -39,14 +51,24 @@ __all__ = [
     "GELU",
     "SELU",
     "Activation",
+    "AvgPool1D",
+    "AvgPool2D",
     "BatchNorm",
+    "Conv1D",
+    "Conv2D",
     "Dense",
     "Dropout",
     "Flatten",
+    "GlobalAvgPool1D",
+    "GlobalAvgPool2D",
+    "GlobalMaxPool1D",
+    "GlobalMaxPool2D",
     "Layer",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "MaxPool1D",
+    "MaxPool2D",
     "Mish",
     "ReLU",
     "Residual",
@@ -105,7 +127,7 @@ class Dense(Weighted):
     ) -> Any:
         return _kernels.dense_forward(x, weight, bias, kind, alpha, keep_z, packed)
 
-    def _pack(self, x: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
+    def _pack(self, weight: NDArray[Any]) -> NDArray[Any]:
         return _kernels.pack_weight(weight)
 
     def _set_gradient(self, x: NDArray[Any], dz: NDArray[Any]) -> None:
