@@ -57,6 +57,10 @@ class Weighted(Layer):
         self._kind = 0 if self._softmax else self.activation._kind
         self._keeps_z = not self._softmax and self.activation._saves_input
 
+    def _read(self, x: NDArray[Any]) -> NDArray[Any]:
+        """x as the kernels read it, both ways."""
+        return x
+
     def _multiply(
         self,
         x: NDArray[Any],
@@ -67,7 +71,7 @@ class Weighted(Layer):
         keep_z: bool = False,
         packed: NDArray[Any] | None = None,
     ) -> Any:
-        """f(weight · x + bias), with keep_z also what f took; packed: `_pack(weight)`."""
+        """f(weight · x + bias), x being `_read`, with keep_z also what f took; packed: `_pack`."""
         raise NotImplementedError
 
     def _pack(self, weight: NDArray[Any]) -> NDArray[Any] | None:
@@ -105,7 +109,7 @@ class Weighted(Layer):
             initializers.fill(self._bias, self.bias_init, rng, self._fan_in, self)
 
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
-        alpha = self._activation._alpha
+        x, alpha = self._read(x), self._activation._alpha
         if training and self._keeps_z:
             y, z = self._multiply(x, self._weight, self._bias, self._kind, alpha, True)
             self._saved = (x, z)

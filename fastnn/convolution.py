@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Pair: TypeAlias = tuple[int, int]
 _PADDINGS = ("same", "valid")
+_NONE: tuple[Pair, Pair] = ((0, 0), (0, 0))
 
 
 class Windows:
@@ -118,8 +119,6 @@ class _Convolution(Weighted):
     """Both convolutions, over images; a sequence becomes an image of one line."""
 
     dimensions: int
-    _geometry: tuple[Any, ...]
-    _size: Pair | None = None  # of the images that _geometry is for
 
     def __init__(
         self,
@@ -154,13 +153,8 @@ class _Convolution(Weighted):
         self._check_takes(shape)
         return self.windows.shape(shape, self.out_features, self)
 
-    def _geometry_for(self, x: NDArray[Any]) -> tuple[Any, ...]:
-        size = x.shape[1:3]
-        if size != self._size:
-            windows = self.windows
-            self._geometry = (windows.stride, windows.around(size), windows.dilation, self.groups)
-            self._size = size
-        return self._geometry
+    def _geometry(self, padding: tuple[Pair, Pair]) -> tuple[Any, ...]:
+        return self.windows.stride, padding, self.windows.dilation, self.groups
 
     def _images(self, x: NDArray[Any]) -> NDArray[Any]:
         return x if self.dimensions == 3 else x.reshape(len(x), 1, *x.shape[1:])
@@ -170,6 +164,12 @@ class _Convolution(Weighted):
 
     def _weights(self, weight: NDArray[Any]) -> NDArray[Any]:
         return weight if self.dimensions == 3 else weight.reshape(1, *weight.shape)
+
+    def _read(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Images with their padding."""
+        x = self._images(x)
+        self._size = (x.shape[1], x.shape[2])
+        return _kernels.conv_pad(x, self.windows.around(self._size))
 
     def _multiply(
         self,
@@ -181,8 +181,7 @@ class _Convolution(Weighted):
         keep_z: bool = False,
         packed: NDArray[Any] | None = None,
     ) -> Any:
-        x, weight = self._images(x), self._weights(weight)
-        geometry = self._geometry_for(x)
+        weight, geometry = self._weights(weight), self._geometry(_NONE)
         result = _kernels.conv_forward(x, weight, bias, geometry, kind, alpha, keep_z, packed)
         if keep_z:
             return self._sequences(result[0]), self._sequences(result[1])
@@ -192,12 +191,14 @@ class _Convolution(Weighted):
         return _kernels.conv_pack(self._weights(weight), self.groups)
 
     def _set_gradient(self, x: NDArray[Any], dz: NDArray[Any]) -> None:
-        x, dz, dweight = self._images(x), self._images(dz), self._weights(self._dweight)
-        _kernels.conv_backward_weight(x, dz, dweight, self._geometry_for(x))
+        dz, dweight = self._images(dz), self._weights(self._dweight)
+        _kernels.conv_backward_weight(x, dz, dweight, self._geometry(_NONE))
 
     def _input_gradient(self, x: NDArray[Any], dz: NDArray[Any]) -> NDArray[Any]:
-        x, dz, weight = self._images(x), self._images(dz), self._weights(self._weight)
-        dx = _kernels.conv_backward_input(x, dz, weight, self._geometry_for(x))
+        dz, weight = self._images(dz), self._weights(self._weight)
+        padding = self.windows.around(self._size)
+        shape = (len(x), *self._size, self.in_features)
+        dx = _kernels.conv_backward_input(shape, dz, weight, self._geometry(padding))
         return self._sequences(dx)
 
     def __repr__(self) -> str:
