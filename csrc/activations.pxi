@@ -22,9 +22,9 @@ cdef int run_activation(fnn_kernel *kernel, cnp.ndarray x, cnp.ndarray dy, cnp.n
     cdef fnn_call call
     cdef fnn_activation *p = &call.arguments.activation
     p.rows, p.features, p.kind, p.alpha = rows_of(x), features_of(x), kind, alpha
-    start(&call, kernel, p.rows, work * p.rows * p.features)
-    p.x, p.dy = reads(&call, x, p.features), reads(&call, dy, p.features)
-    p.out = writes(&call, out, p.features)
+    start_rows(&call, kernel, x, work)
+    p.x, p.dy = reads(&call, x, unit_of(x)), reads(&call, dy, unit_of(x))
+    p.out = writes(&call, out, unit_of(x))
     return execute(&call)
 
 

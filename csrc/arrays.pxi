@@ -53,7 +53,8 @@ cdef inline const fnn_kernels *kernels_for(cnp.ndarray x) noexcept:
 cdef inline void start(fnn_call *call, fnn_kernel *kernel, ptrdiff_t units, double work) noexcept:
     """A new call of so many units; work: about how many operations it has, those of products taken
     as the measure: to load or to store an element takes as long as 4."""
-    call.kernel, call.units, call.work, call.grain, call.accesses = kernel, units, work, 1, 0
+    call.kernel, call.units, call.size, call.grain = kernel, units, 1, 1
+    call.work, call.accesses = work, 0
 
 
 cdef inline void *touches(fnn_call *call, cnp.ndarray x, ptrdiff_t unit, bint writes) except? NULL:
@@ -132,6 +133,29 @@ cdef inline ptrdiff_t features_of(cnp.ndarray x) noexcept:
 
 cdef inline ptrdiff_t rows_of(cnp.ndarray x) noexcept:
     return cnp.PyArray_SIZE(x) // features_of(x)
+
+
+cdef ptrdiff_t FEW_IMAGES = 16  # of fewer, each is cut into lines
+
+
+cdef inline ptrdiff_t units_of(cnp.ndarray x) noexcept:
+    """Into how many units calls over x are cut: rows; whole images or sequences; or lines of
+    these if they are few.  Calls of the same number can follow one another in a thread."""
+    if cnp.PyArray_NDIM(x) < 3:
+        return rows_of(x)
+    return x.shape[0] if x.shape[0] >= FEW_IMAGES else x.shape[0] * x.shape[1]
+
+
+cdef inline ptrdiff_t unit_of(cnp.ndarray x) noexcept:
+    """The elements of one of units_of(x)."""
+    return cnp.PyArray_SIZE(x) // units_of(x)
+
+
+cdef inline void start_rows(fnn_call *call, fnn_kernel *kernel, cnp.ndarray x,
+                            double work) noexcept:
+    """A new call of a kernel over x's rows, cut into units_of(x); work is for one element."""
+    start(call, kernel, units_of(x), work * cnp.PyArray_SIZE(x))
+    call.size = rows_of(x) // call.units
 
 
 cdef int check_like(str name, cnp.ndarray x, str other_name, cnp.ndarray other) except -1:

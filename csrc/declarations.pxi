@@ -20,6 +20,34 @@ cdef extern from "fastnn.h" nogil:
         void *sum
         ptrdiff_t rows, features
 
+    ctypedef struct fnn_conv:
+        const void *x
+        const void *weight
+        const void *bias
+        void *packed
+        void *y
+        void *z
+        ptrdiff_t batch, height, width, channels, out_height, out_width, features, groups
+        ptrdiff_t[2] kernel, stride, dilation, before, behind
+        int transpose, activation
+        double alpha
+
+    ctypedef struct fnn_pool:
+        const void *x
+        const void *dy
+        void *y
+        void *dx
+        ptrdiff_t batch, height, width, channels, out_height, out_width
+        ptrdiff_t[2] kernel, stride, before
+        int average, count_padding
+
+    ctypedef struct fnn_embedding:
+        const void *x
+        const void *weight
+        const void *dy
+        void *y
+        ptrdiff_t codes, features, rows
+
     cdef enum fnn_activation_kind:
         FNN_LINEAR, FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH, FNN_ELU, FNN_SELU
         FNN_SOFTPLUS, FNN_SILU, FNN_GELU, FNN_MISH, FNN_ACTIVATION_KINDS
@@ -128,6 +156,18 @@ cdef extern from "fastnn.h" nogil:
         fnn_kernel *product
         fnn_kernel *pack
         fnn_kernel *column_sum
+        fnn_kernel *conv_pad
+        fnn_kernel *conv_pack
+        fnn_kernel *conv_forward
+        fnn_kernel *conv_backward_weight
+        fnn_kernel *conv_backward_input
+        fnn_kernel *depthwise_forward
+        fnn_kernel *depthwise_backward_weight
+        fnn_kernel *depthwise_backward_input
+        fnn_kernel *pool_forward
+        fnn_kernel *pool_backward
+        fnn_kernel *embedding_forward
+        fnn_kernel *embedding_backward
         fnn_kernel *activation_forward
         fnn_kernel *activation_backward
         fnn_kernel *softmax_forward
@@ -172,6 +212,9 @@ cdef extern from "fastnn.h" nogil:
     ctypedef union fnn_arguments:
         fnn_product product
         fnn_column_sum column_sum
+        fnn_conv conv
+        fnn_pool pool
+        fnn_embedding embedding
         fnn_activation activation
         fnn_dropout dropout
         fnn_norm norm
@@ -193,7 +236,7 @@ cdef extern from "fastnn.h" nogil:
 
     ctypedef struct fnn_call:
         fnn_kernel *kernel
-        ptrdiff_t units, grain
+        ptrdiff_t units, size, grain
         double work
         int accesses
         fnn_access *access

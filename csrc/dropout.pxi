@@ -22,8 +22,8 @@ cdef fnn_dropout *new_dropout(fnn_call *call, fnn_kernel *kernel, cnp.ndarray x,
     """Fills in what both ways need, the mask left out; work is for one element."""
     cdef fnn_dropout *p = &call.arguments.dropout
     p.rows, p.features, p.threshold = rows_of(x), features_of(x), threshold(rate)
-    start(call, kernel, p.rows, work * p.rows * p.features)
-    p.x, p.out = reads(call, x, p.features), writes(call, out, p.features)
+    start_rows(call, kernel, x, work)
+    p.x, p.out = reads(call, x, unit_of(x)), writes(call, out, unit_of(x))
     return p
 
 
@@ -48,7 +48,7 @@ def dropout_forward(cnp.ndarray x, double rate, seed, cnp.ndarray counter, layer
     cdef cnp.ndarray mask = empty_mask(x)
     cdef fnn_call call
     cdef fnn_dropout *p = new_dropout(&call, kernels_for(x).dropout_forward, x, y, rate, 20.0)
-    p.mask = <uint8_t *>writes(&call, mask, p.features)  # a shared byte is the same from both rows
+    p.mask = <uint8_t *>writes(&call, mask, unit_of(x))  # a shared byte is the same from both rows
     p.counter, p.seed, p.layer = <uint64_t *>reads(&call, counter), seed, layer
     execute(&call)
     return y, mask
@@ -67,7 +67,7 @@ def dropout_backward(cnp.ndarray dy, cnp.ndarray mask, double rate):
     cdef cnp.ndarray dx = empty_like(dy)
     cdef fnn_call call
     cdef fnn_dropout *p = new_dropout(&call, kernels_for(dy).dropout_backward, dy, dx, rate, 8.0)
-    p.mask = <uint8_t *>reads(&call, mask, p.features)
+    p.mask = <uint8_t *>reads(&call, mask, unit_of(dy))
     execute(&call)
     return dx
 

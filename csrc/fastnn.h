@@ -44,6 +44,46 @@ typedef struct {
     ptrdiff_t rows, features;
 } fnn_column_sum;
 
+/* ---- convolution (conv.inc) of images (batch, height, width, channels) ---- */
+
+/* Pairs are of rows and columns.  Channels and features are cut into `groups` equal groups, and
+ * the features of one see the channels of one. */
+typedef struct {
+    const void *x;      /* (batch, height, width, channels) */
+    const void *weight; /* (kernel[0], kernel[1], channels / groups, features) */
+    const void *bias;   /* (features), or NULL */
+    void *packed;       /* the weight as conv_pack left it */
+    void *y; /* forward: (batch, out_height, out_width, features); backward: dx or dweight */
+    void *z; /* forward: the value before the activation is kept, or NULL; backward: dz */
+    ptrdiff_t batch, height, width, channels, out_height, out_width, features, groups;
+    ptrdiff_t kernel[2], stride[2], dilation[2], before[2], behind[2]; /* padding: 0 */
+    int transpose;      /* packed for conv_backward_input */
+    int activation;     /* fnn_activation_kind */
+    double alpha;
+} fnn_conv;
+
+/* ---- pooling (pool.inc), pairs as in fnn_conv ---- */
+
+typedef struct {
+    const void *x;        /* (batch, height, width, channels) */
+    const void *dy;       /* like y */
+    void *y, *dx;         /* y (batch, out_height, out_width, channels); dx like x */
+    ptrdiff_t batch, height, width, channels, out_height, out_width;
+    ptrdiff_t kernel[2], stride[2], before[2];
+    int average;          /* else the maximum */
+    int count_padding;    /* the average divides by the whole kernel everywhere */
+} fnn_pool;
+
+/* ---- embeddings (embedding.inc) ---- */
+
+typedef struct {
+    const void *x;      /* (rows): codes, whole numbers in [0, codes), as reals */
+    const void *weight; /* (codes, features) */
+    const void *dy;     /* (rows, features) */
+    void *y;            /* forward: (rows, features); backward: dweight (codes, features) */
+    ptrdiff_t codes, features, rows;
+} fnn_embedding;
+
 /* ---- activations (activations.inc), over (rows, features), softmax, a sum ---- */
 
 enum fnn_activation_kind {
@@ -189,6 +229,18 @@ typedef struct {
     K(product)             /* C(M,N) = f(A(M,K) B(K,N) + bias)             rows or columns */ \
     K(pack)                /* c = B(K,N), as the product reads it       blocks of B */            \
     K(column_sum)          /* sum(features) = Σ_rows x            groups of 16 columns */     \
+    K(conv_pad)            /* y = x with its padding            lines of the padded images */ \
+    K(conv_pack)           /* packed = weight, as the others read it           blocks of it */ \
+    K(conv_forward)        /* y = f(x * weight + bias), x padded         lines of the output */ \
+    K(conv_backward_weight) /* dweight(kernel * channels, features) = x * dz, x padded  rows */ \
+    K(conv_backward_input) /* dx = dz * weight                                       images */ \
+    K(depthwise_forward)   /* y = f(x * weight + bias), channel by channel             lines */ \
+    K(depthwise_backward_weight) /* dweight = x * dz             groups of 16 channels */       \
+    K(depthwise_backward_input) /* dx = dz * weight                           lines of dx */    \
+    K(pool_forward)        /* y = the maximum or the average of windows    lines of the output */ \
+    K(pool_backward)       /* dx = dy where the maximum was, or its shares            images */ \
+    K(embedding_forward)   /* y = weight[x]                                       rows of x */ \
+    K(embedding_backward)  /* dweight[code] = Σ dy where x is code            rows of dweight */ \
     K(activation_forward)  /* y = f(x)                                              rows */   \
     K(activation_backward) /* dx = dy f'                                            rows */   \
     K(softmax_forward)     /* y = e^x / Σ_features e^x                              rows */   \
@@ -241,6 +293,9 @@ typedef struct {
 typedef union {
     fnn_product product;
     fnn_column_sum column_sum;
+    fnn_conv conv;
+    fnn_pool pool;
+    fnn_embedding embedding;
     fnn_activation activation;
     fnn_dropout dropout;
     fnn_norm norm;
@@ -266,6 +321,7 @@ typedef struct {
 typedef struct {
     fnn_kernel *kernel;
     ptrdiff_t units;
+    ptrdiff_t size;  /* of the kernel's units that one of these has: 1, or those of an image */
     ptrdiff_t grain; /* the fewest units that it pays to run apart from the others */
     double work; /* about how many floating-point operations: all that the thread policy reads */
     int accesses;

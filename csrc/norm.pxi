@@ -11,12 +11,7 @@ cdef fnn_norm *new_norm(fnn_call *call, cnp.ndarray x, cnp.ndarray gamma) except
     return p
 
 
-# How the calls of a norm are cut.  Operations are for an element, or a feature.
-
-cdef void by_rows(fnn_call *call, fnn_kernel *kernel, double operations) noexcept:
-    cdef fnn_norm *p = &call.arguments.norm
-    start(call, kernel, p.rows, operations * p.rows * p.features)
-
+# How the calls of a norm are cut, if not by rows.  Operations are for an element, or a feature.
 
 cdef void by_features(fnn_call *call, fnn_kernel *kernel, double operations) noexcept:
     """By groups of 16 features."""
@@ -38,8 +33,8 @@ cdef int apply(fnn_call *call, cnp.ndarray x, cnp.ndarray gamma, cnp.ndarray bet
                cnp.ndarray mean, cnp.ndarray inv_std, cnp.ndarray y) except -1:
     """y = gamma * x̂ + beta, from statistics of the features."""
     cdef fnn_norm *p = &call.arguments.norm
-    by_rows(call, kernels_for(x).batchnorm_apply, 8.0)
-    p.x, p.out = reads(call, x, p.features), writes(call, y, p.features)
+    start_rows(call, kernels_for(x).batchnorm_apply, x, 8.0)
+    p.x, p.out = reads(call, x, unit_of(x)), writes(call, y, unit_of(x))
     p.gamma, p.beta = reads(call, gamma), reads(call, beta)
     p.mean, p.inv_std = <void *>reads(call, mean), <void *>reads(call, inv_std)
     return execute(call)
@@ -139,12 +134,12 @@ def batchnorm_backward(cnp.ndarray x not None, cnp.ndarray dy not None, cnp.ndar
     check_vector("inv_std", inv_std, x, p.features)
     cdef cnp.ndarray dx = empty_like(x)
     sum_up(&call, kernels_for(x).batchnorm_sums, x, dy, mean, inv_std, dgamma, dbeta)
-    by_rows(&call, kernels_for(x).batchnorm_backward, 12.0)
-    p.x, p.dy = reads(&call, x, p.features), reads(&call, dy, p.features)
+    start_rows(&call, kernels_for(x).batchnorm_backward, x, 12.0)
+    p.x, p.dy = reads(&call, x, unit_of(x)), reads(&call, dy, unit_of(x))
     p.gamma = reads(&call, gamma)
     p.dgamma, p.dbeta = <void *>reads(&call, dgamma), <void *>reads(&call, dbeta)
     p.mean, p.inv_std = <void *>reads(&call, mean), <void *>reads(&call, inv_std)
-    p.out = writes(&call, dx, p.features)
+    p.out = writes(&call, dx, unit_of(x))
     execute(&call)
     return dx
 
@@ -158,10 +153,10 @@ def layernorm_forward(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray bet
     cdef cnp.ndarray mean = empty_vector(x, p.rows), inv_std = empty_vector(x, p.rows)
     cdef cnp.ndarray y = empty_like(x)
     p.eps = eps
-    by_rows(&call, kernels_for(x).layernorm_forward, 20.0)
-    p.x, p.out = reads(&call, x, p.features), writes(&call, y, p.features)
+    start_rows(&call, kernels_for(x).layernorm_forward, x, 20.0)
+    p.x, p.out = reads(&call, x, unit_of(x)), writes(&call, y, unit_of(x))
     p.gamma, p.beta = reads(&call, gamma), reads(&call, beta)
-    p.mean, p.inv_std = writes(&call, mean, 1), writes(&call, inv_std, 1)
+    p.mean, p.inv_std = writes(&call, mean, call.size), writes(&call, inv_std, call.size)
     execute(&call)
     return y, mean, inv_std
 
@@ -176,9 +171,10 @@ def layernorm_backward(cnp.ndarray x not None, cnp.ndarray dy not None, cnp.ndar
     check_vector("inv_std", inv_std, x, p.rows)
     cdef cnp.ndarray dx = empty_like(x)
     sum_up(&call, kernels_for(x).layernorm_sums, x, dy, mean, inv_std, dgamma, dbeta)
-    by_rows(&call, kernels_for(x).layernorm_backward, 20.0)
-    p.x, p.dy = reads(&call, x, p.features), reads(&call, dy, p.features)
-    p.mean, p.inv_std = <void *>reads(&call, mean, 1), <void *>reads(&call, inv_std, 1)
-    p.gamma, p.out = reads(&call, gamma), writes(&call, dx, p.features)
+    start_rows(&call, kernels_for(x).layernorm_backward, x, 20.0)
+    p.x, p.dy = reads(&call, x, unit_of(x)), reads(&call, dy, unit_of(x))
+    p.mean = <void *>reads(&call, mean, call.size)
+    p.inv_std = <void *>reads(&call, inv_std, call.size)
+    p.gamma, p.out = reads(&call, gamma), writes(&call, dx, unit_of(x))
     execute(&call)
     return dx

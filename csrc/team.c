@@ -116,7 +116,7 @@ static arithmetic set_arithmetic(arithmetic mode) { return mode; }
 
 static void run_chain(const fnn_chain *chain, ptrdiff_t begin, ptrdiff_t end, void *scratch) {
     for (const fnn_call *call = chain->calls; call < chain->calls + chain->count; call++)
-        call->kernel(&call->arguments, begin, end, scratch);
+        call->kernel(&call->arguments, begin * call->size, end * call->size, scratch);
 }
 
 /* How many units a piece of the chain has. */
@@ -364,7 +364,7 @@ static int replay_step(team *t, const fnn_program *p, int threads) {
     for (const fnn_phase *phase = p->phase; phase < p->phase + p->phases; phase++) {
         for (const fnn_call *call = phase->alone; call < phase->alone + phase->alones; call++) {
             if (met_fault(p)) return 1;
-            call->kernel(&call->arguments, 0, 1, t->scratch);
+            call->kernel(&call->arguments, 0, call->size, t->scratch);
         }
         if (met_fault(p)) return 1;
         run_phase(t, phase, threads);

@@ -1,7 +1,7 @@
 """Types of the compiled kernels' faces; what each computes stands in csrc/*.pxi."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeAlias, TypeVar, overload
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,26 +62,15 @@ def first_read_only(entries: list[tuple[str, NDArray[Any]]]) -> str | None: ...
 
 # dense
 def pack_weight(weight: Array, transpose: bool = False) -> Array: ...
-@overload
 def dense_forward(
     x: Array,
     weight: Array,
     bias: Array | None = None,
     activation: int = 0,
     alpha: float = 0.0,
-    keep_z: Literal[False] = False,
+    keep_z: bool = False,
     packed: Array | None = None,
-) -> Array: ...
-@overload
-def dense_forward(
-    x: Array,
-    weight: Array,
-    bias: Array | None,
-    activation: int,
-    alpha: float,
-    keep_z: Literal[True],
-    packed: Array | None = None,
-) -> tuple[Array, Array]: ...
+) -> Any: ...  # y, with keep_z (y, z)
 def dense_backward_input(dz: Array, weight: Array, packed: Array | None = None) -> Array: ...
 def dense_backward_weight(x: Array, dz: Array, dweight: Array) -> None: ...
 def dense_backward_bias(dz: Array, dbias: Array) -> None: ...
@@ -181,3 +170,39 @@ def adam_advance(hyper: NDArray[np.float64]) -> None: ...
 def clip_norm(gradients: Array, hyper: NDArray[np.float64], max_norm: float) -> float: ...
 def add_scaled(y: Array, x: Array, a: float, row: int = 16) -> None: ...
 def sum_squares(x: Array) -> float: ...
+
+# convolution and pooling; geometry: see csrc/conv.pxi and csrc/pool.pxi
+Geometry: TypeAlias = tuple[Any, ...]
+
+def conv_pad(x: Array, padding: tuple[tuple[int, int], tuple[int, int]]) -> Array: ...
+def conv_pack(weight: Array, groups: int) -> Array | None: ...
+def conv_forward(
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    geometry: Geometry,
+    activation: int = 0,
+    alpha: float = 0.0,
+    keep_z: bool = False,
+    packed: Array | None = None,
+) -> Any: ...
+def conv_backward_weight(x: Array, dz: Array, dweight: Array, geometry: Geometry) -> None: ...
+def conv_backward_input(
+    shape: tuple[int, ...], dz: Array, weight: Array, geometry: Geometry
+) -> Array: ...
+def pool_forward(
+    x: Array, geometry: Geometry, average: bool, count_padding: bool = False
+) -> Array: ...
+def pool_backward(
+    x: Array,
+    y: Array,
+    dy: Array,
+    geometry: Geometry,
+    average: bool,
+    count_padding: bool = False,
+) -> Array: ...
+
+# embeddings
+def first_no_code(codes: Array, count: int) -> int: ...
+def embedding_forward(codes: Array, weight: Array) -> Array: ...
+def embedding_backward(codes: Array, dy: Array, dweight: Array) -> None: ...

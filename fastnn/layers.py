@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastnn import _checks, _kernels, activations, initializers
-from fastnn._layer import Layer, Named, Place, Placed
-from fastnn._settings import Fixed, Setting
+from fastnn import _checks, _kernels
+from fastnn._layer import Layer, Place
+from fastnn._settings import Setting
+from fastnn._weighted import Weighted
 from fastnn.activations import (
     ELU,
     GELU,
@@ -25,11 +26,22 @@ from fastnn.activations import (
     Softplus,
     Tanh,
 )
+from fastnn.convolution import (
+    AvgPool1D,
+    AvgPool2D,
+    Conv1D,
+    Conv2D,
+    GlobalAvgPool1D,
+    GlobalAvgPool2D,
+    GlobalMaxPool1D,
+    GlobalMaxPool2D,
+    MaxPool1D,
+    MaxPool2D,
+)
 from fastnn.normalization import BatchNorm, LayerNorm
 from fastnn.shaping import Flatten, Residual
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from fastnn.initializers import Initializer
@@ -39,14 +51,24 @@ __all__ = [
     "GELU",
     "SELU",
     "Activation",
+    "AvgPool1D",
+    "AvgPool2D",
     "BatchNorm",
+    "Conv1D",
+    "Conv2D",
     "Dense",
     "Dropout",
     "Flatten",
+    "GlobalAvgPool1D",
+    "GlobalAvgPool2D",
+    "GlobalMaxPool1D",
+    "GlobalMaxPool2D",
     "Layer",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "MaxPool1D",
+    "MaxPool2D",
     "Mish",
     "ReLU",
     "Residual",
@@ -58,7 +80,7 @@ __all__ = [
 ]
 
 
-class Dense(Layer):
+class Dense(Weighted):
     """y = f(x @ weight + bias).
 
     Shapes: `x` (batch, in_features), `weight` (in_features, out_features), `bias`
@@ -75,21 +97,7 @@ class Dense(Layer):
     ((3, 2), array([0., 0.], dtype=float32))
     """
 
-    native = True
     dimensions = 1
-    in_features: int
-    out_features: int
-    weight = Named("parameters")
-    bias = Named("parameters")
-    activation = Fixed[Activation]()
-    has_bias = Fixed[bool]()
-    weight_init = Fixed["Initializer | None"]()
-    bias_init = Fixed["Initializer"]()
-    l2 = Setting(_checks.optional(_checks.not_negative))
-    _activation: Activation
-    _l2: float | None
-    _weight: Any = Placed()
-    _transient = (*Layer._transient, "_weight", "_bias", "_dweight", "_dbias", "_flat", "_dflat")
 
     def __init__(
         self,
@@ -103,98 +111,33 @@ class Dense(Layer):
         l2: float | None = None,
     ) -> None:
         self.in_features = _checks.positive_int(in_features, "in_features")
-        self.out_features = _checks.positive_int(out_features, "out_features")
-        self.activation = activations.resolve(activation, "activation")
-        self.activation_name = self.activation.activation_name
-        self._activation_text = repr(activation)
-        self.has_bias = _checks.flag(bias, "bias")
-        self.weight_init = (
-            None if weight_init is None else initializers.resolve(weight_init, "weight_init")
-        )
-        self.bias_init = initializers.resolve(bias_init, "bias_init")
-        self.l2 = l2
-        self._softmax = isinstance(self.activation, Softmax)
-        self._kind = 0 if self._softmax else self.activation._kind
-        self._keeps_z = not self._softmax and self.activation._saves_input
+        out_features = _checks.positive_int(out_features, "out_features")
+        shape = (self.in_features, out_features)
+        super().__init__(shape, activation, bias, weight_init, bias_init, l2)
 
-    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
-        shapes: dict[str, tuple[int, ...]] = {"weight": (self.in_features, self.out_features)}
-        if self.has_bias:
-            shapes["bias"] = (self.out_features,)
-        return shapes
-
-    def build(
+    def _multiply(
         self,
-        parameters: dict[str, NDArray[Any]],
-        gradients: dict[str, NDArray[Any]],
-        place: Place,
-    ) -> None:
-        super().build(parameters, gradients, place)
-        self._weight, self._dweight = parameters["weight"], gradients["weight"]
-        self._bias, self._dbias = parameters.get("bias"), gradients.get("bias")
-        self._flat, self._dflat = self._weight.reshape(-1), self._dweight.reshape(-1)
+        x: NDArray[Any],
+        weight: NDArray[Any],
+        bias: NDArray[Any] | None,
+        kind: int,
+        alpha: float,
+        keep_z: bool = False,
+        packed: NDArray[Any] | None = None,
+    ) -> Any:
+        return _kernels.dense_forward(x, weight, bias, kind, alpha, keep_z, packed)
 
-    def initialize(self, rng: np.random.Generator, activation: str) -> None:
-        initializer = self.weight_init or initializers.suitable_for(activation)
-        initializers.fill(self._weight, initializer, rng, self.in_features, self)
-        if self._bias is not None:
-            initializers.fill(self._bias, self.bias_init, rng, self.in_features, self)
+    def _pack(self, weight: NDArray[Any]) -> NDArray[Any]:
+        return _kernels.pack_weight(weight)
 
-    def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
-        if training and self._keeps_z:
-            y, z = _kernels.dense_forward(
-                x, self._weight, self._bias, self._kind, self._activation._alpha, True
-            )
-            self._saved = (x, z)
-            return y
-        alpha = self._activation._alpha
-        y = _kernels.dense_forward(x, self._weight, self._bias, self._kind, alpha)
-        if self._softmax:
-            y = _kernels.softmax_forward(y)
-        if training:
-            self._saved = (x, y)
-        return y
-
-    def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
-        return _kernels.dense_backward_input(self._backward(dy), self._weight)
-
-    def backward_parameters(self, dy: NDArray[Any]) -> None:
-        self._backward(dy)
-
-    def _backward(self, dy: NDArray[Any]) -> NDArray[Any]:
-        """Sets the parameters' gradients; returns dz, z being what the activation takes."""
-        x, saved = self._take()
-        dz = dy
-        if self._softmax:
-            dz = _kernels.softmax_backward(saved, dy)
-        elif self._kind:
-            dz = _kernels.activation_backward(saved, dy, self._kind, self._activation._alpha)
+    def _set_gradient(self, x: NDArray[Any], dz: NDArray[Any]) -> None:
         _kernels.dense_backward_weight(x, dz, self._dweight)
-        if decay := self._decay():
-            _kernels.add_scaled(self._dflat, self._flat, decay / dz.shape[0], self.out_features)
-        if self._dbias is not None:
-            _kernels.dense_backward_bias(dz, self._dbias)
-        return dz
 
-    def add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
-        decay = self._decay()
-        if decay:
-            _kernels.add_penalty(value, self._flat, decay / (2 * batch_size))
-
-    def _decay(self) -> float:
-        if self._l2 is not None:
-            return self._l2
-        return 0.0 if self._place is None else self._place.l2
+    def _input_gradient(self, x: NDArray[Any], dz: NDArray[Any]) -> NDArray[Any]:
+        return _kernels.dense_backward_input(dz, self._weight)
 
     def __repr__(self) -> str:
-        text = f"Dense({self.in_features}, {self.out_features}"
-        if self.activation_name != "linear":
-            text += f", activation={self._activation_text}"
-        if not self.has_bias:
-            text += ", bias=False"
-        if self.l2 is not None:
-            text += f", l2={self.l2!r}"
-        return text + ")"
+        return f"Dense({self.in_features}, {self.out_features}{self._options()})"
 
 
 class Dropout(Layer):

@@ -62,9 +62,9 @@ class Sequential:
     """
 
     __slots__ = (  # so that a misspelt attribute is refused; a derived class may add any
-        "__weakref__", "_counter", "_dtype", "_first_sized", "_first_trained", "_flat_gradients",
-        "_flat_parameters", "_hold", "_l2", "_layers", "_parts", "_passes", "_path", "_pending",
-        "_random", "_seed", "_trainer", "_writable", "gradients", "in_features", "out_features",
+        "__weakref__", "_counter", "_dtype", "_ends", "_first_trained", "_fitting",
+        "_flat_gradients", "_flat_parameters", "_hold", "_l2", "_layers", "_parts", "_passes",
+        "_path", "_pending", "_random", "_rows", "_seed", "_trainer", "_writable", "gradients",
         "parameters", "state",
     )  # fmt: skip
     layers = Fixed[tuple["Layer | SupportsForwardBackward", ...]]()

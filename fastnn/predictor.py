@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import _arrays, _checks, _kernels
-from fastnn.layers import Activation, BatchNorm, Dense, Dropout, Softmax
+from fastnn._weighted import Weighted
+from fastnn.layers import Activation, BatchNorm, Dropout, Softmax
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,9 +26,9 @@ class Predictor:
     `Sequential.predictor`.
 
     It holds the parameters of the moment it was made: dropout is gone, a batch norm is folded
-    into the dense layer before it (not within a `Residual`), weights are packed as the kernels read
-    them.  So outputs may differ from those of `Sequential.predict` by rounding, if there is a batch
-    norm; else the bits are the same.  After more training, make another.
+    into the dense or convolution layer before it (not within a `Residual`), weights are packed as
+    the kernels read them.  So outputs may differ from those of `Sequential.predict` by rounding, if
+    there is a batch norm; else the bits are the same.  After more training, make another.
 
     Shapes: `x` (batch_size, ...) as the model takes it, of any real type, fastest as a C-contiguous
     array of the model's; `y` (batch_size, ...).  `y` is the same array at every call, or `out` if
@@ -123,7 +124,8 @@ def _not_yet(x: ArrayLike, out: Array | None) -> Array | None:
 class _Affine:
     """f(x weight + bias), weight (..., out_features): a layer and what could be folded into it."""
 
-    def __init__(self, layer: Any) -> None:
+    def __init__(self, layer: Weighted) -> None:
+        self.layer = layer
         self.weight = layer.weight.astype(np.float64)
         self.bias = None if layer.bias is None else layer.bias.astype(np.float64)
         self.dtype, self.activation = layer.weight.dtype, layer.activation
@@ -142,26 +144,15 @@ class _Affine:
     def build(self) -> Callable[[Array], Array]:
         softmax = isinstance(self.activation, Softmax)
         kind, alpha = 0 if softmax else self.activation._kind, self.activation.alpha
+        weight = self.weight.astype(self.dtype)
         bias = None if self.bias is None else self.bias.astype(self.dtype)
-        run = self.ready(self.weight.astype(self.dtype), bias, kind, alpha)
-        return (lambda x: _kernels.softmax_forward(run(x))) if softmax else run
+        layer, packed = self.layer, self.layer._pack(weight)
 
-    def ready(
-        self, weight: Array, bias: Array | None, kind: int, alpha: float
-    ) -> Callable[[Array], Array]:
-        """The kernel that computes it, an activation of that kind in its epilogue."""
-        raise NotImplementedError
+        def run(x: Array) -> Array:
+            y: Array = layer._multiply(layer._read(x), weight, bias, kind, alpha, packed=packed)
+            return _kernels.softmax_forward(y) if softmax else y
 
-
-class _Dense(_Affine):
-    def ready(
-        self, weight: Array, bias: Array | None, kind: int, alpha: float
-    ) -> Callable[[Array], Array]:
-        packed = _kernels.pack_weight(weight)
-        return lambda x: _kernels.dense_forward(x, weight, bias, kind, alpha, packed=packed)
-
-
-_AFFINE: dict[type, type[_Affine]] = {Dense: _Dense}
+        return run
 
 
 def _fold(model: Sequential) -> list[Callable[[Array], Array]]:
@@ -171,8 +162,8 @@ def _fold(model: Sequential) -> list[Callable[[Array], Array]]:
         last = steps[-1] if steps and isinstance(steps[-1], _Affine) else None
         if isinstance(layer, Dropout):
             continue
-        if affine := _AFFINE.get(type(layer)):
-            steps.append(affine(layer))
+        if isinstance(layer, Weighted):
+            steps.append(_Affine(layer))
         elif last and last.is_linear and isinstance(layer, BatchNorm):
             last.fold(layer)
         elif last and last.is_linear and isinstance(layer, Activation):

@@ -50,6 +50,55 @@ static void run(const fnn_kernels *table, fnn_kernel *const *kernel, const void 
 }
 #define RUN(name, arguments, units) run(kernel, &kernel->name, arguments, units, scratch)
 
+/* Images of 11x9 with 6 channels to 40 features, in one group and in two, padded and strided. */
+static void run_convolution(const fnn_kernels *kernel, int d, void *const *array, void *scratch) {
+    const void *a = array[0], *b = array[1];
+    void *out = array[2], *z = array[3], *packed = array[4];
+    for (int variant = 0; variant < 4; variant++) {
+        const ptrdiff_t groups = variant % 2 + 1, stride = variant / 2 + 1;
+        fnn_conv p = {.x = a, .weight = b, .bias = b, .packed = packed, .y = out, .z = z,
+                      .batch = 5, .height = 11, .width = 9, .channels = 48, .features = 40,
+                      .groups = groups, .kernel = {3, 4}, .stride = {1, stride},
+                      .dilation = {1, groups}, .before = {1, 2}, .behind = {1, 2},
+                      .activation = FNN_TANH};
+        p.out_height = (p.height + 2 - 3) + 1;
+        p.out_width = (p.width + 4 - 3 * groups - 1) / stride + 1;
+        const ptrdiff_t item = d ? 8 : 4, places = p.batch * p.out_height * p.out_width;
+        const ptrdiff_t K = 12 * 48 / groups, N = 40 / groups;
+        fnn_conv padded = p;
+        padded.y = array[5];
+        RUN(conv_pad, &padded, p.batch * (p.height + 2));
+        report("conv_pad", variant, d, array[5], p.batch * (p.height + 2) * (p.width + 4) * 48);
+        padded = p, padded.x = array[5], padded.height += 2, padded.width += 4;
+        RUN(conv_pack, &p, groups * ((K + FNN_CHUNK_K - 1) / FNN_CHUNK_K) * ((N * item + 511) / 512));
+        RUN(conv_forward, &padded, p.batch * p.out_height);
+        report("conv_forward", variant, d, out, places * 40);
+        RUN(conv_backward_weight, &padded, K);
+        report("conv_backward_weight", variant, d, out, K * 40);
+        p.transpose = 1;
+        RUN(conv_pack, &p, groups * 12 * ((48 / groups * item + 511) / 512));
+        RUN(conv_backward_input, &p, p.batch);
+        report("conv_backward_input", variant, d, out, 5 * 11 * 9 * 48);
+        p.features = p.groups = 48;
+        RUN(depthwise_forward, &p, p.batch * p.out_height);
+        report("depthwise_forward", variant, d, out, places * 48);
+        RUN(depthwise_backward_weight, &p, 3);
+        report("depthwise_backward_weight", variant, d, out, 12 * 48);
+        RUN(depthwise_backward_input, &p, p.batch * p.height);
+        report("depthwise_backward_input", variant, d, out, 5 * 11 * 9 * 48);
+    }
+    for (int variant = 0; variant < 4; variant++) {
+        fnn_pool p = {.x = a, .dy = b, .y = z, .dx = out, .batch = 5, .height = 11, .width = 9,
+                      .channels = 37, .out_height = 6, .kernel = {3, 2}, .stride = {2, 1},
+                      .before = {1, 0}, .average = variant % 2, .count_padding = variant / 2};
+        p.stride[1] += variant / 2, p.out_width = (p.width - 2) / p.stride[1] + 1;
+        RUN(pool_forward, &p, p.batch * p.out_height);
+        report("pool_forward", variant, d, z, p.batch * p.out_height * p.out_width * 37);
+        RUN(pool_backward, &p, p.batch);
+        report("pool_backward", variant, d, out, 5 * 11 * 9 * 37);
+    }
+}
+
 static void run_all(const fnn_kernels *kernel, int d) {
     void *a = make(d, 88172645463325252u), *b = make(d, 362436069362436069u);
     void *out = make(d, 1), *z = make(d, 2), *packed = make(d, 3), *scratch = aligned_alloc(64, FNN_SCRATCH);
@@ -85,6 +134,19 @@ static void run_all(const fnn_kernels *kernel, int d) {
     fnn_column_sum columns = {.x = a, .sum = out, .rows = ROWS, .features = FEATURES};
     RUN(column_sum, &columns, groups);
     report("column_sum", 0, d, out, FEATURES);
+
+    fnn_embedding embedding = {.x = at(9), .weight = a, .dy = b, .y = out, .codes = 50,
+                               .features = FEATURES, .rows = 900};
+    for (int i = 0; i < 900; i++)
+        d ? (((double *)at(9))[i] = i * i % 47) : (((float *)at(9))[i] = (float)(i * i % 47));
+    RUN(embedding_forward, &embedding, 900);
+    report("embedding_forward", 0, d, out, 900 * FEATURES);
+    RUN(embedding_backward, &embedding, 50);
+    report("embedding_backward", 0, d, out, 50 * FEATURES);
+
+    void *const images[] = {a, b, out, z, packed, make(d, 4)};
+    run_convolution(kernel, d, images, scratch);
+    free(images[5]);
 
     for (int kind = 0; kind < FNN_ACTIVATION_KINDS; kind++) {
         fnn_activation p = {.x = a, .dy = b, .out = out, .rows = ROWS, .features = FEATURES,

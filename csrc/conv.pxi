@@ -1,0 +1,227 @@
+# Convolution over images (batch, height, width, channels).
+
+cdef ptrdiff_t out_size(str name, ptrdiff_t size, ptrdiff_t kernel, ptrdiff_t stride,
+                        ptrdiff_t dilation, ptrdiff_t padding) except -1:
+    """Over how many places a kernel goes along an axis of that size, padding included."""
+    cdef ptrdiff_t covered = (kernel - 1) * dilation + 1
+    if size + padding < covered:
+        raise ValueError(f"{name}: the kernel covers {covered}, the padded input has "
+                         f"{size + padding}")
+    return (size + padding - covered) // stride + 1
+
+
+cdef inline tuple shape_of(cnp.ndarray x):
+    return (x.shape[0], x.shape[1], x.shape[2], x.shape[3])
+
+
+cdef int check_type(str name, cnp.ndarray x, cnp.ndarray like) except -1:
+    check_real(name, x, 4)
+    if cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(like):
+        raise ValueError(f"{name} must be {like.dtype}, got {x.dtype}")
+    return 0
+
+
+cdef int check_images(str name, cnp.ndarray x) except -1:
+    return check_real(name, x, 4)
+
+
+cdef int set_geometry(fnn_conv *p, tuple shape, cnp.ndarray weight, tuple geometry) except -1:
+    """shape: the images', (batch, height, width, channels); geometry: (stride, padding, dilation,
+    groups), the first three as pairs of rows and columns, padding ((top, bottom), (left, right))."""
+    check_real("weight", weight, 4)
+    stride, padding, dilation, groups = geometry
+    (top, bottom), (left, right) = padding
+    p.batch, p.height, p.width, p.channels = shape
+    p.kernel[0], p.kernel[1], p.features = weight.shape[0], weight.shape[1], weight.shape[3]
+    p.stride[0], p.stride[1] = stride
+    p.dilation[0], p.dilation[1] = dilation
+    p.before[0], p.before[1], p.behind[0], p.behind[1] = top, left, bottom, right
+    p.groups, p.transpose = groups, False
+    if min(top, bottom, left, right) < 0 or min(*stride, *dilation, groups) < 1:
+        raise ValueError(f"stride, dilation and groups must be >= 1, padding >= 0, got {geometry}")
+    if p.features % p.groups or p.channels != weight.shape[2] * p.groups:
+        raise ValueError(f"weight must be ({p.kernel[0]}, {p.kernel[1]}, channels / groups, "
+                         f"features) for {p.channels} channels and {groups} groups, "
+                         f"got {describe(weight)}")
+    p.out_height = out_size("height", p.height, p.kernel[0], p.stride[0], p.dilation[0],
+                            top + bottom)
+    p.out_width = out_size("width", p.width, p.kernel[1], p.stride[1], p.dilation[1],
+                           left + right)
+    return 0
+
+
+cdef cnp.ndarray empty_images(cnp.ndarray like, ptrdiff_t batch, ptrdiff_t height,
+                              ptrdiff_t width, ptrdiff_t channels):
+    cdef cnp.npy_intp[4] shape
+    shape[0], shape[1], shape[2], shape[3] = batch, height, width, channels
+    return new_array(4, shape, cnp.PyArray_TYPE(like))
+
+
+cdef bint is_depthwise(const fnn_conv *p) noexcept:
+    """Each channel has a kernel of its own."""
+    return p.groups == p.channels == p.features and p.channels > 1
+
+
+cdef cnp.ndarray pad(fnn_conv *geometry, cnp.ndarray x):
+    """The images with their padding, which then are those of the geometry; x itself without."""
+    cdef fnn_call call
+    cdef fnn_conv *p = &call.arguments.conv
+    cdef ptrdiff_t rows = geometry.before[0] + geometry.behind[0]
+    cdef ptrdiff_t columns = geometry.before[1] + geometry.behind[1]
+    if rows + columns == 0:
+        return x
+    cdef cnp.ndarray y = empty_images(x, geometry.batch, geometry.height + rows,
+                                      geometry.width + columns, geometry.channels)
+    p[0] = geometry[0]
+    start(&call, kernels_for(x).conv_pad, units_of(y), <double>cnp.PyArray_SIZE(y))
+    call.size = y.shape[0] * y.shape[1] // call.units
+    p.x = reads(&call, x, unit_of(x) if units_of(x) == call.units else 0)
+    p.y = writes(&call, y, unit_of(y))
+    execute(&call)
+    geometry.height, geometry.width = y.shape[1], y.shape[2]
+    geometry.before[0] = geometry.before[1] = geometry.behind[0] = geometry.behind[1] = 0
+    return y
+
+
+def conv_pad(cnp.ndarray x, tuple padding):
+    """x (batch, height, width, channels) with lines and columns of zeros around it, as many as
+    padding says, ((top, bottom), (left, right)); x itself where it says none."""
+    cdef fnn_conv p
+    check_images("x", x)
+    (top, bottom), (left, right) = padding
+    if min(top, bottom, left, right) < 0:
+        raise ValueError(f"padding must be >= 0, got {padding}")
+    p.batch, p.height, p.width, p.channels = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
+    p.before[0], p.before[1], p.behind[0], p.behind[1] = top, left, bottom, right
+    return pad(&p, x)
+
+
+cdef double conv_work(const fnn_conv *p) noexcept:
+    return (2.0 * p.batch * p.out_height * p.out_width * p.features * p.kernel[0] * p.kernel[1]
+            * (p.channels // p.groups))
+
+
+cdef cnp.ndarray pack(cnp.ndarray weight, ptrdiff_t groups, bint transpose):
+    """The weight as the kernels read it."""
+    cdef fnn_call call
+    cdef fnn_conv *p = &call.arguments.conv
+    p.kernel[0], p.kernel[1], p.features = weight.shape[0], weight.shape[1], weight.shape[3]
+    p.groups, p.channels, p.transpose = groups, groups * weight.shape[2], transpose
+    cdef ptrdiff_t channels = weight.shape[2], features = p.features // groups
+    cdef ptrdiff_t taps = p.kernel[0] * p.kernel[1], itemsize = cnp.PyArray_ITEMSIZE(weight)
+    cdef ptrdiff_t K = features if transpose else taps * channels
+    cdef ptrdiff_t N = channels if transpose else features
+    cdef ptrdiff_t count = groups * taps if transpose else groups
+    cdef ptrdiff_t blocks = ((K + FNN_CHUNK_K - 1) // FNN_CHUNK_K
+                             * ((N * itemsize + FNN_PACK_BYTES - 1) // FNN_PACK_BYTES))
+    cdef cnp.ndarray packed = empty_vector(weight, count * packed_size(K, N))
+    start(&call, kernels_for(weight).conv_pack, count * blocks, 8.0 * count * K * N)
+    p.weight, p.packed = reads(&call, weight), writes(&call, packed)
+    execute(&call)
+    return packed
+
+
+def conv_pack(cnp.ndarray weight, ptrdiff_t groups):
+    """A copy of weight as conv_forward reads it, to be passed as `packed`; good until the weight
+    changes.  None for a kernel of each channel's own, which needs no copy."""
+    check_real("weight", weight, 4)
+    if groups < 1 or weight.shape[3] % groups:
+        raise ValueError(f"groups must divide the features, {weight.shape[3]}, got {groups}")
+    if groups > 1 and weight.shape[2] == 1 and weight.shape[3] == groups:
+        return None
+    return pack(weight, groups, False)
+
+
+def conv_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, tuple geometry,
+                 int activation=FNN_LINEAR, double alpha=0.0, bint keep_z=False,
+                 cnp.ndarray packed=None):
+    """y = activation(z), z = x * weight + bias; x (batch, height, width, channels), weight (kernel
+    height, kernel width, channels / groups, features), bias (features,) or None.
+
+    geometry: (stride, padding, dilation, groups), as in set_geometry.  Returns y, or (y, z) with
+    keep_z.  packed: conv_pack(weight, groups)."""
+    cdef fnn_call call
+    cdef fnn_conv *p = &call.arguments.conv
+    check_images("x", x)
+    check_type("weight", weight, x)
+    set_geometry(p, shape_of(x), weight, geometry)
+    if bias is not None:
+        check_vector("bias", bias, x, p.features)
+    check_kind(activation, alpha, x)
+    cdef bint depthwise = is_depthwise(p)
+    if packed is None and not depthwise:
+        packed = pack(weight, p.groups, False)
+    elif packed is not None:
+        check_vector("packed", packed, x, p.groups * packed_size(
+            p.kernel[0] * p.kernel[1] * weight.shape[2], p.features // p.groups))
+    cdef cnp.ndarray y = empty_images(x, p.batch, p.out_height, p.out_width, p.features)
+    cdef cnp.ndarray z = empty_like(y) if keep_z else None
+    p.activation, p.alpha = activation, alpha
+    x = x if depthwise else pad(p, x)
+    cdef const fnn_kernels *kernels = kernels_for(x)
+    start(&call, kernels.depthwise_forward if depthwise else kernels.conv_forward, units_of(y),
+          conv_work(p))
+    call.size = p.batch * p.out_height // call.units
+    p.x = reads(&call, x, unit_of(x) if units_of(x) == call.units else 0)
+    p.bias, p.weight = reads(&call, bias), reads(&call, weight) if depthwise else NULL
+    p.packed = NULL if depthwise else <void *>reads(&call, packed)
+    p.y, p.z = writes(&call, y, unit_of(y)), writes(&call, z, unit_of(y))
+    execute(&call)
+    return (y, z) if keep_z else y
+
+
+cdef int check_outputs(fnn_conv *p, cnp.ndarray x, cnp.ndarray dz) except -1:
+    """dz is like the outputs."""
+    check_images("dz", dz)
+    if (cnp.PyArray_TYPE(dz) != cnp.PyArray_TYPE(x) or dz.shape[0] != p.batch
+            or dz.shape[1] != p.out_height or dz.shape[2] != p.out_width
+            or dz.shape[3] != p.features):
+        raise ValueError(f"dz must be {x.dtype} of shape ({p.batch}, {p.out_height}, "
+                         f"{p.out_width}, {p.features}), got {describe(dz)}")
+    return 0
+
+
+def conv_backward_weight(cnp.ndarray x, cnp.ndarray dz, cnp.ndarray dweight, tuple geometry):
+    """Sets dweight, like weight, from conv_forward's x and dz, like its y."""
+    cdef fnn_call call
+    cdef fnn_conv *p = &call.arguments.conv
+    check_images("x", x)
+    check_type("dweight", dweight, x)
+    set_geometry(p, shape_of(x), dweight, geometry)
+    check_outputs(p, x, dz)
+    check_writable("dweight", dweight)
+    cdef bint depthwise = is_depthwise(p)
+    x = x if depthwise else pad(p, x)
+    if depthwise:
+        start(&call, kernels_for(x).depthwise_backward_weight, (p.channels + 15) // 16,
+              conv_work(p))
+    else:
+        start(&call, kernels_for(x).conv_backward_weight,
+              cnp.PyArray_SIZE(dweight) // p.features, conv_work(p))
+        call.grain = 28
+    p.x, p.z = reads(&call, x), <void *>reads(&call, dz)
+    p.y = writes(&call, dweight, 0 if depthwise else p.features)
+    execute(&call)
+
+
+def conv_backward_input(tuple shape, cnp.ndarray dz, cnp.ndarray weight, tuple geometry):
+    """dx, of conv_forward's x, whose shape is given, from dz, like its y."""
+    cdef fnn_call call
+    cdef fnn_conv *p = &call.arguments.conv
+    if len(shape) != 4 or min(shape) < 1:
+        raise ValueError(f"shape must be (batch, height, width, channels), got {shape}")
+    set_geometry(p, shape, weight, geometry)
+    check_outputs(p, weight, dz)
+    cdef cnp.ndarray dx = empty_images(dz, p.batch, p.height, p.width, p.channels)
+    if is_depthwise(p):
+        start(&call, kernels_for(dz).depthwise_backward_input, units_of(dx), conv_work(p))
+        call.size = p.batch * p.height // call.units
+        p.weight = reads(&call, weight)
+    else:
+        packed = pack(weight, p.groups, True)
+        start(&call, kernels_for(dz).conv_backward_input, p.batch, conv_work(p))
+        p.transpose, p.packed = True, <void *>reads(&call, packed)
+    p.z = <void *>reads(&call, dz, unit_of(dz) if units_of(dz) == call.units else 0)
+    p.y = writes(&call, dx, cnp.PyArray_SIZE(dx) // call.units)
+    execute(&call)
+    return dx

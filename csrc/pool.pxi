@@ -1,0 +1,62 @@
+# Pooling over windows of images (batch, height, width, channels).
+
+cdef int set_windows(fnn_pool *p, cnp.ndarray x, tuple geometry, bint average,
+                     bint count_padding) except -1:
+    """geometry: (kernel, stride, padding), pairs of rows and columns, padding ((top, bottom),
+    (left, right)), smaller than the kernel: no window lies outside."""
+    check_images("x", x)
+    kernel, stride, padding = geometry
+    (top, bottom), (left, right) = padding
+    p.batch, p.height, p.width, p.channels = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
+    p.kernel[0], p.kernel[1] = kernel
+    p.stride[0], p.stride[1] = stride
+    p.before[0], p.before[1], p.average, p.count_padding = top, left, average, count_padding
+    if min(*kernel, *stride) < 1 or min(top, bottom, left, right) < 0:
+        raise ValueError(f"kernel and stride must be >= 1, padding >= 0, got {geometry}")
+    if max(top, bottom) >= p.kernel[0] or max(left, right) >= p.kernel[1]:
+        raise ValueError(f"padding must be smaller than the kernel, got {padding} for {kernel}")
+    p.out_height = out_size("height", p.height, p.kernel[0], p.stride[0], 1, top + bottom)
+    p.out_width = out_size("width", p.width, p.kernel[1], p.stride[1], 1, left + right)
+    return 0
+
+
+def pool_forward(cnp.ndarray x, tuple geometry, bint average, bint count_padding=False):
+    """The maximum or the average of every window of x (batch, height, width, channels).
+
+    geometry: as in set_windows; count_padding: an average counts the padding as zeros."""
+    cdef fnn_call call
+    cdef fnn_pool *p = &call.arguments.pool
+    set_windows(p, x, geometry, average, count_padding)
+    cdef cnp.ndarray y = empty_images(x, p.batch, p.out_height, p.out_width, p.channels)
+    start(&call, kernels_for(x).pool_forward, units_of(y),
+          <double>cnp.PyArray_SIZE(y) * p.kernel[0] * p.kernel[1])
+    call.size = p.batch * p.out_height // call.units
+    p.x = reads(&call, x, unit_of(x) if units_of(x) == call.units else 0)
+    p.y = writes(&call, y, unit_of(y))
+    execute(&call)
+    return y
+
+
+def pool_backward(cnp.ndarray x, cnp.ndarray y, cnp.ndarray dy, tuple geometry, bint average,
+                  bint count_padding=False):
+    """dx; x, y and the rest are pool_forward's.  Where several elements are the maximum, the
+    first has the gradient."""
+    cdef fnn_call call
+    cdef fnn_pool *p = &call.arguments.pool
+    set_windows(p, x, geometry, average, count_padding)
+    check_like("dy", dy, "y", y)
+    if (cnp.PyArray_TYPE(y) != cnp.PyArray_TYPE(x) or cnp.PyArray_NDIM(y) != 4
+            or y.shape[0] != p.batch or y.shape[1] != p.out_height
+            or y.shape[2] != p.out_width or y.shape[3] != p.channels):
+        raise ValueError(f"y must be {x.dtype} of shape ({p.batch}, {p.out_height}, "
+                         f"{p.out_width}, {p.channels}), got {describe(y)}")
+    cdef cnp.ndarray dx = empty_like(x)
+    cdef ptrdiff_t places = cnp.PyArray_SIZE(y) // p.batch, size = cnp.PyArray_SIZE(x) // p.batch
+    start(&call, kernels_for(x).pool_backward, p.batch,
+          4.0 * cnp.PyArray_SIZE(y) * p.kernel[0] * p.kernel[1])
+    p.dy = reads(&call, dy, places)
+    if not average:
+        p.x, p.y = reads(&call, x, size), <void *>reads(&call, y, places)
+    p.dx = writes(&call, dx, size)
+    execute(&call)
+    return dx
