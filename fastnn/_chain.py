@@ -40,7 +40,7 @@ class _Own(Layer):
         y = _arrays.real_array(self._layer.forward(x.copy(), training), name, self._dtype)
         if len(y) != rows:
             raise ValueError(f"{name}: expected {rows} rows as in its input, got shape {y.shape}")
-        if self._taker is not None and y.shape[1:] != (self._taker.in_features,):
+        if self._taker is not None and y.shape[-1] != self._taker.in_features:
             raise ValueError(
                 f"{name}: {label(self._taker)} behind it takes {self._taker.in_features} features, "
                 f"got shape {y.shape}"

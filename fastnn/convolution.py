@@ -228,6 +228,7 @@ class Conv2D(_Convolution):
     Raises TypeError or ValueError for sizes that are no integers >= 1 (padding: >= 0), an unknown
     padding, groups that do not divide both counts; `forward` for images smaller than the kernel.
 
+    >>> import numpy as np
     >>> from fastnn import Conv2D, Sequential
     >>> model = Sequential(Conv2D(1, 8, 3, padding="same", activation="relu"))
     >>> model.forward(np.ones((2, 28, 28, 1))).shape, model.layers[0].weight.shape
@@ -245,6 +246,7 @@ class Conv1D(_Convolution):
     "valid" or "same"; for a causal convolution (left, 0) with left = (kernel_size - 1) dilation.
     All else is as in `Conv2D`.
 
+    >>> import numpy as np
     >>> from fastnn import Conv1D, Sequential
     >>> Sequential(Conv1D(3, 8, 5, stride=2)).forward(np.ones((2, 100, 3))).shape
     (2, 48, 8)
@@ -314,6 +316,7 @@ class MaxPool2D(_Pool):
 
     Raises TypeError or ValueError for arguments as in `Conv2D`.
 
+    >>> import numpy as np
     >>> from fastnn import MaxPool2D, Sequential
     >>> x = np.arange(16.0).reshape(1, 4, 4, 1)
     >>> Sequential(MaxPool2D(2), dtype="float64").forward(x).ravel()
@@ -327,6 +330,7 @@ class MaxPool1D(_Pool):
     """y = the maximum of every window of a sequence, as `MaxPool2D`; `x` (batch, length,
     channels).
 
+    >>> import numpy as np
     >>> from fastnn import MaxPool1D, Sequential
     >>> Sequential(MaxPool1D(2)).forward(np.ones((1, 9, 3))).shape
     (1, 4, 3)
@@ -360,6 +364,7 @@ class AvgPool2D(_AvgPool):
     Shapes and arguments as in `MaxPool2D`.  At a padded edge it is the average of what lies in
     the image, or with `count_padding` of the whole window, the padding being zeros.
 
+    >>> import numpy as np
     >>> from fastnn import AvgPool2D, Sequential
     >>> x = np.arange(16.0).reshape(1, 4, 4, 1)
     >>> Sequential(AvgPool2D(2), dtype="float64").forward(x).ravel()
@@ -373,6 +378,7 @@ class AvgPool1D(_AvgPool):
     """y = the average of every window of a sequence, as `AvgPool2D`; `x` (batch, length,
     channels).
 
+    >>> import numpy as np
     >>> from fastnn import AvgPool1D, Sequential
     >>> Sequential(AvgPool1D(3, stride=1)).forward(np.ones((1, 9, 3))).shape
     (1, 7, 3)
@@ -413,6 +419,7 @@ class GlobalAvgPool2D(_GlobalPool):
     """y = each channel's average over the image: (batch, height, width, channels) to (batch,
     channels), for images of any size.
 
+    >>> import numpy as np
     >>> from fastnn import GlobalAvgPool2D, Sequential
     >>> x = np.arange(4.0).reshape(1, 2, 2, 1)
     >>> Sequential(GlobalAvgPool2D(), dtype="float64").forward(x)
@@ -426,6 +433,7 @@ class GlobalMaxPool2D(_GlobalPool):
     """y = each channel's maximum over the image: (batch, height, width, channels) to (batch,
     channels), for images of any size.
 
+    >>> import numpy as np
     >>> from fastnn import GlobalMaxPool2D, Sequential
     >>> x = np.arange(4.0).reshape(1, 2, 2, 1)
     >>> Sequential(GlobalMaxPool2D(), dtype="float64").forward(x)
@@ -439,6 +447,7 @@ class GlobalAvgPool1D(_GlobalPool):
     """y = each channel's average over the sequence: (batch, length, channels) to (batch,
     channels).
 
+    >>> import numpy as np
     >>> from fastnn import GlobalAvgPool1D, Sequential
     >>> Sequential(GlobalAvgPool1D()).forward(np.ones((2, 9, 3))).shape
     (2, 3)
@@ -451,6 +460,7 @@ class GlobalMaxPool1D(_GlobalPool):
     """y = each channel's maximum over the sequence: (batch, length, channels) to (batch,
     channels).
 
+    >>> import numpy as np
     >>> from fastnn import GlobalMaxPool1D, Sequential
     >>> Sequential(GlobalMaxPool1D()).forward(np.ones((2, 9, 3))).shape
     (2, 3)
