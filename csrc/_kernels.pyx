@@ -11,6 +11,7 @@ from libc.float cimport DBL_MAX, FLT_MAX
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 from cpython.pythread cimport PyThread_get_thread_ident
+from cpython.ref cimport PyObject
 
 cnp.import_array()
 cdef object numpy = __import__("numpy"), os = __import__("os")

@@ -70,7 +70,7 @@ cdef inline void *touches(fnn_call *call, cnp.ndarray x, ptrdiff_t unit, bint wr
     access.begin = <const char *>cnp.PyArray_DATA(x)
     access.end = access.begin + cnp.PyArray_NBYTES(x)
     access.unit, access.writes = unit * cnp.PyArray_ITEMSIZE(x), writes
-    if recorder() != NULL:
+    if recorder() != NULL and not (<Program>recorder()).is_large_part(x):
         (<Program>recorder()).kept.append(x)
     return cnp.PyArray_DATA(x)
 

@@ -81,6 +81,12 @@ cdef class Hold:
             set_recorder(self.outer)
 
 
+# Bytes from which on a new array takes the memory of one that has gone.  Calls on the two must wait
+# for one another, which costs more than it gains where arrays are small.
+cdef ptrdiff_t LARGE = 2**20
+cdef ptrdiff_t SLACK = 4096  # so that large arrays begin at different places of a page
+
+
 cdef class Program:
     """Kernel calls in the order in which they were made, and the arrays they touch.
 
@@ -95,6 +101,7 @@ cdef class Program:
     cdef list kept                  # the arrays that calls touch
     cdef cnp.ndarray room           # memory for new arrays, of which `used` bytes are taken
     cdef ptrdiff_t used
+    cdef list large                 # (memory, where an array begins in it) of large new arrays
     cdef tuple fed                  # the arrays that `sources` points to
     cdef ptrdiff_t batch            # rows that a replay takes, or 0
     cdef ptrdiff_t available        # rows that there are from the first on
@@ -109,7 +116,7 @@ cdef class Program:
         self.owner = owner
         cdef cnp.npy_intp size = sizeof(fnn_feed)
         self.here = cnp.PyArray_SimpleNewFromData(1, &size, cnp.NPY_UINT8, &self.sources)
-        self.kept = []
+        self.kept, self.large = [], []
         if hyper is not None:
             check_hyper(hyper)
             self.kept.append(hyper)
@@ -140,13 +147,38 @@ cdef class Program:
         equal size, a power of two say, do not compete for the same sets of the cache."""
         cdef cnp.ndarray like = cnp.PyArray_EMPTY(ndim, shape, kind, 0)
         cdef ptrdiff_t size = cnp.PyArray_NBYTES(like), room
-        if self.room is None or cnp.PyArray_SIZE(self.room) - self.used < size:
-            room = 2**16 if self.room is None else min(2 * cnp.PyArray_SIZE(self.room), 2**22)
-            self.room = numpy.empty(max(room, size + 64), numpy.uint8)
-            self.used = -<ptrdiff_t>data(self.room) % 64
-        cdef object part = self.room[self.used:self.used + size]
-        self.used += (size + 63) // 64 * 64 + 5 * 64
+        cdef object part
+        if size >= LARGE:
+            part = self.large_part(size)
+        else:
+            if self.room is None or cnp.PyArray_SIZE(self.room) - self.used < size:
+                room = 2**16 if self.room is None else min(2 * cnp.PyArray_SIZE(self.room), 2**22)
+                self.room = numpy.empty(max(room, size + 64), numpy.uint8)
+                self.used = -<ptrdiff_t>data(self.room) % 64
+            part = self.room[self.used:self.used + size]
+            self.used += (size + 63) // 64 * 64 + 5 * 64
         return part.view((<object>like).dtype).reshape((<object>like).shape)
+
+    cdef cnp.ndarray large_part(self, ptrdiff_t size):
+        """Memory of that size, in which nobody's array lies (any more)."""
+        cdef ptrdiff_t i, first
+        cdef cnp.ndarray memory
+        for i in range(len(self.large)):
+            memory, first = self.large[i]
+            if cnp.PyArray_NBYTES(memory) == size + SLACK and (<PyObject *>memory).ob_refcnt == 2:
+                return memory[first:first + size]
+        memory = numpy.empty(size + SLACK, numpy.uint8)
+        first = (-<ptrdiff_t>data(memory)) % 64 + len(self.large) % 12 * 5 * 64
+        self.large.append((memory, first))
+        return memory[first:first + size]
+
+    cdef bint is_large_part(self, cnp.ndarray x):
+        """Whether x lies in memory of `large_part`, which is kept anyhow."""
+        cdef object base = cnp.get_array_base(x)
+        for memory, first in self.large:
+            if base is memory:
+                return True
+        return False
 
     cdef int check_idle(self) except -1:
         if self.runs_in == forks:
