@@ -37,7 +37,7 @@ def load(name):
 @pytest.mark.parametrize("name", MODULES)
 def test_docstrings(name):
     module = importlib.import_module(name)
-    assert doctest.testmod(module).failed == 0
+    assert doctest.testmod(module, extraglobs={"np": np}).failed == 0
 
 
 @pytest.mark.parametrize("name", fastnn.__all__)
@@ -60,11 +60,15 @@ def test_readme(tmp_path, monkeypatch):
         if i == 0:  # the first one trains and predicts the held-out digits
             assert (namespace["logits"].argmax(axis=1) == namespace["y"][1500:]).mean() > 0.9
     assert np.isfinite(namespace["value"])
+    cnn, images, y = namespace["cnn"], namespace["images"], namespace["y"]
+    assert (cnn.predict(images[1500:]).argmax(axis=1) == y[1500:]).mean() > 0.93
+    assert cnn.summary(images.shape[1:]) in text
 
 
 def test_every_example_is_tested_here():
     assert [path.stem for path in EXAMPLES] == [
-        "actor_critic", "digits", "fashion_mnist", "linear_regression", "logistic_regression",
+        "actor_critic", "digits", "fashion_cnn", "fashion_mnist", "linear_regression",
+        "logistic_regression",
     ]  # fmt: skip
 
 
@@ -112,9 +116,11 @@ def test_digits_example():
     assert accuracy > 0.94 and history.epochs == 5
 
 
-def test_fashion_mnist_example(tmp_path):
-    """On a folder of its format: ten bright bars, one for each class."""
-    rng = np.random.default_rng(0)
+@pytest.fixture
+def bars(tmp_path):
+    """A folder in the MNIST format: ten bright bars, one for each class."""
+    rng, folder = np.random.default_rng(0), tmp_path / "bars"
+    folder.mkdir()
     for part, n in (("train", 600), ("t10k", 100)):
         labels = np.arange(n) % 10
         images = rng.integers(0, 60, (n, 28, 28))
@@ -125,9 +131,50 @@ def test_fashion_mnist_example(tmp_path):
                 k.to_bytes(4, "big") for k in array.shape
             )
             content = head + array.astype(np.uint8).tobytes()
-            (tmp_path / f"{part}-{kind}-ubyte").write_bytes(content)
-    accuracy, seconds = load("fashion_mnist").train(tmp_path, epochs=4, progress=False)
+            (folder / f"{part}-{kind}-ubyte").write_bytes(content)
+    return folder
+
+
+def test_fashion_mnist_example(bars):
+    accuracy, seconds = load("fashion_mnist").train(bars, epochs=4, progress=False)
     assert accuracy > 0.95 and seconds > 0
+
+
+def test_fashion_cnn_example_learns(bars, capsys):
+    example = load("fashion_cnn")
+    (X, y), (X_test, y_test) = fastnn.datasets.idx(bars, flatten=False)
+    model = example.network()
+    assert sum(array.size for array in model.parameters.values()) < 250_000
+    history = example.train(model, X, y, epochs=6)
+    assert len(history["loss"]) == len(history["validation_accuracy"]) == 6
+    assert "epoch  6/6" in capsys.readouterr().out
+    predicted = model.predict(X_test).argmax(axis=1)
+    assert (predicted == y_test).mean() > 0.9
+    matrix = example.confusion_matrix(y_test, predicted, 10)
+    for i, j in np.ndindex(10, 10):
+        assert matrix[i, j] == ((y_test == i) & (predicted == j)).sum()
+
+
+def test_fashion_cnn_example_draws(bars, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "new" / "pictures"
+    load("fashion_cnn").main([str(bars), "--epochs=1", "--rows=100", f"--out={out}"])
+    printed = capsys.readouterr().out
+    assert "test accuracy" in printed and "parameters" in printed
+    for name in ("learning_curve", "confusion", "filters"):
+        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert f"{name}.png" in printed
+
+
+def test_fashion_cnn_example_says_what_is_missing(tmp_path, monkeypatch, capsys):
+    example = load("fashion_cnn")
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="need matplotlib"):
+        patch.setitem(sys.modules, "matplotlib.figure", None)
+        example.main([str(tmp_path)])
+    monkeypatch.setattr(example, "new_figure", lambda *size: None)
+    with pytest.raises(SystemExit):
+        example.main([str(tmp_path / "none")])
+    assert "name a FOLDER" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name, word", [
