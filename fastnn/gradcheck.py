@@ -28,10 +28,11 @@ def gradcheck(
     """The distance ‖g_num - g‖ / (‖g_num‖ + ‖g‖) between backward and central differences.
 
     g is the gradient of the training loss, L2 penalty included, by all parameters and by `x`
-    together; g_num_i = (f(p_i + epsilon) - f(p_i - epsilon)) / (2 epsilon), with dropout's mask
-    held fixed.  A right gradient gives less than 1e-7, but 1e-6 or more where a kink (ReLU at 0)
-    lies within `epsilon`; a wrong one gives 1e-2 to 1.  It takes two forwards for every
-    parameter and input: keep the network and the batch small.
+    (unless it holds codes, see `Embedding`) together;
+    g_num_i = (f(p_i + epsilon) - f(p_i - epsilon)) / (2 epsilon), with dropout's mask held fixed.
+    A right gradient gives less than 1e-7, but 1e-6 or more where a kink (ReLU at 0) lies within
+    `epsilon`; a wrong one gives 1e-2 to 1.  It takes two forwards for every parameter and input:
+    keep the network and the batch small.
 
     The model is copied into float64 and stays as it is.  Shapes: as in `fit`.  Raises as
     `forward` and the loss do, and ValueError or TypeError unless epsilon > 0.
@@ -56,9 +57,10 @@ def gradcheck(
     gradient = value_and_gradient()[1]
     for array in model.gradients.values():
         array.fill(1e3)  # which a backward that adds, or forgets one, would leave in the result
-    dx = model.backward(gradient, input_gradient=True)
-    arrays = [*model.parameters.values(), x]
-    gradients = [*model.gradients.values(), np.asarray(dx)]
+    by_inputs = model._codes is None  # codes have no gradient
+    dx = model.backward(gradient, input_gradient=by_inputs)
+    arrays = [*model.parameters.values(), *([x] if by_inputs else [])]
+    gradients = [*model.gradients.values(), *([np.asarray(dx)] if by_inputs else [])]
     exact = np.concatenate([array.ravel() for array in gradients])
     numeric = np.concatenate(
         [_differences(lambda: value_and_gradient()[0], array, epsilon) for array in arrays]

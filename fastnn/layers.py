@@ -38,6 +38,7 @@ from fastnn.convolution import (
     MaxPool1D,
     MaxPool2D,
 )
+from fastnn.embedding import Embedding
 from fastnn.normalization import BatchNorm, LayerNorm
 from fastnn.shaping import Flatten, Residual
 
@@ -58,6 +59,7 @@ __all__ = [
     "Conv2D",
     "Dense",
     "Dropout",
+    "Embedding",
     "Flatten",
     "GlobalAvgPool1D",
     "GlobalAvgPool2D",

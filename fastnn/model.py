@@ -19,6 +19,7 @@ import numpy as np
 from fastnn import _arrays, _chain, _checks, _kernels, _summary
 from fastnn._layer import Arrays, Layer, Place, axis_name, label, shape_text
 from fastnn._settings import Fixed
+from fastnn.embedding import Embedding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -62,7 +63,7 @@ class Sequential:
     """
 
     __slots__ = (  # so that a misspelt attribute is refused; a derived class may add any
-        "__weakref__", "_counter", "_dtype", "_ends", "_first_trained", "_fitting",
+        "__weakref__", "_codes", "_counter", "_dtype", "_ends", "_first_trained", "_fitting",
         "_flat_gradients", "_flat_parameters", "_hold", "_l2", "_layers", "_parts", "_passes",
         "_path", "_pending", "_random", "_rows", "_seed", "_trainer", "_writable", "gradients",
         "parameters", "state",
@@ -110,6 +111,8 @@ class Sequential:
         self._rows: tuple[tuple[int, ...], tuple[int, ...] | None] = ((), None)
         self._lay_out()
         self._path = [_chain.native(self.layers[i:], dtype) for i in range(len(self.layers))]
+        first = self.layers[0]
+        self._codes = first if isinstance(first, Embedding) else None
         self._random = any(getattr(layer, "random", False) for layer in self.layers)
         trained = [not c.native or bool(c.parameters) for c in self._path]
         # before this layer, nothing needs a gradient
@@ -299,6 +302,8 @@ class Sequential:
         x = _arrays.real_array(value, name, self._dtype)
         if x.shape != self._fitting:
             self._check_shape(x.shape, name)
+        if self._codes is not None:
+            self._codes.check(x, name)
         return x
 
     def _check_shape(self, shape: tuple[int, ...], name: str) -> None:

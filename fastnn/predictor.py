@@ -65,7 +65,10 @@ class Predictor:
 
     def _make_ready(self, x: Array) -> None:
         """For rows of the shape of x's."""
-        self._run = _kernels.unrecorded(self._record, x).predict
+        predict, model = _kernels.unrecorded(self._record, x).predict, self._model
+        self._run = predict
+        if model._codes is not None:  # which are looked at each time
+            self._run = lambda x, out: predict(model._input(x, "x"), out)
 
     def _record(self, x: Array) -> _kernels.Program:
         program = _kernels.Program()

@@ -214,7 +214,8 @@ class TrainStep(_Step):
         else:
             recording.program.feed(x, y, weight)
             self._replay_steps(recording, 1)
-        self._last = recording
+        if self._model._codes is None:  # codes are looked at each time
+            self._last = recording
         return float(recording.value[0])
 
     def take_over(self) -> None:

@@ -226,6 +226,8 @@ def _prepare(
     model._check_shape(X.shape, f"{where}X")
     _arrays.same_length(X=X, y=y)
     X = _arrays.cast(X, model.dtype, f"{where}X")
+    if model._codes is not None:
+        model._codes.check(X, f"{where}X")
     y = _as_targets(y, loss, model.dtype, f"{where}y")
     if sample_weight is None:
         return Samples(X, y, None)

@@ -1,0 +1,109 @@
+"""Embeddings: learnt features for codes, such as the categories of a column or words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastnn import _checks, _kernels, initializers
+from fastnn._layer import Layer, Named, Place, Placed
+from fastnn._settings import Fixed
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from fastnn.initializers import Initializer
+
+_EXACT_FLOAT32 = 2**24  # integers above are not all float32 numbers
+
+
+class Embedding(Layer):
+    """y = weight[x]: each code's own features, which are learnt.
+
+    Shapes: `x` (batch, columns), whole numbers from 0 to n - 1 of any real type, `weight` (n,
+    features), `y` (batch, columns, features): `Flatten` makes rows of it for a dense layer, and
+    `Conv1D` takes it as it is.  It must be a model's first layer.  A code's gradient is the sum of
+    those of all places where it stands, in the order of the batch; codes themselves have none.
+    Weights begin normal with standard deviation 1 / sqrt(features), or as `weight_init` says.
+
+    Raises TypeError or ValueError for counts that are no integers >= 1, for more codes than the
+    model's dtype tells apart (2^24 in float32), where it is not the first layer, and in use for
+    what is no code.
+
+    >>> import numpy as np
+    >>> from fastnn import Dense, Embedding, Flatten, Sequential
+    >>> model = Sequential(Embedding(7, 4), Flatten(), Dense(2 * 4, 1))
+    >>> model.predict(np.array([[0, 6], [3, 3]])).shape
+    (2, 1)
+    >>> model.predict(np.array([[0, 7]]))
+    Traceback (most recent call last):
+    ValueError: X: expected whole numbers from 0 to 6, the codes of Embedding(7, 4), got 7.0
+    """
+
+    native = True
+    dimensions = 1
+    out_dimensions = 2
+    codes = Fixed[int]()
+    weight_init = Fixed["Initializer | None"]()
+    weight = Named("parameters")
+    _weight: Any = Placed()
+    _transient = (*Layer._transient, "_weight", "_dweight")
+
+    def __init__(
+        self, n: int, features: int, *, weight_init: str | Initializer | None = None
+    ) -> None:
+        self.codes = _checks.positive_int(n, "n")
+        self.out_features = _checks.positive_int(features, "features")
+        self.weight_init = (
+            None if weight_init is None else initializers.resolve(weight_init, "weight_init")
+        )
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        assert self.out_features is not None
+        return {"weight": (self.codes, self.out_features)}
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        self._check_takes(shape)
+        assert self.out_features is not None
+        return (*shape, self.out_features)
+
+    def build(
+        self,
+        parameters: dict[str, NDArray[Any]],
+        gradients: dict[str, NDArray[Any]],
+        place: Place,
+    ) -> None:
+        if place.position != 0:
+            raise ValueError(f"{self!r} takes codes, so it must be the model's first layer")
+        if place.dtype.itemsize == 4 and self.codes > _EXACT_FLOAT32:
+            raise ValueError(f"{self!r}: float32 tells 2^24 codes apart; use dtype='float64'")
+        super().build(parameters, gradients, place)
+        self._weight, self._dweight = parameters["weight"], gradients["weight"]
+
+    def initialize(self, rng: np.random.Generator, activation: str) -> None:
+        initializer = self.weight_init or initializers.Xavier()
+        initializers.fill(self._weight, initializer, rng, self._weight.shape[1], self)
+
+    def check(self, x: NDArray[Any], name: str) -> None:
+        """ValueError, which names `name`, for what is no code."""
+        place = _kernels.first_no_code(x, self.codes)
+        if place >= 0:
+            raise ValueError(
+                f"{name}: expected whole numbers from 0 to {self.codes - 1}, the codes of "
+                f"{self!r}, got {x.flat[place]}"
+            )
+
+    def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
+        if training:
+            self._saved = (x,)
+        return _kernels.embedding_forward(x, self._weight)
+
+    def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
+        raise RuntimeError(f"{self!r}: its inputs are codes, which have no gradient")
+
+    def backward_parameters(self, dy: NDArray[Any]) -> None:
+        (x,) = self._take()
+        _kernels.embedding_backward(x, dy, self._dweight)
+
+    def __repr__(self) -> str:
+        return f"Embedding({self.codes}, {self.out_features})"
