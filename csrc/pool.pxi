@@ -44,10 +44,11 @@ def pool_backward(cnp.ndarray x, cnp.ndarray y, cnp.ndarray dy, tuple geometry, 
     cdef fnn_call call
     cdef fnn_pool *p = &call.arguments.pool
     set_windows(p, x, geometry, average, count_padding)
+    check_images("y", y)
     check_like("dy", dy, "y", y)
-    if (cnp.PyArray_TYPE(y) != cnp.PyArray_TYPE(x) or cnp.PyArray_NDIM(y) != 4
-            or y.shape[0] != p.batch or y.shape[1] != p.out_height
-            or y.shape[2] != p.out_width or y.shape[3] != p.channels):
+    if (cnp.PyArray_TYPE(y) != cnp.PyArray_TYPE(x) or y.shape[0] != p.batch
+            or y.shape[1] != p.out_height or y.shape[2] != p.out_width
+            or y.shape[3] != p.channels):
         raise ValueError(f"y must be {x.dtype} of shape ({p.batch}, {p.out_height}, "
                          f"{p.out_width}, {p.channels}), got {describe(y)}")
     cdef cnp.ndarray dx = empty_like(x)

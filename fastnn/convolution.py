@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Pair: TypeAlias = tuple[int, int]
 _PADDINGS = ("same", "valid")
+_MOST = 2**31 - 1  # the product of two of these does not overflow in C
 
 
 class Windows:
@@ -36,12 +37,12 @@ class Windows:
     def _sizes(self, value: Any, name: str) -> Pair:
         """One integer for all axes, or one for each."""
         if self.axes == 2 and isinstance(value, tuple | list) and len(value) == 2:
-            rows, columns = (_checks.positive_int(v, name) for v in value)
+            rows, columns = (_checks.whole(v, name, 1, _MOST) for v in value)
             return rows, columns
         if isinstance(value, tuple | list):
             wanted = "an integer or (rows, columns)" if self.axes == 2 else "an integer"
             raise ValueError(f"{name}: expected {wanted}, got {value!r}")
-        size = _checks.positive_int(value, name)
+        size = _checks.whole(value, name, 1, _MOST)
         return (size, size) if self.axes == 2 else (1, size)
 
     def _padding(self, value: Any) -> str | tuple[Pair, Pair]:
@@ -49,9 +50,9 @@ class Windows:
             value = _checks.choice(value, "padding", _PADDINGS)
             return ((0, 0), (0, 0)) if value == "valid" else value
         if not isinstance(value, tuple | list):
-            size = _checks.whole(value, "padding", 0)
+            size = _checks.whole(value, "padding", 0, _MOST)
             return ((size, size) if self.axes == 2 else (0, 0)), (size, size)
-        sides = [_checks.whole(v, "padding", 0) for v in value]
+        sides = [_checks.whole(v, "padding", 0, _MOST) for v in value]
         if self.axes == 2 and len(sides) == 4:
             return (sides[0], sides[1]), (sides[2], sides[3])
         if self.axes == 1 and len(sides) == 2:
