@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fastnn import _checks, _kernels
 from fastnn._layer import Layer
+from fastnn._settings import Fixed, Setting
 from fastnn._weighted import Weighted
 
 if TYPE_CHECKING:
@@ -119,6 +120,8 @@ class _Convolution(Weighted):
     """Both convolutions, over images; a sequence becomes an image of one line."""
 
     dimensions: int
+    windows = Fixed[Windows]()
+    groups = Fixed[int]()
     _geometry: tuple[Any, ...]
     _size: Pair | None = None  # of the images that _geometry is for
 
@@ -256,7 +259,8 @@ class _Pool(Layer):
     native = True
     dimensions: int
     average: bool
-    count_padding = False
+    windows = Fixed[Windows]()
+    _count_padding: bool
 
     def __init__(
         self,
@@ -284,7 +288,7 @@ class _Pool(Layer):
         if self.dimensions == 2:
             x = x.reshape(len(x), 1, *x.shape[1:])
         geometry = self._geometry(x)
-        y = _kernels.pool_forward(x, geometry, self.average, self.count_padding)
+        y = _kernels.pool_forward(x, geometry, self.average, self._count_padding)
         if training:
             self._saved = (x, y, geometry)
         return y.reshape(len(y), *y.shape[2:]) if self.dimensions == 2 else y
@@ -292,7 +296,7 @@ class _Pool(Layer):
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
         x, y, geometry = self._take()
         dx = _kernels.pool_backward(
-            x, y, dy.reshape(y.shape), geometry, self.average, self.count_padding
+            x, y, dy.reshape(y.shape), geometry, self.average, self._count_padding
         )
         return dx.reshape(len(dx), *dx.shape[2:]) if self.dimensions == 2 else dx
 
@@ -316,7 +320,7 @@ class MaxPool2D(_Pool):
     array([ 5.,  7., 13., 15.])
     """
 
-    dimensions, average = 3, False
+    dimensions, average, _count_padding = 3, False, False
 
 
 class MaxPool1D(_Pool):
@@ -328,11 +332,12 @@ class MaxPool1D(_Pool):
     (1, 4, 3)
     """
 
-    dimensions, average = 2, False
+    dimensions, average, _count_padding = 2, False, False
 
 
 class _AvgPool(_Pool):
     average = True
+    count_padding = Setting(_checks.flag)
 
     def __init__(
         self,
@@ -342,7 +347,7 @@ class _AvgPool(_Pool):
         count_padding: bool = False,
     ) -> None:
         super().__init__(kernel_size, stride, padding)
-        self.count_padding = _checks.flag(count_padding, "count_padding")
+        self.count_padding = count_padding
 
     def __repr__(self) -> str:
         text = super().__repr__()
