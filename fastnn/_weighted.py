@@ -57,9 +57,13 @@ class Weighted(Layer):
         self._kind = 0 if self._softmax else self.activation._kind
         self._keeps_z = not self._softmax and self.activation._saves_input
 
+    def _read(self, x: NDArray[Any]) -> Any:
+        """x as the others want it, both ways."""
+        return x
+
     def _multiply(
         self,
-        x: NDArray[Any],
+        x: Any,
         weight: NDArray[Any],
         bias: NDArray[Any] | None,
         kind: int,
@@ -67,18 +71,18 @@ class Weighted(Layer):
         keep_z: bool = False,
         packed: NDArray[Any] | None = None,
     ) -> Any:
-        """f(weight · x + bias), with keep_z also what f took; packed: `_pack(weight)`."""
+        """f(weight · x + bias), x being `_read`, with keep_z also what f took; packed: `_pack`."""
         raise NotImplementedError
 
     def _pack(self, weight: NDArray[Any]) -> NDArray[Any] | None:
         """A copy of the weight as the kernels read it fastest."""
         raise NotImplementedError
 
-    def _set_gradient(self, x: NDArray[Any], dz: NDArray[Any]) -> None:
+    def _set_gradient(self, x: Any, dz: NDArray[Any]) -> None:
         """Of the weight."""
         raise NotImplementedError
 
-    def _input_gradient(self, x: NDArray[Any], dz: NDArray[Any]) -> NDArray[Any]:
+    def _input_gradient(self, x: Any, dz: NDArray[Any]) -> NDArray[Any]:
         raise NotImplementedError
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -105,7 +109,7 @@ class Weighted(Layer):
             initializers.fill(self._bias, self.bias_init, rng, self._fan_in, self)
 
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
-        alpha = self._activation._alpha
+        x, alpha = self._read(x), self._activation._alpha
         if training and self._keeps_z:
             y, z = self._multiply(x, self._weight, self._bias, self._kind, alpha, True)
             self._saved = (x, z)
@@ -123,7 +127,7 @@ class Weighted(Layer):
     def backward_parameters(self, dy: NDArray[Any]) -> None:
         self._backward(dy)
 
-    def _backward(self, dy: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _backward(self, dy: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
         """Sets the parameters' gradients; returns x and dz, z being what the activation takes."""
         x, saved = self._take()
         dz = dy

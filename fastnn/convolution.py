@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Pair: TypeAlias = tuple[int, int]
 _PADDINGS = ("same", "valid")
 _MOST = 2**31 - 1  # the product of two of these does not overflow in C
+_NONE: tuple[Pair, Pair] = ((0, 0), (0, 0))
+_Padded: TypeAlias = "tuple[NDArray[Any], Pair]"  # images, and their size without the padding
 
 
 class Windows:
@@ -122,8 +124,6 @@ class _Convolution(Weighted):
     dimensions: int
     windows = Fixed[Windows]()
     groups = Fixed[int]()
-    _geometry: tuple[Any, ...]
-    _size: Pair | None = None  # of the images that _geometry is for
 
     def __init__(
         self,
@@ -158,13 +158,8 @@ class _Convolution(Weighted):
         self._check_takes(shape)
         return self.windows.shape(shape, self.out_features, self)
 
-    def _geometry_for(self, x: NDArray[Any]) -> tuple[Any, ...]:
-        size = x.shape[1:3]
-        if size != self._size:
-            windows = self.windows
-            self._geometry = (windows.stride, windows.around(size), windows.dilation, self.groups)
-            self._size = size
-        return self._geometry
+    def _geometry(self, padding: tuple[Pair, Pair]) -> tuple[Any, ...]:
+        return self.windows.stride, padding, self.windows.dilation, self.groups
 
     def _images(self, x: NDArray[Any]) -> NDArray[Any]:
         return x if self.dimensions == 3 else x.reshape(len(x), 1, *x.shape[1:])
@@ -175,9 +170,14 @@ class _Convolution(Weighted):
     def _weights(self, weight: NDArray[Any]) -> NDArray[Any]:
         return weight if self.dimensions == 3 else weight.reshape(1, *weight.shape)
 
+    def _read(self, x: NDArray[Any]) -> _Padded:
+        x = self._images(x)
+        size = x.shape[1], x.shape[2]
+        return _kernels.conv_pad(x, self.windows.around(size)), size
+
     def _multiply(
         self,
-        x: NDArray[Any],
+        x: _Padded,
         weight: NDArray[Any],
         bias: NDArray[Any] | None,
         kind: int,
@@ -185,9 +185,8 @@ class _Convolution(Weighted):
         keep_z: bool = False,
         packed: NDArray[Any] | None = None,
     ) -> Any:
-        x, weight = self._images(x), self._weights(weight)
-        geometry = self._geometry_for(x)
-        result = _kernels.conv_forward(x, weight, bias, geometry, kind, alpha, keep_z, packed)
+        weight, geometry = self._weights(weight), self._geometry(_NONE)
+        result = _kernels.conv_forward(x[0], weight, bias, geometry, kind, alpha, keep_z, packed)
         if keep_z:
             return self._sequences(result[0]), self._sequences(result[1])
         return self._sequences(result)
@@ -195,13 +194,15 @@ class _Convolution(Weighted):
     def _pack(self, weight: NDArray[Any]) -> NDArray[Any] | None:
         return _kernels.conv_pack(self._weights(weight), self.groups)
 
-    def _set_gradient(self, x: NDArray[Any], dz: NDArray[Any]) -> None:
-        x, dz, dweight = self._images(x), self._images(dz), self._weights(self._dweight)
-        _kernels.conv_backward_weight(x, dz, dweight, self._geometry_for(x))
+    def _set_gradient(self, x: _Padded, dz: NDArray[Any]) -> None:
+        dz, dweight = self._images(dz), self._weights(self._dweight)
+        _kernels.conv_backward_weight(x[0], dz, dweight, self._geometry(_NONE))
 
-    def _input_gradient(self, x: NDArray[Any], dz: NDArray[Any]) -> NDArray[Any]:
-        x, dz, weight = self._images(x), self._images(dz), self._weights(self._weight)
-        dx = _kernels.conv_backward_input(x, dz, weight, self._geometry_for(x))
+    def _input_gradient(self, x: _Padded, dz: NDArray[Any]) -> NDArray[Any]:
+        dz, weight = self._images(dz), self._weights(self._weight)
+        size = x[1]
+        padding, shape = self.windows.around(size), (len(dz), *size, self.in_features)
+        dx = _kernels.conv_backward_input(shape, dz, weight, self._geometry(padding))
         return self._sequences(dx)
 
     def __repr__(self) -> str:

@@ -138,7 +138,7 @@ class _Affine:
         layer, packed = self.layer, self.layer._pack(weight)
 
         def run(x: Array) -> Array:
-            y: Array = layer._multiply(x, weight, bias, kind, alpha, packed=packed)
+            y: Array = layer._multiply(layer._read(x), weight, bias, kind, alpha, packed=packed)
             return _kernels.softmax_forward(y) if softmax else y
 
         return run

@@ -108,7 +108,7 @@ def run(x, weight, bias, dz, geometry):
     """Output, gradient of the input, gradient of the weight."""
     return (
         _kernels.conv_forward(x, weight, bias, geometry),
-        _kernels.conv_backward_input(x, dz, weight, geometry),
+        _kernels.conv_backward_input(x.shape, dz, weight, geometry),
         weight_gradient(x, dz, weight, geometry),
     )
 
@@ -199,7 +199,7 @@ def test_same_bits_for_any_threads_and_fma_isa(name, dtype, threads, fma_isas, r
     assert uses_threads(lambda: _kernels.conv_forward(x, weight, bias, geometry))
     assert uses_threads(lambda: weight_gradient(x, dz, weight, geometry))
     if len(x) > 1:
-        assert uses_threads(lambda: _kernels.conv_backward_input(x, dz, weight, geometry))
+        assert uses_threads(lambda: _kernels.conv_backward_input(x.shape, dz, weight, geometry))
     for isas in (fma_isas, ["portable"]):
         _kernels.set_threads(1)
         _kernels.set_isa(isas[0])
@@ -347,7 +347,7 @@ def test_nan_and_infinity_reach_exactly_what_depends_on_them(name, value, dtype,
         if source is x:
             result = _kernels.conv_forward(broken, weight, None, geometry)
         else:
-            result = _kernels.conv_backward_input(x, broken, weight, geometry)
+            result = _kernels.conv_backward_input(x.shape, broken, weight, geometry)
         np.testing.assert_array_equal(~np.isfinite(result), reached)
         if np.isnan(value):
             assert np.isnan(result[reached]).all()
@@ -372,7 +372,7 @@ def test_an_infinite_weight_times_zero_is_nan(groups, dtype, isa):
     weight = np.full((2, 2, 4 // groups, 4), np.inf, dtype)
     geometry = ((1, 1), ((0, 0), (0, 0)), (1, 1), groups)
     assert np.isnan(_kernels.conv_forward(x, weight, None, geometry)).all()
-    assert np.isnan(_kernels.conv_backward_input(x, dz, weight, geometry)).all()
+    assert np.isnan(_kernels.conv_backward_input(x.shape, dz, weight, geometry)).all()
 
 
 # ---- what the faces take ----
@@ -396,9 +396,10 @@ def test_operands_are_read_only_and_gradients_are_set_not_added(name, dtype, isa
 def faces(x, weight, bias, dz, dweight, geometry):
     return {
         "forward": lambda: _kernels.conv_forward(x, weight, bias, geometry),
-        "input": lambda: _kernels.conv_backward_input(x, dz, weight, geometry),
+        "input": lambda: _kernels.conv_backward_input((2, 5, 4, 6), dz, weight, geometry),
         "weight": lambda: _kernels.conv_backward_weight(x, dz, dweight, geometry),
         "pack": lambda: _kernels.conv_pack(weight, geometry[3]),
+        "pad": lambda: _kernels.conv_pad(x, ((1, 0), (0, 2))),
     }
 
 
@@ -424,9 +425,9 @@ BROKEN = {
     "None": lambda a: None,
 }
 TAKES = [
-    ("forward", "x"), ("forward", "weight"), ("forward", "bias"), ("input", "x"), ("input", "dz"),
+    ("forward", "x"), ("forward", "weight"), ("forward", "bias"), ("input", "dz"),
     ("input", "weight"), ("weight", "x"), ("weight", "dz"), ("weight", "dweight"),
-    ("pack", "weight"),
+    ("pack", "weight"), ("pad", "x"),
 ]  # fmt: skip
 
 
@@ -444,7 +445,7 @@ def test_faces_check_their_arguments(face, argument, broken, groups):
     given = arguments(groups)
     faces(**given)[face]()
     given[argument] = BROKEN[broken](given[argument])
-    none_else = face == "pack" and broken in ("another type", "wrong shape")
+    none_else = face in ("pack", "pad") and broken in ("another type", "wrong shape")
     if none_else or (argument, broken) == ("bias", "None"):  # a layer without bias
         faces(**given)[face]()
         return
@@ -478,6 +479,26 @@ def test_faces_check_the_geometry(face, geometry, message):
 def test_a_geometry_that_is_none_is_an_error(face, wrong):
     with pytest.raises((TypeError, ValueError, OverflowError)):
         faces(**arguments() | {"geometry": wrong})[face]()
+
+
+def test_padding(dtype, threads, rng):
+    for batch, sides in itertools.product([1, 15, 16], itertools.product([0, 2], repeat=4)):
+        padding = sides[:2], sides[2:]
+        x = rng.standard_normal((batch, 5, 4, 7)).astype(dtype)
+        padded = _kernels.conv_pad(x, padding)
+        assert_same_bits(padded, reference.pad_images(x, padding))
+        assert (padded is x) == (sum(sides) == 0)
+    with pytest.raises(ValueError, match=r"^padding must be >= 0, got \(\(0, 0\), \(0, -1\)\)"):
+        _kernels.conv_pad(x, ((0, 0), (0, -1)))
+
+
+@pytest.mark.parametrize("wrong", [
+    (), (2, 5, 4), (2, 5, 4, 0), (2, 5, 4, 7), (2, 5, 5, 6), None, (2, 5, 4, "a"), (2**64, 5, 4, 6),
+])  # fmt: skip
+def test_a_shape_that_is_none_is_refused(wrong):
+    given = arguments()
+    with pytest.raises((TypeError, ValueError, OverflowError)):
+        _kernels.conv_backward_input(wrong, given["dz"], given["weight"], given["geometry"])
 
 
 def test_gradients_must_be_writable():
