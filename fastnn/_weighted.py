@@ -27,6 +27,9 @@ class Weighted(Layer):
     weight = Named("parameters")
     bias = Named("parameters")
     activation = Fixed[Activation]()
+    has_bias = Fixed[bool]()
+    weight_init = Fixed["Initializer | None"]()
+    bias_init = Fixed["Initializer"]()
     l2 = Setting(_checks.optional(_checks.not_negative))
     _activation: Activation
     _l2: float | None

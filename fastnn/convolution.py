@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fastnn import _checks, _kernels
 from fastnn._layer import Layer
-from fastnn._settings import Fixed, Setting
+from fastnn._settings import Fixed
 from fastnn._weighted import Weighted
 
 if TYPE_CHECKING:
@@ -122,8 +122,8 @@ class _Convolution(Weighted):
     """Both convolutions, over images; a sequence becomes an image of one line."""
 
     dimensions: int
-    windows = Fixed[Windows]()
     groups = Fixed[int]()
+    windows = Fixed[Windows]()
 
     def __init__(
         self,
@@ -229,6 +229,7 @@ class Conv2D(_Convolution):
     Raises TypeError or ValueError for sizes that are no integers >= 1 (padding: >= 0), an unknown
     padding, groups that do not divide both counts; `forward` for images smaller than the kernel.
 
+    >>> import numpy as np
     >>> from fastnn import Conv2D, Sequential
     >>> model = Sequential(Conv2D(1, 8, 3, padding="same", activation="relu"))
     >>> model.forward(np.ones((2, 28, 28, 1))).shape, model.layers[0].weight.shape
@@ -246,6 +247,7 @@ class Conv1D(_Convolution):
     "valid" or "same"; for a causal convolution (left, 0) with left = (kernel_size - 1) dilation.
     All else is as in `Conv2D`.
 
+    >>> import numpy as np
     >>> from fastnn import Conv1D, Sequential
     >>> Sequential(Conv1D(3, 8, 5, stride=2)).forward(np.ones((2, 100, 3))).shape
     (2, 48, 8)
@@ -260,8 +262,8 @@ class _Pool(Layer):
     native = True
     dimensions: int
     average: bool
+    count_padding: bool | Fixed[bool] = False
     windows = Fixed[Windows]()
-    _count_padding: bool
 
     def __init__(
         self,
@@ -289,7 +291,7 @@ class _Pool(Layer):
         if self.dimensions == 2:
             x = x.reshape(len(x), 1, *x.shape[1:])
         geometry = self._geometry(x)
-        y = _kernels.pool_forward(x, geometry, self.average, self._count_padding)
+        y = _kernels.pool_forward(x, geometry, self.average, self.count_padding)
         if training:
             self._saved = (x, y, geometry)
         return y.reshape(len(y), *y.shape[2:]) if self.dimensions == 2 else y
@@ -297,7 +299,7 @@ class _Pool(Layer):
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
         x, y, geometry = self._take()
         dx = _kernels.pool_backward(
-            x, y, dy.reshape(y.shape), geometry, self.average, self._count_padding
+            x, y, dy.reshape(y.shape), geometry, self.average, self.count_padding
         )
         return dx.reshape(len(dx), *dx.shape[2:]) if self.dimensions == 2 else dx
 
@@ -315,30 +317,32 @@ class MaxPool2D(_Pool):
 
     Raises TypeError or ValueError for arguments as in `Conv2D`.
 
+    >>> import numpy as np
     >>> from fastnn import MaxPool2D, Sequential
     >>> x = np.arange(16.0).reshape(1, 4, 4, 1)
     >>> Sequential(MaxPool2D(2), dtype="float64").forward(x).ravel()
     array([ 5.,  7., 13., 15.])
     """
 
-    dimensions, average, _count_padding = 3, False, False
+    dimensions, average = 3, False
 
 
 class MaxPool1D(_Pool):
     """y = the maximum of every window of a sequence, as `MaxPool2D`; `x` (batch, length,
     channels).
 
+    >>> import numpy as np
     >>> from fastnn import MaxPool1D, Sequential
     >>> Sequential(MaxPool1D(2)).forward(np.ones((1, 9, 3))).shape
     (1, 4, 3)
     """
 
-    dimensions, average, _count_padding = 2, False, False
+    dimensions, average = 2, False
 
 
 class _AvgPool(_Pool):
     average = True
-    count_padding = Setting(_checks.flag)
+    count_padding = Fixed[bool]()
 
     def __init__(
         self,
@@ -348,7 +352,7 @@ class _AvgPool(_Pool):
         count_padding: bool = False,
     ) -> None:
         super().__init__(kernel_size, stride, padding)
-        self.count_padding = count_padding
+        self.count_padding = _checks.flag(count_padding, "count_padding")
 
     def __repr__(self) -> str:
         text = super().__repr__()
@@ -361,6 +365,7 @@ class AvgPool2D(_AvgPool):
     Shapes and arguments as in `MaxPool2D`.  At a padded edge it is the average of what lies in
     the image, or with `count_padding` of the whole window, the padding being zeros.
 
+    >>> import numpy as np
     >>> from fastnn import AvgPool2D, Sequential
     >>> x = np.arange(16.0).reshape(1, 4, 4, 1)
     >>> Sequential(AvgPool2D(2), dtype="float64").forward(x).ravel()
@@ -374,6 +379,7 @@ class AvgPool1D(_AvgPool):
     """y = the average of every window of a sequence, as `AvgPool2D`; `x` (batch, length,
     channels).
 
+    >>> import numpy as np
     >>> from fastnn import AvgPool1D, Sequential
     >>> Sequential(AvgPool1D(3, stride=1)).forward(np.ones((1, 9, 3))).shape
     (1, 7, 3)
@@ -414,6 +420,7 @@ class GlobalAvgPool2D(_GlobalPool):
     """y = each channel's average over the image: (batch, height, width, channels) to (batch,
     channels), for images of any size.
 
+    >>> import numpy as np
     >>> from fastnn import GlobalAvgPool2D, Sequential
     >>> x = np.arange(4.0).reshape(1, 2, 2, 1)
     >>> Sequential(GlobalAvgPool2D(), dtype="float64").forward(x)
@@ -427,6 +434,7 @@ class GlobalMaxPool2D(_GlobalPool):
     """y = each channel's maximum over the image: (batch, height, width, channels) to (batch,
     channels), for images of any size.
 
+    >>> import numpy as np
     >>> from fastnn import GlobalMaxPool2D, Sequential
     >>> x = np.arange(4.0).reshape(1, 2, 2, 1)
     >>> Sequential(GlobalMaxPool2D(), dtype="float64").forward(x)
@@ -440,6 +448,7 @@ class GlobalAvgPool1D(_GlobalPool):
     """y = each channel's average over the sequence: (batch, length, channels) to (batch,
     channels).
 
+    >>> import numpy as np
     >>> from fastnn import GlobalAvgPool1D, Sequential
     >>> Sequential(GlobalAvgPool1D()).forward(np.ones((2, 9, 3))).shape
     (2, 3)
@@ -452,6 +461,7 @@ class GlobalMaxPool1D(_GlobalPool):
     """y = each channel's maximum over the sequence: (batch, length, channels) to (batch,
     channels).
 
+    >>> import numpy as np
     >>> from fastnn import GlobalMaxPool1D, Sequential
     >>> Sequential(GlobalMaxPool1D()).forward(np.ones((2, 9, 3))).shape
     (2, 3)
