@@ -96,6 +96,18 @@ def conv_pad(cnp.ndarray x, tuple padding):
     return pad(&p, x)
 
 
+cdef ptrdiff_t own_part(const fnn_call *call, cnp.ndarray images, bint one_line) noexcept:
+    """How many elements of the images each unit of a call over windows reads, 0 for any of them:
+    its image; where units are lines, its line only if windows are one line high, in place."""
+    if call.units == images.shape[0]:
+        return cnp.PyArray_SIZE(images) // call.units
+    return unit_of(images) if one_line and units_of(images) == call.units else 0
+
+
+cdef bint one_line(const fnn_conv *p) noexcept:
+    return p.kernel[0] == p.stride[0] == 1 and p.before[0] == 0
+
+
 cdef double conv_work(const fnn_conv *p) noexcept:
     return (2.0 * p.batch * p.out_height * p.out_width * p.features * p.kernel[0] * p.kernel[1]
             * (p.channels // p.groups))
@@ -162,7 +174,7 @@ def conv_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, tuple geom
     start(&call, kernels.depthwise_forward if depthwise else kernels.conv_forward, units_of(y),
           conv_work(p))
     call.size = p.batch * p.out_height // call.units
-    p.x = reads(&call, x, unit_of(x) if units_of(x) == call.units else 0)
+    p.x = reads(&call, x, own_part(&call, x, one_line(p)))
     p.bias, p.weight = reads(&call, bias), reads(&call, weight) if depthwise else NULL
     p.packed = NULL if depthwise else <void *>reads(&call, packed)
     p.y, p.z = writes(&call, y, unit_of(y)), writes(&call, z, unit_of(y))
@@ -221,7 +233,7 @@ def conv_backward_input(tuple shape, cnp.ndarray dz, cnp.ndarray weight, tuple g
         packed = pack(weight, p.groups, True)
         start(&call, kernels_for(dz).conv_backward_input, p.batch, conv_work(p))
         p.transpose, p.packed = True, <void *>reads(&call, packed)
-    p.z = <void *>reads(&call, dz, unit_of(dz) if units_of(dz) == call.units else 0)
+    p.z = <void *>reads(&call, dz, own_part(&call, dz, one_line(p)))
     p.y = writes(&call, dx, cnp.PyArray_SIZE(dx) // call.units)
     execute(&call)
     return dx

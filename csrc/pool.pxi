@@ -31,7 +31,7 @@ def pool_forward(cnp.ndarray x, tuple geometry, bint average, bint count_padding
     start(&call, kernels_for(x).pool_forward, units_of(y),
           <double>cnp.PyArray_SIZE(y) * p.kernel[0] * p.kernel[1])
     call.size = p.batch * p.out_height // call.units
-    p.x = reads(&call, x, unit_of(x) if units_of(x) == call.units else 0)
+    p.x = reads(&call, x, own_part(&call, x, p.kernel[0] == p.stride[0] == 1))
     p.y = writes(&call, y, unit_of(y))
     execute(&call)
     return y
@@ -44,10 +44,11 @@ def pool_backward(cnp.ndarray x, cnp.ndarray y, cnp.ndarray dy, tuple geometry, 
     cdef fnn_call call
     cdef fnn_pool *p = &call.arguments.pool
     set_windows(p, x, geometry, average, count_padding)
+    check_images("y", y)
     check_like("dy", dy, "y", y)
-    if (cnp.PyArray_TYPE(y) != cnp.PyArray_TYPE(x) or cnp.PyArray_NDIM(y) != 4
-            or y.shape[0] != p.batch or y.shape[1] != p.out_height
-            or y.shape[2] != p.out_width or y.shape[3] != p.channels):
+    if (cnp.PyArray_TYPE(y) != cnp.PyArray_TYPE(x) or y.shape[0] != p.batch
+            or y.shape[1] != p.out_height or y.shape[2] != p.out_width
+            or y.shape[3] != p.channels):
         raise ValueError(f"y must be {x.dtype} of shape ({p.batch}, {p.out_height}, "
                          f"{p.out_width}, {p.channels}), got {describe(y)}")
     cdef cnp.ndarray dx = empty_like(x)

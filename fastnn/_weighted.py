@@ -60,13 +60,13 @@ class Weighted(Layer):
         self._kind = 0 if self._softmax else self.activation._kind
         self._keeps_z = not self._softmax and self.activation._saves_input
 
-    def _read(self, x: NDArray[Any]) -> NDArray[Any]:
-        """x as the kernels read it, both ways."""
+    def _read(self, x: NDArray[Any]) -> Any:
+        """x as the others want it, both ways."""
         return x
 
     def _multiply(
         self,
-        x: NDArray[Any],
+        x: Any,
         weight: NDArray[Any],
         bias: NDArray[Any] | None,
         kind: int,
@@ -81,11 +81,11 @@ class Weighted(Layer):
         """A copy of the weight as the kernels read it fastest."""
         raise NotImplementedError
 
-    def _set_gradient(self, x: NDArray[Any], dz: NDArray[Any]) -> None:
+    def _set_gradient(self, x: Any, dz: NDArray[Any]) -> None:
         """Of the weight."""
         raise NotImplementedError
 
-    def _input_gradient(self, x: NDArray[Any], dz: NDArray[Any]) -> NDArray[Any]:
+    def _input_gradient(self, x: Any, dz: NDArray[Any]) -> NDArray[Any]:
         raise NotImplementedError
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -130,7 +130,7 @@ class Weighted(Layer):
     def backward_parameters(self, dy: NDArray[Any]) -> None:
         self._backward(dy)
 
-    def _backward(self, dy: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _backward(self, dy: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
         """Sets the parameters' gradients; returns x and dz, z being what the activation takes."""
         x, saved = self._take()
         dz = dy

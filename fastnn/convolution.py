@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 Pair: TypeAlias = tuple[int, int]
 _PADDINGS = ("same", "valid")
+_MOST = 2**31 - 1  # the product of two of these does not overflow in C
 _NONE: tuple[Pair, Pair] = ((0, 0), (0, 0))
+_Padded: TypeAlias = "tuple[NDArray[Any], Pair]"  # images, and their size without the padding
 
 
 class Windows:
@@ -38,12 +40,12 @@ class Windows:
     def _sizes(self, value: Any, name: str) -> Pair:
         """One integer for all axes, or one for each."""
         if self.axes == 2 and isinstance(value, tuple | list) and len(value) == 2:
-            rows, columns = (_checks.positive_int(v, name) for v in value)
+            rows, columns = (_checks.whole(v, name, 1, _MOST) for v in value)
             return rows, columns
         if isinstance(value, tuple | list):
             wanted = "an integer or (rows, columns)" if self.axes == 2 else "an integer"
             raise ValueError(f"{name}: expected {wanted}, got {value!r}")
-        size = _checks.positive_int(value, name)
+        size = _checks.whole(value, name, 1, _MOST)
         return (size, size) if self.axes == 2 else (1, size)
 
     def _padding(self, value: Any) -> str | tuple[Pair, Pair]:
@@ -51,9 +53,9 @@ class Windows:
             value = _checks.choice(value, "padding", _PADDINGS)
             return ((0, 0), (0, 0)) if value == "valid" else value
         if not isinstance(value, tuple | list):
-            size = _checks.whole(value, "padding", 0)
+            size = _checks.whole(value, "padding", 0, _MOST)
             return ((size, size) if self.axes == 2 else (0, 0)), (size, size)
-        sides = [_checks.whole(v, "padding", 0) for v in value]
+        sides = [_checks.whole(v, "padding", 0, _MOST) for v in value]
         if self.axes == 2 and len(sides) == 4:
             return (sides[0], sides[1]), (sides[2], sides[3])
         if self.axes == 1 and len(sides) == 2:
@@ -168,15 +170,14 @@ class _Convolution(Weighted):
     def _weights(self, weight: NDArray[Any]) -> NDArray[Any]:
         return weight if self.dimensions == 3 else weight.reshape(1, *weight.shape)
 
-    def _read(self, x: NDArray[Any]) -> NDArray[Any]:
-        """Images with their padding."""
+    def _read(self, x: NDArray[Any]) -> _Padded:
         x = self._images(x)
-        self._size = (x.shape[1], x.shape[2])
-        return _kernels.conv_pad(x, self.windows.around(self._size))
+        size = x.shape[1], x.shape[2]
+        return _kernels.conv_pad(x, self.windows.around(size)), size
 
     def _multiply(
         self,
-        x: NDArray[Any],
+        x: _Padded,
         weight: NDArray[Any],
         bias: NDArray[Any] | None,
         kind: int,
@@ -185,7 +186,7 @@ class _Convolution(Weighted):
         packed: NDArray[Any] | None = None,
     ) -> Any:
         weight, geometry = self._weights(weight), self._geometry(_NONE)
-        result = _kernels.conv_forward(x, weight, bias, geometry, kind, alpha, keep_z, packed)
+        result = _kernels.conv_forward(x[0], weight, bias, geometry, kind, alpha, keep_z, packed)
         if keep_z:
             return self._sequences(result[0]), self._sequences(result[1])
         return self._sequences(result)
@@ -193,14 +194,14 @@ class _Convolution(Weighted):
     def _pack(self, weight: NDArray[Any]) -> NDArray[Any] | None:
         return _kernels.conv_pack(self._weights(weight), self.groups)
 
-    def _set_gradient(self, x: NDArray[Any], dz: NDArray[Any]) -> None:
+    def _set_gradient(self, x: _Padded, dz: NDArray[Any]) -> None:
         dz, dweight = self._images(dz), self._weights(self._dweight)
-        _kernels.conv_backward_weight(x, dz, dweight, self._geometry(_NONE))
+        _kernels.conv_backward_weight(x[0], dz, dweight, self._geometry(_NONE))
 
-    def _input_gradient(self, x: NDArray[Any], dz: NDArray[Any]) -> NDArray[Any]:
+    def _input_gradient(self, x: _Padded, dz: NDArray[Any]) -> NDArray[Any]:
         dz, weight = self._images(dz), self._weights(self._weight)
-        padding = self.windows.around(self._size)
-        shape = (len(x), *self._size, self.in_features)
+        size = x[1]
+        padding, shape = self.windows.around(size), (len(dz), *size, self.in_features)
         dx = _kernels.conv_backward_input(shape, dz, weight, self._geometry(padding))
         return self._sequences(dx)
 

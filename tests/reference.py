@@ -270,6 +270,159 @@ def layernorm_backward(x, dy, gamma, eps):
     return dx, (dy * normal).sum(axis=0), dy.sum(axis=0)
 
 
+# ---- convolution and pooling: x (batch, height, width, channels) ----
+
+
+def pad_images(x, padding, value=0):
+    """padding: ((top, bottom), (left, right))."""
+    return np.pad(x, ((0, 0), *padding, (0, 0)), constant_values=value)
+
+
+def crop_images(x, padding):
+    """What pad_images has padded."""
+    (top, bottom), (left, right) = padding
+    return x[:, top : x.shape[1] - bottom, left : x.shape[2] - right]
+
+
+def under_taps(padded, kernel, stride, dilation=(1, 1)):
+    """By tap of the kernel, line after line: what of the padded images lies under it at each place,
+    a view (batch, out height, out width, channels)."""
+    height, width = (
+        (size - (k - 1) * d - 1) // s + 1
+        for size, k, s, d in zip(padded.shape[1:3], kernel, stride, dilation, strict=True)
+    )
+    for row, column in np.ndindex(*kernel):
+        from_top, from_left = padded[:, row * dilation[0] :], column * dilation[1]
+        yield from_top[:, :: stride[0], from_left :: stride[1]][:, :height, :width]
+
+
+def group_parts(groups, channels, features):
+    """The slices of channels and of features of each group."""
+    c, f = channels // groups, features // groups
+    return [(slice(g * c, g * c + c), slice(g * f, g * f + f)) for g in range(groups)]
+
+
+def conv_forward(x, weight, bias, geometry):
+    """z at a place: the sum over the taps of what lies under a tap times the tap's weight.
+
+    weight: (kernel height, kernel width, channels / groups, features);
+    geometry: (stride, padding, dilation, groups), padding ((top, bottom), (left, right))."""
+    stride, padding, dilation, groups = geometry
+    kernel, features = weight.shape[:2], weight.shape[3]
+    total = 0
+    for tap, under in zip(
+        weight.reshape(-1, *weight.shape[2:]),
+        under_taps(pad_images(x, padding), kernel, stride, dilation),
+        strict=True,
+    ):
+        parts = group_parts(groups, x.shape[3], features)
+        total = total + np.concatenate([under[..., c] @ tap[:, f] for c, f in parts], axis=3)
+    return total if bias is None else total + bias
+
+
+def conv_backward(x, weight, dz, geometry):
+    """Gradients of the input, the weight and the bias."""
+    stride, padding, dilation, groups = geometry
+    padded = pad_images(x, padding)
+    dpadded, dweight = np.zeros_like(padded), np.zeros_like(weight)
+    window = weight.shape[:2], stride, dilation
+    for tap, dtap, under, dunder in zip(
+        weight.reshape(-1, *weight.shape[2:]),
+        dweight.reshape(-1, *weight.shape[2:]),
+        under_taps(padded, *window),
+        under_taps(dpadded, *window),
+        strict=True,
+    ):
+        for c, f in group_parts(groups, x.shape[3], weight.shape[3]):
+            dtap[:, f] = np.einsum("bhwc,bhwf->cf", under[..., c], dz[..., f])
+            dunder[..., c] += dz[..., f] @ tap[:, f].T
+    return crop_images(dpadded, padding), dweight, dz.sum(axis=(0, 1, 2))
+
+
+def conv_in_order(x, weight, geometry, fma):
+    """conv_forward without a bias as the law states it, a product of the matrix of all patches: one
+    chain over (kernel row, kernel column, channel)."""
+    features, groups = weight.shape[3], geometry[3]
+    parts = []
+    for c, f in group_parts(groups, x.shape[3], features):
+        patches, places = patch_matrix(x[..., c], weight.shape[:2], geometry)
+        matrix = weight[..., f].reshape(patches.shape[1], -1)
+        parts.append(product_in_order(patches, matrix, fma).reshape(*places, -1))
+    return np.concatenate(parts, axis=3)
+
+
+def conv_weight_in_order(x, dz, kernel, geometry, fma):
+    """The weight's gradient as the law states it: one chain over (image, row, column)."""
+    parts = []
+    for c, f in group_parts(geometry[3], x.shape[3], dz.shape[3]):
+        patches, _ = patch_matrix(x[..., c], kernel, geometry)
+        columns = dz[..., f].reshape(len(patches), -1)
+        dweight = product_in_order(patches.T, columns, fma)
+        parts.append(dweight.reshape(*kernel, -1, columns.shape[1]))
+    return np.concatenate(parts, axis=3)
+
+
+def patch_matrix(x, kernel, geometry):
+    """A row under each place, (kernel row, kernel column, channel) along it; and the places."""
+    stride, padding, dilation, _ = geometry
+    taps = list(under_taps(pad_images(x, padding), kernel, stride, dilation))
+    return np.concatenate(taps, axis=3).reshape(-1, len(taps) * x.shape[3]), taps[0].shape[:3]
+
+
+def _window_parts(x, geometry, counted=0):
+    """By tap: the elements under it, -inf outside the image, and whether they count."""
+    kernel, stride, padding = geometry
+    counts = pad_images(np.ones(x.shape, x.dtype), padding, counted)
+    return list(zip(
+        under_taps(pad_images(x, padding, -np.inf), kernel, stride),
+        under_taps(pad_images(np.ones(x.shape, bool), padding), kernel, stride),
+        under_taps(counts, kernel, stride),
+        strict=True,
+    ))  # fmt: skip
+
+
+def pool_forward(x, geometry, average, count_padding=False):
+    """The maximum of each window, or its average, over the image or over the padding (zeros) too.
+
+    geometry: (kernel, stride, padding)."""
+    parts = _window_parts(x, geometry, count_padding)
+    if not average:
+        return np.max([under for under, *_ in parts], axis=0)
+    return sum(np.where(inside, under, 0) for under, inside, _ in parts) / sum(
+        counts for *_, counts in parts
+    )
+
+
+def pool_backward(x, dy, geometry, average, count_padding=False):
+    """dx; of equal maxima, and of several NaN, the first has the gradient."""
+    kernel, stride, padding = geometry
+    parts = _window_parts(x, geometry, count_padding)
+    y, share = pool_forward(x, geometry, average, count_padding), sum(c for *_, c in parts)
+    dpadded, rest = np.zeros_like(pad_images(x, padding)), np.ones(dy.shape, bool)
+    for (under, inside, _), dunder in zip(parts, under_taps(dpadded, kernel, stride), strict=True):
+        if average:
+            dunder += np.where(inside, dy / share, 0)
+        else:
+            first = rest & inside & ((under == y) | np.isnan(under))
+            dunder += np.where(first, dy, 0)
+            rest &= ~first
+    return crop_images(dpadded, padding)
+
+
+# ---- embeddings: codes of any shape, weight (codes, features) ----
+
+
+def embedding_forward(codes, weight):
+    return weight[codes.astype(int)]
+
+
+def embedding_backward(codes, dy, weight):
+    """Each code's row is the sum of its gradients, in the order of the batch."""
+    dweight = np.zeros_like(weight)
+    np.add.at(dweight, codes.astype(int), dy)
+    return dweight
+
+
 # ---- losses: outputs (batch, n) -> value of each row, its gradient; then the weighted mean ----
 
 

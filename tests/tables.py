@@ -8,15 +8,25 @@ from fastnn import (
     SGD,
     Adam,
     AdamW,
+    AvgPool1D,
+    AvgPool2D,
     BatchNorm,
+    Conv1D,
+    Conv2D,
     Dense,
     Dropout,
     Flatten,
+    GlobalAvgPool1D,
+    GlobalAvgPool2D,
+    GlobalMaxPool1D,
+    GlobalMaxPool2D,
     Hinge,
     Huber,
     LayerNorm,
     LeakyReLU,
     Linear,
+    MaxPool1D,
+    MaxPool2D,
     MeanAbsoluteError,
     MeanSquaredError,
     Mish,
@@ -116,7 +126,7 @@ OPTIMIZERS = {
     ),
 }  # fmt: skip
 
-# name -> layer for inputs of `n` features; together they are all layers
+# name -> layer for inputs of `n` features; with IMAGE_LAYERS they are all layers
 LAYERS = {
     "dense": lambda n: Dense(n, 5),
     "dense without bias": lambda n: Dense(n, 4, bias=False),
@@ -159,3 +169,35 @@ LAYERS = {
     ),
     "batch norm in a residual": lambda n: Residual(BatchNorm(n), Tanh(), shortcut=BatchNorm(n)),
 }
+
+# name -> layer for images or sequences of `n` channels, n being even
+IMAGE_LAYERS = {
+    "conv2d": lambda n: Conv2D(n, 5, 3),
+    "conv2d 1x1": lambda n: Conv2D(n, 3, 1, bias=False),
+    "conv2d same, strided": lambda n: Conv2D(n, 6, 3, stride=2, padding="same", activation="relu"),
+    "conv2d four sides": lambda n: Conv2D(
+        n, 4, (2, 3), (2, 1), (1, 0, 3, 4), (2, 1), activation="gelu", bias_init="normal"
+    ),
+    "conv2d groups": lambda n: Conv2D(n, 6, (3, 2), padding=1, groups=2, activation=ELU(0.7)),
+    "conv2d depthwise": lambda n: Conv2D(n, n, 3, padding=1, groups=n, activation="tanh"),
+    "conv2d softmax": lambda n: Conv2D(n, 4, 2, activation="softmax"),
+    "conv1d": lambda n: Conv1D(n, 5, 3),
+    "conv1d causal": lambda n: Conv1D(n, 4, 3, padding=(4, 0), dilation=2, activation="silu"),
+    "conv1d same, groups": lambda n: Conv1D(n, 4, 4, stride=2, padding="same", groups=2),
+    "max pool 2d": lambda n: MaxPool2D(2),
+    "max pool 2d, overlapping": lambda n: MaxPool2D((3, 2), stride=(1, 2), padding=(1, 2, 0, 1)),
+    "max pool 1d": lambda n: MaxPool1D(3, stride=2, padding="same"),
+    "average pool 2d": lambda n: AvgPool2D((2, 3), stride=1),
+    "average pool 2d, padded": lambda n: AvgPool2D(3, stride=2, padding=1),
+    "average pool 2d, counted": lambda n: AvgPool2D(3, padding=(0, 2, 1, 2), count_padding=True),
+    "average pool 1d": lambda n: AvgPool1D(2, padding=(1, 0), count_padding=True),
+    "global average 2d": lambda n: GlobalAvgPool2D(),
+    "global average 1d": lambda n: GlobalAvgPool1D(),
+    "global maximum 2d": lambda n: GlobalMaxPool2D(),
+    "global maximum 1d": lambda n: GlobalMaxPool1D(),
+}
+
+
+def image_shape(layer, rows, channels):
+    """Of what one of IMAGE_LAYERS takes: images that are not square, or sequences."""
+    return (rows, 6, 7, channels) if layer.dimensions == 3 else (rows, 9, channels)

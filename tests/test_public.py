@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import fastnn
-from tables import LAYERS, LOSSES, OPTIMIZERS
+from tables import IMAGE_LAYERS, LAYERS, LOSSES, OPTIMIZERS
 
 # names whose tests are not in the tables of tables.py -> the file that has theirs
 ELSEWHERE = {
@@ -32,7 +32,7 @@ ELSEWHERE = {
 
 
 def in_tables():
-    layers = {type(make(3)).__name__ for make in LAYERS.values()}
+    layers = {type(make(4)).__name__ for make in (LAYERS | IMAGE_LAYERS).values()}
     losses = {type(loss).__name__ for loss, *_ in LOSSES.values()}
     return layers | losses | {type(make()).__name__ for make, _ in OPTIMIZERS.values()}
 

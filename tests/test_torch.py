@@ -12,8 +12,9 @@ from fastnn import Dense, Sequential, _kernels
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # its own, at import
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-F = torch.nn.functional
+F, optim = torch.nn.functional, torch.optim
 
+torch.set_num_threads(1)  # those of both would stand in each other's way
 RTOL = 1e-10
 
 
@@ -152,6 +153,135 @@ def test_layer_norm(isa, rng):
     close(model.gradients["0.beta"], theirs.bias.grad)
 
 
+# ---- convolution and pooling: their channels come first ----
+
+
+def nchw(x):
+    return np.moveaxis(x, -1, 1)
+
+
+def nhwc(x):
+    return np.ascontiguousarray(np.moveaxis(x, 1, -1))
+
+
+def random_windows(rng):
+    """Size, kernel, stride, dilation, and one padding for both sides of an axis, as they have."""
+    kernel, dilation = rng.integers(1, 5, 2), rng.integers(1, 4, 2)
+    stride, padding = rng.integers(1, 4, 2), rng.integers(0, 4, 2)
+    covered = (kernel - 1) * dilation + 1
+    size = np.maximum(rng.integers(1, 12, 2), covered - 2 * padding)
+    return [tuple(map(int, pair)) for pair in (size, kernel, stride, dilation, padding)]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_convolution(seed, isa):
+    rng = np.random.default_rng(seed)
+    size, kernel, stride, dilation, padding = random_windows(rng)
+    groups, *counts = (int(n) for n in rng.integers(1, 5, 3))
+    channels, features = (groups * n if seed % 4 else groups for n in counts)  # or depthwise
+    x = rng.standard_normal((int(rng.choice([1, 3, 17])), *size, channels))
+    layer = fastnn.Conv2D(channels, features, kernel, stride, tuple(np.repeat(padding, 2).tolist()),
+                          dilation, groups)  # fmt: skip
+    model = Sequential(layer, seed=seed, dtype="float64")
+    model.parameters["0.bias"][...] = rng.standard_normal(features)
+    y = model.forward(x, training=True)
+    dy = rng.standard_normal(y.shape)
+    dx = model.backward(dy, input_gradient=True)
+    weight = tensor(model.parameters["0.weight"].transpose(3, 2, 0, 1), grad=True)
+    bias, t = tensor(model.parameters["0.bias"], grad=True), tensor(nchw(x), grad=True)
+    theirs = F.conv2d(t, weight, bias, stride, padding, dilation, groups)
+    theirs.backward(tensor(nchw(dy)))
+    close(y, nhwc(theirs.detach().numpy()))
+    close(dx, nhwc(t.grad.numpy()))
+    close(model.gradients["0.weight"], weight.grad.numpy().transpose(2, 3, 1, 0))
+    close(model.gradients["0.bias"], bias.grad)
+
+
+def test_convolution_of_sequences(isa, rng):
+    x, dy = rng.standard_normal((3, 20, 4)), rng.standard_normal((3, 7, 6))
+    model = Sequential(
+        fastnn.Conv1D(4, 6, 5, stride=3, padding=4, dilation=2, groups=2), dtype="float64"
+    )
+    weight = tensor(model.parameters["0.weight"].transpose(2, 1, 0), grad=True)
+    t = tensor(nchw(x), grad=True)
+    theirs = F.conv1d(t, weight, None, 3, 4, 2, 2)
+    theirs.backward(tensor(nchw(dy)))
+    close(model.forward(x, training=True), nhwc(theirs.detach().numpy()))
+    close(model.backward(dy, input_gradient=True), nhwc(t.grad.numpy()))
+    close(model.gradients["0.weight"], weight.grad.numpy().transpose(2, 1, 0))
+
+
+# name -> (ours of kernel, stride and the four sides; theirs)
+POOLS = {
+    "maximum": (fastnn.MaxPool2D, F.max_pool2d),
+    "average": (fastnn.AvgPool2D, lambda *a: F.avg_pool2d(*a, count_include_pad=False)),
+    "average, padding": (lambda *a: fastnn.AvgPool2D(*a, count_padding=True), F.avg_pool2d),
+}
+
+
+@pytest.mark.parametrize("seed", range(15))
+@pytest.mark.parametrize("name", POOLS)
+def test_pooling(name, seed, isa):
+    """They allow for padding up to half the kernel.  Of equal maxima both take the first."""
+    ours, theirs = POOLS[name]
+    rng = np.random.default_rng(seed)
+    size, kernel, stride, _, padding = random_windows(rng)
+    padding = tuple(min(p, k // 2) for p, k in zip(padding, kernel, strict=True))
+    size = tuple(max(n, k - 2 * p) for n, k, p in zip(size, kernel, padding, strict=True))
+    x = rng.standard_normal((int(rng.choice([1, 3, 17])), *size, int(rng.integers(1, 20))))
+    x = x if seed % 2 else np.round(x)
+    model = Sequential(ours(kernel, stride, tuple(np.repeat(padding, 2).tolist())), dtype="float64")
+    y = model.forward(x, training=True)
+    dy = rng.standard_normal(y.shape)
+    t = tensor(nchw(x), grad=True)
+    their_y = theirs(t, kernel, stride, padding)
+    their_y.backward(tensor(nchw(dy)))
+    close(y, nhwc(their_y.detach().numpy()))
+    close(model.backward(dy, input_gradient=True), nhwc(t.grad.numpy()))
+
+
+def test_twenty_training_steps_of_a_convolutional_network(rng):
+    model = Sequential(
+        fastnn.Conv2D(2, 6, 3, padding="same", activation="relu"), fastnn.MaxPool2D(2),
+        fastnn.Conv2D(6, 8, 3, bias=False), fastnn.BatchNorm(8), fastnn.Tanh(),
+        fastnn.Residual(fastnn.Conv2D(8, 8, 3, padding=1)), fastnn.GlobalAvgPool2D(), Dense(8, 3),
+        seed=1, dtype="float64",
+    )  # fmt: skip
+    nn = torch.nn
+    theirs = nn.ModuleList([
+        nn.Conv2d(2, 6, 3, padding=1), nn.Conv2d(6, 8, 3, bias=False), nn.BatchNorm2d(8),
+        nn.Conv2d(8, 8, 3, padding=1), nn.Linear(8, 3),
+    ]).double()  # fmt: skip
+    with torch.no_grad():
+        for module, key in zip(theirs, ("0.weight", "2.weight", "", "5.0.weight", "7.weight"),
+                               strict=True):  # fmt: skip
+            if key:
+                ours = model.parameters[key]
+                order = (3, 2, 0, 1) if ours.ndim == 4 else (1, 0)
+                module.weight.copy_(tensor(ours.transpose(order)))
+            if key and module.bias is not None:
+                module.bias.zero_()
+
+    def network(x):
+        first, second, norm, inner, last = theirs
+        x = torch.tanh(norm(second(F.max_pool2d(torch.relu(first(x)), 2))))
+        return last((x + inner(x)).mean(dim=(2, 3)))
+
+    step = fastnn.TrainStep(model, fastnn.SoftmaxCrossEntropy(), fastnn.Adam(0.01))
+    their_optimizer = optim.Adam(theirs.parameters(), 0.01)
+    for rows in [8, 20] * 10:
+        x, y = rng.standard_normal((rows, 10, 9, 2)), rng.integers(0, 3, rows)
+        their_optimizer.zero_grad()
+        their_value = F.cross_entropy(network(tensor(nchw(x))), tensor(y))
+        their_value.backward()
+        their_optimizer.step()
+        np.testing.assert_allclose(step(x, y), their_value.item(), rtol=1e-7)
+    np.testing.assert_allclose(
+        model.parameters["2.weight"].transpose(3, 2, 0, 1), theirs[1].weight.detach().numpy(),
+        rtol=1e-5, atol=1e-7,
+    )  # fmt: skip
+
+
 def test_bits_do_not_depend_on_its_flushing_of_denormals(threads):
     """Another library may have set the calling thread to flush denormals to zero."""
     tiny = np.full((300, 300), 1e-30, np.float32)
@@ -167,7 +297,6 @@ def test_bits_do_not_depend_on_its_flushing_of_denormals(threads):
     np.testing.assert_array_equal(got, expected)
 
 
-optim = torch.optim
 OPTIMIZERS = {
     "sgd": (fastnn.SGD(0.1), lambda p: optim.SGD(p, 0.1)),
     "momentum": (fastnn.Momentum(0.1, beta=0.8), lambda p: optim.SGD(p, 0.1, momentum=0.8)),
