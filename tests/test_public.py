@@ -8,6 +8,7 @@ from tables import IMAGE_LAYERS, LAYERS, LOSSES, OPTIMIZERS
 
 # names whose tests are not in the tables of tables.py -> the file that has theirs
 ELSEWHERE = {
+    "Embedding": "test_embedding.py",
     "ExponentialAverage": "test_training.py",
     "GradientStep": "test_gradient_step.py",
     "History": "test_training.py",
