@@ -337,6 +337,7 @@ typedef struct {
     fnn_call *calls;
     int count;
     ptrdiff_t units, grain;
+    ptrdiff_t bytes; /* that its calls write for a unit */
     double work;
 } fnn_chain;
 

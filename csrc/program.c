@@ -95,6 +95,8 @@ static void gather(fnn_program *p, const place *places) {
         chain->work += call->work;
         phase->work += call->work;
         if (call->grain > chain->grain) chain->grain = call->grain;
+        for (const fnn_access *a = call->access; a < call->access + call->accesses; a++)
+            if (a->writes) chain->bytes += a->unit;
     }
 }
 

@@ -36,6 +36,8 @@
 #define TRIAL_PERIOD 1024
 #define PIECES 4        /* a share's pieces: what a late thread leaves is shared out again */
 #define PIECE_WORK 1e5  /* operations below which a piece is not worth claiming */
+#define PIECE_BYTES (1 << 19) /* that a piece may write: a call's results should be in the L2 cache
+                               * when the next of the chain reads them */
 #define SPIN_TIME 20000 /* nanoseconds that a thread waits awake */
 #define TURN_TIME 2000000 /* nanoseconds after which a worker lets others have its processor */
 
@@ -123,6 +125,8 @@ static void run_chain(const fnn_chain *chain, ptrdiff_t begin, ptrdiff_t end, vo
 static ptrdiff_t piece_units(const fnn_chain *chain, int shares) {
     ptrdiff_t least = (ptrdiff_t)(PIECE_WORK / chain->work * (double)chain->units) + 1;
     ptrdiff_t piece = chain->units / shares / PIECES + 1;
+    if (chain->count > 1 && chain->bytes && piece > PIECE_BYTES / chain->bytes + 1)
+        piece = PIECE_BYTES / chain->bytes + 1;
     if (least < chain->grain) least = chain->grain;
     return piece > least ? piece : least;
 }
@@ -340,12 +344,18 @@ static void run_phase(team *t, const fnn_phase *phase, int threads) {
         run_together(t, phase, threads);
         return;
     }
-    for (const fnn_chain *chain = phase->chain; chain < phase->chain + phase->chains; chain++)
-        run_chain(chain, 0, chain->units, t->scratch);
+    for (const fnn_chain *chain = phase->chain; chain < phase->chain + phase->chains; chain++) {
+        ptrdiff_t piece = chain->count > 1 ? piece_units(chain, 1) : chain->units;
+        for (ptrdiff_t begin = 0; begin < chain->units; begin += piece) {
+            ptrdiff_t end = begin + piece < chain->units ? begin + piece : chain->units;
+            run_chain(chain, begin, end, t->scratch);
+        }
+    }
 }
 
 int fnn_run(const fnn_call *call) {
-    fnn_chain chain = {(fnn_call *)call, 1, call->units, call->grain, call->work};
+    fnn_chain chain = {.calls = (fnn_call *)call, .count = 1, .units = call->units,
+                       .grain = call->grain, .work = call->work};
     fnn_phase phase = {.chain = &chain, .chains = 1, .work = call->work};
     team *t = get_team();
     int threads = t && call->units > 1 ? threads_for(t, call->work) : 1;

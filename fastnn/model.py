@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from fastnn.predictor import Predictor
     from fastnn.training import Metric
 
+_CACHE_BYTES = 2**22  # shared by the outputs of one layer
+_FEW_IMAGES = 16  # of fewer at once, kernels cut each into lines
+
 
 class Sequential:
     """Layers one after the other: each takes what the one before gives.
@@ -376,6 +379,9 @@ class Sequential:
         batch_size = _checks.positive_int(batch_size, "batch_size")
         if not isinstance(X, np.ndarray):
             X = _arrays.numeric_array(X, "X")
+        if X.ndim > 2:
+            self._check_shape(X.shape, "X")
+            batch_size = self._rows_at_once(X.shape[1:], batch_size)
         if X.ndim == 0 or len(X) <= batch_size:
             return self._evaluate(self._input(X, "X"))
         self._check_shape(X.shape, "X")
@@ -387,6 +393,15 @@ class Sequential:
             part = slice(start, start + batch_size)
             outputs[part] = self._evaluate(self._input(X[part], "X"))
         return outputs
+
+    def _rows_at_once(self, row: tuple[int, ...], most: int) -> int:
+        """How many rows of that shape, at most `most`, best go through all layers together: so
+        many images that what a layer leaves for the next is in a cache then."""
+        if len(row) == 1:
+            return most
+        shapes = self._shapes(row, "x")
+        largest = max(math.prod(shape) for shape in [row, *shapes] if shape is not None)
+        return min(most, max(_FEW_IMAGES, _CACHE_BYTES // (largest * self._dtype.itemsize)))
 
     def predictor(self, batch_size: int = 1) -> Predictor:
         """Inference made ready for many calls on `batch_size` rows each: see `Predictor`.

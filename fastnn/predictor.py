@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fastnn.model import Sequential
 
     Array = NDArray[Any]
+    _Run = Callable[[Any, Array | None], Array | None]
 
 
 class Predictor:
@@ -52,7 +53,7 @@ class Predictor:
         rows = _checks.positive_int(batch_size, "batch_size")
         self._model = copy.deepcopy(model)
         self.batch_size = rows
-        self._run: Callable[[Any, Array | None], Array | None] = self._by_hand
+        self._run: _Run = self._by_hand
         self.recorded = all(layer.native for layer in self._model._path)
         if self.recorded:
             self._operations = _kernels.unrecorded(_fold, self._model)  # packing is not recorded
@@ -65,7 +66,13 @@ class Predictor:
 
     def _make_ready(self, x: Array) -> None:
         """For rows of the shape of x's."""
-        predict, model = _kernels.unrecorded(self._record, x).predict, self._model
+        model = self._model
+        most = model._rows_at_once(x.shape[1:], len(x))
+        rows = next(n for n in range(most, 0, -1) if len(x) % n == 0)
+        rows = rows if 2 * rows >= most else len(x)  # a prime number of images
+        predict: _Run = _kernels.unrecorded(self._record, x[:rows]).predict
+        if rows < len(x):
+            predict = _InParts(predict, x, rows)
         self._run = predict
         if model._codes is not None:  # which are looked at each time
             self._run = lambda x, out: predict(model._input(x, "x"), out)
@@ -99,12 +106,7 @@ class Predictor:
             raise self._other_rows(y)
         if out is None:
             return y
-        got, wanted = _arrays.describe(out), _arrays.describe(y)
-        if not isinstance(out, np.ndarray):
-            raise TypeError(f"out: expected an array like the outputs, {wanted}, got {got}")
-        if got != wanted or not out.flags.writeable:
-            got += "" if out.flags.writeable else ", read-only"
-            raise ValueError(f"out: expected an array like the outputs, {wanted}, got {got}")
+        _check_out(out, y)
         out[...] = y
         return out
 
@@ -118,6 +120,42 @@ class Predictor:
         takes, gives = self._model.in_features or "any", self._model.out_features or "as many"
         what = f"{takes} -> {gives} features, {self._model.dtype}"
         return f"<Predictor: {what}, batch_size={self.batch_size}, recorded={self.recorded}>"
+
+
+class _InParts:
+    """`predict`, which takes `rows` rows, for as many as x has."""
+
+    def __init__(self, predict: _Run, x: Array, rows: int) -> None:
+        self.predict, self.rows = predict, rows
+        self.dtype, self.shape = x.dtype, x.shape
+        outputs = predict(x[:rows], None)
+        assert outputs is not None
+        self.outputs = np.empty((len(x), *outputs.shape[1:]), outputs.dtype)
+
+    def __call__(self, x: ArrayLike, out: Array | None) -> Array | None:
+        if type(x) is not np.ndarray or x.shape != self.shape or x.dtype != self.dtype:
+            return None
+        if not (x.flags.c_contiguous and x.flags.aligned):
+            return None
+        if out is None:
+            out = self.outputs
+        else:
+            _check_out(out, self.outputs)
+            x = x.copy() if np.may_share_memory(x, out) else x
+        for start in range(0, len(x), self.rows):
+            part = slice(start, start + self.rows)
+            self.predict(x[part], out[part])
+        return out
+
+
+def _check_out(out: object, like: Array) -> None:
+    """TypeError or ValueError unless `out` may take what is like that."""
+    got, wanted = _arrays.describe(out), _arrays.describe(like)
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out: expected an array like the outputs, {wanted}, got {got}")
+    if got != wanted or not out.flags.writeable:
+        got += "" if out.flags.writeable else ", read-only"
+        raise ValueError(f"out: expected an array like the outputs, {wanted}, got {got}")
 
 
 def _not_yet(x: ArrayLike, out: Array | None) -> Array | None:

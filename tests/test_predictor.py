@@ -11,11 +11,14 @@ import fastnn
 from compare import assert_close, assert_same_bits, uses_threads
 from fastnn import (
     BatchNorm,
+    Conv2D,
     Dense,
     Dropout,
+    Flatten,
     LayerNorm,
     LeakyReLU,
     Linear,
+    MaxPool2D,
     Predictor,
     ReLU,
     Sequential,
@@ -384,3 +387,23 @@ def test_it_says_what_it_is():
         features = predictor._model.in_features or 3
         with pytest.raises(ValueError, match=r"^x: expected 4 rows, got 2; .*\(batch_size=2\)"):
             predictor(np.ones((2, features), np.float32))
+
+
+@pytest.mark.parametrize("rows", [60, 61])
+def test_many_images_go_through_part_by_part(rows):
+    model = Sequential(
+        Conv2D(1, 32, 3, padding="same", activation="relu"), MaxPool2D(2), Flatten(),
+        Dense(24 * 24 * 32, 3), seed=0,
+    )  # fmt: skip
+    x = np.random.default_rng(0).random((rows, 48, 48, 1), np.float32)
+    wanted, predictor = model.forward(x), model.predictor(batch_size=rows)
+    np.testing.assert_array_equal(predictor(x), wanted)
+    np.testing.assert_array_equal(predictor(x[::-1].astype(np.float64)), wanted[::-1])
+    out = np.empty_like(wanted)
+    assert predictor(x, out=out) is out
+    np.testing.assert_array_equal(out, wanted)
+    np.testing.assert_array_equal(model.predict(x), wanted)
+    with pytest.raises(ValueError, match="out"):
+        predictor(x, out=out[1:])
+    with pytest.raises(ValueError, match=f"expected {rows} rows"):
+        predictor(x[1:])
