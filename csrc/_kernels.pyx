@@ -7,7 +7,7 @@ it in place.  Arrays are C-contiguous and of one real type, float32 or float64. 
 family, each included below.
 """
 cimport numpy as cnp
-from libc.float cimport DBL_MAX
+from libc.float cimport DBL_MAX, FLT_MAX
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 from cpython.pythread cimport PyThread_get_thread_ident

@@ -10,24 +10,33 @@ cdef ptrdiff_t out_size(str name, ptrdiff_t size, ptrdiff_t kernel, ptrdiff_t st
     return (size + padding - covered) // stride + 1
 
 
+cdef inline tuple shape_of(cnp.ndarray x):
+    return (x.shape[0], x.shape[1], x.shape[2], x.shape[3])
+
+
+cdef int check_type(str name, cnp.ndarray x, cnp.ndarray like) except -1:
+    check_real(name, x, 4)
+    if cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(like):
+        raise ValueError(f"{name} must be {like.dtype}, got {x.dtype}")
+    return 0
+
+
 cdef int check_images(str name, cnp.ndarray x) except -1:
     return check_real(name, x, 4)
 
 
-cdef int set_geometry(fnn_conv *p, cnp.ndarray x, cnp.ndarray weight, tuple geometry) except -1:
-    """x: images of the input's shape, (batch, height, width, channels);
-    geometry: (stride, padding, dilation, groups), the first three as pairs of rows and columns,
-    padding ((top, bottom), (left, right))."""
+cdef int set_geometry(fnn_conv *p, tuple shape, cnp.ndarray weight, tuple geometry) except -1:
+    """shape: the images', (batch, height, width, channels); geometry: (stride, padding, dilation,
+    groups), the first three as pairs of rows and columns, padding ((top, bottom), (left, right))."""
     check_real("weight", weight, 4)
     stride, padding, dilation, groups = geometry
     (top, bottom), (left, right) = padding
-    if cnp.PyArray_TYPE(weight) != cnp.PyArray_TYPE(x):
-        raise ValueError(f"weight must be {x.dtype}, got {weight.dtype}")
-    p.batch, p.height, p.width, p.channels = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
+    p.batch, p.height, p.width, p.channels = shape
     p.kernel[0], p.kernel[1], p.features = weight.shape[0], weight.shape[1], weight.shape[3]
     p.stride[0], p.stride[1] = stride
     p.dilation[0], p.dilation[1] = dilation
-    p.before[0], p.before[1], p.groups, p.transpose = top, left, groups, False
+    p.before[0], p.before[1], p.behind[0], p.behind[1] = top, left, bottom, right
+    p.groups, p.transpose = groups, False
     if min(top, bottom, left, right) < 0 or min(*stride, *dilation, groups) < 1:
         raise ValueError(f"stride, dilation and groups must be >= 1, padding >= 0, got {geometry}")
     if p.features % p.groups or p.channels != weight.shape[2] * p.groups:
@@ -51,6 +60,40 @@ cdef cnp.ndarray empty_images(cnp.ndarray like, ptrdiff_t batch, ptrdiff_t heigh
 cdef bint is_depthwise(const fnn_conv *p) noexcept:
     """Each channel has a kernel of its own."""
     return p.groups == p.channels == p.features and p.channels > 1
+
+
+cdef cnp.ndarray pad(fnn_conv *geometry, cnp.ndarray x):
+    """The images with their padding, which then are those of the geometry; x itself without."""
+    cdef fnn_call call
+    cdef fnn_conv *p = &call.arguments.conv
+    cdef ptrdiff_t rows = geometry.before[0] + geometry.behind[0]
+    cdef ptrdiff_t columns = geometry.before[1] + geometry.behind[1]
+    if rows + columns == 0:
+        return x
+    cdef cnp.ndarray y = empty_images(x, geometry.batch, geometry.height + rows,
+                                      geometry.width + columns, geometry.channels)
+    p[0] = geometry[0]
+    start(&call, kernels_for(x).conv_pad, units_of(y), <double>cnp.PyArray_SIZE(y))
+    call.size = y.shape[0] * y.shape[1] // call.units
+    p.x = reads(&call, x, unit_of(x) if units_of(x) == call.units else 0)
+    p.y = writes(&call, y, unit_of(y))
+    execute(&call)
+    geometry.height, geometry.width = y.shape[1], y.shape[2]
+    geometry.before[0] = geometry.before[1] = geometry.behind[0] = geometry.behind[1] = 0
+    return y
+
+
+def conv_pad(cnp.ndarray x, tuple padding):
+    """x (batch, height, width, channels) with lines and columns of zeros around it, as many as
+    padding says, ((top, bottom), (left, right)); x itself where it says none."""
+    cdef fnn_conv p
+    check_images("x", x)
+    (top, bottom), (left, right) = padding
+    if min(top, bottom, left, right) < 0:
+        raise ValueError(f"padding must be >= 0, got {padding}")
+    p.batch, p.height, p.width, p.channels = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
+    p.before[0], p.before[1], p.behind[0], p.behind[1] = top, left, bottom, right
+    return pad(&p, x)
 
 
 cdef double conv_work(const fnn_conv *p) noexcept:
@@ -100,7 +143,8 @@ def conv_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, tuple geom
     cdef fnn_call call
     cdef fnn_conv *p = &call.arguments.conv
     check_images("x", x)
-    set_geometry(p, x, weight, geometry)
+    check_type("weight", weight, x)
+    set_geometry(p, shape_of(x), weight, geometry)
     if bias is not None:
         check_vector("bias", bias, x, p.features)
     check_kind(activation, alpha, x)
@@ -113,6 +157,7 @@ def conv_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, tuple geom
     cdef cnp.ndarray y = empty_images(x, p.batch, p.out_height, p.out_width, p.features)
     cdef cnp.ndarray z = empty_like(y) if keep_z else None
     p.activation, p.alpha = activation, alpha
+    x = x if depthwise else pad(p, x)
     cdef const fnn_kernels *kernels = kernels_for(x)
     start(&call, kernels.depthwise_forward if depthwise else kernels.conv_forward, units_of(y),
           conv_work(p))
@@ -141,10 +186,12 @@ def conv_backward_weight(cnp.ndarray x, cnp.ndarray dz, cnp.ndarray dweight, tup
     cdef fnn_call call
     cdef fnn_conv *p = &call.arguments.conv
     check_images("x", x)
-    set_geometry(p, x, dweight, geometry)
+    check_type("dweight", dweight, x)
+    set_geometry(p, shape_of(x), dweight, geometry)
     check_outputs(p, x, dz)
     check_writable("dweight", dweight)
     cdef bint depthwise = is_depthwise(p)
+    x = x if depthwise else pad(p, x)
     if depthwise:
         start(&call, kernels_for(x).depthwise_backward_weight, (p.channels + 15) // 16,
               conv_work(p))
@@ -157,21 +204,22 @@ def conv_backward_weight(cnp.ndarray x, cnp.ndarray dz, cnp.ndarray dweight, tup
     execute(&call)
 
 
-def conv_backward_input(cnp.ndarray x, cnp.ndarray dz, cnp.ndarray weight, tuple geometry):
-    """dx, like conv_forward's x, of which the shape alone is read."""
+def conv_backward_input(tuple shape, cnp.ndarray dz, cnp.ndarray weight, tuple geometry):
+    """dx, of conv_forward's x, whose shape is given, from dz, like its y."""
     cdef fnn_call call
     cdef fnn_conv *p = &call.arguments.conv
-    check_images("x", x)
-    set_geometry(p, x, weight, geometry)
-    check_outputs(p, x, dz)
-    cdef cnp.ndarray dx = empty_like(x)
+    if len(shape) != 4 or min(shape) < 1:
+        raise ValueError(f"shape must be (batch, height, width, channels), got {shape}")
+    set_geometry(p, shape, weight, geometry)
+    check_outputs(p, weight, dz)
+    cdef cnp.ndarray dx = empty_images(dz, p.batch, p.height, p.width, p.channels)
     if is_depthwise(p):
-        start(&call, kernels_for(x).depthwise_backward_input, units_of(x), conv_work(p))
+        start(&call, kernels_for(dz).depthwise_backward_input, units_of(dx), conv_work(p))
         call.size = p.batch * p.height // call.units
         p.weight = reads(&call, weight)
     else:
         packed = pack(weight, p.groups, True)
-        start(&call, kernels_for(x).conv_backward_input, p.batch, conv_work(p))
+        start(&call, kernels_for(dz).conv_backward_input, p.batch, conv_work(p))
         p.transpose, p.packed = True, <void *>reads(&call, packed)
     p.z = <void *>reads(&call, dz, unit_of(dz) if units_of(dz) == call.units else 0)
     p.y = writes(&call, dx, cnp.PyArray_SIZE(dx) // call.units)

@@ -28,7 +28,7 @@ cdef extern from "fastnn.h" nogil:
         void *y
         void *z
         ptrdiff_t batch, height, width, channels, out_height, out_width, features, groups
-        ptrdiff_t[2] kernel, stride, dilation, before
+        ptrdiff_t[2] kernel, stride, dilation, before, behind
         int transpose, activation
         double alpha
 
@@ -156,6 +156,7 @@ cdef extern from "fastnn.h" nogil:
         fnn_kernel *product
         fnn_kernel *pack
         fnn_kernel *column_sum
+        fnn_kernel *conv_pad
         fnn_kernel *conv_pack
         fnn_kernel *conv_forward
         fnn_kernel *conv_backward_weight

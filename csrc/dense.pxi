@@ -26,10 +26,11 @@ cdef int multiply(cnp.ndarray a, bint transpose_a, cnp.ndarray b, bint transpose
 
 
 cdef ptrdiff_t grain_of(const fnn_product *p) noexcept:
-    """A piece of rows packs B anew; a piece of columns should hold two tiles beside one another,
-    and of one row many, as B's rows come fastest in long parts."""
+    """A piece of rows packs B anew, which takes as long as 13 rows do (in pieces of 256 rather than
+    112 rows 512x1024x512 is 9 % faster); a piece of columns should hold two tiles beside one
+    another, and of one row many, as B's rows come fastest in long parts."""
     if not p.by_columns:
-        return 112
+        return 256
     return 16 if p.M <= 2 and p.b_column == 1 else 4
 
 

@@ -47,7 +47,7 @@ def dropout_forward(cnp.ndarray x, double rate, seed, cnp.ndarray counter, layer
     cdef cnp.ndarray y = empty_like(x)
     cdef cnp.ndarray mask = empty_mask(x)
     cdef fnn_call call
-    cdef fnn_dropout *p = new_dropout(&call, kernels_for(x).dropout_forward, x, y, rate, 8.0)
+    cdef fnn_dropout *p = new_dropout(&call, kernels_for(x).dropout_forward, x, y, rate, 20.0)
     p.mask = <uint8_t *>writes(&call, mask, unit_of(x))  # a shared byte is the same from both rows
     p.counter, p.seed, p.layer = <uint64_t *>reads(&call, counter), seed, layer
     execute(&call)
@@ -66,7 +66,7 @@ def dropout_backward(cnp.ndarray dy, cnp.ndarray mask, double rate):
                          f"got {describe(mask)}")
     cdef cnp.ndarray dx = empty_like(dy)
     cdef fnn_call call
-    cdef fnn_dropout *p = new_dropout(&call, kernels_for(dy).dropout_backward, dy, dx, rate, 2.0)
+    cdef fnn_dropout *p = new_dropout(&call, kernels_for(dy).dropout_backward, dy, dx, rate, 8.0)
     p.mask = <uint8_t *>reads(&call, mask, unit_of(dy))
     execute(&call)
     return dx

@@ -56,7 +56,7 @@ typedef struct {
     void *y; /* forward: (batch, out_height, out_width, features); backward: dx or dweight */
     void *z; /* forward: the value before the activation is kept, or NULL; backward: dz */
     ptrdiff_t batch, height, width, channels, out_height, out_width, features, groups;
-    ptrdiff_t kernel[2], stride[2], dilation[2], before[2]; /* before: rows and columns of 0 */
+    ptrdiff_t kernel[2], stride[2], dilation[2], before[2], behind[2]; /* padding: 0 */
     int transpose;      /* packed for conv_backward_input */
     int activation;     /* fnn_activation_kind */
     double alpha;
@@ -229,9 +229,10 @@ typedef struct {
     K(product)             /* C(M,N) = f(A(M,K) B(K,N) + bias)             rows or columns */ \
     K(pack)                /* c = B(K,N), as the product reads it       blocks of B */            \
     K(column_sum)          /* sum(features) = Σ_rows x            groups of 16 columns */     \
+    K(conv_pad)            /* y = x with its padding            lines of the padded images */ \
     K(conv_pack)           /* packed = weight, as the others read it           blocks of it */ \
-    K(conv_forward)        /* y = f(x * weight + bias)                   lines of the output */ \
-    K(conv_backward_weight) /* dweight(kernel * channels, features) = x * dz            rows */ \
+    K(conv_forward)        /* y = f(x * weight + bias), x padded         lines of the output */ \
+    K(conv_backward_weight) /* dweight(kernel * channels, features) = x * dz, x padded  rows */ \
     K(conv_backward_input) /* dx = dz * weight                                       images */ \
     K(depthwise_forward)   /* y = f(x * weight + bias), channel by channel             lines */ \
     K(depthwise_backward_weight) /* dweight = x * dz             groups of 16 channels */       \

@@ -33,7 +33,7 @@ cdef int apply(fnn_call *call, cnp.ndarray x, cnp.ndarray gamma, cnp.ndarray bet
                cnp.ndarray mean, cnp.ndarray inv_std, cnp.ndarray y) except -1:
     """y = gamma * x̂ + beta, from statistics of the features."""
     cdef fnn_norm *p = &call.arguments.norm
-    start_rows(call, kernels_for(x).batchnorm_apply, x, 3.0)
+    start_rows(call, kernels_for(x).batchnorm_apply, x, 8.0)
     p.x, p.out = reads(call, x, unit_of(x)), writes(call, y, unit_of(x))
     p.gamma, p.beta = reads(call, gamma), reads(call, beta)
     p.mean, p.inv_std = <void *>reads(call, mean), <void *>reads(call, inv_std)
@@ -64,7 +64,7 @@ def batchnorm_forward(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray bet
     cdef cnp.ndarray mean = empty_vector(x, p.features), inv_std = empty_vector(x, p.features)
     cdef cnp.ndarray y = empty_like(x), partial = empty_matrix(x, 2 * chunks_of(p), p.features)
     cdef const fnn_kernels *kernels = kernels_for(x)
-    by_areas(&call, kernels.batchnorm_moments, 5.0)
+    by_areas(&call, kernels.batchnorm_moments, 8.0)
     p.x, p.partial = reads(&call, x), writes(&call, partial)
     execute(&call)
     by_features(&call, kernels.batchnorm_merge, 6.0 * chunks_of(p) + 20.0)
@@ -114,7 +114,7 @@ cdef int sum_up(fnn_call *call, fnn_kernel *sums, cnp.ndarray x, cnp.ndarray dy,
     """dgamma and dbeta: sums over the rows, of every chunk, then merged."""
     cdef fnn_norm *p = &call.arguments.norm
     cdef cnp.ndarray partial = empty_matrix(x, 2 * chunks_of(p), p.features)
-    by_areas(call, sums, 5.0)
+    by_areas(call, sums, 10.0)
     p.x, p.dy, p.partial = reads(call, x), reads(call, dy), writes(call, partial)
     p.mean, p.inv_std = <void *>reads(call, mean), <void *>reads(call, inv_std)
     execute(call)
@@ -134,7 +134,7 @@ def batchnorm_backward(cnp.ndarray x not None, cnp.ndarray dy not None, cnp.ndar
     check_vector("inv_std", inv_std, x, p.features)
     cdef cnp.ndarray dx = empty_like(x)
     sum_up(&call, kernels_for(x).batchnorm_sums, x, dy, mean, inv_std, dgamma, dbeta)
-    start_rows(&call, kernels_for(x).batchnorm_backward, x, 5.0)
+    start_rows(&call, kernels_for(x).batchnorm_backward, x, 12.0)
     p.x, p.dy = reads(&call, x, unit_of(x)), reads(&call, dy, unit_of(x))
     p.gamma = reads(&call, gamma)
     p.dgamma, p.dbeta = <void *>reads(&call, dgamma), <void *>reads(&call, dbeta)
@@ -153,7 +153,7 @@ def layernorm_forward(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray bet
     cdef cnp.ndarray mean = empty_vector(x, p.rows), inv_std = empty_vector(x, p.rows)
     cdef cnp.ndarray y = empty_like(x)
     p.eps = eps
-    start_rows(&call, kernels_for(x).layernorm_forward, x, 9.0)
+    start_rows(&call, kernels_for(x).layernorm_forward, x, 20.0)
     p.x, p.out = reads(&call, x, unit_of(x)), writes(&call, y, unit_of(x))
     p.gamma, p.beta = reads(&call, gamma), reads(&call, beta)
     p.mean, p.inv_std = writes(&call, mean, call.size), writes(&call, inv_std, call.size)
@@ -171,9 +171,10 @@ def layernorm_backward(cnp.ndarray x not None, cnp.ndarray dy not None, cnp.ndar
     check_vector("inv_std", inv_std, x, p.rows)
     cdef cnp.ndarray dx = empty_like(x)
     sum_up(&call, kernels_for(x).layernorm_sums, x, dy, mean, inv_std, dgamma, dbeta)
-    start_rows(&call, kernels_for(x).layernorm_backward, x, 12.0)
+    start_rows(&call, kernels_for(x).layernorm_backward, x, 20.0)
     p.x, p.dy = reads(&call, x, unit_of(x)), reads(&call, dy, unit_of(x))
-    p.mean, p.inv_std = <void *>reads(&call, mean, call.size), <void *>reads(&call, inv_std, call.size)
+    p.mean = <void *>reads(&call, mean, call.size)
+    p.inv_std = <void *>reads(&call, inv_std, call.size)
     p.gamma, p.out = reads(&call, gamma), writes(&call, dx, unit_of(x))
     execute(&call)
     return dx

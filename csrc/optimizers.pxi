@@ -64,7 +64,7 @@ def sgd(cnp.ndarray parameters not None, cnp.ndarray gradients not None,
         cnp.ndarray hyper not None, ptrdiff_t row=16):
     """parameters -= learning_rate * g, with g = gradient_scale * gradients here and below."""
     cdef fnn_call call
-    new_update(&call, kernels_for(parameters).sgd, 3.0, parameters, gradients, None, None, hyper,
+    new_update(&call, kernels_for(parameters).sgd, 10.0, parameters, gradients, None, None, hyper,
                row)
     execute(&call)
 
@@ -75,7 +75,7 @@ def momentum(cnp.ndarray parameters not None, cnp.ndarray gradients not None,
     """velocity = beta1 * velocity + g; parameters -= learning_rate * velocity, or, with
     nesterov, learning_rate * (g + beta1 * velocity)."""
     cdef fnn_call call
-    new_update(&call, kernels_for(parameters).momentum, 6.0, parameters, gradients, velocity, None,
+    new_update(&call, kernels_for(parameters).momentum, 16.0, parameters, gradients, velocity, None,
                hyper, row)
     call.arguments.update.nesterov = nesterov
     execute(&call)
@@ -119,7 +119,7 @@ cdef cnp.ndarray squares_of(cnp.ndarray x):
     cdef ptrdiff_t size = cnp.PyArray_SIZE(x)
     cdef ptrdiff_t chunks = (size + FNN_CHUNK_SUM - 1) // FNN_CHUNK_SUM
     cdef cnp.ndarray sums = empty_doubles(chunks), cell = empty_doubles(1)
-    start(&call, kernels_for(x).sum_squares, chunks, 2.0 * size)
+    start(&call, kernels_for(x).sum_squares, chunks, 4.0 * size)
     p.x, p.y, p.size = reads(&call, x, FNN_CHUNK_SUM), writes(&call, sums, 1), size
     execute(&call)
     add_up(sums, cell)
@@ -157,6 +157,6 @@ def add_scaled(cnp.ndarray y not None, cnp.ndarray x not None, double a, ptrdiff
     cdef fnn_call call
     cdef fnn_vector *p = &call.arguments.vector
     p.size, p.row, p.scale = cnp.PyArray_SIZE(y), row, a
-    start(&call, kernels_for(y).add_scaled, (p.size + row - 1) // row, 2.0 * p.size)
+    start(&call, kernels_for(y).add_scaled, (p.size + row - 1) // row, 8.0 * p.size)
     p.x, p.y = reads(&call, x, row), writes(&call, y, row)
     execute(&call)

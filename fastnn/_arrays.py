@@ -29,10 +29,22 @@ def numeric_array(value: ArrayLike, name: str) -> NDArray[Any]:
     except ValueError as error:
         raise ValueError(f"{name}: not an array of numbers ({error})") from None
     if array.dtype.kind not in "biuf":
-        raise ValueError(f"{name}: expected real numbers, got dtype {array.dtype}")
+        hint = _hint(value, array, name)
+        raise ValueError(f"{name}: expected real numbers, got dtype {array.dtype}{hint}")
     if array.ndim == 0:
         raise ValueError(f"{name}: expected an array of rows, got the single number {array}")
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+
+
+def _hint(value: object, array: NDArray[Any], name: str) -> str:
+    """How to make numbers of what many hand in."""
+    if hasattr(value, "toarray"):
+        return ", a sparse matrix; write .toarray()"
+    if array.dtype.kind not in "US" and not any(isinstance(item, str) for item in array.flat):
+        return ""
+    if name.split()[-1] in ("y", "targets"):
+        return "; number the classes: names, y = np.unique(y, return_inverse=True)"
+    return "; encode text as numbers first"
 
 
 def _is_plain(array: NDArray[Any]) -> bool:

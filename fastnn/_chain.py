@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastnn import _arrays, _checks
 from fastnn._layer import Layer, axis_name, batch_of, label, shape_text
+from fastnn._settings import is_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,42 +23,66 @@ class _Own(Layer):
     It gets copies, since it may work in place, and what it is given is the user's array or what
     the layer before keeps for its backward."""
 
-    def __init__(self, layer: Layer | SupportsForwardBackward, dtype: np.dtype[Any]) -> None:
-        self.layer, self.dtype = layer, dtype
+    def __init__(
+        self,
+        layer: Layer | SupportsForwardBackward,
+        dtype: np.dtype[Any],
+        following: tuple[Any, ...],
+    ) -> None:
+        self._layer, self._dtype = layer, dtype
+        self._taker = _taker(following)
         self._shape: tuple[int, ...] = ()  # of the last inputs in training
 
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
         if training:
             self._shape = x.shape
-        name, rows = f"output of {label(self.layer)}", len(x)
-        y = _arrays.real_array(self.layer.forward(x.copy(), training), name, self.dtype)
+        name, rows = f"output of {label(self._layer)}", len(x)
+        y = _arrays.real_array(self._layer.forward(x.copy(), training), name, self._dtype)
         if len(y) != rows:
             raise ValueError(f"{name}: expected {rows} rows as in its input, got shape {y.shape}")
+        if self._taker is not None and y.shape[-1] != self._taker.in_features:
+            raise ValueError(
+                f"{name}: {label(self._taker)} behind it takes {self._taker.in_features} features, "
+                f"got shape {y.shape}"
+            )
         return y
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
-        name = f"input gradient of {label(self.layer)}"
-        dx = _arrays.real_array(self.layer.backward(dy.copy()), name, self.dtype)
+        name = f"input gradient of {label(self._layer)}"
+        dx = _arrays.real_array(self._layer.backward(dy.copy()), name, self._dtype)
         if dx.shape != self._shape:
             raise ValueError(f"{name}: expected its input's shape {self._shape}, got {dx.shape}")
         return dx
 
     def backward_parameters(self, dy: NDArray[Any]) -> None:
-        if isinstance(self.layer, Layer):
-            self.layer.backward_parameters(dy.copy())
-        else:
-            self.layer.backward(dy.copy())
+        backward = getattr(self._layer, "backward_parameters", self._layer.backward)
+        if backward.__module__.startswith("fastnn."):  # it would pass over the own `backward`
+            backward = self._layer.backward
+        backward(dy.copy())
+
+
+def _taker(following: tuple[Any, ...]) -> Any:
+    """The one of these layers that says how many features it takes from the layer before all."""
+    for layer in following:
+        if getattr(layer, "in_features", None) is not None:
+            return layer
+        if not isinstance(layer, Layer) or layer.out_features is not None:
+            break
+    return None
 
 
 def is_native(layer: object) -> bool:
-    """Whether it is fastnn's own, in all its parts, and only runs kernels."""
-    ours = type(layer).__module__.startswith("fastnn.")
-    return ours and isinstance(layer, Layer) and layer.native
+    """Whether it is fastnn's own, in all its parts, only runs kernels, and nobody has put a
+    `forward` or `backward` on it."""
+    return isinstance(layer, Layer) and layer.native and is_plain(layer)
 
 
-def native(layer: Layer | SupportsForwardBackward, dtype: np.dtype[Any]) -> Layer:
-    """fastnn's own layers as they are, all others, classes derived from fastnn's too, wrapped."""
-    return layer if is_native(layer) else _Own(layer, dtype)  # type: ignore[return-value]
+def native(layers: tuple[Layer | SupportsForwardBackward, ...], dtype: np.dtype[Any]) -> Layer:
+    """The first of these layers, if it is native, as it is; all others are wrapped."""
+    layer, *following = layers
+    if is_native(layer):
+        return layer  # type: ignore[return-value]
+    return _Own(layer, dtype, tuple(following))
 
 
 def walk(
@@ -69,7 +94,7 @@ def walk(
         yield layer, shape
         if isinstance(layer, Layer):
             for chain in layer._chains:
-                yield from walk(chain, shape)
+                yield from walk(tuple(chain.values()), shape)
         shape = None if shape is None else shape_after(layer, shape)
 
 
@@ -79,16 +104,20 @@ def check_layers(layers: tuple[Any, ...], **others: Any) -> None:
         raise ValueError("layers: expected at least one, got none")
     seen: list[Any] = []
     for who, layer in [*((f"layer {i}", layer) for i, layer in enumerate(layers)), *others.items()]:
+        if isinstance(layer, list | tuple):
+            raise TypeError(
+                f"{who}: expected a layer, got a {type(layer).__name__}; write Sequential(*layers)"
+            )
         if isinstance(layer, type):
             raise TypeError(f"{who}: expected a layer, got the class; write {layer.__name__}()")
         if not all(callable(getattr(layer, name, None)) for name in ("forward", "backward")):
             raise TypeError(f"{who}: expected a layer with forward and backward, got {layer!r}")
-        if isinstance(layer, Layer) and layer._place is not None:
-            raise ValueError(
-                f"{who}: {layer!r} is part of another model; give each its own, or a copy.copy"
-            )
         parts = [part for part, _ in walk((layer,))]
         for part in parts:
+            if isinstance(part, Layer) and part._place is not None:
+                raise ValueError(
+                    f"{who}: {part!r} is part of another model; give each its own, or a copy.copy"
+                )
             if any(part is other for other in seen):
                 raise ValueError(f"{who}: {label(part)} stands in the model twice")
         seen += parts

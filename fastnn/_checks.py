@@ -115,11 +115,19 @@ def choice(value: Any, name: str, choices: Iterable[str]) -> str:
     return value
 
 
-_METHODS = {"loss": "__call__", "optimizer": "step", "model": "fit"}
+_PARTS = {  # the method that makes one, and an example
+    "loss": ("__call__", "fastnn.MeanSquaredError()"),
+    "optimizer": ("step", "fastnn.Adam()"),
+    "model": ("fit", "fastnn.Sequential(...)"),
+}
 
 
 def parts(**parts: Any) -> None:
     """TypeError for a name or a class where an object is needed, before anything is trained."""
     for name, part in parts.items():
-        if isinstance(part, type) or not hasattr(part, _METHODS[name]):
-            raise TypeError(f"{name}: expected an object such as fastnn's, got {part!r}")
+        method, example = _PARTS[name]
+        wanted = f"{name}: expected an object such as {example}"
+        if isinstance(part, type):
+            raise TypeError(f"{wanted}, got the class; write {part.__name__}()")
+        if not hasattr(part, method):
+            raise TypeError(f"{wanted}, got {part!r}")

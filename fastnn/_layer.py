@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from fastnn import _arrays
+from fastnn._settings import Guarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -90,7 +91,7 @@ class SupportsForwardBackward(Protocol):
     def backward(self, dy: Any, /) -> Any: ...
 
 
-class Layer:
+class Layer(Guarded):
     """Base class of layers; derive from it to write one whose parameters a model trains.
 
     `forward(x, training=False)` returns the outputs, and in training keeps what `backward` needs;
@@ -144,7 +145,7 @@ class Layer:
     random = False  # reads the model's counter in training
 
     _resizes = False  # how many features it gives is unknown before data come
-    _chains: tuple[tuple[Any, ...], ...] = ()  # of the layers within this one
+    _chains: tuple[Mapping[str, Any], ...] = ()  # of the layers within this one, by name
 
     _place: Place | None = None
     _saved: tuple[Any, ...] | None = None
@@ -207,7 +208,7 @@ class Layer:
 
     def _take(self) -> tuple[Any, ...]:
         """What the training forward saved, given up."""
-        saved = self._saved
+        saved: tuple[Any, ...] | None = self._saved
         if saved is None:
             raise RuntimeError(f"{self!r}: backward needs a forward in training before it")
         self._saved = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,26 +16,41 @@ def table(
     layers: Sequence[Any],
     in_features: int | None,
     dtype: np.dtype[Any],
-    shapes: Sequence[tuple[int, ...] | None] | None = None,
+    shape: tuple[int, ...] | None = None,
 ) -> str:
-    """Layers, output shapes and parameter counts in columns, and the sum."""
-    rows, total = [("", "layer", "output", "parameters")], 0
-    width, dims = in_features, None
-    for i, layer in enumerate(layers):
-        width, dims = _chain.known_after(layer, width, dims)
-        shape = shapes[i] if shapes else None
-        output = batch_of(shape or ("?",) * ((dims or 1) - 1) + ("?" if width is None else width,))
-        count = _parameter_count(layer)
-        total += count
-        rows.append((str(i), label(layer), output, f"{count:,}"))
+    """Layers, output shapes and parameter counts in columns, and the sum; shape: of an input row,
+    if it is known."""
+    named = {str(i): layer for i, layer in enumerate(layers)}
+    rows = [("", "layer", "output", "parameters"), *_rows(named, in_features, None, shape)]
     columns = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    side = "<" if len(rows) - 1 > len(layers) else ">"  # of numbers like 3.0, or whole ones
     lines = [
-        f"{row[0]:>{columns[0]}}  {row[1]:<{columns[1]}}  {row[2]:<{columns[2]}}  "
+        f"{row[0]:{side}{columns[0]}}  {row[1]:<{columns[1]}}  {row[2]:<{columns[2]}}  "
         f"{row[3]:>{columns[3]}}"
         for row in rows
     ]
+    total = sum(map(_parameter_count, layers))
     lines.append(f"{total:,} parameters, {_size(total * dtype.itemsize)} in {dtype.name}")
     return "\n".join(lines)
+
+
+def _rows(
+    layers: Mapping[str, Any],
+    width: int | None,
+    dims: int | None,
+    shape: tuple[int, ...] | None,
+) -> Iterator[tuple[str, str, str, str]]:
+    """Those of a chain that takes rows of so many features and dimensions, or of this shape."""
+    for key, layer in layers.items():
+        chains = layer._chains if isinstance(layer, Layer) else ()
+        within = [row for chain in chains for row in _rows(chain, width, dims, shape)]
+        width, dims = _chain.known_after(layer, width, dims)
+        shape = None if shape is None else _chain.shape_after(layer, shape)
+        output = shape or ("?",) * ((dims or 1) - 1) + ("?" if width is None else width,)
+        name = type(layer).__name__ if chains else label(layer)
+        yield key, name, batch_of(output), f"{_parameter_count(layer):,}"
+        for number, layer_name, its_output, count in within:
+            yield f"{key}.{number}", layer_name, its_output, count
 
 
 def _parameter_count(layer: Any) -> int:

@@ -27,6 +27,9 @@ class Weighted(Layer):
     weight = Named("parameters")
     bias = Named("parameters")
     activation = Fixed[Activation]()
+    has_bias = Fixed[bool]()
+    weight_init = Fixed["Initializer | None"]()
+    bias_init = Fixed["Initializer"]()
     l2 = Setting(_checks.optional(_checks.not_negative))
     _activation: Activation
     _l2: float | None
@@ -57,6 +60,10 @@ class Weighted(Layer):
         self._kind = 0 if self._softmax else self.activation._kind
         self._keeps_z = not self._softmax and self.activation._saves_input
 
+    def _read(self, x: NDArray[Any]) -> NDArray[Any]:
+        """x as the kernels read it, both ways."""
+        return x
+
     def _multiply(
         self,
         x: NDArray[Any],
@@ -67,7 +74,7 @@ class Weighted(Layer):
         keep_z: bool = False,
         packed: NDArray[Any] | None = None,
     ) -> Any:
-        """f(weight · x + bias), with keep_z also what f took; packed: `_pack(weight)`."""
+        """f(weight · x + bias), x being `_read`, with keep_z also what f took; packed: `_pack`."""
         raise NotImplementedError
 
     def _pack(self, weight: NDArray[Any]) -> NDArray[Any] | None:
@@ -105,7 +112,7 @@ class Weighted(Layer):
             initializers.fill(self._bias, self.bias_init, rng, self._fan_in, self)
 
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
-        alpha = self._activation._alpha
+        x, alpha = self._read(x), self._activation._alpha
         if training and self._keeps_z:
             y, z = self._multiply(x, self._weight, self._bias, self._kind, alpha, True)
             self._saved = (x, z)

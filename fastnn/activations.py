@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastnn import _checks, _kernels
 from fastnn._layer import Layer
-from fastnn._settings import Setting
+from fastnn._settings import Setting, is_ours
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -225,7 +225,7 @@ def resolve(activation: str | Activation | None, name: str) -> Activation:
     if activation is None:
         return Linear()
     if isinstance(activation, Activation):
-        if not type(activation).__module__.startswith("fastnn."):
+        if not is_ours(type(activation)):
             raise TypeError(
                 f"{name}: expected one of fastnn's own, got {activation!r}; put your own behind "
                 "the layer"

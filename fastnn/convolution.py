@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fastnn import _checks, _kernels
 from fastnn._layer import Layer
+from fastnn._settings import Fixed
 from fastnn._weighted import Weighted
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 Pair: TypeAlias = tuple[int, int]
 _PADDINGS = ("same", "valid")
+_NONE: tuple[Pair, Pair] = ((0, 0), (0, 0))
 
 
 class Windows:
@@ -118,8 +120,8 @@ class _Convolution(Weighted):
     """Both convolutions, over images; a sequence becomes an image of one line."""
 
     dimensions: int
-    _geometry: tuple[Any, ...]
-    _size: Pair | None = None  # of the images that _geometry is for
+    groups = Fixed[int]()
+    windows = Fixed[Windows]()
 
     def __init__(
         self,
@@ -154,13 +156,8 @@ class _Convolution(Weighted):
         self._check_takes(shape)
         return self.windows.shape(shape, self.out_features, self)
 
-    def _geometry_for(self, x: NDArray[Any]) -> tuple[Any, ...]:
-        size = x.shape[1:3]
-        if size != self._size:
-            windows = self.windows
-            self._geometry = (windows.stride, windows.around(size), windows.dilation, self.groups)
-            self._size = size
-        return self._geometry
+    def _geometry(self, padding: tuple[Pair, Pair]) -> tuple[Any, ...]:
+        return self.windows.stride, padding, self.windows.dilation, self.groups
 
     def _images(self, x: NDArray[Any]) -> NDArray[Any]:
         return x if self.dimensions == 3 else x.reshape(len(x), 1, *x.shape[1:])
@@ -170,6 +167,12 @@ class _Convolution(Weighted):
 
     def _weights(self, weight: NDArray[Any]) -> NDArray[Any]:
         return weight if self.dimensions == 3 else weight.reshape(1, *weight.shape)
+
+    def _read(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Images with their padding."""
+        x = self._images(x)
+        self._size = (x.shape[1], x.shape[2])
+        return _kernels.conv_pad(x, self.windows.around(self._size))
 
     def _multiply(
         self,
@@ -181,8 +184,7 @@ class _Convolution(Weighted):
         keep_z: bool = False,
         packed: NDArray[Any] | None = None,
     ) -> Any:
-        x, weight = self._images(x), self._weights(weight)
-        geometry = self._geometry_for(x)
+        weight, geometry = self._weights(weight), self._geometry(_NONE)
         result = _kernels.conv_forward(x, weight, bias, geometry, kind, alpha, keep_z, packed)
         if keep_z:
             return self._sequences(result[0]), self._sequences(result[1])
@@ -192,12 +194,14 @@ class _Convolution(Weighted):
         return _kernels.conv_pack(self._weights(weight), self.groups)
 
     def _set_gradient(self, x: NDArray[Any], dz: NDArray[Any]) -> None:
-        x, dz, dweight = self._images(x), self._images(dz), self._weights(self._dweight)
-        _kernels.conv_backward_weight(x, dz, dweight, self._geometry_for(x))
+        dz, dweight = self._images(dz), self._weights(self._dweight)
+        _kernels.conv_backward_weight(x, dz, dweight, self._geometry(_NONE))
 
     def _input_gradient(self, x: NDArray[Any], dz: NDArray[Any]) -> NDArray[Any]:
-        x, dz, weight = self._images(x), self._images(dz), self._weights(self._weight)
-        dx = _kernels.conv_backward_input(x, dz, weight, self._geometry_for(x))
+        dz, weight = self._images(dz), self._weights(self._weight)
+        padding = self.windows.around(self._size)
+        shape = (len(x), *self._size, self.in_features)
+        dx = _kernels.conv_backward_input(shape, dz, weight, self._geometry(padding))
         return self._sequences(dx)
 
     def __repr__(self) -> str:
@@ -224,6 +228,7 @@ class Conv2D(_Convolution):
     Raises TypeError or ValueError for sizes that are no integers >= 1 (padding: >= 0), an unknown
     padding, groups that do not divide both counts; `forward` for images smaller than the kernel.
 
+    >>> import numpy as np
     >>> from fastnn import Conv2D, Sequential
     >>> model = Sequential(Conv2D(1, 8, 3, padding="same", activation="relu"))
     >>> model.forward(np.ones((2, 28, 28, 1))).shape, model.layers[0].weight.shape
@@ -241,6 +246,7 @@ class Conv1D(_Convolution):
     "valid" or "same"; for a causal convolution (left, 0) with left = (kernel_size - 1) dilation.
     All else is as in `Conv2D`.
 
+    >>> import numpy as np
     >>> from fastnn import Conv1D, Sequential
     >>> Sequential(Conv1D(3, 8, 5, stride=2)).forward(np.ones((2, 100, 3))).shape
     (2, 48, 8)
@@ -255,7 +261,8 @@ class _Pool(Layer):
     native = True
     dimensions: int
     average: bool
-    count_padding = False
+    count_padding: bool | Fixed[bool] = False
+    windows = Fixed[Windows]()
 
     def __init__(
         self,
@@ -309,6 +316,7 @@ class MaxPool2D(_Pool):
 
     Raises TypeError or ValueError for arguments as in `Conv2D`.
 
+    >>> import numpy as np
     >>> from fastnn import MaxPool2D, Sequential
     >>> x = np.arange(16.0).reshape(1, 4, 4, 1)
     >>> Sequential(MaxPool2D(2), dtype="float64").forward(x).ravel()
@@ -322,6 +330,7 @@ class MaxPool1D(_Pool):
     """y = the maximum of every window of a sequence, as `MaxPool2D`; `x` (batch, length,
     channels).
 
+    >>> import numpy as np
     >>> from fastnn import MaxPool1D, Sequential
     >>> Sequential(MaxPool1D(2)).forward(np.ones((1, 9, 3))).shape
     (1, 4, 3)
@@ -332,6 +341,7 @@ class MaxPool1D(_Pool):
 
 class _AvgPool(_Pool):
     average = True
+    count_padding = Fixed[bool]()
 
     def __init__(
         self,
@@ -354,6 +364,7 @@ class AvgPool2D(_AvgPool):
     Shapes and arguments as in `MaxPool2D`.  At a padded edge it is the average of what lies in
     the image, or with `count_padding` of the whole window, the padding being zeros.
 
+    >>> import numpy as np
     >>> from fastnn import AvgPool2D, Sequential
     >>> x = np.arange(16.0).reshape(1, 4, 4, 1)
     >>> Sequential(AvgPool2D(2), dtype="float64").forward(x).ravel()
@@ -367,6 +378,7 @@ class AvgPool1D(_AvgPool):
     """y = the average of every window of a sequence, as `AvgPool2D`; `x` (batch, length,
     channels).
 
+    >>> import numpy as np
     >>> from fastnn import AvgPool1D, Sequential
     >>> Sequential(AvgPool1D(3, stride=1)).forward(np.ones((1, 9, 3))).shape
     (1, 7, 3)
@@ -407,6 +419,7 @@ class GlobalAvgPool2D(_GlobalPool):
     """y = each channel's average over the image: (batch, height, width, channels) to (batch,
     channels), for images of any size.
 
+    >>> import numpy as np
     >>> from fastnn import GlobalAvgPool2D, Sequential
     >>> x = np.arange(4.0).reshape(1, 2, 2, 1)
     >>> Sequential(GlobalAvgPool2D(), dtype="float64").forward(x)
@@ -420,6 +433,7 @@ class GlobalMaxPool2D(_GlobalPool):
     """y = each channel's maximum over the image: (batch, height, width, channels) to (batch,
     channels), for images of any size.
 
+    >>> import numpy as np
     >>> from fastnn import GlobalMaxPool2D, Sequential
     >>> x = np.arange(4.0).reshape(1, 2, 2, 1)
     >>> Sequential(GlobalMaxPool2D(), dtype="float64").forward(x)
@@ -433,6 +447,7 @@ class GlobalAvgPool1D(_GlobalPool):
     """y = each channel's average over the sequence: (batch, length, channels) to (batch,
     channels).
 
+    >>> import numpy as np
     >>> from fastnn import GlobalAvgPool1D, Sequential
     >>> Sequential(GlobalAvgPool1D()).forward(np.ones((2, 9, 3))).shape
     (2, 3)
@@ -445,6 +460,7 @@ class GlobalMaxPool1D(_GlobalPool):
     """y = each channel's maximum over the sequence: (batch, length, channels) to (batch,
     channels).
 
+    >>> import numpy as np
     >>> from fastnn import GlobalMaxPool1D, Sequential
     >>> Sequential(GlobalMaxPool1D()).forward(np.ones((2, 9, 3))).shape
     (2, 3)

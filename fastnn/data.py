@@ -207,7 +207,10 @@ class Standardizer:
     def _checked(self, X: ArrayLike) -> NDArray[Any]:
         X = _arrays.numeric_array(X, "X")
         if X.ndim != 2 or 0 in X.shape:
-            raise ValueError(f"X: expected shape (n, features), both at least 1, got {X.shape}")
+            hint = "; write .reshape(-1, 1) for one feature" if X.ndim == 1 else ""
+            raise ValueError(
+                f"X: expected shape (n, features), both at least 1, got {X.shape}{hint}"
+            )
         return _arrays.finite(X, "X")
 
 

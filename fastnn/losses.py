@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import _arrays, _checks, _kernels
-from fastnn._settings import Setting
+from fastnn._settings import Guarded, Setting
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -19,17 +19,19 @@ if TYPE_CHECKING:
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
-class Loss:
+class Loss(Guarded):
     """Base of the losses, to derive your own from; `fit`, `TrainStep` and `gradcheck` take any
     callable ``(outputs, targets, sample_weight) -> (value, gradient)`` as well.
 
-    A derived class overrides ``_evaluate(outputs, targets, weight)``, which returns the value, a
+    A derived class overrides ``evaluate(outputs, targets, weight)``, which returns the value, a
     float, and its gradient, an array like `outputs`.  It gets C-contiguous arrays of one real
     type: `outputs` (batch, n), `targets` alike and `weight` (batch,) or None.  Targets of another
-    form come from ``_targets(outputs, targets)``, which returns them as `_evaluate` shall get them.
+    form come from ``prepare_targets(outputs, targets)``, which returns them as `evaluate` shall
+    get them.  Any other callable gets the targets' rows in the shape and, but for floats, the
+    type that the user gave: targets (batch,) beside outputs (batch, 1) broadcast there.
 
     >>> class Cubed(Loss):
-    ...     def _evaluate(self, outputs, targets, weight):
+    ...     def evaluate(self, outputs, targets, weight):
     ...         weight = np.ones(len(outputs)) if weight is None else weight
     ...         share = (weight / weight.sum() / outputs.shape[1])[:, None]
     ...         d = outputs - targets
@@ -51,7 +53,7 @@ class Loss:
         Raises ValueError for shapes that do not fit, for weights and targets out of their range.
         """
         outputs = _outputs(outputs)
-        return self._evaluate(outputs, *self._prepare(outputs, targets, sample_weight))
+        return self.evaluate(outputs, *self._prepare(outputs, targets, sample_weight))
 
     def _prepare(
         self, outputs: NDArray[Any], targets: ArrayLike, sample_weight: ArrayLike | None
@@ -65,14 +67,16 @@ class Loss:
                     f"sample_weight: expected shape ({len(outputs)},), got {weight.shape}"
                 )
             _kernels.check_sample_weight(weight, outputs)
-        return self._targets(outputs, targets), weight
+        return self.prepare_targets(outputs, targets), weight
 
-    def _targets(self, outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
+    def prepare_targets(self, outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
+        """Targets as `evaluate` gets them; ValueError for others than the loss takes."""
         return _values(outputs, targets)
 
-    def _evaluate(
+    def evaluate(
         self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
     ) -> tuple[float, NDArray[Any]]:
+        """Value and gradient, from arrays that are in form."""
         value, gradient = self._measure(outputs, targets, weight)
         return float(value[0]), gradient
 
@@ -80,7 +84,7 @@ class Loss:
         self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
     ) -> tuple[NDArray[np.float64], NDArray[Any]]:
         """The same by kernels alone: the value in an array of one element, and the gradient."""
-        raise NotImplementedError(f"{type(self).__name__} has no _evaluate")
+        raise NotImplementedError(f"{type(self).__name__} has no evaluate")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -152,7 +156,7 @@ class SigmoidCrossEntropy(Loss):
 
     _bounded = True
 
-    def _targets(self, outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
+    def prepare_targets(self, outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
         return _probabilities(outputs, targets)
 
     def _measure(
@@ -180,9 +184,14 @@ class SoftmaxCrossEntropy(Loss):
     def __init__(self, *, label_smoothing: float = 0.0) -> None:
         self.label_smoothing = label_smoothing
 
-    def _targets(self, outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
+    def prepare_targets(self, outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
         array = _arrays.numeric_array(targets, "targets")
-        if array.ndim == 1:
+        if outputs.shape[1] == 1 and (array != (array.ndim > 1)).any():
+            raise ValueError(
+                "outputs: expected at least 2 classes, got 1, of which softmax is always 1; for "
+                "one output and two classes take SigmoidCrossEntropy"
+            )
+        if array.ndim == 1 or array.shape[1:] == (1,) != outputs.shape[1:]:
             return _labels(outputs, array)
         return _probabilities(outputs, array)
 
@@ -213,7 +222,7 @@ class Hinge(Loss):
     def __init__(self, margin: float = 1.0) -> None:
         self.margin = margin
 
-    def _targets(self, outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
+    def prepare_targets(self, outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
         return _labels(outputs, _arrays.numeric_array(targets, "targets"))
 
     def _measure(
@@ -253,11 +262,14 @@ def _probabilities(outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
 
 def _labels(outputs: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.int64]:
     """Labels as int64, a copy, so that nobody can change them after the check of their range."""
-    if targets.dtype.kind == "f":
-        raise ValueError(f"targets: expected integer labels, got {targets.dtype}")
     if targets.shape != outputs.shape[:1]:
+        hint = "; write .ravel()" if targets.shape == (len(outputs), 1) else ""
         raise ValueError(
-            f"targets: expected labels of shape ({len(outputs)},), got shape {targets.shape}"
+            f"targets: expected labels of shape ({len(outputs)},), got shape {targets.shape}{hint}"
+        )
+    if targets.dtype.kind == "f":
+        raise ValueError(
+            f"targets: expected integer labels, got {targets.dtype}; write .astype(int)"
         )
     labels = np.empty(targets.shape, np.int64)
     labels[...] = targets  # also from long long, which NumPy would leave as it is

@@ -61,6 +61,12 @@ class Sequential:
     ValueError: layer 1, Dense(9, 2), takes 9 features, but layer 0, Dense(4, 8), gives 8
     """
 
+    __slots__ = (  # so that a misspelt attribute is refused; a derived class may add any
+        "__weakref__", "_counter", "_dtype", "_ends", "_first_trained", "_fitting",
+        "_flat_gradients", "_flat_parameters", "_hold", "_l2", "_layers", "_parts", "_passes",
+        "_path", "_pending", "_random", "_rows", "_seed", "_trainer", "_writable", "gradients",
+        "parameters", "state",
+    )  # fmt: skip
     layers = Fixed[tuple["Layer | SupportsForwardBackward", ...]]()
     seed = Fixed[int]()
     l2 = Fixed[float]()
@@ -99,10 +105,11 @@ class Sequential:
         self._passes = 0  # of training that were begun
         self._pending: tuple[int, ...] | None = None  # shape of outputs that await their gradient
         self._trainer: int | None = None  # the thread that ran the last training forward
-        # the shape of a row that fits all layers, and of its outputs
-        self._fitting: tuple[tuple[int, ...], tuple[int, ...] | None] = ((0,), None)
+        self._fitting: tuple[int, ...] = ()  # the shape of the last input that was good
+        # of its rows, and of their outputs
+        self._rows: tuple[tuple[int, ...], tuple[int, ...] | None] = ((), None)
         self._lay_out()
-        self._path = [_chain.native(layer, dtype) for layer in self.layers]
+        self._path = [_chain.native(self.layers[i:], dtype) for i in range(len(self.layers))]
         self._random = any(getattr(layer, "random", False) for layer in self.layers)
         trained = [not c.native or bool(c.parameters) for c in self._path]
         # before this layer, nothing needs a gradient
@@ -177,8 +184,10 @@ class Sequential:
     def forward(self, x: ArrayLike, training: bool = False) -> NDArray[Any]:
         """The outputs for a batch; with `training`, what `backward` needs is kept.
 
-        Shapes: `x` (batch, in_features) of any real type, the outputs (batch, out_features) of
-        the model's.  Until `backward`, leave `x` and the outputs as they are.
+        Shapes: `x` (batch, ..., in_features) of any real type, as the layers take it: images are
+        (batch, height, width, channels), sequences (batch, length, channels).  The outputs are
+        (batch, ..., out_features) of the model's type.  Until `backward`, leave `x` and the
+        outputs as they are.
 
         Raises TypeError or ValueError for what is no array of real numbers or has another shape,
         for a batch of one where batch norm trains, and in training for read-only parameters;
@@ -215,7 +224,7 @@ class Sequential:
         y = x
         for layer in self._path:
             y = layer.forward(y, False)
-        return _apart(y, x)
+        return y if y.base is None and y is not x else _apart(y, x)
 
     def backward(self, gradient: ArrayLike, input_gradient: bool = False) -> NDArray[Any] | None:
         """Set `gradients` from the outputs' gradient, after one `forward` in training.
@@ -256,11 +265,15 @@ class Sequential:
     def update(self, rule: Callable[[NDArray[Any], NDArray[Any]], None]) -> None:
         """Run ``rule(flat_parameters, flat_gradients)``, which changes them in place.
 
-        What optimizers do.  Raises as `backward` does for another thread's training, and
-        ValueError where an array was made read-only.
+        What optimizers do.  Raises as `backward` does for another thread's training, RuntimeError
+        between a forward in training and its backward, and ValueError where an array was made
+        read-only.
         """
         with self._hold:
             self._check_trainer()
+            if self._pending is not None:
+                raise RuntimeError("the gradients are not yet those of the last forward: call "
+                                   "model.backward(gradient) before the update")  # fmt: skip
             self._check_writable()
             rule(self._flat_parameters, self._flat_gradients)
 
@@ -284,12 +297,20 @@ class Sequential:
     def _input(self, value: ArrayLike, name: str) -> NDArray[Any]:
         """`value` as the first layer takes it."""
         x = _arrays.real_array(value, name, self._dtype)
-        if x.shape[1:] != self._fitting[0] or not x.size:
+        if x.shape != self._fitting:
             self._check_shape(x.shape, name)
         return x
 
     def _check_shape(self, shape: tuple[int, ...], name: str) -> None:
         """ValueError for what the layers do not take; what they take is remembered."""
+        row = shape[1:]
+        if not row or row != self._rows[0] or 0 in shape:
+            self._check_row(shape, name)
+            self._rows = row, self._shapes(row, name)[-1]
+        self._fitting = shape
+
+    def _check_row(self, shape: tuple[int, ...], name: str) -> None:
+        """Against what the first layers say, before the data go through all of them."""
         features, i, dimensions = self.in_features, self._ends.first_sized, self._ends.dimensions
         if len(shape) < 2 or dimensions not in (None, len(shape) - 1):
             wanted = shape_text(dimensions, features)
@@ -303,8 +324,6 @@ class Sequential:
                 f"{name}: layer {i}, {label(self.layers[i])}, takes {features} "
                 f"{axis_name(dimensions)}, got {shape[-1]} (shape {shape}){hint}"
             )
-        if shape[1:] != self._fitting[0]:
-            self._fitting = shape[1:], self._shapes(shape[1:], name)[-1]
 
     def _shapes(self, row: tuple[int, ...], name: str) -> list[tuple[int, ...] | None]:
         """The shapes of all layers' outputs, None from where it is unknown, for rows such as X's
@@ -316,8 +335,8 @@ class Sequential:
 
     def _shape_after(self, row: tuple[int, ...]) -> tuple[int, ...] | None:
         """The shape of the outputs for a row of that shape, None where a layer does not say."""
-        fitting = self._fitting
-        return fitting[1] if fitting[0] == row else self._shapes(row, "x")[-1]
+        known, outputs = self._rows
+        return outputs if known == row else self._shapes(row, "x")[-1]
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The outputs' shape for inputs of that shape, both without the batch.
@@ -341,7 +360,7 @@ class Sequential:
     def predict(self, X: ArrayLike, batch_size: int = 1024) -> NDArray[Any]:
         """The outputs for all rows, in evaluation: running statistics, no dropout.
 
-        Shapes: `X` (n, in_features), the outputs (n, out_features).  Rows go through
+        Shapes: `X` (n, ..., in_features), the outputs (n, ..., out_features).  Rows go through
         `batch_size` at a time, which bounds the memory; the results' bits do not depend on it.
         Raises as `forward` does, and TypeError or ValueError unless batch_size >= 1.
 
@@ -489,6 +508,7 @@ class Sequential:
         """A table of the layers, their outputs' shapes and how many parameters they have.
 
         `input_shape`, of a row, such as (28, 28, 1), tells what is unknown before data come.
+        Layers within a `Residual` stand below it; its count is that of all of them.
         Raises ValueError or TypeError for one that the model does not take.
 
         >>> from fastnn import Dense, ReLU, Sequential
@@ -499,12 +519,10 @@ class Sequential:
         2  Dense(128, 10)  (batch, 10)        1,290
         9,610 parameters, 38.4 kB in float32
         """
-        shapes = None
         if input_shape is not None:
             input_shape = _checks.shape(input_shape, "input_shape")
             self._check_shape((1, *input_shape), "input_shape")
-            shapes = self._shapes(input_shape, "input_shape")
-        return _summary.table(self.layers, self.in_features, self.dtype, shapes)
+        return _summary.table(self.layers, self.in_features, self.dtype, input_shape)
 
     # ---- state ---------------------------------------------------------------------------------
 
@@ -530,18 +548,20 @@ class Sequential:
         ValueError: state: missing 0.bias; unknown 0.scale
         """
         mine = self._named()
-        faults = [f"missing {name}" for name in mine if name not in state]
-        faults += [f"unknown {name}" for name in state if name not in mine]
+        missing = [name for name in mine if name not in state]
+        unknown = [name for name in state if name not in mine]
         new = {
             name: _arrays.real_array(state[name], name, self.dtype).copy()  # may be a view of mine
             for name in mine
             if name in state
         }
-        faults += [
-            f"{name} expected shape {mine[name].shape}, got {array.shape}"
+        misshapen = [
+            f"{name} expected {mine[name].shape}, got {array.shape}"
             for name, array in new.items()
             if array.shape != mine[name].shape
         ]
+        groups = {"missing": missing, "unknown": unknown, "of another shape": misshapen}
+        faults = [f"{what} {', '.join(names)}" for what, names in groups.items() if names]
         if faults:
             raise ValueError(f"state: {'; '.join(faults)}")
         with self.exclusive("load_state_dict"):
@@ -589,4 +609,4 @@ class Sequential:
 
 def _apart(y: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
     """`y`, copied if it lies where `x` does, which is its user's."""
-    return y.copy() if y is x or (y.base is not None and np.may_share_memory(y, x)) else y
+    return y.copy() if np.may_share_memory(y, x) else y

@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import _arrays, _checks, _kernels
-from fastnn._settings import Fixed, Setting
+from fastnn._settings import Fixed, Guarded, Settable, Setting, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
+    from fastnn.losses import Loss
     from fastnn.model import Sequential
 
 
 NOT_FINITE = "the update is not finite for some parameters"
 
 
-class _Number:
+class _Number(Settable):
     """A number in `hyper`, which kernels read when they run: no recorded step goes stale by it."""
 
     def __init__(self, check: Callable[[Any, str], float], place: str) -> None:
@@ -58,13 +59,13 @@ class _Switch(Setting[Any]):
         instance._set(gradient_scale=1.0, correction1=1.0, correction2=1.0)
 
 
-class Optimizer:
+class Optimizer(Guarded):
     """What all optimizers share.
 
-    All numbers may be set between steps under the names that the constructor gives them, and
-    nothing else.  `learning_rate`: the step's size, > 0.  `clip_norm`: where the norm of all
-    gradients together exceeds it, they are scaled down to it (R. Pascanu, T. Mikolov, Y. Bengio,
-    2013); None for never.  An optimizer belongs to the first model that it steps.
+    All numbers may be set between steps under the names that the constructor gives them.
+    `learning_rate`: the step's size, > 0.  `clip_norm`: where the norm of all gradients together
+    exceeds it, they are scaled down to it (R. Pascanu, T. Mikolov, Y. Bengio, 2013); None for
+    never.  An optimizer belongs to the first model that it steps.
 
     Raises TypeError or ValueError for a constant out of its range.
     """
@@ -72,6 +73,7 @@ class Optimizer:
     _vectors: tuple[str, ...] = ()  # what it keeps for each parameter
     _model: Sequential | None = None
     _buffers: tuple[NDArray[Any], ...] = ()
+    _kept: tuple[Loss, dict[str, Any]] | None = None  # what the last fit recorded, and its loss
     _hyper: NDArray[np.float64]
     _clip_norm: float | None
     hyper = Fixed["NDArray[np.float64]"]()
@@ -83,23 +85,15 @@ class Optimizer:
         self.learning_rate = learning_rate
         self.clip_norm = clip_norm
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name.startswith("_") or hasattr(getattr(type(self), name, None), "__set__")):
-            may = ", ".join(sorted(self._settings()))
-            raise AttributeError(f"{type(self).__name__} has no {name}; what may be set: {may}")
-        super().__setattr__(name, value)
-
-    @classmethod
-    def _settings(cls) -> dict[str, Setting[Any] | _Number]:
-        found = {name: getattr(cls, name) for name in dir(cls) if not name.startswith("_")}
-        return {name: v for name, v in found.items() if isinstance(v, Setting | _Number)}
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
 
     def step(self, model: Sequential) -> None:
         """Update the model's parameters in place from its gradients.
 
         Raises ValueError for a model without parameters, for another model than the first, and
-        where a parameter array was made read-only; RuntimeError if the model is
-        being trained by another thread; FloatingPointError where an update would be NaN or
+        where a parameter array was made read-only; RuntimeError before any backward, and if the
+        model is being trained by another thread; FloatingPointError where an update would be NaN or
         infinite: those parameters, and what the optimizer keeps for them, stay as they were.
         """
         if model is not self._model:
@@ -114,9 +108,11 @@ class Optimizer:
         flat = model.flat_parameters
         if flat.size == 0:
             raise ValueError("model: expected one with parameters, got one without")
-        for name, setting in self._settings().items():
+        for name, setting in settings(type(self)).items():
             if isinstance(setting, _Number):
                 setting.check_fits(getattr(self, name), model.dtype)
+        if not (model._passes or model.flat_gradients.any()):
+            raise RuntimeError("no gradients yet: call model.backward(gradient) before step(model)")
         self._buffers = tuple(_arrays.aligned_zeros(flat.size, flat.dtype) for _ in self._vectors)
         self._model = model
 

@@ -82,7 +82,7 @@ class Predictor:
         if y is None:  # x must be brought into the kernels' form
             array = self._model._input(x, "x")
             if len(array) != self.batch_size:
-                raise ValueError(f"x: expected {self.batch_size} rows, got {len(array)}")
+                raise self._other_rows(array)
             y = self._run(array, out)
             if y is None:  # these are the first rows of their shape
                 self._make_ready(array)
@@ -93,7 +93,7 @@ class Predictor:
     def _by_hand(self, x: ArrayLike, out: Array | None) -> Array:
         y = self._model.forward(x)
         if len(y) != self.batch_size:
-            raise ValueError(f"x: expected {self.batch_size} rows, got {len(y)}")
+            raise self._other_rows(y)
         if out is None:
             return y
         got, wanted = _arrays.describe(out), _arrays.describe(y)
@@ -104,6 +104,17 @@ class Predictor:
             raise ValueError(f"out: expected an array like the outputs, {wanted}, got {got}")
         out[...] = y
         return out
+
+    def _other_rows(self, rows: Array) -> ValueError:
+        return ValueError(
+            f"x: expected {self.batch_size} rows, got {len(rows)}; another number takes "
+            f"predictor(batch_size={len(rows)})"
+        )
+
+    def __repr__(self) -> str:
+        takes, gives = self._model.in_features or "any", self._model.out_features or "as many"
+        what = f"{takes} -> {gives} features, {self._model.dtype}"
+        return f"<Predictor: {what}, batch_size={self.batch_size}, recorded={self.recorded}>"
 
 
 def _not_yet(x: ArrayLike, out: Array | None) -> Array | None:
@@ -138,7 +149,7 @@ class _Affine:
         layer, packed = self.layer, self.layer._pack(weight)
 
         def run(x: Array) -> Array:
-            y: Array = layer._multiply(x, weight, bias, kind, alpha, packed=packed)
+            y: Array = layer._multiply(layer._read(x), weight, bias, kind, alpha, packed=packed)
             return _kernels.softmax_forward(y) if softmax else y
 
         return run

@@ -86,12 +86,13 @@ class Residual(Layer):
         if len(layers) == 1 and isinstance(layers[0], Sequential):
             layers = copy.deepcopy(layers[0].layers)
         self.layers, self.shortcut = layers, shortcut
+        path = {str(i): layer for i, layer in enumerate(layers)}
         beside = {} if shortcut is None else {"shortcut": shortcut}
-        self._parts = {str(i): layer for i, layer in enumerate(layers)} | beside
-        self._chains = (layers, *((layer,) for layer in beside.values()))
+        self._parts = path | beside
+        self._chains = (path, beside) if beside else (path,)
         try:
             _chain.check_layers(layers, **beside)
-            self._join(*map(_chain.follow, self._chains))
+            self._join(*map(_chain.follow, self._paths()))
         except (TypeError, ValueError) as error:
             raise type(error)(f"Residual: {error}") from None
         self.native = all(map(_chain.is_native, self._parts.values()))
@@ -118,6 +119,9 @@ class Residual(Layer):
         self.out_dimensions = _same(aside.out_dimensions, f.out_dimensions, gives, "dimensions")
         self._resizes = self.out_features is None
 
+    def _paths(self) -> list[tuple[Any, ...]]:
+        return [tuple(chain.values()) for chain in self._chains]
+
     def _own(self) -> Iterator[tuple[str, Layer]]:
         """The layers that have parameters and state, by the names they have here."""
         return ((key, part) for key, part in self._parts.items() if isinstance(part, Layer))
@@ -141,21 +145,22 @@ class Residual(Layer):
                 part.state = _under(key, self.state)
             inner = place._replace(position=next(place.inner))
             part.build(_under(key, parameters), _under(key, gradients), inner)
-        self._path = [_chain.native(layer, place.dtype) for layer in self.layers]
+        path = self.layers
+        self._path = [_chain.native(path[i:], place.dtype) for i in range(len(path))]
         self._aside = None
         if self.shortcut is not None:
-            self._aside = _chain.native(self.shortcut, place.dtype)
+            self._aside = _chain.native((self.shortcut,), place.dtype)
 
     def initialize(self, rng: np.random.Generator, activation: str) -> None:
-        for chain in self._chains:
-            for i, layer in enumerate(chain):
+        for path in self._paths():
+            for i, layer in enumerate(path):
                 if isinstance(layer, Layer):
-                    layer.initialize(rng, _chain.following(chain[i:], activation))
+                    layer.initialize(rng, _chain.following(path[i:], activation))
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         self._check_takes(shape)
         try:
-            ends = [_chain.shapes_after(chain, shape)[-1] for chain in self._chains]
+            ends = [_chain.shapes_after(path, shape)[-1] for path in self._paths()]
         except ValueError as error:
             raise ValueError(f"Residual: {error}") from None
         y, x = ends if self.shortcut is not None else (ends[0], shape)

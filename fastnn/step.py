@@ -9,6 +9,7 @@ be recorded: then every step runs by hand.
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from contextlib import nullcontext
@@ -19,7 +20,7 @@ import numpy as np
 
 from fastnn import _arrays, _chain, _checks, _kernels, _settings
 from fastnn._layer import label
-from fastnn._settings import Fixed
+from fastnn._settings import Fixed, is_plain
 from fastnn.layers import Dense, Sigmoid, Softmax
 from fastnn.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy
 from fastnn.optimizers import NOT_FINITE
@@ -63,9 +64,9 @@ class _Step:
     def __init__(self, model: Sequential, optimizer: Optimizer, *others: object) -> None:
         _checks.parts(optimizer=optimizer, model=model)
         self.model, self.optimizer = model, optimizer
-        self.steps = 0
+        self.steps, self._others = 0, others
         parts = (*(layer for layer, _ in _chain.walk(model.layers)), optimizer, *others)
-        self.recorded = all(map(_is_fastnn, parts)) and _trains_as_fastnn(model)
+        self.recorded = all(map(is_plain, parts)) and _trains_as_fastnn(model)
         self._hyper = optimizer.hyper if self.recorded else np.zeros(len(_kernels.HYPER))
         self._before = {name: np.empty_like(array) for name, array in model.state.items()}
         self._recordings: dict[Any, Any] = {}
@@ -101,6 +102,12 @@ class _Step:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_recordings": {}, "_last": None}  # a copy records anew
+
+    def __repr__(self) -> str:
+        model = f"{type(self._model).__name__} of {len(self._model.layers)} layers"
+        others = "".join(f", {part!r}" for part in self._others)
+        done = f"steps={self.steps}, recorded={self._recorded}"
+        return f"<{type(self).__name__}: {model}, {self._optimizer!r}{others}, {done}>"
 
     def _save_state(self) -> None:
         for name, array in self._model.state.items():
@@ -209,6 +216,21 @@ class TrainStep(_Step):
             self._replay_steps(recording, 1)
         self._last = recording
         return float(recording.value[0])
+
+    def take_over(self) -> None:
+        """Go on with what the last `fit` of the same model, loss and optimizer recorded."""
+        if not self._recorded:
+            return
+        kept, self._optimizer._kept = self._optimizer._kept, None  # not for a fit within this one
+        if kept is not None and self._optimizer._model is self._model and kept[0] is self._loss:
+            self.__dict__.update(kept[1])
+
+    def leave(self) -> None:
+        """Leave what was recorded to the next `fit`.  It dies with the optimizer, whose vectors it
+        is about."""
+        if self._recorded:
+            names = ("_recordings", "_before", "_changes")
+            self._optimizer._kept = (self._loss, {name: self.__dict__[name] for name in names})
 
     def prepare(self, data: Samples) -> Samples:
         """Samples as `epoch` takes them, their targets checked."""
@@ -335,6 +357,8 @@ class TrainStep(_Step):
             seconds = (time.perf_counter() - start) / steps
             yield losses[done : done + steps]
             done += steps
+        row = (None if array is None else array[:1].copy() for array in data)
+        recording.program.feed(*row)  # and the data are free
 
 
 @dataclass
@@ -389,7 +413,7 @@ class GradientStep(_Step):
                 halves.forward.feed(x)
                 self._replay(halves.forward)
             self._half, self._passes = halves, self._model._passes
-            return halves.outputs
+            return halves.outputs.view()  # whose shape may be set
 
     def backward(self, gradient: ArrayLike) -> None:
         """Backward from the outputs' gradient, and the update.
@@ -469,16 +493,19 @@ def _check_ending(model: Sequential, loss: Loss) -> None:
             f"{loss!r} takes logits, but the model ends in {activation!r}: remove {what}, "
             f"{label(last)}",
             UserWarning,
-            stacklevel=3,
+            stacklevel=_users_level(),
         )
 
 
-def _is_fastnn(part: object) -> bool:
-    """Whether this is an object of fastnn's own classes, whose calls can be recorded."""
-    return type(part).__module__.partition(".")[0] == "fastnn"
+def _users_level() -> int:
+    """The stacklevel with which a warning of the caller's shows the user's line."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("fastnn."):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _trains_as_fastnn(model: Sequential) -> bool:
-    """Whether no derived class has put Python of its own into the model's training."""
-    methods = (getattr(type(model), name) for name in ("forward", "backward", "update"))
+    """Whether nobody has put Python of his own into the model's training."""
+    methods = (getattr(model, name) for name in ("forward", "backward", "update"))
     return all(method.__module__ == "fastnn.model" for method in methods)

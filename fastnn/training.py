@@ -80,6 +80,7 @@ def fit(
         _check_smallest_batch(model, data.X.shape, batch_size)
         order = batches(data.X, data.y, batch_size, shuffle, seed)
         step, history = TrainStep(model, loss, optimizer), History()
+        step.take_over()
         samples = step.prepare(data)
         display = _progress.display(progress, epochs, len(data.X))
         with _CtrlC() as ctrl_c, closing(display):
@@ -98,6 +99,8 @@ def fit(
                 if ctrl_c.pressed:
                     break
         history.interrupted = ctrl_c.pressed
+        if not history.interrupted:
+            step.leave()
     return history
 
 
@@ -245,7 +248,8 @@ def _as_targets(y: Array, loss: Loss, dtype: Any, name: str) -> Array:
     if y.dtype.kind == "f":
         return _arrays.cast(y, dtype, name)
     if isinstance(loss, SoftmaxCrossEntropy | Hinge):
-        return y.astype(np.int64, copy=False) if y.ndim == 1 else y.astype(dtype)
+        labels = y.ndim == 1 or isinstance(loss, Hinge)
+        return y.astype(np.int64, copy=False) if labels else y.astype(dtype)
     return y.astype(dtype) if isinstance(loss, Loss) else y
 
 

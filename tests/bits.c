@@ -59,15 +59,21 @@ static void run_convolution(const fnn_kernels *kernel, int d, void *const *array
         fnn_conv p = {.x = a, .weight = b, .bias = b, .packed = packed, .y = out, .z = z,
                       .batch = 5, .height = 11, .width = 9, .channels = 48, .features = 40,
                       .groups = groups, .kernel = {3, 4}, .stride = {1, stride},
-                      .dilation = {1, groups}, .before = {1, 2}, .activation = FNN_TANH};
+                      .dilation = {1, groups}, .before = {1, 2}, .behind = {1, 2},
+                      .activation = FNN_TANH};
         p.out_height = (p.height + 2 - 3) + 1;
         p.out_width = (p.width + 4 - 3 * groups - 1) / stride + 1;
         const ptrdiff_t item = d ? 8 : 4, places = p.batch * p.out_height * p.out_width;
         const ptrdiff_t K = 12 * 48 / groups, N = 40 / groups;
+        fnn_conv padded = p;
+        padded.y = array[5];
+        RUN(conv_pad, &padded, p.batch * (p.height + 2));
+        report("conv_pad", variant, d, array[5], p.batch * (p.height + 2) * (p.width + 4) * 48);
+        padded = p, padded.x = array[5], padded.height += 2, padded.width += 4;
         RUN(conv_pack, &p, groups * ((K + FNN_CHUNK_K - 1) / FNN_CHUNK_K) * ((N * item + 511) / 512));
-        RUN(conv_forward, &p, p.batch * p.out_height);
+        RUN(conv_forward, &padded, p.batch * p.out_height);
         report("conv_forward", variant, d, out, places * 40);
-        RUN(conv_backward_weight, &p, K);
+        RUN(conv_backward_weight, &padded, K);
         report("conv_backward_weight", variant, d, out, K * 40);
         p.transpose = 1;
         RUN(conv_pack, &p, groups * 12 * ((48 / groups * item + 511) / 512));
@@ -138,8 +144,9 @@ static void run_all(const fnn_kernels *kernel, int d) {
     RUN(embedding_backward, &embedding, 50);
     report("embedding_backward", 0, d, out, 50 * FEATURES);
 
-    void *const images[] = {a, b, out, z, packed};
+    void *const images[] = {a, b, out, z, packed, make(d, 4)};
     run_convolution(kernel, d, images, scratch);
+    free(images[5]);
 
     for (int kind = 0; kind < FNN_ACTIVATION_KINDS; kind++) {
         fnn_activation p = {.x = a, .dy = b, .out = out, .rows = ROWS, .features = FEATURES,

@@ -32,8 +32,15 @@ def classifier(**options):
     return Sequential(Dense(FEATURES, 5), ReLU(), Dense(5, CLASSES), seed=0, **options)
 
 
-def regressor():
-    return Sequential(Dense(FEATURES, 2), seed=0)
+def regressor(outputs=2):
+    return Sequential(Dense(FEATURES, outputs), seed=0)
+
+
+class Sparse:
+    """As SciPy's sparse matrices seem to NumPy."""
+
+    def toarray(self):
+        return X
 
 
 def fit(X=X, y=Y, model=None, **options):
@@ -133,6 +140,9 @@ CASES = [
     (4, "masked", lambda: fit(np.ma.masked_array(X)), TypeError, "X.*mask"),
     (4, "masked y", lambda: fit(X, np.ma.masked_array(Y)), TypeError, "y.*mask"),
     (4, "ragged", lambda: fit([[1, 2, 3, 4], [1, 2]], Y[:2]), ERRORS, "X: not an array of numbers"),
+    (4, "text columns", lambda: fit(np.array([["a", 1, 2, 3]] * 8, object)), ERRORS,
+     "X: expected real numbers, got dtype object; encode text"),
+    (4, "sparse", lambda: fit(Sparse()), ERRORS, r"X: .*a sparse matrix; write \.toarray"),
     (4, "None", lambda: fit(None), ERRORS, "X: expected real numbers"),
     (4, "a number", lambda: fit(1.0), ERRORS, "X: expected an array of rows"),
     (4, "a string", lambda: forward("abc"), ERRORS, "x: expected real numbers"),
@@ -144,6 +154,16 @@ CASES = [
     (6, "a label below 0",
      lambda: fit(X, Y - 1), ValueError, "y: target -1 is out of range for 3 classes"),
     (6, "float labels", lambda: fit(X, Y.astype(float)), ValueError, "y: .*integer labels.*float"),
+    (6, "a column of labels", lambda: fit(X, Y[:, None]), ValueError,
+     r"y: .*labels of shape \(8,\), got shape \(8, 1\); write \.ravel"),
+    (6, "a column of labels, hinge", lambda: fit(X, Y[:, None], loss=fastnn.Hinge()), ValueError,
+     r"y: .*labels of shape \(8,\), got shape \(8, 1\); write \.ravel"),
+    (6, "classes by name", lambda: fit(X, list("abcabcab")), ValueError,
+     "y: .*got dtype <U1; number the classes: .*np.unique"),
+    (6, "one output", lambda: fit(X, Y % 2, regressor(1)), ValueError,
+     "y: outputs: expected at least 2 classes, got 1.*SigmoidCrossEntropy"),
+    (6, "one output, a column", lambda: fit(X, Y[:, None] % 2, regressor(1)), ValueError,
+     "y: outputs: expected at least 2 classes, got 1.*SigmoidCrossEntropy"),
     (6, "label in validation", lambda: fit(validation_data=(X, Y + 1)), ValueError,
      "validation y.*target 3 is out of range"),
     (7, "y broadcasts", lambda: fit(X, X[:, :1], regressor(), loss=MeanSquaredError()), ValueError,
@@ -155,7 +175,7 @@ CASES = [
     (8, "behind other layers", lambda: Sequential(ReLU(), BatchNorm(3)).forward(np.ones((2, 5))),
      ValueError, "x: layer 1, BatchNorm.*3 features, got 5"),
     (8, "behind an own layer", lambda: Sequential(Own(), Dense(3, 2)).forward(np.ones((2, 5))),
-     ValueError, r"weight must be .*\(5, 2\), got .*\(3, 2\)"),
+     ValueError, r"output of Own\(\): Dense\(3, 2\) behind it takes 3 features, got .*, 5\)"),
     # configuration
     *((9, f"units {value!r}",
        lambda value=value: Dense(4, value), ERRORS, "out_features.*integer >= 1")
@@ -196,10 +216,12 @@ CASES = [
     (10, "metric",
      lambda: fit(metrics=["precision"]), ValueError, "metrics.*'accuracy'.*'precision'"),
     (10, "loss by name", lambda: fit(loss="mse"), ERRORS, "loss: expected an object"),
-    (10, "loss class", lambda: fit(loss=MeanSquaredError), ERRORS, "loss: expected an object"),
+    (10, "loss class", lambda: fit(loss=MeanSquaredError), ERRORS,
+     r"loss: expected an object .*got the class; write MeanSquaredError\(\)$"),
     (10, "optimizer by name", lambda: fit(optimizer="adam"), ERRORS,
      "optimizer: expected an object"),
-    (10, "optimizer class", lambda: fit(optimizer=Adam), ERRORS, "optimizer: expected an object"),
+    (10, "optimizer class", lambda: fit(optimizer=Adam), ERRORS,
+     r"optimizer: expected an object .*got the class; write Adam\(\)$"),
     (10, "no loss", lambda: fit(loss=None), ERRORS, "loss: expected an object"),
     (10, "no optimizer", lambda: fit(optimizer=None), ERRORS, "optimizer: expected an object"),
     (10, "loss of evaluate", lambda: classifier().evaluate(X, Y, loss="mse"), ERRORS,
@@ -207,6 +229,8 @@ CASES = [
     (10, "model in TrainStep",
      lambda: TrainStep(Dense(2, 2), MeanSquaredError(), SGD(1)), ERRORS,
      "model: expected an object"),
+    (11, "a list of layers", lambda: Sequential([Dense(4, 8), ReLU()]), TypeError,
+     r"layer 0: expected a layer, got a list; write Sequential\(\*layers\)"),
     (11, "sizes", lambda: Sequential(Dense(4, 8), ReLU(), Dense(9, 2)), ValueError,
      "layer 2.* takes 9 features, but layer 0.* gives 8"),
     *((12, f"threads {value!r}", lambda value=value: fastnn.set_num_threads(value), ERRORS,
@@ -238,7 +262,7 @@ CASES = [
      ValueError, "batch_size.*batch norm"),
     (21, "state",
      lambda: classifier().load_state_dict({"a": 1}), ValueError,
-     r"state: missing 0\.weight; .*unknown a$"),
+     r"state: missing 0\.weight, 0\.bias, .*; unknown a$"),
     # limits
     *((24, f"{rows} x {columns} weights", lambda r=rows, c=columns: Sequential(Dense(r, c)),
        ValueError, r"layers: \d+ parameters are more than memory can address")

@@ -301,3 +301,8 @@ def test_all_finite(size, dtype, isa, rng):
             broken = x.copy()
             broken[place] = bad
             assert not _kernels.all_finite(broken)
+
+
+def test_a_vector_for_the_standardizer_is_refused_with_a_hint():
+    with pytest.raises(ValueError, match=r"got \(3,\); write \.reshape\(-1, 1\) for one feature"):
+        Standardizer().fit([1.0, 2.0, 3.0])

@@ -3,6 +3,7 @@ length, channels), whose last axis holds what layers take for features."""
 
 import copy
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from fastnn import (
     to_nhwc,
     training,
 )
+from fastnn.predictor import _Affine
 from tables import LAYERS
 
 SHAPES = {"images": (5, 4, 6, 3), "sequences": (7, 9, 5), "one wide image": (1, 2, 3, 40)}
@@ -283,8 +285,9 @@ def test_summary():
     def column(table):
         return [line.split("(batch, ")[1].split(")")[0] for line in table.splitlines()[1:-1]]
 
-    assert column(network().summary((32, 24, 3))) == ["30, 22, 8"] * 3 + ["28, 20, 8", "8", "3"]
-    assert column(network().summary()) == ["?, ?, 8"] * 4 + ["8", "3"]
+    known = ["30, 22, 8"] * 3 + ["28, 20, 8"] * 3 + ["8", "3"]
+    assert column(network().summary((32, 24, 3))) == known
+    assert column(network().summary()) == ["?, ?, 8"] * 6 + ["8", "3"]
     assert column(flattening().summary()) == ["?, ?, 8", "?, ?, 8", "?", "3"]
     assert "(batch, ?)" in Sequential(Own()).summary((3,))
     for wrong in ((28, 28), (28, 28, 4), (0, 28, 3), 3, "28"):
@@ -522,6 +525,22 @@ def test_a_predictor_with_layers_of_ones_own_takes_images():
     assert not predictor.recorded
     for shape in ((2, 6, 7, 3), (2, 5, 5, 3)):
         assert_same_bits(predictor(draw(shape)), model.predict(draw(shape)))
+
+
+def test_batch_norm_folds_into_a_weight_of_any_dimensions():
+    """Its last axis being the features, as in a convolution's."""
+    weight, bias = draw((3, 3, 2, 4)), draw(4)
+    norm = Sequential(BatchNorm(4)).layers[0]
+    for array in (norm.gamma, norm.beta, norm.running_mean):
+        array[...] = draw(4, seed=3)
+    for own in (bias, None):
+        layer = SimpleNamespace(weight=weight, bias=own, activation=fastnn.Linear())
+        affine, x = _Affine(layer), draw((5, 18)).astype(float)
+        affine.fold(norm)
+        z = x @ weight.reshape(18, 4) + (0 if own is None else own)
+        expected = norm.gamma * (z - norm.running_mean) / np.sqrt(1 + norm.eps) + norm.beta
+        found = x @ affine.weight.reshape(18, 4) + affine.bias
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_softmax_over_channels():

@@ -21,6 +21,8 @@ from fastnn import (
     Huber,
     LayerNorm,
     LeakyReLU,
+    MeanSquaredError,
+    ReLU,
     Residual,
     Sequential,
     SoftmaxCrossEntropy,
@@ -251,6 +253,40 @@ def test_a_setting_is_checked_and_counted(name):
     assert _settings.changes == before + 1 and getattr(owner, attribute) == value
     for twin in (copy.deepcopy(owner), pickle.loads(pickle.dumps(owner))):
         assert getattr(twin, attribute) == value and repr(twin) == repr(owner)
+
+
+@pytest.mark.parametrize("make, message", [
+    (lambda: Dropout(0.5), "Dropout has no typo; what may be set: rate"),
+    (lambda: Dense(3, 3), "Dense has no typo; what may be set: l2"),
+    (lambda: BatchNorm(3), "BatchNorm has no typo; what may be set: eps, momentum"),
+    (ReLU, "ReLU has no typo; what may be set: nothing"),
+    (Huber, "Huber has no typo; what may be set: delta"),
+    (MeanSquaredError, "MeanSquaredError has no typo; what may be set: nothing"),
+    (lambda: Sequential(ReLU()), "'Sequential' object has no attribute 'typo'"),
+])  # fmt: skip
+def test_a_misspelt_setting_is_refused(make, message):
+    for part in (make(), copy.deepcopy(make())):
+        with pytest.raises(AttributeError, match=f"^{message}"):
+            part.typo = 0.5
+
+
+def test_a_method_is_no_setting():
+    with pytest.raises(AttributeError, match="Dropout has no forward; what may be set: rate"):
+        Dropout(0.5).forward = 0.5
+    with pytest.raises(AttributeError, match="'Sequential' object attribute 'forward' is read-o"):
+        Sequential(ReLU()).forward = print
+
+
+@pytest.mark.parametrize("kind, argument", [
+    (Dropout, 0.5), (Huber, 1.0), (Sequential, ReLU()),
+])  # fmt: skip
+def test_a_derived_class_may_set_what_it_likes(kind, argument):
+    class Derived(kind):
+        def __init__(self):
+            super().__init__(argument)
+            self.anything = 0.5
+
+    assert Derived().anything == 0.5
 
 
 def test_settings_count_at_the_next_step(rng):

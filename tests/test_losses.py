@@ -319,7 +319,7 @@ def test_weights_whose_sum_overflows(rng):
 class Cubed(Loss):
     """A loss of one's own: mean |o - t|³, from arrays that are brought into form."""
 
-    def _evaluate(self, outputs, targets, weight):
+    def evaluate(self, outputs, targets, weight):
         assert outputs.dtype == targets.dtype and outputs.shape == targets.shape
         weight = np.ones(len(outputs)) if weight is None else weight
         share = (weight / weight.sum() / outputs.shape[1])[:, None]
@@ -337,6 +337,23 @@ def test_losses_of_ones_own(loss, rng):
     history = model.fit(X, y, loss=loss, optimizer=SGD(0.05), epochs=9, sample_weight=weight,
                         progress=False)  # fmt: skip
     assert history.loss[-1] < 0.5 * history.loss[0]
+
+
+def test_what_another_callable_gets(rng):
+    """The rows of the targets as they were given: nothing makes (n,) a column there."""
+    seen = []
+
+    def loss(outputs, targets, sample_weight):
+        seen.append((targets.shape[1:], targets.dtype))
+        d = outputs - targets.reshape(outputs.shape)
+        return float((d * d).mean()), 2 * d / d.size
+
+    X = rng.standard_normal((20, 3))
+    for y in (X[:, 0], X[:, :1], np.arange(20)):
+        Sequential(Dense(3, 1)).fit(X, y, loss=loss, optimizer=SGD(1e-3), epochs=1, progress=False)
+        kind = np.float32 if y.dtype == np.float64 else y.dtype
+        assert set(seen) == {(y.shape[1:], np.dtype(kind))}
+        seen.clear()
 
 
 @pytest.mark.parametrize("face", ["softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error",

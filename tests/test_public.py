@@ -9,7 +9,7 @@ from tables import LAYERS, LOSSES, OPTIMIZERS
 # names whose tests are not in the tables of tables.py -> the file that has theirs
 ELSEWHERE = {
     "ExponentialAverage": "test_training.py",
-    "GradientStep": "test_step.py",
+    "GradientStep": "test_gradient_step.py",
     "History": "test_training.py",
     "Layer": "test_model.py",
     "Loss": "test_losses.py",

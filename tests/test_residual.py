@@ -120,6 +120,18 @@ def test_names_of_parameters_and_state():
     assert (model.flat_parameters == 5).sum() == 64
 
 
+def test_summary_shows_the_layers_within():
+    table = [line.split("  ") for line in network().summary().splitlines()]
+    assert [(row[0], row[-1].strip()) for row in table[1:-1]] == [
+        ("0", "56"), ("1", "224"), ("1.0", "72"), ("1.1", "16"), ("1.2", "0"), ("1.3", "0"),
+        ("1.4", "72"), ("1.4.0", "0"), ("1.4.1", "72"), ("1.shortcut", "64"), ("2", "0"),
+        ("3", "16"), ("3.0", "16"), ("3.1", "0"), ("4", "27"),
+    ]  # fmt: skip
+    names = [line.split()[1] for line in network().summary().splitlines()[1:-1]]
+    assert names[1] == names[6] == names[11] == "Residual"
+    assert table[-1][0].startswith("323 parameters")
+
+
 def test_state_can_be_loaded():
     model, other = network(), network(dtype="float64")
     fit(model)
@@ -463,8 +475,13 @@ def test_a_layer_within_stands_in_no_second_place():
         with pytest.raises(ValueError, match=r"layer 1: .* stands in the model twice"):
             Sequential(*layers)
     Sequential(outer)
-    with pytest.raises(ValueError, match="part of another model"):
+    with pytest.raises(ValueError, match=r"layer 0: Dense\(3, 3\) is part of another model"):
         Sequential(inner)
+    inner = Dense(3, 3)
+    outer = Residual(Residual(inner))
+    Sequential(inner)
+    with pytest.raises(ValueError, match=r"layer 0: Dense\(3, 3\) is part of another model"):
+        Sequential(outer)
 
 
 def test_sizes_around_it_are_checked():

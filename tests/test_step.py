@@ -1,16 +1,11 @@
-"""Recorded steps: the bits of a loop by hand, whatever is trained, changed or goes wrong."""
+"""Recorded steps: the bits of a loop by hand, whatever is trained and changed between them."""
 
 import copy
+import gc
 import itertools
-import os
 import pickle
-import signal
-import subprocess
-import sys
-import threading
-import time
 import tracemalloc
-from pathlib import Path
+import weakref
 
 import numpy as np
 import pytest
@@ -24,71 +19,24 @@ from fastnn import (
     GradientStep,
     Huber,
     LayerNorm,
-    LeakyReLU,
-    MeanSquaredError,
     ReLU,
     Sequential,
     SoftmaxCrossEntropy,
     TrainStep,
     _kernels,
 )
+from stepping import (
+    CLASSES,
+    FEATURES,
+    SIZES,
+    assert_alike,
+    assert_same_training,
+    by_hand,
+    draw,
+    network,
+    trainer,
+)
 from tables import LAYERS, LOSSES, OPTIMIZERS
-
-FEATURES, CLASSES = 7, 3
-
-
-def by_hand(model, loss, optimizer, batches):
-    """The loop of the README, and the penalty; returns the losses."""
-    values = []
-    for xb, yb, *weight in batches:
-        outputs = model.forward(xb, training=True)
-        value, gradient = loss(outputs, yb, *weight)
-        value = np.array([value])
-        model._add_penalty(value, len(xb))
-        model.backward(gradient)
-        optimizer.step(model)
-        values.append(value[0])
-    return values
-
-
-def assert_alike(model, expected):
-    state = model.state_dict()
-    for name, array in expected.state_dict().items():
-        assert_same_bits(state[name], array)
-    assert model._counter == expected._counter
-
-
-def assert_same_training(make, loss, make_optimizer, batches):
-    """TrainStep's losses, parameters and statistics are those of the loop by hand."""
-    hand, model = make(), make()
-    step = TrainStep(model, loss, make_optimizer())
-    assert step.recorded
-    expected = by_hand(hand, loss, make_optimizer(), batches)
-    assert [step(*batch) for batch in batches] == expected
-    assert np.isfinite(expected).all() and step.steps == len(batches)
-    assert_alike(model, hand)
-
-
-def draw(sizes, dtype="float32", seed=0, weighted=False, features=FEATURES):
-    rng, batches = np.random.default_rng(seed), []
-    for rows in sizes:
-        batch = [rng.standard_normal((rows, features)).astype(dtype)]
-        batch.append(rng.integers(0, CLASSES, rows))
-        if weighted:
-            batch.append(rng.random(rows).astype(dtype) + 0.1)
-        batches.append(batch)
-    return batches
-
-
-def network(dtype="float32", **options):
-    return Sequential(
-        Dense(FEATURES, 20, l2=0.2), BatchNorm(20), ReLU(), Dropout(0.2),
-        Dense(20, 12, activation=LeakyReLU(0.1)), LayerNorm(12), Dropout(0.5), Dense(12, CLASSES),
-        seed=1, dtype=dtype, **options,
-    )  # fmt: skip
-
-
-SIZES = (16, 16, 5, 16, 5, 16)
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -291,22 +239,6 @@ def test_what_is_set_between_steps_acts_at_the_next(kind):
     assert len(seen) == CHANGES
 
 
-def trainer(kind, model, loss, optimizer):
-    """A step of that kind as a function of the batch that returns the loss, penalty included."""
-    step = kind(model, optimizer) if kind is GradientStep else kind(model, loss, optimizer)
-    if kind is TrainStep:
-        return step
-
-    def take(x, *targets):
-        value, gradient = loss(step.forward(x), *targets)
-        value = np.array([value])
-        model._add_penalty(value, len(x))
-        step.backward(gradient)
-        return value[0]
-
-    return take
-
-
 @pytest.mark.parametrize("kind", [TrainStep, GradientStep])
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
 def test_copies_between_steps_go_on_alike(duplicate, kind):
@@ -370,622 +302,6 @@ def test_by_hand_and_replayed_steps_in_turn():
     assert_alike(models[1], models[0])
 
 
-# ---- one's own parts run by hand ----
-
-
-class OwnLayer:
-    def forward(self, x, training=False):
-        return 2 * x
-
-    def backward(self, dy):
-        return 2 * dy
-
-
-class OwnDense(Dense):
-    def forward(self, x, training=False):
-        return 2 * super().forward(x, training)
-
-    def backward(self, dy):
-        return super().backward(2 * dy)
-
-
-class Counts(fastnn.Layer):
-    """With state that is no vector."""
-
-    def __init__(self):
-        self.state = {"count": np.array(0.0), "none": np.zeros((0, 3))}
-
-    def forward(self, x, training=False):
-        if training:
-            self.state["count"][...] += 1
-        return x
-
-    def backward(self, dy):
-        return dy
-
-
-class OwnLoss(MeanSquaredError):
-    def _evaluate(self, outputs, targets, weight):
-        value, gradient = super()._evaluate(outputs, targets, weight)
-        return 3 * value, 3 * gradient
-
-
-def function(outputs, targets, weight=None):
-    d = outputs - targets
-    return float((d * d).sum()), 2 * d
-
-
-class OwnOptimizer:
-    hyper = "anything"
-
-    def step(self, model):
-        model.update(self.rule)
-
-    def rule(self, parameters, gradients):
-        parameters -= np.float32(0.01) * gradients
-
-
-class OwnSGD(fastnn.SGD):
-    def step(self, model):
-        self.learning_rate *= 0.9
-        super().step(model)
-
-
-class OwnModel(Sequential):
-    passes = 0
-
-    def forward(self, x, training=False):
-        self.passes += 1
-        return super().forward(x, training)
-
-
-class Named(Sequential):
-    """A class derived for its constructor alone is as fast as any."""
-
-    def __init__(self, width):
-        super().__init__(Dense(FEATURES, width), ReLU(), Dense(width, CLASSES))
-
-
-def layers(middle):
-    return lambda: Sequential(Dense(FEATURES, 6), BatchNorm(6), middle(), Dense(6, CLASSES))
-
-
-PLAIN = layers(ReLU)
-OWN = {
-    "layer": (layers(OwnLayer), MeanSquaredError, lambda: fastnn.Adam(0.01)),
-    "derived layer": (layers(lambda: OwnDense(6, 6)), MeanSquaredError, lambda: fastnn.Adam(0.01)),
-    "layer with state": (layers(Counts), MeanSquaredError, lambda: fastnn.Adam(0.01)),
-    "derived loss": (PLAIN, OwnLoss, lambda: fastnn.Adam(0.01)),
-    "function as loss": (PLAIN, lambda: function, lambda: fastnn.Adam(0.01)),
-    "optimizer": (PLAIN, MeanSquaredError, OwnOptimizer),
-    "derived optimizer": (PLAIN, MeanSquaredError, lambda: OwnSGD(0.01)),
-    "derived model": (
-        lambda: OwnModel(Dense(FEATURES, 6), Dense(6, CLASSES)), MeanSquaredError,
-        lambda: fastnn.Adam(0.01),
-    ),
-}  # fmt: skip
-
-
-def with_values(batches):
-    rng = np.random.default_rng(3)
-    return [(x, rng.standard_normal((len(x), CLASSES)).astype(x.dtype)) for x, *_ in batches]
-
-
-@pytest.mark.parametrize("name", OWN)
-def test_own_parts_are_not_recorded_and_train_by_hand(name):
-    make, make_loss, make_optimizer = OWN[name]
-    batches, loss = with_values(draw(SIZES)), make_loss()
-    hand, model, fitted = make(), make(), make()
-    step = TrainStep(model, loss, make_optimizer())
-    assert not step.recorded
-    assert [step(*batch) for batch in batches] == by_hand(hand, loss, make_optimizer(), batches)
-    assert_alike(model, hand)
-    if isinstance(model, OwnModel):
-        assert model.passes == len(SIZES)
-    ((x, y),) = with_values(draw([20]))
-    fitted.fit(x, y, loss=loss, optimizer=make_optimizer(), epochs=3, batch_size=8, shuffle=False,
-               progress=False)  # fmt: skip
-    hand, parts = make(), [(x[i : i + 8], y[i : i + 8]) for i in (0, 8, 16)]
-    by_hand(hand, loss, make_optimizer(), parts * 3)
-    assert_alike(fitted, hand)
-
-
-@pytest.mark.parametrize("name", [name for name in OWN if "loss" not in name])
-def test_own_parts_in_a_gradient_step(name):
-    make, _, make_optimizer = OWN[name]
-    batches, loss, hand, model = with_values(draw(SIZES)), Huber(), make(), make()
-    optimizer = make_optimizer()
-    step = GradientStep(model, optimizer)
-    assert not step.recorded
-    for x, y in batches:
-        step.backward(loss(step.forward(x), y)[1])
-    by_hand(hand, loss, make_optimizer(), batches)
-    assert_alike(model, hand)
-
-
-def test_a_model_of_a_derived_class_without_a_forward_of_its_own_is_recorded():
-    assert TrainStep(Named(5), SoftmaxCrossEntropy(), fastnn.Adam()).recorded
-    assert_same_training(lambda: Named(5), SoftmaxCrossEntropy(), fastnn.Adam, draw(SIZES))
-
-
-# ---- GradientStep ----
-
-
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_gradient_step_is_a_training_step(optimizer, dtype, isa):
-    make, loss = OPTIMIZERS[optimizer][0], SoftmaxCrossEntropy()
-    models = network(dtype, l2=0.1), network(dtype, l2=0.1)
-    step = TrainStep(models[0], loss, make(clip_norm=0.1))
-    take = trainer(GradientStep, models[1], loss, make(clip_norm=0.1))
-    for batch in draw([8, 8, 5, *range(2, 24), 8, 5, 8], dtype):
-        np.testing.assert_allclose(take(*batch), step(*batch), rtol=1e-12)
-        assert_alike(models[1], models[0])
-
-
-def test_a_second_forward_takes_the_place_of_the_first():
-    models, loss = (network(), network()), SoftmaxCrossEntropy()
-    optimizers = fastnn.Adam(), fastnn.Adam()
-    step = GradientStep(models[1], optimizers[1])
-    (x, y), (other, _) = draw([8, 5])
-    for first in (x, other, x, other):
-        models[0].forward(first, training=True)
-        by_hand(models[0], loss, optimizers[0], [(x, y)])
-        step.forward(first)
-        step.backward(loss(step.forward(x), y)[1])
-        assert_alike(models[1], models[0])
-    assert step.steps == 4
-
-
-def test_backward_wants_one_forward_before_it_and_a_gradient_of_its_shape():
-    step = GradientStep(network(), fastnn.Adam())
-    ((x, _),) = draw([8])
-    for _ in range(3):
-        with pytest.raises(RuntimeError, match=r"^backward needs a forward\(xb\)"):
-            step.backward(np.ones((8, CLASSES)))
-        outputs = step.forward(x)
-        before = step.model.flat_parameters.copy()
-        for wrong in (np.ones((7, CLASSES)), np.ones((8, CLASSES + 1)), np.ones(8), [[1.0]]):
-            with pytest.raises(ValueError, match=r"^gradient: expected the outputs' shape"):
-                step.backward(wrong)
-        assert_same_bits(step.model.flat_parameters, before)
-        step.backward(np.ones((8, CLASSES), np.int8).tolist())
-        assert outputs.shape == (8, CLASSES)
-    with pytest.raises(ValueError, match=r"^x: layer 0"):
-        step.forward(x[:, :3])
-    assert step.steps == 3
-
-
-def test_a_backward_after_another_threads_forward_is_refused():
-    step, ((x, y),) = GradientStep(network(), fastnn.Adam()), draw([8])
-    for _ in range(3):
-        gradient = SoftmaxCrossEntropy()(step.forward(x), y)[1]
-        step.backward(gradient)
-    before = step.model.flat_parameters.copy()
-    step.forward(x)
-    other = threading.Thread(target=lambda: step.forward(2 * x))
-    other.start()
-    other.join()
-    with pytest.raises(RuntimeError, match="another thread has begun a training step"):
-        step.backward(gradient)
-    assert_same_bits(step.model.flat_parameters, before)
-    step.forward(x)
-    step.backward(gradient)
-
-
-def test_what_is_set_between_forward_and_backward_acts_at_once():
-    """Every third time, when both halves are being replayed."""
-    models, loss = (network(), network()), SoftmaxCrossEntropy()
-    optimizers = fastnn.Momentum(0.1), fastnn.Momentum(0.1)
-    step = GradientStep(models[1], optimizers[1])
-    for i, (x, y) in enumerate(draw([8] * 18)):
-        outputs = models[0].forward(x, training=True)
-        gradient = loss(outputs, y)[1]
-        assert_same_bits(loss(step.forward(x), y)[1], gradient)
-        for model, optimizer in zip(models, optimizers, strict=True):
-            if i % 9 == 2:
-                optimizer.clip_norm = 0.001 * i
-            elif i % 9 == 5:
-                model.layers[4].activation.alpha = 0.1 * i
-            elif i % 9 == 8:
-                optimizer.clip_norm, model.layers[0].l2 = None, 0.5 * i
-        models[0].backward(gradient)
-        optimizers[0].step(models[0])
-        step.backward(gradient)
-        assert_alike(models[1], models[0])
-
-
-# ---- divergence ----
-
-
-def diverges_at(kind, at, steps=6):
-    """Batches of which the one at that place makes the loss, or the update, overflow."""
-    batches = with_values(draw([8] * steps))
-    x, y = batches[at]
-    if kind == "loss":
-        batches[at] = (x, np.full_like(y, 1e30))
-    else:  # the loss is finite, its gradient times the inputs is not
-        batches[at] = (np.full_like(x, 3e38), y)
-    return batches
-
-
-def linear():
-    return Sequential(Dense(FEATURES, CLASSES, weight_init="zeros"), seed=1)
-
-
-def regression():
-    return Sequential(Dense(FEATURES, 6), BatchNorm(6), Dropout(0.3), Dense(6, CLASSES), seed=1)
-
-
-@pytest.mark.parametrize("at", [0, 1, 4])
-@pytest.mark.parametrize("make_optimizer", [
-    lambda: fastnn.Adam(0.01), lambda: fastnn.Momentum(0.01), lambda: fastnn.SGD(0.01, clip_norm=1),
-    lambda: fastnn.RMSprop(0.01, bias_correction=True),
-])  # fmt: skip
-def test_a_loss_that_overflows_changes_nothing(make_optimizer, at):
-    batches, model, optimizer = diverges_at("loss", at), regression(), make_optimizer()
-    step = TrainStep(model, MeanSquaredError(), optimizer)
-    expected, others = regression(), make_optimizer()
-    for _ in range(2):  # the same again: it goes on as if nothing had been, but for dropout's count
-        for i, batch in enumerate(batches):
-            if i != at:
-                assert [step(*batch)] == by_hand(expected, MeanSquaredError(), others, [batch])
-                continue
-            before, steps, hyper = model.state_dict(), step.steps, optimizer.hyper.copy()
-            message = rf"^step {steps + 1}: the loss is inf at learning rate 0\.01; the last finite"
-            with pytest.raises(FloatingPointError, match=message):
-                step(*batch)
-            for name, array in model.state_dict().items():
-                assert_same_bits(array, before[name])
-            if step.steps:  # by hand, the first step sets nothing yet either
-                assert_same_bits(optimizer.hyper, hyper)
-            assert step.steps == steps
-            expected.forward(batch[0], training=True)
-            for name, array in expected.state.items():
-                array[...] = before[name]
-        assert_alike(model, expected)
-
-
-@pytest.mark.parametrize("at", [0, 1, 4])
-@pytest.mark.parametrize("kind", [TrainStep, GradientStep])
-def test_an_update_that_overflows_keeps_those_parameters(kind, at):
-    batches = with_values(draw([8] * 6))
-    model, loss = Sequential(Dense(FEATURES, CLASSES), seed=1), MeanSquaredError()
-    optimizer = fastnn.SGD(0.01)
-    take = trainer(kind, model, loss, optimizer)
-    for i, batch in enumerate(batches):
-        if i != at:
-            take(*batch)
-            continue
-        before = model.flat_parameters.copy()
-        optimizer.learning_rate = 3e38
-        with pytest.raises(FloatingPointError, match=rf"^step {i + 1}: the update is not finite"):
-            take(1e5 * batch[0], 1e5 * batch[1])
-        optimizer.learning_rate = 0.01
-        assert np.isfinite(model.flat_parameters).all()
-        assert_same_bits(model.flat_parameters, before)
-    assert (model.flat_parameters != before).any()
-
-
-def test_a_nan_gradient_restores_the_running_statistics():
-    model = regression()
-    step = GradientStep(model, fastnn.Adam())
-    for i, (x, y) in enumerate(with_values(draw([8] * 5))):
-        before = model.state_dict()
-        gradient = step.forward(x) - y
-        if i in (0, 3):
-            with pytest.raises(FloatingPointError, match=r"^step \d: the update is not finite"):
-                step.backward(np.full_like(gradient, np.nan))
-            for name, array in before.items():
-                assert_same_bits(model.state_dict()[name], array)
-        else:
-            step.backward(gradient)
-    assert step.steps == 3
-
-
-def test_fit_names_epoch_and_step():
-    """Rows in order, one of which overflows only once the optimizer's rate is raised."""
-    (X, y) = with_values(draw([40]))[0]
-    for at, batch_size in ((0, 4), (17, 4), (39, 7), (17, 40)):
-        model, broken = regression(), y.copy()
-        before = model.state_dict()
-        broken[at] = 1e30
-        with pytest.raises(FloatingPointError) as caught:
-            model.fit(X, broken, loss=MeanSquaredError(), optimizer=fastnn.Adam(), epochs=3,
-                      batch_size=batch_size, shuffle=False, progress=False)  # fmt: skip
-        step = at // batch_size + 1
-        assert str(caught.value).startswith(f"epoch 1, step {step}: the loss is inf at learning ")
-        expected = regression()
-        parts = [(X[i : i + batch_size], y[i : i + batch_size]) for i in range(0, 40, batch_size)]
-        by_hand(expected, MeanSquaredError(), fastnn.Adam(), parts[: step - 1])
-        for name, array in expected.state_dict().items():
-            assert_same_bits(model.state_dict()[name], array)
-        assert step == 1 or (model.state_dict()["0.weight"] != before["0.weight"]).any()
-        history = model.fit(X, y, loss=MeanSquaredError(), optimizer=fastnn.Adam(), epochs=1,
-                            progress=False)  # fmt: skip
-        assert np.isfinite(history.loss).all()
-
-
-def test_fit_names_a_later_epoch():
-    """x grows by a known factor each step: the squared loss overflows at a known one."""
-    model = Sequential(Dense(1, 1, bias=False, weight_init="zeros"), seed=0)
-    x, y = np.ones((4, 1), np.float32), np.ones((4, 1), np.float32)
-    expected, w, steps = np.float32(1.8e19), np.float64(0), 0
-    while abs(w - 1) < expected:
-        w, steps = w - 500.0 * 2 * (w - 1), steps + 1
-    with pytest.raises(FloatingPointError) as caught:
-        model.fit(x, y, loss=MeanSquaredError(), optimizer=fastnn.SGD(500.0), epochs=steps + 9,
-                  batch_size=2, progress=False)  # fmt: skip
-    epoch = steps // 2 + 1
-    assert str(caught.value).startswith(f"epoch {epoch}, step {steps + 1}: the loss is inf"), steps
-    np.testing.assert_allclose(model.parameters["0.weight"], w, rtol=1e-4)
-
-
-# ---- what does not fit ----
-
-
-def test_bad_input_at_a_replayed_step_changes_nothing():
-    model, loss = network(), SoftmaxCrossEntropy()
-    step = TrainStep(model, loss, fastnn.Adam())
-    ((x, y, weight),) = draw([8], weighted=True)
-    soft = np.eye(CLASSES)[y]
-    for _ in range(2):
-        step(x, y), step(x, y, weight), step(x, soft)
-    before, counter, steps = model.state_dict(), model._counter.copy(), step.steps
-    broken = soft.copy()
-    broken[3, 1] = 1.5
-    for wrong in (
-        (x, y + 1), (x, y - 1), (x, y[:7]), (x, y.astype(float)), (x, soft[:, :2]), (x, broken),
-        (x, y, weight[:7]), (x, y, -weight), (x, y, 0 * weight), (x, y, weight * np.nan),
-        (x[:, :3], y), (x[0], y), (x[:0], y[:0]), (x[:7], y), (x, [[["a"]]]),
-        (x.astype(complex), y),
-    ):  # fmt: skip
-        with pytest.raises((TypeError, ValueError)):
-            step(*wrong)
-    model.layers[0].weight.flags.writeable = False
-    with pytest.raises(ValueError, match=r"^0\.weight: expected a writable array"):
-        step(x, y)
-    model.layers[0].weight.flags.writeable = True
-    assert step.steps == steps and model._counter == counter
-    for name, array in model.state_dict().items():
-        assert_same_bits(array, before[name])
-    step(x, y)
-
-
-def test_the_checks_that_stand_before_a_replay():
-    outputs, labels = np.zeros((3, 2), np.float32), np.array([0, 1, 0])
-    weight = np.ones(3, np.float32)
-    _kernels.check_labels(labels, outputs)
-    _kernels.check_probabilities(outputs, outputs)
-    _kernels.check_sample_weight(weight, outputs)
-    for check, wrong in (
-        (_kernels.check_labels, labels + 1), (_kernels.check_labels, labels.astype(np.int32)),
-        (_kernels.check_labels, labels[:2]), (_kernels.check_probabilities, outputs - 1),
-        (_kernels.check_probabilities, outputs[:2]), (_kernels.check_sample_weight, -weight),
-        (_kernels.check_sample_weight, weight[:2]), (_kernels.check_sample_weight, 0 * weight),
-    ):  # fmt: skip
-        with pytest.raises(ValueError, match=r"target|sample_weight"):
-            check(wrong, outputs)
-    entries = [("a", outputs), ("b", weight.copy()), ("c", weight.copy())]
-    assert _kernels.first_read_only(entries) is None
-    entries[2][1].flags.writeable = entries[1][1].flags.writeable = False
-    assert _kernels.first_read_only(entries) == "b"
-
-
-def test_nan_in_the_inputs_is_a_fault_and_changes_nothing():
-    model = regression()
-    step = TrainStep(model, MeanSquaredError(), fastnn.Adam())
-    batches = with_values(draw([8] * 3))
-    for x, y in batches:
-        before = model.state_dict()
-        with pytest.raises(FloatingPointError, match="the loss is nan"):
-            step(x * np.nan, y)
-        for name, array in model.state_dict().items():
-            assert_same_bits(array, before[name])
-        step(x, y)
-
-
-def test_an_optimizer_that_has_stepped_another_model_is_refused():
-    ((x, y),), loss, optimizer = draw([8]), SoftmaxCrossEntropy(), fastnn.Adam()
-    first = TrainStep(network(), loss, optimizer)
-    second = TrainStep(network(), loss, optimizer)
-    for _ in range(2):
-        first(x, y)
-    for _ in range(2):
-        with pytest.raises(ValueError, match="has stepped another model before"):
-            second(x, y)
-
-
-# ---- threads ----
-
-
-def test_labels_that_another_thread_changes_cannot_crash():
-    ((x, y),), loss = draw([64]), SoftmaxCrossEntropy()
-    labels, done = y.copy(), threading.Event()
-
-    def spoil():
-        while not done.is_set():
-            labels[:] = 2**40
-            labels[:] = y
-
-    step, refused, trained = TrainStep(network(), loss, fastnn.SGD(1e-3)), 0, 0
-    other = threading.Thread(target=spoil)
-    other.start()
-    try:
-        for _ in range(300):
-            try:
-                step(x, labels)
-                trained += 1
-            except ValueError as error:
-                assert "out of range" in str(error)
-                refused += 1
-    finally:
-        done.set()
-        other.join(60)
-    assert trained + refused == 300 and np.isfinite(step.model.flat_parameters).all()
-
-
-@pytest.mark.parametrize("same_step", [True, False])
-def test_two_threads_that_train_one_model_do_not_tear_it(same_step):
-    """Each step is done whole or refused: one order of the steps that were done explains all.
-
-    All steps are alike but for their number, so that the order does not matter."""
-    model = Sequential(Dense(60, 60, activation="tanh"), Dense(60, CLASSES), seed=1)
-    loss, optimizer = SoftmaxCrossEntropy(), fastnn.SGD(1e-2)
-    ((x, y),) = draw([300], features=60)
-    one = TrainStep(model, loss, optimizer)
-    steps = [one, one if same_step else TrainStep(model, loss, optimizer)]
-    values, errors = [[], []], []
-
-    def train(i):
-        for _ in range(60):
-            try:
-                values[i].append(steps[i](x, y))
-            except RuntimeError as error:
-                errors.append(error)
-
-    workers = [threading.Thread(target=train, args=(i,)) for i in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(120)
-    assert all("another thread is training this model" in str(error) for error in errors)
-    expected = Sequential(Dense(60, 60, activation="tanh"), Dense(60, CLASSES), seed=1)
-    done = sum(map(len, values))
-    assert done + len(errors) == 120
-    all_values = by_hand(expected, loss, fastnn.SGD(1e-2), [(x, y)] * done)
-    assert sorted(values[0] + values[1], reverse=True) == sorted(all_values, reverse=True)
-    assert_alike(model, expected)
-
-
-FORK = """
-import os, threading, time
-import numpy as np
-import fastnn
-fastnn.set_num_threads(2)
-rng = np.random.default_rng(0)
-X, y = rng.standard_normal((400, 200)).astype("f4"), rng.integers(0, 3, 400)
-model = fastnn.Sequential(fastnn.Dense(200, 300), fastnn.ReLU(), fastnn.Dense(300, 3))
-predictor = model.predictor(400)
-step = fastnn.TrainStep(model, fastnn.SoftmaxCrossEntropy(), fastnn.SGD(1e-4))
-stop = threading.Event()
-
-def train():
-    while not stop.is_set():
-        step(X, y)
-
-def predict():
-    while not stop.is_set():
-        predictor(X)
-
-workers = [threading.Thread(target=train), threading.Thread(target=predict)]
-[worker.start() for worker in workers]
-codes = []
-for _ in range(6):
-    time.sleep(0.02)
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            for _ in range(3):
-                assert np.isfinite(step(X, y))
-                assert np.isfinite(predictor(X)).all()
-            model.fit(X, y, loss=fastnn.SoftmaxCrossEntropy(), optimizer=fastnn.Adam(), epochs=1,
-                      progress=False)
-            with model.exclusive():
-                refused = []
-                other = threading.Thread(target=lambda: refused.append(hold(model)))
-                other.start()
-                other.join()
-                assert refused == [True]
-            code = 0
-        except BaseException:
-            import traceback
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-stop.set()
-[worker.join() for worker in workers]
-print(codes)
-"""
-HOLD = """
-def hold(model):
-    try:
-        with model.exclusive():
-            return False
-    except RuntimeError:
-        return True
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_fork_while_another_thread_trains_leaves_the_child_a_usable_model():
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", HOLD + FORK], text=True, capture_output=True,
-        timeout=120, cwd=Path(fastnn.__file__).parent.parent,
-    )  # fmt: skip
-    assert result.stdout.strip() == str([0] * 6), result.stdout + result.stderr
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_fork_within_training_keeps_the_forking_threads_hold():
-    program = (
-        HOLD
-        + """
-import os, threading
-import fastnn
-model = fastnn.Sequential(fastnn.Dense(2, 2))
-with model.exclusive():
-    child = os.fork()
-    if child == 0:
-        seen = []
-        other = threading.Thread(target=lambda: seen.append(hold(model)))
-        other.start()
-        other.join()
-if child == 0:
-    os._exit(0 if seen == [True] and not hold(model) else 1)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
-    )
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program], text=True, capture_output=True,
-        timeout=120, cwd=Path(fastnn.__file__).parent.parent,
-    )  # fmt: skip
-    assert result.stdout.split() == ["0"], result.stdout + result.stderr
-
-
-# ---- Ctrl-C ----
-
-
-@pytest.mark.parametrize("rows, batch_size", [(2000, 50), (200000, 32)])
-def test_ctrl_c_in_a_long_recorded_fit(rows, batch_size):
-    """In many short epochs, and in one that would take minutes."""
-    rng = np.random.default_rng(0)
-    X, y = rng.standard_normal((rows, FEATURES)).astype(np.float32), rng.integers(0, 3, rows)
-    model, before = network(), signal.getsignal(signal.SIGINT)
-    pressed = []
-
-    def press():
-        pressed.append(time.monotonic())
-        os.kill(os.getpid(), signal.SIGINT)
-
-    timer = threading.Timer(0.4, press)
-    timer.start()
-    history = model.fit(
-        X, y, loss=SoftmaxCrossEntropy(), optimizer=fastnn.Adam(), epochs=10**6,
-        batch_size=batch_size, progress=False, validation_data=(X[:50], y[:50]),
-    )  # fmt: skip
-    late = time.monotonic() - pressed[0]
-    timer.join()
-    assert late < 5 and history.interrupted
-    assert {len(column) for column in history.values()} <= {history.epochs}
-    assert signal.getsignal(signal.SIGINT) is before
-    assert np.isfinite(model.predict(X[:10])).all()
-    again = model.fit(X[:100], y[:100], loss=SoftmaxCrossEntropy(), optimizer=fastnn.Adam(),
-                      epochs=2, progress=False)  # fmt: skip
-    assert again.epochs == 2 and not again.interrupted
-
-
 # ---- memory ----
 
 
@@ -1040,6 +356,102 @@ def test_the_outputs_of_a_step_are_the_callers():
         assert_same_bits(outputs, expected)
 
 
+# ---- one recording for many calls of fit ----
+
+
+def fit_once(model, loss, optimizer, batch, **options):
+    return model.fit(
+        *batch[:2],
+        loss=loss,
+        optimizer=optimizer,
+        epochs=1,
+        batch_size=8,
+        progress=False,
+        **options,
+    ).loss[0]
+
+
+def count_recordings(monkeypatch):
+    made, record = [], TrainStep._record
+
+    def counting(self, *args, **kwargs):
+        made.append(self)
+        return record(self, *args, **kwargs)
+
+    monkeypatch.setattr(TrainStep, "_record", counting)
+    return made
+
+
+def test_fit_goes_on_with_the_recordings_of_the_last_one(monkeypatch):
+    """And has the bits of a fit that records anew."""
+    made, parts = count_recordings(monkeypatch), (network(), SoftmaxCrossEntropy(), fastnn.Adam())
+    twin, its_optimizer = copy.deepcopy((parts[0], parts[2]))
+    for i, batch in enumerate(draw([20, 20, 12, 20], weighted=True)):
+        parts[2].learning_rate = its_optimizer.learning_rate = 0.1 / (i + 1)
+        options = {"seed": i, "sample_weight": batch[2] if i == 3 else None}
+        value = fit_once(*parts, batch, **options)
+        twin, its_optimizer = copy.deepcopy((twin, its_optimizer))  # a copy records anew
+        assert value == fit_once(twin, SoftmaxCrossEntropy(), its_optimizer, batch, **options)
+        assert_alike(twin, parts[0])
+        assert sum(step.model is parts[0] for step in made) == (4 if i == 3 else 2)
+
+
+def test_fit_records_anew_what_has_changed(monkeypatch):
+    (batch,), made = draw([16]), count_recordings(monkeypatch)
+    model, loss, optimizer = network(), SoftmaxCrossEntropy(), fastnn.Adam()
+
+    def recordings(loss=loss):
+        made.clear()
+        twin, its_optimizer = copy.deepcopy((model, optimizer))
+        value = fit_once(model, loss, optimizer, batch)
+        count = len(made)
+        assert value == fit_once(twin, loss, its_optimizer, batch)
+        return count
+
+    assert (recordings(), recordings()) == (1, 0)
+    model.layers[3].rate = 0.6
+    assert (recordings(), recordings()) == (1, 0)
+    optimizer.clip_norm = 0.1
+    assert (recordings(), recordings()) == (1, 0)
+    assert (recordings(SoftmaxCrossEntropy()), recordings()) == (1, 1)
+    pickle.loads(pickle.dumps(optimizer)), copy.copy(optimizer)
+    assert recordings() == 0
+    with pytest.raises(ValueError, match="has stepped another model before"):
+        fit_once(network(), loss, optimizer, batch)
+
+
+def test_a_fit_within_a_fit_does_not_disturb_it():
+    """A metric that trains on: the recording in use is not fed anew."""
+    ((X, y),), parts = draw([24]), (network(), SoftmaxCrossEntropy(), fastnn.Adam())
+
+    def trains(outputs, targets):
+        fit_once(*parts, (X[:16], y[:16]))
+        return 0.0
+
+    for _ in range(3):
+        fit_once(*parts, (X, y), metrics=[trains])
+    hand, optimizer = network(), fastnn.Adam()
+    for _ in range(3):
+        for rows in (24, 16):
+            by_hand(hand, parts[1], optimizer, fastnn.batches(X[:rows], y[:rows], 8))
+    assert_alike(parts[0], hand)
+
+
+def test_what_fit_keeps_holds_neither_data_nor_model():
+    ((X, y),), (model, optimizer) = draw([20]), (network(), fastnn.Adam())
+    fit_once(model, SoftmaxCrossEntropy(), optimizer, (X, y))
+    alive = [weakref.ref(X), weakref.ref(y)]
+    del X, y
+    assert optimizer._kept and [ref() for ref in alive] == [None, None]
+    ref = weakref.ref(model)
+    gc.disable()
+    try:
+        del model, optimizer
+        assert ref() is None
+    finally:
+        gc.enable()
+
+
 # ---- what a step is made of ----
 
 
@@ -1050,33 +462,24 @@ def test_a_steps_parts_stay():
             setattr(step, name, getattr(step, name))
 
 
-@pytest.mark.parametrize("own", [False, True])
-def test_a_gradient_step_whose_model_was_trained_otherwise_meanwhile(own):
-    class Same:
-        def forward(self, x, training=False):
-            return x
-
-        def backward(self, dy):
-            return dy
-
-    layers = [fastnn.Dense(4, 2), *([Same()] if own else [])]
-    model = fastnn.Sequential(*layers, seed=0)
-    step, x = fastnn.GradientStep(model, fastnn.SGD(0.1)), np.ones((3, 4), np.float32)
-    for _ in range(3):  # by hand and replayed
-        outputs = step.forward(x)
-        step.backward(np.ones_like(outputs))
-    step.forward(x)
-    model.forward(x, training=True)
-    with pytest.raises(RuntimeError, match="has begun another training pass since"):
-        step.backward(np.ones((3, 2), np.float32))
-
-
-def test_any_loss_of_three_arguments_can_be_fitted():
-    def loss(outputs, targets, sample_weight):
-        return float(((outputs - targets) ** 2).mean()), 2 * (outputs - targets) / outputs.size
-
-    x = np.ones((8, 3), np.float32)
-    history = fastnn.Sequential(fastnn.Dense(3, 2), seed=0).fit(
-        x, np.ones((8, 2), np.float32), loss=loss, optimizer=fastnn.SGD(0.1), progress=False
+def test_a_step_shows_what_it_is_made_of():
+    step = TrainStep(network(), SoftmaxCrossEntropy(), fastnn.SGD(0.1))
+    assert repr(step) == (
+        "<TrainStep: Sequential of 8 layers, SGD(0.1), SoftmaxCrossEntropy(), "
+        "steps=0, recorded=True>"
     )
-    assert history.loss[-1] < history.loss[0]
+    assert repr(GradientStep(network(), fastnn.SGD(0.1))) == (
+        "<GradientStep: Sequential of 8 layers, SGD(0.1), steps=0, recorded=True>"
+    )
+
+
+def test_the_warning_of_an_ending_shows_the_users_line():
+    ((x, y),) = draw([8])
+    model, loss = Sequential(Dense(FEATURES, CLASSES, "softmax")), SoftmaxCrossEntropy()
+    for call in (
+        lambda: fit_once(model, loss, fastnn.SGD(0.1), (x, y)),
+        lambda: TrainStep(model, loss, fastnn.SGD(0.1)),
+    ):
+        with pytest.warns(UserWarning, match="takes logits") as caught:
+            call()
+        assert [warning.filename for warning in caught] == [__file__]
