@@ -1,4 +1,4 @@
-"""What is measured: tables of networks, of inference, of products, of kernels.
+"""What is measured: tables of networks, of inference, of products, of convolutions, of kernels.
 
 The tables alone; how a peer runs a row stands in its file in ``peers/``.
 """
@@ -11,18 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from images import CONVNET_INFERENCE, CONVNETS, CONVOLUTIONS, ConvNet, Convolution
+from work import Work
+
 
 class Unsupported(Exception):
     """This peer has no such thing: the row is skipped in sight, with this text."""
-
-
-class Work(NamedTuple):
-    """The least that a row must do, whoever runs it; limits.py makes a time of it."""
-
-    operations: float  # floating-point operations of its matrix products
-    traffic: float  # bytes read and written, each array once
-    size: float  # bytes of these arrays together
-    reads: bool = False  # as good as all of the traffic is reading
 
 
 @dataclass(frozen=True)
@@ -332,12 +326,14 @@ class Table(NamedTuple):
     rounds: int = 21
     turn: float = 0.05  # seconds, at least one step
     calls: int = 0  # of a turn, each timed alone
+    steps: int = 0  # whose memory is measured, in place of the time
 
 
 STEP = "forward, loss, backward, Adam"
 TRAINERS = ["fastnn", "torch", "jax", "NumPy by hand", "scikit-learn"]
 PREDICTORS = ["fastnn", "fastnn predict", "torch", "torch.jit", "onnxruntime", "NumPy by hand"]
 BOTH = ["fastnn", "NumPy by hand", "torch"]
+LAYOUTS = ["fastnn", "torch channels-last", "torch"]
 LARGE = [case for case in NETWORKS + OTHER_NETWORKS if case.training().operations > 1e8]
 
 TABLES = {
@@ -370,6 +366,23 @@ TABLES = {
     ),
     "grid": Table("Products of many shapes", "product", GRID, Product.work, BOTH, 5, 0.01),
     "kernel": Table("Kernels", "kernel", KERNELS, Kernel.work, BOTH),
+    "cnn": Table(
+        f"Training step of convolutional networks: {STEP}",
+        *("train", CONVNETS, ConvNet.training, [*LAYOUTS, "torch.compile", "jax"]),
+        rounds=11,
+    ),
+    "cnnpredict": Table(
+        "Inference of convolutional networks, one call",
+        *("predict", CONVNET_INFERENCE, ConvNet.inference),
+        [*LAYOUTS, "torch.jit", "onnxruntime"],
+        rounds=11,
+    ),
+    "conv": Table(
+        "Convolutions", "convolution", CONVOLUTIONS, Convolution.work, LAYOUTS, 5, turn=0.01
+    ),
+    "memory": Table(
+        "Memory of training steps", "train", CONVNETS[:2], ConvNet.training, LAYOUTS, 5, steps=5
+    ),
 }
 
 

@@ -18,7 +18,7 @@ from cases import TABLES
 from limits import Limits, measure
 from race import PEERS, THREADS, Race, cpu, installed
 
-PLAIN = [table for table in TABLES if table not in ("grid", "kernel")]
+PLAIN = [table for table in TABLES if table not in ("grid", "kernel", "conv")]
 
 
 def race_row(race: Race, table: str, name: str) -> dict[str, list[float]]:
@@ -60,10 +60,11 @@ def row(table: str, times: dict[str, list[float]], bound: str, limit: float) -> 
 def summary(ratios: list[float]) -> str:
     if not ratios:
         return ""
-    mean, below = exp(sum(map(log, ratios)) / len(ratios)), sum(ratio < 0.9 for ratio in ratios)
+    mean = exp(sum(map(log, ratios)) / len(ratios))
+    below = ", ".join(f"below {x}: {sum(ratio < x for ratio in ratios)}" for x in (0.9, 0.8))
     return (
         f"\nThe fastest peer in units of fastnn, {len(ratios)} rows: geometric mean {mean:.2f}, "
-        f"worst {min(ratios):.2f}, below 0.9: {below}.\n"
+        f"worst {min(ratios):.2f}, {below}.\n"
     )
 
 
@@ -81,6 +82,19 @@ def show(race: Race, table: str, limits: Limits, only: str) -> None:
             ratios += best(times)
             print(f"| {case.name} | {' | '.join(cells)} |", flush=True)
     print(summary(ratios), end="")
+
+
+def show_memory(race: Race, table: str, only: str) -> None:
+    """MiB; there is no limit."""
+    entry = TABLES[table]
+    peers = [peer for peer in entry.peers if installed(peer)]
+    print(f"\n{entry.title}, MiB (times fastnn's):\n")
+    print(f"|  | {' | '.join(peers)} |\n|{'---|' * (len(peers) + 1)}")
+    for case in entry.cases:
+        if only in case.name:
+            used = {peer: median(x) for peer, x in race_row(race, table, case.name).items()}
+            cells = [f"{x / 2**20:.1f} ({x / used['fastnn']:.2f})" for x in used.values()]
+            print(f"| {case.name} | {' | '.join(cells)} |", flush=True)
 
 
 def machine() -> str:
@@ -106,7 +120,10 @@ def main() -> None:
         print(f"Limits, {limits}", flush=True)
     with Race(options.threads, options.rounds) as race:
         for table in options.tables or PLAIN:
-            show(race, table, limits, options.only)
+            if TABLES[table].steps:
+                show_memory(race, table, options.only)
+            else:
+                show(race, table, limits, options.only)
     print(f"\nMeanwhile the processes of others ran for {race.disturbed:.1f} s.")
 
 

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from cases import Work
+from work import Work
 
 SOURCE = Path(__file__).with_name("peak.c")
 CACHES = {"L1": 32 << 10, "L2": 1 << 20, "L3": 32 << 20}  # where the system does not say

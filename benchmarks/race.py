@@ -29,6 +29,7 @@ PEERS = {
     "fastnn, one thread": Peer("fastnn_peer", "fastnn", threads=1),
     "NumPy by hand": Peer("numpy_peer", "numpy"),
     "torch": Peer("torch_peer", "torch"),
+    "torch channels-last": Peer("torch_channels_last_peer", "torch"),
     "torch.compile": Peer("torch_compile_peer", "torch"),
     "torch.jit": Peer("torch_jit_peer", "torch"),
     "jax": Peer("jax_peer", "jax"),
@@ -155,8 +156,11 @@ class Race:
         self.disturbed += foreign_seconds()
 
     def run(self, table: str, name: str, peers: list[str]) -> dict[str, list[float] | Exception]:
-        """Seconds per step of each peer, a figure a round or a call; or why there is none."""
+        """Seconds per step of each peer, a figure a round or a call, or bytes; or why there is
+        none."""
         entry = TABLES[table]
+        if entry.steps:
+            return {peer: self.memory(table, name, peer) for peer in peers}
         results: dict[str, list[float] | Exception] = {}
         for peer in peers:
             if peer not in self.workers:
@@ -172,4 +176,15 @@ class Race:
             for peer, times in order:
                 time.sleep(PAUSE * (len(order) > 1))
                 times += self.workers[peer].ask("run", entry.calls)
+        return results
+
+    def memory(self, table: str, name: str, peer: str) -> list[float]:
+        """Bytes that the first steps take, each time in a process of its own."""
+        results = []
+        for _ in range(self.rounds or TABLES[table].rounds):
+            worker = Worker(peer, self.threads)
+            try:
+                results.append(worker.ask("memory", table, name, TABLES[table].steps))
+            finally:
+                worker.close()
         return results

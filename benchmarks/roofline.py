@@ -18,10 +18,11 @@ import matplotlib
 matplotlib.use("agg")
 from matplotlib import pyplot
 
-from cases import TABLES, Kernel, Work
+from cases import TABLES, Kernel
 from compare import machine, microseconds
 from limits import Limits, measure
 from race import THREADS, Race
+from work import Work
 
 SHOWN = ("train", "other", "predict", "product", "grid", "kernel", "elementwise")
 NOMINAL = 8  # operations an element that a kernel is drawn with: it moves along its roof only

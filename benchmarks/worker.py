@@ -2,7 +2,8 @@
 
 Reads one JSON list a line: ``["build", table, name, turn]``, then ``["run", calls]`` as often as
 wanted, and answers one JSON object a line.  A run is a few steps to warm up, then as many as take
-``turn`` seconds, of which it gives the mean; or so many calls, each timed alone.
+``turn`` seconds, of which it gives the mean; or so many calls, each timed alone.  ``["memory",
+table, name, steps]`` measures memory in place of time.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from cases import TABLES, Unsupported, find
@@ -57,6 +59,32 @@ class Runner:
         return [1e-9 * nanoseconds for nanoseconds in times]
 
 
+def resident(name: str) -> int:
+    """Bytes, as Linux knows them: VmRSS is now, VmHWM the most there has been.
+
+    Less what is mapped from files, which is libraries' code as it comes to be used."""
+    lines = map(str.split, Path("/proc/self/status").read_text().splitlines())
+    kilobytes = {words[0]: words[1] for words in lines if words[-1] == "kB"}
+    return 1024 * (int(kilobytes[f"{name}:"]) - int(kilobytes["RssFile:"]))
+
+
+def growth(step: Callable[[], Any], finish: Callable[[Any], Any], steps: int) -> int:
+    """Bytes by which memory grows at most while these steps run, the first of all among them."""
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
+    for _ in range(steps):
+        finish(step())
+    return resident("VmHWM") - before
+
+
+def prepared(peer: Any, table: str, name: str) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+    """The row's step, and what waits for its result."""
+    if not hasattr(peer, TABLES[table].function):
+        raise Unsupported(f"{peer.__name__} has no row for {table}")
+    step = getattr(peer, TABLES[table].function)(find(table, name))
+    return step, getattr(peer, "finish", lambda result: None)
+
+
 def main(module_name: str) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints must not stand between the answers
@@ -67,11 +95,11 @@ def main(module_name: str) -> None:
             peer = importlib.import_module(f"peers.{module_name}")
             if request[0] == "build":
                 runner, table, name, turn = None, *request[1:]  # the last case's memory goes first
-                if not hasattr(peer, TABLES[table].function):
-                    raise Unsupported(f"{module_name} has no row for {table}")
-                step = getattr(peer, TABLES[table].function)(find(table, name))
-                runner = Runner(step, getattr(peer, "finish", lambda result: None), turn)
+                runner = Runner(*prepared(peer, table, name), turn)
                 answer = {"steps": runner.steps}
+            elif request[0] == "memory":
+                table, name, steps = request[1:]
+                answer = {"bytes": growth(*prepared(peer, table, name), steps)}
             else:
                 assert runner is not None, "run before build"
                 answer = {"seconds": runner.run(*request[1:])}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
 
 import fastnn
-from cases import Fit, Kernel, Network, Product
+from cases import ConvNet, Convolution, Fit, Kernel, Network, Product
 from fastnn import _kernels as kernels
+from images import Block, Conv, GlobalPool, MaxPool, Shape
 
 ACTIVATION_LAYERS = {"relu": fastnn.ReLU, "tanh": fastnn.Tanh}
 LOSSES = {
@@ -30,7 +32,9 @@ OPTIMIZERS = {
 }
 
 
-def build(network: Network) -> fastnn.Sequential:
+def build(network: Network | ConvNet) -> fastnn.Sequential:
+    if isinstance(network, ConvNet):
+        return build_images(network)
     layers: list[Any] = []
     for n, m in zip(network.sizes[:-2], network.sizes[1:-1], strict=True):
         if not network.batch_norm:
@@ -46,7 +50,42 @@ def build(network: Network) -> fastnn.Sequential:
     return fastnn.Sequential(*layers, fastnn.Dense(*network.sizes[-2:]), seed=0)
 
 
-def train(network: Network) -> Callable[[], Any]:
+def convolution_layers(layer: Conv, shape: Shape) -> list[Any]:
+    convolution = fastnn.Conv2D if len(shape) == 3 else fastnn.Conv1D
+    sizes = shape[-1], *layer[:4]
+    if not layer.norm:
+        return [convolution(*sizes, activation="relu" if layer.relu else None)]
+    layers = [convolution(*sizes, bias=False), fastnn.BatchNorm(layer.features)]
+    return [*layers, fastnn.ReLU()] if layer.relu else layers
+
+
+def image_layers(layer: Any, shape: Shape) -> list[Any]:
+    images = len(shape) == 3
+    if isinstance(layer, Conv):
+        return convolution_layers(layer, shape)
+    if isinstance(layer, Block):
+        inner = layer.after(shape)
+        first, second = map(convolution_layers, layer.path, (shape, inner))
+        shortcut = convolution_layers(layer.shortcut, shape)[0] if layer.shortcut else None
+        return [fastnn.Residual(*first, *second, shortcut=shortcut), fastnn.ReLU()]
+    if isinstance(layer, MaxPool):
+        return [(fastnn.MaxPool2D if images else fastnn.MaxPool1D)(layer.size)]
+    if isinstance(layer, GlobalPool):
+        return [fastnn.GlobalAvgPool2D() if images else fastnn.GlobalAvgPool1D()]
+    flatten = [fastnn.Flatten()] if len(shape) > 1 else []
+    dense = fastnn.Dense(prod(shape), layer.features, activation="relu" if layer.relu else None)
+    return [*flatten, dense]
+
+
+def build_images(network: ConvNet) -> fastnn.Sequential:
+    layers, shape = [], network.shape
+    for layer in network.layers:
+        layers += image_layers(layer, shape)
+        shape = layer.after(shape)
+    return fastnn.Sequential(*layers, seed=0)
+
+
+def train(network: Network | ConvNet) -> Callable[[], Any]:
     loss = fastnn.MeanSquaredError() if network.regression else fastnn.SoftmaxCrossEntropy()
     step = fastnn.TrainStep(build(network), loss, fastnn.Adam(network.learning_rate))
     x, y = network.data()
@@ -61,7 +100,7 @@ def fit(case: Fit) -> Callable[[], Any]:
     return lambda: model.fit(x, y, epochs=case.epochs, progress=False, **settings)
 
 
-def predict(network: Network) -> Callable[[], Any]:
+def predict(network: Network | ConvNet) -> Callable[[], Any]:
     """Through a prepared predictor, where this version has one."""
     model, (x, _) = build(network), network.data()
     if not hasattr(model, "predictor"):
@@ -77,6 +116,21 @@ def product(case: Product) -> Callable[[], Any]:
     if case.form == "input":
         return lambda: kernels.dense_backward_input(a, b)
     return lambda: kernels.dense_backward_weight(a, b, c)
+
+
+def convolution(case: Convolution) -> Callable[[], Any]:
+    """Recorded, so that outputs are not allocated anew."""
+    x, weight, dy = case.data()
+    geometry = (case.stride,) * 2, ((case.padding,) * 2,) * 2, (1, 1), case.groups
+    program = kernels.Program()
+    with program:
+        if case.form == "forward":
+            kernels.conv_forward(x, weight, None, geometry)
+        elif case.form == "input":
+            kernels.conv_backward_input(x, dy, weight, geometry)
+        else:
+            kernels.conv_backward_weight(x, dy, np.empty_like(weight), geometry)
+    return program.replay
 
 
 def kernel(case: Kernel) -> Callable[[], Any]:

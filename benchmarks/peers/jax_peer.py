@@ -11,7 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cases import Kernel, Network, Unsupported
+from cases import ConvNet, Kernel, Network, Unsupported
+from peers import jax_images
 
 jax.config.update("jax_default_prng_impl", "rbg")  # faster dropout than threefry
 
@@ -55,8 +56,8 @@ def adam(
     return parameters, mean, square
 
 
-def train(network: Network) -> Callable[[], Any]:
-    x, y = map(jnp.asarray, network.data())
+def begin(network: Network) -> tuple[list, list]:
+    """Parameters and running statistics."""
     layers = [{"weight": jnp.asarray(w), "bias": jnp.asarray(b)} for w, b in network.weights()]
     running = []
     if network.batch_norm:
@@ -64,9 +65,17 @@ def train(network: Network) -> Callable[[], Any]:
             n = layer["bias"].size
             layer |= {"gamma": jnp.ones(n), "beta": jnp.zeros(n)}
             running.append({"mean": jnp.zeros(n), "variance": jnp.ones(n)})
+    return layers, running
+
+
+def train(network: Network | ConvNet) -> Callable[[], Any]:
+    x, y = map(jnp.asarray, network.data())
+    images = isinstance(network, ConvNet)
+    layers, running = (jax_images.begin if images else begin)(network)
+    run = jax_images.forward if images else forward
 
     def loss(layers: list, running: list, key: Any) -> tuple[Any, list]:
-        logits, running = forward(network, layers, running, key, x)
+        logits, running = run(network, layers, running, key, x)
         if network.regression:
             return jnp.square(logits - y).mean(), running
         log_probabilities = jax.nn.log_softmax(logits)

@@ -1,4 +1,4 @@
-"""onnxruntime for inference: Gemm and Relu nodes, written with the onnx package.
+"""onnxruntime for inference: its nodes written with the onnx package, images channels-first.
 
 On all the threads it may have or on one, called plainly or with its arrays bound before: whichever
 is the fastest here.
@@ -7,24 +7,53 @@ is the fastest here.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from cases import Network, Unsupported
+from cases import ConvNet, Network, Unsupported
+from images import Conv, MaxPool
+from peers.trial import fastest
 
 try:
     from onnx import TensorProto, helper, numpy_helper
 except ImportError:
     helper = None
 
+Graph = tuple[list[Any], list[Any], str]  # nodes, tensors and the output's name
 
-def predict(network: Network) -> Callable[[], Any]:
+
+def predict(network: Network | ConvNet) -> Callable[[], Any]:
     if helper is None:
         raise Unsupported("onnx, which writes the model's file, is not installed")
+    nodes, tensors, output = (images if isinstance(network, ConvNet) else dense)(network)
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("x", samples(network).shape), (output, results(network).shape))
+    ]
+    graph = helper.make_graph(nodes, "network", ends[:1], ends[1:], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return fastest(
+        way(model.SerializeToString(), network, threads)
+        for threads in sorted({1, int(os.environ["OMP_NUM_THREADS"])})
+        for way in (plain, bound)
+    )
+
+
+def samples(network: Network | ConvNet) -> np.ndarray:
+    """Images as (batch, channels, height, width)."""
+    x = network.data()[0]
+    return np.ascontiguousarray(np.moveaxis(x, -1, 1)) if x.ndim > 2 else x
+
+
+def results(network: Network | ConvNet) -> np.ndarray:
+    classes = network.classes if isinstance(network, ConvNet) else network.sizes[-1]
+    return np.empty((network.batch, classes), np.float32)
+
+
+def dense(network: Network) -> Graph:
     nodes, tensors, h = [], [], "x"
     for i, (weight, bias) in enumerate(network.weights()):
         tensors.append(numpy_helper.from_array(weight, f"w{i}"))
@@ -34,20 +63,39 @@ def predict(network: Network) -> Callable[[], Any]:
         if i < len(network.sizes) - 2:
             nodes.append(helper.make_node("Relu", [h], [f"h{i}"]))
             h = f"h{i}"
-    ends = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [network.batch, size])
-        for name, size in (("x", network.sizes[0]), (h, network.sizes[-1]))
-    ]
-    graph = helper.make_graph(nodes, "network", ends[:1], ends[1:], tensors)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return min(
-        (
-            way(model.SerializeToString(), network, threads)
-            for threads in sorted({1, int(os.environ["OMP_NUM_THREADS"])})
-            for way in (plain, bound)
-        ),
-        key=trial,
-    )
+    return nodes, tensors, h
+
+
+def images(network: ConvNet) -> Graph:
+    """Without blocks; batch norms are nodes, which onnxruntime folds."""
+    nodes, tensors, h, weights = [], [], "x", iter(network.weights())
+
+    def add(kind: str, *arrays: np.ndarray, **attributes: Any) -> None:
+        nonlocal h
+        names = [f"{h}.{i}" for i in range(len(arrays))]
+        tensors.extend(map(numpy_helper.from_array, arrays, names))
+        nodes.append(helper.make_node(kind, [h, *names], [f"h{len(nodes)}"], **attributes))
+        h = nodes[-1].output[0]
+
+    for layer in network.layers:
+        if isinstance(layer, MaxPool):
+            sizes = [layer.size] * (len(network.shape) - 1)
+            add("MaxPool", kernel_shape=sizes, strides=sizes)
+            continue
+        weight, zeros = next(weights), np.zeros(layer.features, np.float32)
+        if isinstance(layer, Conv):
+            axes = weight.ndim - 2
+            weight = np.ascontiguousarray(np.moveaxis(weight, (-1, -2), (0, 1)))
+            sides = {"strides": [layer.stride] * axes, "pads": [layer.padding] * 2 * axes}
+            add("Conv", weight, *([] if layer.norm else [zeros]), **sides)
+            if layer.norm:
+                add("BatchNormalization", zeros + 1, zeros, zeros, zeros + 1)
+        else:
+            add("Flatten")
+            add("Gemm", weight, zeros)
+        if layer.relu:
+            add("Relu")
+    return nodes, tensors, h
 
 
 def start(model: bytes, threads: int) -> onnxruntime.InferenceSession:
@@ -56,14 +104,13 @@ def start(model: bytes, threads: int) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def plain(model: bytes, network: Network, threads: int) -> Callable[[], Any]:
-    session, inputs = start(model, threads), {"x": network.data()[0]}
+def plain(model: bytes, network: Network | ConvNet, threads: int) -> Callable[[], Any]:
+    session, inputs = start(model, threads), {"x": samples(network)}
     return lambda: session.run(None, inputs)
 
 
-def bound(model: bytes, network: Network, threads: int) -> Callable[[], Any]:
-    session, x = start(model, threads), network.data()[0]
-    y = np.empty((network.batch, network.sizes[-1]), np.float32)
+def bound(model: bytes, network: Network | ConvNet, threads: int) -> Callable[[], Any]:
+    session, x, y = start(model, threads), samples(network), results(network)
     binding = session.io_binding()
     for bind, node, array in (
         (binding.bind_input, session.get_inputs()[0], x),
@@ -76,13 +123,3 @@ def bound(model: bytes, network: Network, threads: int) -> Callable[[], Any]:
         return x, y  # the binding knows their addresses only
 
     return step
-
-
-def trial(step: Callable[[], Any]) -> float:
-    """The median of some calls, after as many."""
-    times = []
-    for _ in range(400):
-        started = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - started)
-    return sorted(times[200:])[100]

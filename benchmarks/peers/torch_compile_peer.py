@@ -1,4 +1,5 @@
-"""PyTorch, the network and its loss compiled by torch.compile (it needs a C++ compiler)."""
+"""PyTorch, the network and its loss compiled by torch.compile (it needs a C++ compiler); images
+channels-last."""
 
 from __future__ import annotations
 
@@ -7,10 +8,10 @@ from typing import Any
 
 import torch
 
-from cases import Network
+from cases import ConvNet, Network
 from peers import torch_peer
 
 
-def train(network: Network) -> Callable[[], Any]:
+def train(network: Network | ConvNet) -> Callable[[], Any]:
     torch.compiler.reset()
-    return torch_peer.train(network, torch.compile)
+    return torch_peer.train(network, torch.compile, torch.channels_last)

@@ -10,13 +10,17 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from cases import Fit, Kernel, Network, Product
+from cases import ConvNet, Convolution, Fit, Kernel, Network, Product
+from peers import torch_images
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 aten = torch.ops.aten
+CONTIGUOUS = torch.contiguous_format
 
 
-def build(network: Network) -> nn.Sequential:
+def build(network: Network | ConvNet, layout: torch.memory_format = CONTIGUOUS) -> nn.Sequential:
+    if isinstance(network, ConvNet):
+        return torch_images.build(network, layout)
     torch.manual_seed(0)
     layers: list[nn.Module] = []
     for n, m in zip(network.sizes[:-2], network.sizes[1:-1], strict=True):
@@ -29,10 +33,20 @@ def build(network: Network) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(*network.sizes[-2:]))
 
 
-def train(network: Network, compiled: Callable = lambda loss: loss) -> Callable[[], Any]:
-    model = build(network)
+def samples(network: Network | ConvNet, layout: torch.memory_format) -> torch.Tensor:
+    if isinstance(network, ConvNet):
+        return torch_images.samples(network, layout)
+    return torch.from_numpy(network.data()[0])
+
+
+def train(
+    network: Network | ConvNet,
+    compiled: Callable = lambda loss: loss,
+    layout: torch.memory_format = CONTIGUOUS,
+) -> Callable[[], Any]:
+    model = build(network, layout)
     optimizer = torch.optim.Adam(model.parameters(), lr=network.learning_rate, fused=True)
-    x, y = (torch.from_numpy(array) for array in network.data())
+    x, y = samples(network, layout), torch.from_numpy(network.data()[1])
     criterion = functional.mse_loss if network.regression else functional.cross_entropy
     compute_loss = compiled(lambda x, y: criterion(model(x), y))
 
@@ -62,8 +76,10 @@ def fit(case: Fit) -> Callable[[], Any]:
     return lambda: [epoch(case.samples) for _ in range(case.epochs)]
 
 
-def predict(network: Network) -> Callable[[], Any]:
-    model, x = build(network).eval(), torch.from_numpy(network.data()[0])
+def predict(
+    network: Network | ConvNet, layout: torch.memory_format = CONTIGUOUS
+) -> Callable[[], Any]:
+    model, x = build(network, layout).eval(), samples(network, layout)
     torch.inference_mode().__enter__()  # for the rest of this process
     return lambda: model(x)
 
@@ -72,6 +88,18 @@ def product(case: Product) -> Callable[[], Any]:
     a, b, c = (torch.from_numpy(array) for array in case.data())
     a, b = a.T if case.form == "weight" else a, b.T if case.form == "input" else b
     return lambda: torch.mm(a, b, out=c)
+
+
+def convolution(case: Convolution, layout: torch.memory_format = CONTIGUOUS) -> Callable[[], Any]:
+    x, weight, dy = (torch.from_numpy(array) for array in case.data())
+    x, dy = (array.permute(0, 3, 1, 2).contiguous(memory_format=layout) for array in (x, dy))
+    weight = weight.permute(3, 2, 0, 1).contiguous(memory_format=layout)
+    windows = [case.stride] * 2, [case.padding] * 2, [1, 1], False, [0, 0], case.groups
+    torch.inference_mode().__enter__()
+    if case.form == "forward":
+        return lambda: aten.convolution(x, weight, None, *windows)
+    wanted = [case.form == "input", case.form == "weight", False]
+    return lambda: aten.convolution_backward(dy, x, weight, None, *windows, wanted)
 
 
 def kernel(case: Kernel) -> Callable[[], Any]:
