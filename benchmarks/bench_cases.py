@@ -13,7 +13,10 @@ import pytest
 from cases import TABLES, Unsupported
 from race import PEERS, Race, installed
 
-GROUPS = ("product", "train", "other", "predict", "elementwise", "kernel")
+GROUPS = (
+    *("product", "train", "other", "predict", "elementwise", "kernel"),
+    *("cnn", "cnnpredict"),
+)
 now = 0.0
 
 

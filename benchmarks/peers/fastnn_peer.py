@@ -127,7 +127,7 @@ def convolution(case: Convolution) -> Callable[[], Any]:
         if case.form == "forward":
             kernels.conv_forward(x, weight, None, geometry)
         elif case.form == "input":
-            kernels.conv_backward_input(x, dy, weight, geometry)
+            kernels.conv_backward_input(x.shape, dy, weight, geometry)
         else:
             kernels.conv_backward_weight(x, dy, np.empty_like(weight), geometry)
     return program.replay
