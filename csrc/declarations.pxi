@@ -30,6 +30,7 @@ cdef extern from "fastnn.h" nogil:
         ptrdiff_t batch, height, width, channels, out_height, out_width, features, groups
         ptrdiff_t[2] kernel, stride, dilation, before, behind
         int transpose, activation
+        ptrdiff_t part
         double alpha
 
     ctypedef struct fnn_pool:

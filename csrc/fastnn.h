@@ -57,7 +57,8 @@ typedef struct {
     void *z; /* forward: the value before the activation is kept, or NULL; backward: dz */
     ptrdiff_t batch, height, width, channels, out_height, out_width, features, groups;
     ptrdiff_t kernel[2], stride[2], dilation[2], before[2], behind[2]; /* padding: 0 */
-    int transpose;      /* packed for conv_backward_input */
+    int transpose;      /* packed for conv_backward_input, */
+    ptrdiff_t part;     /* of which a unit has so many channels of a group */
     int activation;     /* fnn_activation_kind */
     double alpha;
 } fnn_conv;
@@ -233,7 +234,7 @@ typedef struct {
     K(conv_pack)           /* packed = weight, as the others read it           blocks of it */ \
     K(conv_forward)        /* y = f(x * weight + bias), x padded         lines of the output */ \
     K(conv_backward_weight) /* dweight(kernel * channels, features) = x * dz, x padded  rows */ \
-    K(conv_backward_input) /* dx = dz * weight                                       images */ \
+    K(conv_backward_input) /* dx = dz * weight              images' parts of the channels */ \
     K(depthwise_forward)   /* y = f(x * weight + bias), channel by channel             lines */ \
     K(depthwise_backward_weight) /* dweight = x * dz             groups of 16 channels */       \
     K(depthwise_backward_input) /* dx = dz * weight                           lines of dx */    \

@@ -77,7 +77,8 @@ static void run_convolution(const fnn_kernels *kernel, int d, void *const *array
         report("conv_backward_weight", variant, d, out, K * 40);
         p.transpose = 1;
         RUN(conv_pack, &p, groups * 12 * ((48 / groups * item + 511) / 512));
-        RUN(conv_backward_input, &p, p.batch);
+        p.part = variant / 2 ? 16 : 48 / groups;
+        RUN(conv_backward_input, &p, p.batch * ((48 / groups + p.part - 1) / p.part));
         report("conv_backward_input", variant, d, out, 5 * 11 * 9 * 48);
         p.features = p.groups = 48;
         RUN(depthwise_forward, &p, p.batch * p.out_height);
