@@ -135,7 +135,8 @@ cdef inline ptrdiff_t rows_of(cnp.ndarray x) noexcept:
     return cnp.PyArray_SIZE(x) // features_of(x)
 
 
-cdef ptrdiff_t FEW_IMAGES = 16  # of fewer, each is cut into lines
+cdef ptrdiff_t few_images = 16  # of fewer, each is cut into lines
+FEW_IMAGES = few_images
 
 
 cdef inline ptrdiff_t units_of(cnp.ndarray x) noexcept:
@@ -143,7 +144,7 @@ cdef inline ptrdiff_t units_of(cnp.ndarray x) noexcept:
     these if they are few.  Calls of the same number can follow one another in a thread."""
     if cnp.PyArray_NDIM(x) < 3:
         return rows_of(x)
-    return x.shape[0] if x.shape[0] >= FEW_IMAGES else x.shape[0] * x.shape[1]
+    return x.shape[0] if x.shape[0] >= few_images else x.shape[0] * x.shape[1]
 
 
 cdef inline ptrdiff_t unit_of(cnp.ndarray x) noexcept:

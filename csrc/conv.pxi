@@ -235,7 +235,7 @@ def conv_backward_input(tuple shape, cnp.ndarray dz, cnp.ndarray weight, tuple g
         p.weight = reads(&call, weight)
     else:
         packed, p.part = pack(weight, p.groups, True), weight.shape[2]
-        if p.batch < FEW_IMAGES:
+        if p.batch < few_images:
             p.part = min(p.part, INPUT_CHANNELS)
         start(&call, kernels_for(dz).conv_backward_input,
               p.batch * ((weight.shape[2] + p.part - 1) // p.part), conv_work(p))

@@ -11,6 +11,7 @@ Array: TypeAlias = NDArray[Any]  # C-contiguous float32 or float64
 
 # threads, instruction sets, how it was compiled
 MAX_THREADS: int
+FEW_IMAGES: int  # at once: each is cut into lines
 COMPILER: str
 
 def isa_levels() -> list[str]: ...

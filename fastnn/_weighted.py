@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from fastnn import _checks, _kernels, activations, initializers
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from fastnn.initializers import Initializer
 
 
-class Weighted(Layer):
+class Weighted(Layer, ABC):
     """A linear map of the inputs by `weight`, whose last axis is out_features, then `bias` and
     an activation; a derived class says how it multiplies, both ways."""
 
@@ -64,6 +65,7 @@ class Weighted(Layer):
         """x as the others want it, both ways."""
         return x
 
+    @abstractmethod
     def _multiply(
         self,
         x: Any,
@@ -75,18 +77,18 @@ class Weighted(Layer):
         packed: NDArray[Any] | None = None,
     ) -> Any:
         """f(weight · x + bias), x being `_read`, with keep_z also what f took; packed: `_pack`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _pack(self, weight: NDArray[Any]) -> NDArray[Any] | None:
         """A copy of the weight as the kernels read it fastest."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _set_gradient(self, x: Any, dz: NDArray[Any]) -> None:
         """Of the weight."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _input_gradient(self, x: Any, dz: NDArray[Any]) -> NDArray[Any]:
-        raise NotImplementedError
+        """Of x, before `_read`."""
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         shapes = {"weight": self._weight_shape}

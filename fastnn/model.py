@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from fastnn.training import Metric
 
 _CACHE_BYTES = 2**22  # shared by the outputs of one layer
-_FEW_IMAGES = 16  # of fewer at once, kernels cut each into lines
 
 
 class Sequential:
@@ -401,7 +400,7 @@ class Sequential:
             return most
         shapes = self._shapes(row, "x")
         largest = max(math.prod(shape) for shape in [row, *shapes] if shape is not None)
-        return min(most, max(_FEW_IMAGES, _CACHE_BYTES // (largest * self._dtype.itemsize)))
+        return min(most, max(_kernels.FEW_IMAGES, _CACHE_BYTES // (largest * self._dtype.itemsize)))
 
     def predictor(self, batch_size: int = 1) -> Predictor:
         """Inference made ready for many calls on `batch_size` rows each: see `Predictor`.

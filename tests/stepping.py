@@ -34,6 +34,7 @@ def by_hand(model, loss, optimizer, batches):
 
 
 def assert_alike(model, expected):
+    assert_same_bits(model.flat_parameters, expected.flat_parameters)
     state = model.state_dict()
     for name, array in expected.state_dict().items():
         assert_same_bits(state[name], array)
@@ -48,6 +49,7 @@ def assert_same_training(make, loss, make_optimizer, batches):
     expected = by_hand(hand, loss, make_optimizer(), batches)
     assert [step(*batch) for batch in batches] == expected
     assert np.isfinite(expected).all() and step.steps == len(batches)
+    assert np.isfinite(model.flat_parameters).all()
     assert_alike(model, hand)
 
 

@@ -506,3 +506,13 @@ def test_gradients_must_be_writable():
     given["dweight"].flags.writeable = False
     with pytest.raises(ValueError, match=r"^dweight must be writable"):
         faces(**given)["weight"]()
+
+
+def test_few_images_are_cut_into_lines():
+    """So that more than one thread has work; enough of them are cut whole."""
+    few = _kernels.FEW_IMAGES
+    for images, units in ((few - 1, (few - 1) * 5), (few, few)):
+        program, x = _kernels.Program(), np.ones((images, 5, 4, 3), np.float32)
+        with program:
+            _kernels.activation_forward(x, _kernels.ACTIVATIONS["relu"])
+        assert program.phases() == [(0, [(1, units)])]

@@ -32,6 +32,7 @@ from fastnn import (
 )
 from fastnn.convolution import Windows, _Convolution, _Pool
 from fastnn.predictor import _fold
+from stepping import assert_same_training
 from tables import IMAGE_LAYERS, image_shape
 
 CHANNELS = 4
@@ -158,30 +159,6 @@ def headed(name, **options):
 # ---- steps and predictors ----
 
 
-def by_hand(model, optimizer, batches):
-    losses = []
-    for x, y in batches:
-        value, gradient = SoftmaxCrossEntropy()(model.forward(x, training=True), y)
-        total = np.array([value])
-        model._add_penalty(total, len(x))
-        losses.append(float(total[0]))
-        model.backward(gradient)
-        optimizer.step(model)
-    return losses
-
-
-def assert_steps_are_the_loop_by_hand(make, batches, optimizer=lambda: fastnn.Adam(0.01)):
-    hand, model = make(), make()
-    step = TrainStep(model, SoftmaxCrossEntropy(), optimizer())
-    assert step.recorded
-    assert [step(*batch) for batch in batches] == by_hand(hand, optimizer(), batches)
-    assert_same_bits(model.flat_parameters, hand.flat_parameters)
-    for name, array in hand.state.items():
-        assert_same_bits(model.state[name], array)
-    assert np.isfinite(model.flat_parameters).all()
-    return model
-
-
 SIZES = (5, 17, 5, 16, 17, 5)
 
 
@@ -189,7 +166,12 @@ SIZES = (5, 17, 5, 16, 17, 5)
 def test_a_recorded_step_of_every_layer(name, isa, dtype):
     layer = IMAGE_LAYERS[name](CHANNELS)
     batches = [(draw(layer, rows, dtype, i), np.arange(rows) % 3) for i, rows in enumerate(SIZES)]
-    assert_steps_are_the_loop_by_hand(lambda: headed(name, l2=0.1, dtype=dtype), batches)
+    assert_same_training(
+        lambda: headed(name, l2=0.1, dtype=dtype),
+        SoftmaxCrossEntropy(),
+        lambda: fastnn.Adam(0.01),
+        batches,
+    )
 
 
 @pytest.mark.parametrize("name", IMAGE_LAYERS)
@@ -201,7 +183,7 @@ def test_every_layer_first(name):
         return Sequential(*map(copy.copy, headed(name).layers[1:]), seed=2)
 
     batches = [(draw(layer, rows, seed=i), np.arange(rows) % 3) for i, rows in enumerate(SIZES)]
-    assert_steps_are_the_loop_by_hand(make, batches)
+    assert_same_training(make, SoftmaxCrossEntropy(), lambda: fastnn.Adam(0.01), batches)
 
 
 @pytest.mark.parametrize("name", IMAGE_LAYERS)

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ from fastnn import (
     gradcheck,
     to_nhwc,
 )
+from stepping import assert_alike, assert_same_training, by_hand
 
 CLASSES = 4
 
@@ -91,23 +93,6 @@ def draw(name, rows, dtype="float32", seed=0):
     return x.astype(dtype), y
 
 
-def by_hand(model, optimizer, batches):
-    losses = []
-    for x, y in batches:
-        value, gradient = SoftmaxCrossEntropy()(model.forward(x, training=True), y)
-        total = np.array([value])
-        model._add_penalty(total, len(x))
-        losses.append(float(total[0]))
-        model.backward(gradient)
-        optimizer.step(model)
-    return losses
-
-
-def assert_alike(a, b):
-    for name, array in a.state_dict().items():
-        assert_same_bits(array, b.state_dict()[name])
-
-
 @pytest.mark.parametrize("name", NETWORKS)
 def test_gradients(name):
     make = NETWORKS[name][0]
@@ -120,13 +105,9 @@ SIZES = (16, 16, 5, 40, 5, 15, 17, 16, 40, 5)
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_recorded_steps_have_the_bits_of_the_loop_by_hand(name, isa, threads, dtype):
-    make = NETWORKS[name][0]
     batches = [draw(name, rows, dtype, seed) for seed, rows in enumerate(SIZES)]
-    hand, model = make(dtype, l2=0.1), make(dtype, l2=0.1)
-    step = TrainStep(model, SoftmaxCrossEntropy(), fastnn.Adam(0.01))
-    assert step.recorded
-    assert [step(*batch) for batch in batches] == by_hand(hand, fastnn.Adam(0.01), batches)
-    assert_alike(model, hand)
+    make = partial(NETWORKS[name][0], dtype, l2=0.1)
+    assert_same_training(make, SoftmaxCrossEntropy(), lambda: fastnn.Adam(0.01), batches)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -137,7 +118,7 @@ def test_steps_in_halves_and_copies_between_them(name):
     for seed, rows in enumerate(SIZES):
         x, y = draw(name, rows, seed=seed)
         step.backward(SoftmaxCrossEntropy()(step.forward(x), y)[1])
-        by_hand(hand, optimizer, [(x, y)])
+        by_hand(hand, SoftmaxCrossEntropy(), optimizer, [(x, y)])
         if seed % 3 == 2:
             duplicate = (copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s)))[seed % 2]
             step = duplicate(step)
@@ -145,13 +126,10 @@ def test_steps_in_halves_and_copies_between_them(name):
 
 
 def test_images_of_several_sizes_in_turn():
-    hand, model = images(), images()
     rng = np.random.default_rng(0)
     shapes = [(16, 10, 9, 3), (4, 7, 12, 3), (16, 10, 9, 3), (4, 7, 12, 3), (20, 5, 5, 3)]
     batches = [(rng.standard_normal(shape), np.arange(shape[0]) % CLASSES) for shape in shapes]
-    step = TrainStep(model, SoftmaxCrossEntropy(), fastnn.SGD(0.05))
-    assert [step(*batch) for batch in batches] == by_hand(hand, fastnn.SGD(0.05), batches)
-    assert_alike(model, hand)
+    assert_same_training(images, SoftmaxCrossEntropy(), lambda: fastnn.SGD(0.05), batches)
 
 
 def test_an_evaluation_between_forward_and_backward_changes_nothing():
@@ -256,7 +234,7 @@ def test_fit_is_the_loop_by_hand_and_learns(name):
     optimizer = fastnn.Adam(0.01)
     for _ in range(12):
         batches = [(x[start : start + 16], y[start : start + 16]) for start in range(0, 90, 16)]
-        by_hand(hand, optimizer, batches)
+        by_hand(hand, SoftmaxCrossEntropy(), optimizer, batches)
     assert_alike(model, hand)
     assert history.loss[-1] < 0.5 * history.loss[0]
     assert (model.predict(x).argmax(axis=1) == y).mean() == history.validation_accuracy[-1] > 0.6

@@ -33,6 +33,7 @@ from fastnn import (
     training,
 )
 from fastnn.predictor import _Affine
+from stepping import assert_alike, by_hand
 from tables import LAYERS
 
 SHAPES = {"images": (5, 4, 6, 3), "sequences": (7, 9, 5), "one wide image": (1, 2, 3, 40)}
@@ -377,24 +378,6 @@ def batches():
     return [(draw(shape, seed=i), np.arange(shape[0]) % 4) for i, shape in enumerate(IMAGES)]
 
 
-def by_hand(model, optimizer, data):
-    losses = []
-    for x, y in data:
-        value, gradient = SoftmaxCrossEntropy()(model.forward(x, training=True), y)
-        total = np.array([value])
-        model._add_penalty(total, len(x))
-        losses.append(float(total[0]))
-        model.backward(gradient)
-        optimizer.step(model)
-    return losses
-
-
-def assert_alike(a, b):
-    assert_same_bits(a.flat_parameters, b.flat_parameters)
-    for name, array in a.state.items():
-        assert_same_bits(array, b.state[name])
-
-
 @pytest.mark.parametrize("weighted", [False, True])
 def test_a_step_has_the_bits_of_the_loop_by_hand(weighted, isa, threads):
     """On images of several shapes, each recorded once."""
@@ -404,7 +387,7 @@ def test_a_step_has_the_bits_of_the_loop_by_hand(weighted, isa, threads):
     losses = [step(*batch, weight) for batch, weight in zip(batches(), weights, strict=True)]
     assert step.recorded and len(step._recordings) == 3
     if not weighted:
-        assert losses == by_hand(hand, Adam(0.01), batches())
+        assert losses == by_hand(hand, SoftmaxCrossEntropy(), Adam(0.01), batches())
         assert_alike(model, hand)
 
 
@@ -414,7 +397,7 @@ def test_a_gradient_step_has_the_bits_of_the_loop_by_hand():
     for x, y in batches():
         _, gradient = SoftmaxCrossEntropy()(step.forward(x), y)
         step.backward(gradient)
-        by_hand(hand, optimizer, [(x, y)])
+        by_hand(hand, SoftmaxCrossEntropy(), optimizer, [(x, y)])
     assert_alike(model, hand)
     step = GradientStep(Sequential(BatchNorm(3)), SGD(0.1))
     for shape in IMAGES:
@@ -434,7 +417,7 @@ def test_fit_has_the_bits_of_the_loop_by_hand(make):
     optimizer = Adam(0.01)
     for _ in range(3):
         data = [(x[start : start + 5], y[start : start + 5]) for start in range(0, 23, 5)]
-        by_hand(hand, optimizer, data)
+        by_hand(hand, SoftmaxCrossEntropy(), optimizer, data)
     assert_alike(model, hand)
     measured = model.evaluate(x[:9], y[:9], loss=SoftmaxCrossEntropy(), batch_size=4)
     assert measured["loss"] == history.validation_loss[-1]

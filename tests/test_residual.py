@@ -3,6 +3,7 @@ and the kernel that adds."""
 
 import copy
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from fastnn import (
     _kernels,
     gradcheck,
 )
+from stepping import assert_alike, assert_same_training, by_hand
 
 # ---- the kernel ----
 
@@ -298,32 +300,10 @@ def test_outside_a_model_it_says_so():
 # ---- training ----
 
 
-def by_hand(model, optimizer, batches):
-    losses = []
-    for x, y in batches:
-        value, gradient = SoftmaxCrossEntropy()(model.forward(x, training=True), y)
-        total = np.array([value])
-        model._add_penalty(total, len(x))
-        losses.append(float(total[0]))
-        model.backward(gradient)
-        optimizer.step(model)
-    return losses
-
-
-def assert_alike(a, b):
-    assert_same_bits(a.flat_parameters, b.flat_parameters)
-    for name, array in a.state.items():
-        assert_same_bits(array, b.state[name])
-
-
 def test_recorded_steps_have_the_bits_of_the_loop_by_hand(isa, threads, dtype):
-    hand, model = network(dtype, l2=0.1), network(dtype, l2=0.1)
     batches = [draw(rows, seed) for seed, rows in enumerate((16, 16, 5, 150, 16, 150, 5))]
-    step = TrainStep(model, SoftmaxCrossEntropy(), Adam(0.01))
-    assert step.recorded
-    expected = by_hand(hand, Adam(0.01), batches)
-    assert [step(*batch) for batch in batches] == expected
-    assert_alike(model, hand)
+    make = partial(network, dtype, l2=0.1)
+    assert_same_training(make, SoftmaxCrossEntropy(), lambda: Adam(0.01), batches)
 
 
 def test_steps_in_halves_have_the_bits_of_the_loop_by_hand():
@@ -336,7 +316,7 @@ def test_steps_in_halves_have_the_bits_of_the_loop_by_hand():
             step.forward(first[0])  # whose backward never comes
             hand.forward(first[0], training=True)
         step.backward(SoftmaxCrossEntropy()(step.forward(x), y)[1])
-        by_hand(hand, optimizer, [(x, y)])
+        by_hand(hand, SoftmaxCrossEntropy(), optimizer, [(x, y)])
     assert step.recorded
     assert_alike(model, hand)
 
