@@ -182,10 +182,6 @@ def conv_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, tuple geom
     return (y, z) if keep_z else y
 
 
-# Of few images' gradient, a unit has so many channels: a tile's (1x28x28x64: from 229 to 133 us).
-cdef ptrdiff_t INPUT_CHANNELS = 32
-
-
 cdef int check_outputs(fnn_conv *p, cnp.ndarray x, cnp.ndarray dz) except -1:
     """dz is like the outputs."""
     check_images("dz", dz)
@@ -218,6 +214,10 @@ def conv_backward_weight(cnp.ndarray x, cnp.ndarray dz, cnp.ndarray dweight, tup
     p.x, p.z = reads(&call, x), <void *>reads(&call, dz)
     p.y = writes(&call, dweight, 0 if depthwise else p.features)
     execute(&call)
+
+
+# Of few images' gradient, a unit has so many channels: a tile's (1x28x28x64: from 229 to 133 us).
+cdef ptrdiff_t INPUT_CHANNELS = 32
 
 
 def conv_backward_input(tuple shape, cnp.ndarray dz, cnp.ndarray weight, tuple geometry):
