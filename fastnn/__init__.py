@@ -62,6 +62,7 @@ from fastnn.losses import (
 )
 from fastnn.model import Sequential
 from fastnn.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, RMSprop
+from fastnn.persistence import Checkpoint, load, load_checkpoint, save, save_checkpoint
 from fastnn.predictor import Predictor
 from fastnn.step import GradientStep, TrainStep
 
@@ -75,6 +76,7 @@ __all__ = [
     "AvgPool1D",
     "AvgPool2D",
     "BatchNorm",
+    "Checkpoint",
     "Conv1D",
     "Conv2D",
     "Dense",
@@ -123,6 +125,10 @@ __all__ = [
     "get_num_threads",
     "gradcheck",
     "initializers",
+    "load",
+    "load_checkpoint",
+    "save",
+    "save_checkpoint",
     "set_num_threads",
     "stratified_split",
     "threads",

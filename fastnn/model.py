@@ -23,6 +23,7 @@ from fastnn.embedding import Embedding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from os import PathLike
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
@@ -544,6 +545,12 @@ class Sequential:
         return _summary.table(self.layers, self.in_features, self.dtype, input_shape)
 
     # ---- state ---------------------------------------------------------------------------------
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the model to a file that `fastnn.load` reads: see `fastnn.save`."""
+        from fastnn.persistence import save
+
+        save(self, path)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Copies of all parameters and running statistics by name.

@@ -47,7 +47,7 @@ def test_version():
         pytest.skip("the installed fastnn is not the one under test")
     assert installed.version == fastnn.__version__
     needed = [r for r in installed.requires or [] if "extra ==" not in r]
-    assert [re.split(r"[ <>=!~;]", r)[0] for r in needed] == ["numpy"]
+    assert [re.split(r"[ <>=!~;]", r)[0] for r in needed] == ["numpy", "safetensors"]
 
 
 def test_import_needs_nothing_but_numpy():

@@ -8,6 +8,7 @@ from tables import IMAGE_LAYERS, LAYERS, LOSSES, OPTIMIZERS
 
 # names whose tests are not in the tables of tables.py -> the file that has theirs
 ELSEWHERE = {
+    "Checkpoint": "test_files.py",
     "Embedding": "test_embedding.py",
     "ExponentialAverage": "test_training.py",
     "GradientStep": "test_gradient_step.py",
@@ -25,6 +26,10 @@ ELSEWHERE = {
     "get_num_threads": "test_threads.py",
     "gradcheck": "test_gradcheck.py",
     "initializers": "test_layers.py",
+    "load": "test_files.py",
+    "load_checkpoint": "test_files.py",
+    "save": "test_files.py",
+    "save_checkpoint": "test_files.py",
     "set_num_threads": "test_threads.py",
     "stratified_split": "test_data.py",
     "threads": "test_threads.py",
