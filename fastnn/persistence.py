@@ -53,7 +53,10 @@ def save(model: Sequential, path: str | PathLike[str]) -> None:
     >>> bool((same.flat_parameters == model.flat_parameters).all())
     True
     """
-    _write(path, *_describe_model(model))
+    _check_model(model)
+    with model.exclusive("save"):
+        content, arrays = _describe_model(model)
+    _write(path, content, arrays)
 
 
 def load(path: str | PathLike[str]) -> Sequential:
@@ -122,9 +125,13 @@ def save_checkpoint(
     >>> epoch(saved.model, saved.optimizer, again) == epoch(model, optimizer, data)
     True
     """
-    content, arrays = _describe_model(model)
-    content["optimizer"], kept = _describe_optimizer(optimizer, model)
-    arrays |= {f"optimizer.{name}": array for name, array in kept.items()}
+    _check_model(model)
+    _check_optimizer(optimizer, model)
+    with model.exclusive("save_checkpoint"):
+        content, arrays = _describe_model(model)
+        content["optimizer"] = _describe_optimizer(optimizer)
+        kept = optimizer._kept_arrays()
+        arrays |= {f"optimizer.{name}": array.copy() for name, array in kept.items()}
     if order is not None:
         content["order"] = check_order(order)
     if history is not None:
@@ -153,35 +160,40 @@ def load_checkpoint(path: str | PathLike[str]) -> Checkpoint:
 # ---- writing -----------------------------------------------------------------------------------
 
 
-def _describe_model(model: Sequential) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """What stands in the metadata, and the arrays."""
+def _check_model(model: Sequential) -> None:
     if type(model) is not Sequential:
         raise TypeError(f"model: expected a Sequential, got a {type(model).__name__}")
-    count = sum(1 for _ in _chain.walk(model.layers))
-    if count > _describe.MOST_LAYERS:
-        raise ValueError(f"model: expected at most {_describe.MOST_LAYERS} layers, got {count}")
-    with model.exclusive("save"):
-        described = {
-            "layers": [_describe.describe(p, f"layer {i}") for i, p in enumerate(model.layers)],
-            "dtype": model.dtype.name,
-            "seed": model.seed,
-            "l2": model.l2,
-            "passes": int(model._counter[0]),
-        }
-        return {"format": _FORMAT, "model": described}, model.state_dict()
+    count, most = sum(1 for _ in _chain.walk(model.layers)), _describe.MOST_LAYERS
+    if count > most:
+        raise ValueError(f"model: expected at most {most} layers, got {count}")
 
 
-def _describe_optimizer(
-    optimizer: Optimizer, model: Sequential
-) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+def _check_optimizer(optimizer: Optimizer, model: Sequential) -> None:
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer: expected an object such as fastnn.Adam(), got {optimizer!r}")
-    bound = optimizer._model is not None
-    if bound and optimizer._model is not model:
+    if optimizer._model is not None and optimizer._model is not model:
         raise ValueError(f"optimizer: {optimizer!r} steps another model")
-    described = _describe.describe(optimizer, "optimizer", _describe.OPTIMIZERS)
-    kept = optimizer._kept_arrays()
-    return {"rule": described, "steps": int(optimizer._get("step")), "bound": bound}, kept
+
+
+def _describe_model(model: Sequential) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """What stands in the metadata, and copies of the arrays."""
+    described = {
+        "layers": [_describe.describe(part, f"layer {i}") for i, part in enumerate(model.layers)],
+        "dtype": model.dtype.name,
+        "seed": model.seed,
+        "l2": model.l2,
+        "passes": int(model._counter[0]),
+    }
+    return {"format": _FORMAT, "model": described}, model.state_dict()
+
+
+def _describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
+    """Its constants and its count of steps: clipping and corrections are made anew each step."""
+    return {
+        "rule": _describe.describe(optimizer, "optimizer", _describe.OPTIMIZERS),
+        "steps": int(optimizer._get("step")),
+        "bound": optimizer._model is not None,
+    }
 
 
 def _write(path: str | PathLike[str], content: dict[str, Any], arrays: Arrays) -> None:
@@ -226,6 +238,7 @@ def _restore(metadata: dict[str, str], arrays: dict[str, NDArray[Any]]) -> _Cont
     _check_tensors(parameters | wanted, arrays, described["dtype"])
     model = _make_model(layers, described, arrays)
     if optimizer is not None and bound:
+        optimizer._check_suits(model)
         optimizer._attach(model)
         for name, array in optimizer._kept_arrays().items():
             array[...] = arrays[f"optimizer.{name}"]
@@ -234,6 +247,7 @@ def _restore(metadata: dict[str, str], arrays: dict[str, NDArray[Any]]) -> _Cont
     return model, optimizer, order, history
 
 
+_TRAINING = ("optimizer", "order", "history")
 _MODEL = ("layers", "dtype", "seed", "l2", "passes")
 _OPTIMIZER = ("rule", "steps", "bound")
 _HISTORY = ("names", "interrupted")
@@ -253,15 +267,13 @@ def _parse(metadata: dict[str, str]) -> dict[str, Any]:
     return content
 
 
-_TRAINING = ("optimizer", "order", "history")
-
-
 def _make_layers(described: Any) -> tuple[Layer, ...]:
     if not isinstance(described, list):
         raise ValueError(f"layers: expected a list, found {described!r}")
     budget = iter(range(4 * _describe.MOST_LAYERS))
     layers = tuple(_describe.build(part, f"layer {i}", budget) for i, part in enumerate(described))
     _chain.check_layers(layers)
+    _chain.follow(layers)
     return layers
 
 
@@ -280,7 +292,7 @@ def _check_tensors(wanted: Shapes, arrays: Arrays, dtype: Any) -> None:
     """One ValueError that lists all that are missing, unknown or of another shape or dtype."""
     kind = np.dtype(_checks.choice(dtype, "dtype", ("float32", "float64")))
     missing = [name for name in wanted if name not in arrays]
-    unknown = [name for name in arrays if name not in wanted]
+    unknown = [name for name in sorted(arrays) if name not in wanted]
     others = [
         f"{name} expected {kind} {shape}, found {arrays[name].dtype} {arrays[name].shape}"
         for name, shape in wanted.items()
