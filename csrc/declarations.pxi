@@ -127,6 +127,7 @@ cdef extern from "fastnn.h" nogil:
         const void *weights
         void *outputs
         double *losses
+        const double *rates
         const int64_t *index
         int64_t row, step
 
@@ -208,6 +209,7 @@ cdef extern from "fastnn.h" nogil:
         fnn_kernel *give_rows
         fnn_kernel *add_penalty
         fnn_kernel *check_value
+        fnn_kernel *take_rate
         fnn_kernel *end_batch
 
     ctypedef union fnn_arguments:

@@ -204,6 +204,7 @@ typedef struct {
     const void *x, *targets, *weights; /* (n, ...), by rows */
     void *outputs;        /* (n, ...), or NULL: the outputs of one batch after the other */
     double *losses;       /* (steps), or NULL */
+    const double *rates;  /* (steps) learning rates, or NULL */
     const int64_t *index; /* which rows to take, or NULL for all in order */
     int64_t row, step;    /* that were done */
 } fnn_feed;
@@ -281,6 +282,7 @@ typedef struct {
     K(give_rows)           /* outside = inside                                      rows */   \
     K(add_penalty)         /* value += scale squares                                one  */   \
     K(check_value)         /* a value that is not finite is a fault                 one  */   \
+    K(take_rate)           /* hyper's learning rate = rates[step]                   one  */   \
     K(end_batch)           /* losses[step] = value; row += rows; step += 1          one  */
 
 typedef struct {

@@ -17,6 +17,14 @@ from fastnn._layer import Layer
 from fastnn._threads import build_info, get_num_threads, set_num_threads, threads
 from fastnn._version import __version__
 from fastnn.averages import ExponentialAverage
+from fastnn.callbacks import (
+    Callback,
+    CSVLogger,
+    EarlyStopping,
+    ReduceOnPlateau,
+    Run,
+    TensorBoard,
+)
 from fastnn.data import Standardizer, batches, stratified_split, to_nhwc
 from fastnn.gradcheck import gradcheck
 from fastnn.history import History
@@ -63,6 +71,7 @@ from fastnn.losses import (
 from fastnn.model import Sequential
 from fastnn.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, RMSprop
 from fastnn.predictor import Predictor
+from fastnn.schedules import Cosine, ExponentialDecay, OneCycle, StepDecay
 from fastnn.step import GradientStep, TrainStep
 
 __all__ = [
@@ -75,12 +84,17 @@ __all__ = [
     "AvgPool1D",
     "AvgPool2D",
     "BatchNorm",
+    "CSVLogger",
+    "Callback",
     "Conv1D",
     "Conv2D",
+    "Cosine",
     "Dense",
     "Dropout",
+    "EarlyStopping",
     "Embedding",
     "ExponentialAverage",
+    "ExponentialDecay",
     "Flatten",
     "GlobalAvgPool1D",
     "GlobalAvgPool2D",
@@ -102,10 +116,13 @@ __all__ = [
     "Mish",
     "Momentum",
     "Nesterov",
+    "OneCycle",
     "Predictor",
     "RMSprop",
     "ReLU",
+    "ReduceOnPlateau",
     "Residual",
+    "Run",
     "Sequential",
     "SiLU",
     "Sigmoid",
@@ -114,7 +131,9 @@ __all__ = [
     "SoftmaxCrossEntropy",
     "Softplus",
     "Standardizer",
+    "StepDecay",
     "Tanh",
+    "TensorBoard",
     "TrainStep",
     "__version__",
     "batches",
