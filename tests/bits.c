@@ -267,6 +267,9 @@ static void run_all(const fnn_kernels *kernel, int d) {
     fnn_value value = {.feed = &feed, .value = &total, .squares = hyper, .hyper = hyper,
                        .scale = 0.1, .rows = ROWS};
     RUN(add_penalty, &value, 1);
+    feed.rates = hyper + 2;
+    RUN(take_rate, &value, 1);
+    report("take_rate", 0, 1, hyper, 1);
     RUN(end_batch, &value, 1);
     total /= 0.0;
     RUN(check_value, &value, 1);
