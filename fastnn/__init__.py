@@ -57,6 +57,8 @@ from fastnn.losses import (
     Loss,
     MeanAbsoluteError,
     MeanSquaredError,
+    Poisson,
+    Quantile,
     SigmoidCrossEntropy,
     SoftmaxCrossEntropy,
 )
@@ -102,7 +104,9 @@ __all__ = [
     "Mish",
     "Momentum",
     "Nesterov",
+    "Poisson",
     "Predictor",
+    "Quantile",
     "RMSprop",
     "ReLU",
     "Residual",

@@ -26,6 +26,8 @@ from fastnn.losses import (
     Loss,
     MeanAbsoluteError,
     MeanSquaredError,
+    Poisson,
+    Quantile,
     SigmoidCrossEntropy,
     SoftmaxCrossEntropy,
 )
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
     Metric = Callable[[Array, Array], float]
 
-_REGRESSION = (MeanSquaredError, MeanAbsoluteError, Huber)
+_REGRESSION = (MeanSquaredError, MeanAbsoluteError, Quantile, Huber, Poisson)
 _CHECKED_ROWS = 4096  # targets shown to the loss at a time, before training
 
 
