@@ -258,10 +258,10 @@ cdef class Program:
             raise MemoryError("no memory for the threads' scratch space")
         return done
 
-    def point(self, x, targets, bint bounded):
+    def point(self, x, targets, largest):
         """`feed` for one batch without weights: whether x and targets are arrays as they were
-        taken, and the targets good: labels below the number of outputs, or, if they are bounded,
-        between 0 and 1.  If not, nothing is done."""
+        taken, and the targets good: labels below the number of outputs, or, unless `largest` is
+        None, from 0 to that.  If not, nothing is done."""
         cdef const int64_t *label
         cdef ptrdiff_t i, classes = self.given.shape[1]
         cdef int weights = WEIGHTS
@@ -280,7 +280,7 @@ cdef class Program:
             for i in range(y.shape[0]):
                 if not 0 <= label[i] < classes:
                     return False
-        elif bounded and first_outside(y, 0.0, 1.0) >= 0:
+        elif largest is not None and first_outside(y, 0.0, largest) >= 0:
             return False
         self.sources.x, self.sources.targets = data(x), data(y)
         self.sources.index, self.sources.outputs, self.sources.losses = NULL, NULL, NULL

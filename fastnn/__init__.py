@@ -65,6 +65,8 @@ from fastnn.losses import (
     Loss,
     MeanAbsoluteError,
     MeanSquaredError,
+    Poisson,
+    Quantile,
     SigmoidCrossEntropy,
     SoftmaxCrossEntropy,
 )
@@ -117,7 +119,9 @@ __all__ = [
     "Momentum",
     "Nesterov",
     "OneCycle",
+    "Poisson",
     "Predictor",
+    "Quantile",
     "RMSprop",
     "ReLU",
     "ReduceOnPlateau",

@@ -210,7 +210,7 @@ class TrainStep(_Step):
                 last is not None
                 and sample_weight is None
                 and self._changes == _settings.changes
-                and last.program.point(xb, yb, self._loss._bounded)
+                and last.program.point(xb, yb, self._loss._largest)
             ):  # the same kind of batch again
                 self._replay_steps(last, 1)
                 value = last.value

@@ -24,6 +24,8 @@ from fastnn.losses import (
     Loss,
     MeanAbsoluteError,
     MeanSquaredError,
+    Poisson,
+    Quantile,
     SigmoidCrossEntropy,
     SoftmaxCrossEntropy,
 )
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
     Metric = Callable[[Array, Array], float]
 
-_REGRESSION = (MeanSquaredError, MeanAbsoluteError, Huber)
+_REGRESSION = (MeanSquaredError, MeanAbsoluteError, Quantile, Huber, Poisson)
 
 
 def fit(

@@ -233,7 +233,10 @@ def test_metrics():
             fit(network(), X, y, metrics=wrong)
 
 
-@pytest.mark.parametrize("loss", [MeanSquaredError(), fastnn.MeanAbsoluteError(), fastnn.Huber()])
+@pytest.mark.parametrize("loss", [
+    MeanSquaredError(), fastnn.MeanAbsoluteError(), fastnn.Quantile(), fastnn.Huber(),
+    fastnn.Poisson(),
+])  # fmt: skip
 def test_accuracy_needs_a_loss_that_classifies(loss):
     X, y = data()
     model = Sequential(Dense(6, 1), seed=0)
