@@ -20,32 +20,22 @@ from fastnn import _arrays, _chain, _checks
 from fastnn.data import batches
 from fastnn.history import History
 from fastnn.layers import BatchNorm
-from fastnn.losses import (
-    Hinge,
-    Huber,
-    Loss,
-    MeanAbsoluteError,
-    MeanSquaredError,
-    Poisson,
-    Quantile,
-    SigmoidCrossEntropy,
-    SoftmaxCrossEntropy,
-)
+from fastnn.losses import Hinge, Loss, SoftmaxCrossEntropy
+from fastnn.metrics import chosen_metrics
 from fastnn.step import Samples, TrainStep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import ArrayLike, NDArray
 
     from fastnn import _progress
+    from fastnn.metrics import Metric
     from fastnn.model import Sequential
     from fastnn.optimizers import Optimizer
 
     Array = NDArray[Any]
-    Metric = Callable[[Array, Array], float]
 
-_REGRESSION = (MeanSquaredError, MeanAbsoluteError, Quantile, Huber, Poisson)
 _CHECKED_ROWS = 4096  # targets shown to the loss at a time, before training
 
 
@@ -71,7 +61,7 @@ def fit(
     epochs = _checks.positive_int(epochs, "epochs")
     batch_size = _checks.positive_int(batch_size, "batch_size")
     _checks.parts(loss=loss, optimizer=optimizer, model=model)
-    chosen = _chosen_metrics(metrics, loss)
+    chosen = chosen_metrics(metrics, loss)
     with model.exclusive("fit"):
         data = _prepare(model, loss, X, y, sample_weight)
         _check_targets(model, loss, data)
@@ -150,7 +140,7 @@ def evaluate(
     alike.  Changes nothing.
     """
     _checks.parts(loss=loss)
-    chosen = _chosen_metrics(metrics, loss)
+    chosen = chosen_metrics(metrics, loss)
     data = _prepare(model, loss, X, y, sample_weight)
     return _measure(model, loss, data, chosen, batch_size)
 
@@ -293,43 +283,3 @@ def _check_smallest_batch(model: Sequential, shape: tuple[int, ...], batch_size:
                 f"batch_size: {n} rows in batches of {batch_size} leave a batch of one row, and "
                 f"batch norm trains on at least 2; choose another batch_size"
             )
-
-
-def _class_accuracy(outputs: Array, targets: Array) -> float:
-    labels = targets.argmax(axis=1) if targets.ndim > 1 else targets
-    return float(np.mean(outputs.argmax(axis=1) == labels))
-
-
-def _sign_accuracy(outputs: Array, targets: Array) -> float:
-    return float(np.mean((outputs > 0) == (targets.reshape(outputs.shape) > 0.5)))
-
-
-def _chosen_metrics(metrics: Sequence[str | Metric] | None, loss: Loss) -> dict[str, Metric]:
-    """By the name they have in the history."""
-    if metrics is None:
-        classifies = isinstance(loss, SoftmaxCrossEntropy | SigmoidCrossEntropy | Hinge)
-        metrics = ["accuracy"] if classifies else []
-    accuracy = _sign_accuracy if isinstance(loss, SigmoidCrossEntropy) else _class_accuracy
-    if isinstance(metrics, str) or not isinstance(metrics, Sequence):
-        raise TypeError(f"metrics: expected a list of names or functions, got {metrics!r}")
-    chosen: dict[str, Metric] = {}
-    for metric in metrics:
-        if callable(metric):
-            chosen[getattr(metric, "__name__", type(metric).__name__)] = _beside(metric)
-        elif metric == "accuracy" and isinstance(loss, _REGRESSION):
-            raise ValueError(f"metrics: 'accuracy' needs a loss that classifies, got {loss!r}")
-        elif metric == "accuracy":
-            chosen["accuracy"] = accuracy
-        else:
-            raise ValueError(f"metrics: expected 'accuracy' or a function, got {metric!r}")
-    return chosen
-
-
-def _beside(metric: Metric) -> Metric:
-    """`metric`, given targets (n,) as (n, 1) where the outputs are so: they must not broadcast."""
-
-    def measure(outputs: Array, targets: Array) -> float:
-        column = targets.ndim == 1 and outputs.shape == (len(targets), 1)
-        return metric(outputs, targets[:, None] if column else targets)
-
-    return measure
