@@ -28,6 +28,7 @@ from fastnn import (
     SoftmaxCrossEntropy,
     Tanh,
     TrainStep,
+    _sources,
     gradcheck,
     to_nhwc,
 )
