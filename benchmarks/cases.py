@@ -150,7 +150,10 @@ class Product:
 
 
 NORMS = ("batch norm", "layer norm")
-TARGET_LOSSES = ("sigmoid_cross_entropy", "squared_error", "absolute_error", "huber")
+TARGET_LOSSES = (
+    *("sigmoid_cross_entropy", "poisson"),
+    *("squared_error", "absolute_error", "quantile", "huber"),
+)
 
 
 @dataclass(frozen=True)
@@ -293,10 +296,7 @@ KERNELS = [
     ),
     *(
         Kernel("loss", kind, 512, 128)
-        for kind in (
-            *("softmax_cross_entropy", "sigmoid_cross_entropy", "hinge"),
-            *("squared_error", "absolute_error", "huber"),
-        )
+        for kind in ("softmax_cross_entropy", "hinge", *TARGET_LOSSES)
     ),
     *(
         Kernel("optimizer", kind, 1000, 1000)

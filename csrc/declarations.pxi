@@ -82,6 +82,7 @@ cdef extern from "fastnn.h" nogil:
         const void *targets
         const void *weights
         const double *weight_sum
+        const void *constants
         void *gradient
         void *row_losses
         ptrdiff_t batch, features
@@ -127,6 +128,7 @@ cdef extern from "fastnn.h" nogil:
         const void *weights
         void *outputs
         double *losses
+        const double *rates
         const int64_t *index
         int64_t row, step
 
@@ -191,7 +193,9 @@ cdef extern from "fastnn.h" nogil:
         fnn_kernel *sigmoid_cross_entropy
         fnn_kernel *squared_error
         fnn_kernel *absolute_error
+        fnn_kernel *quantile
         fnn_kernel *huber
+        fnn_kernel *poisson
         fnn_kernel *hinge
         fnn_kernel *total
         fnn_kernel *sgd
@@ -208,6 +212,7 @@ cdef extern from "fastnn.h" nogil:
         fnn_kernel *give_rows
         fnn_kernel *add_penalty
         fnn_kernel *check_value
+        fnn_kernel *take_rate
         fnn_kernel *end_batch
 
     ctypedef union fnn_arguments:

@@ -137,6 +137,7 @@ typedef struct {
     const void *targets;      /* (batch, features), or int64 labels (batch) */
     const void *weights;      /* (batch), or NULL for ones */
     const double *weight_sum; /* read where there are weights */
+    const void *constants;    /* (features): the quantile of each column */
     void *gradient;           /* (batch, features) */
     void *row_losses;         /* (batch): w_i l_i / Σ w_i */
     ptrdiff_t batch, features;
@@ -204,6 +205,7 @@ typedef struct {
     const void *x, *targets, *weights; /* (n, ...), by rows */
     void *outputs;        /* (n, ...), or NULL: the outputs of one batch after the other */
     double *losses;       /* (steps), or NULL */
+    const double *rates;  /* (steps) learning rates, or NULL */
     const int64_t *index; /* which rows to take, or NULL for all in order */
     int64_t row, step;    /* that were done */
 } fnn_feed;
@@ -264,7 +266,9 @@ typedef struct {
     K(sigmoid_cross_entropy) /* l = avg_j softplus(o) - t o                        rows */    \
     K(squared_error)       /* l = avg_j (o - t)²                                   rows */    \
     K(absolute_error)      /* l = avg_j |o - t|                                    rows */    \
+    K(quantile)            /* l = avg_j max(q_j (t - o), (q_j - 1) (t - o))        rows */    \
     K(huber)               /* l = avg_j of (o - t)²/2 to delta, then straight      rows */    \
+    K(poisson)             /* l = avg_j e^o - t o                                  rows */    \
     K(hinge)               /* l = Σ_{j≠y} max(0, o_j - o_y + margin)               rows */    \
     K(total)               /* sum = Σ values, in double                               1 */    \
     K(sgd)                 /* p -= lr g                         `row` elements */             \
@@ -281,6 +285,7 @@ typedef struct {
     K(give_rows)           /* outside = inside                                      rows */   \
     K(add_penalty)         /* value += scale squares                                one  */   \
     K(check_value)         /* a value that is not finite is a fault                 one  */   \
+    K(take_rate)           /* hyper's learning rate = rates[step]                   one  */   \
     K(end_batch)           /* losses[step] = value; row += rows; step += 1          one  */
 
 typedef struct {

@@ -28,14 +28,16 @@ cdef ptrdiff_t first_outside(cnp.ndarray x, double low, double high) noexcept:
     cdef ptrdiff_t size = cnp.PyArray_SIZE(x)
     if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32:
         return first_beyond(<const float *>data(x), size, <float>low, <float>min(high, FLT_MAX))
-    return first_beyond(<const double *>data(x), size, low, high)
+    return first_beyond(<const double *>data(x), size, low, min(high, DBL_MAX))
 
 
-def check_probabilities(cnp.ndarray targets, cnp.ndarray outputs):
+def check_targets(cnp.ndarray targets, cnp.ndarray outputs, double largest):
+    """targets are like the outputs, each finite and from 0 to the largest, 1 or beyond all."""
     check_like("targets", targets, "the outputs", outputs)
-    cdef ptrdiff_t wrong = first_outside(targets, 0.0, 1.0)
+    cdef ptrdiff_t wrong = first_outside(targets, 0.0, largest)
     if wrong >= 0:
-        raise ValueError(f"targets must be between 0 and 1, got {targets.flat[wrong]} "
+        wanted = "between 0 and 1" if largest == 1.0 else "finite and not negative"
+        raise ValueError(f"targets must be {wanted}, got {targets.flat[wrong]} "
                          f"in row {wrong // outputs.shape[1]}")
 
 
@@ -86,7 +88,8 @@ cdef int add_up(cnp.ndarray values, cnp.ndarray cell) except -1:
 
 
 cdef tuple run_loss(fnn_kernel *kernel, cnp.ndarray outputs, cnp.ndarray targets,
-                    cnp.ndarray weights, bint labels, double constant, double operations):
+                    cnp.ndarray weights, bint labels, double constant, double operations,
+                    cnp.ndarray constants=None):
     """Runs the kernel over the rows of arrays that have been checked, and adds up the rows."""
     cdef fnn_call call
     cdef fnn_loss *p = &call.arguments.loss
@@ -103,6 +106,7 @@ cdef tuple run_loss(fnn_kernel *kernel, cnp.ndarray outputs, cnp.ndarray targets
     p.targets = reads(&call, targets, 1 if labels else p.features)
     p.weights = reads(&call, weights, 1)
     p.weight_sum = <const double *>reads(&call, weight_sum)
+    p.constants = reads(&call, constants)
     p.gradient = writes(&call, gradient, p.features)
     p.row_losses = writes(&call, row_losses, 1)
     execute(&call)
@@ -119,7 +123,7 @@ def softmax_cross_entropy(cnp.ndarray logits not None, cnp.ndarray targets not N
     if labels:
         check_labels(targets, logits)
     else:
-        check_probabilities(targets, logits)
+        check_targets(targets, logits, 1.0)
     if not 0.0 <= label_smoothing < 1.0:
         raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
     return run_loss(kernels_for(logits).softmax_cross_entropy, logits, targets, sample_weight,
@@ -130,7 +134,7 @@ def sigmoid_cross_entropy(cnp.ndarray logits not None, cnp.ndarray targets not N
                           cnp.ndarray sample_weight=None):
     """l = the mean over j of -t log sigmoid(z) - (1-t) log(1 - sigmoid(z)); targets in [0, 1]."""
     check_real("logits", logits, 2)
-    check_probabilities(targets, logits)
+    check_targets(targets, logits, 1.0)
     return run_loss(kernels_for(logits).sigmoid_cross_entropy, logits, targets, sample_weight,
                     False, 0.0, 40.0)
 
@@ -153,6 +157,22 @@ def absolute_error(cnp.ndarray outputs not None, cnp.ndarray targets not None,
                     False, 0.0, 10.0)
 
 
+def quantile(cnp.ndarray outputs not None, cnp.ndarray targets not None,
+             cnp.ndarray sample_weight=None, cnp.ndarray quantiles=None):
+    """l = the mean over j of max(q d, (q - 1) d), d = target - output, q the quantile of column
+    j, the median unless there are others; its gradient is 0 at 0."""
+    check_real("outputs", outputs, 2)
+    check_like("targets", targets, "the outputs", outputs)
+    if quantiles is None:
+        quantiles = numpy.full(outputs.shape[1], 0.5, outputs.dtype)
+    check_vector("quantiles", quantiles, outputs, outputs.shape[1])
+    if not (quantiles.min() > 0.0 and quantiles.max() < 1.0):
+        raise ValueError("quantiles must be above 0 and below 1 in "
+                         f"{outputs.dtype}, got {quantiles}")
+    return run_loss(kernels_for(outputs).quantile, outputs, targets, sample_weight,
+                    False, 0.0, 12.0, quantiles)
+
+
 def huber(cnp.ndarray outputs not None, cnp.ndarray targets not None,
           cnp.ndarray sample_weight=None, double delta=1.0):
     """l = the mean over j of d²/2 where |d| = |output - target| <= delta, else
@@ -162,6 +182,15 @@ def huber(cnp.ndarray outputs not None, cnp.ndarray targets not None,
     check_constant("delta", delta, outputs)
     return run_loss(kernels_for(outputs).huber, outputs, targets, sample_weight,
                     False, delta, 12.0)
+
+
+def poisson(cnp.ndarray outputs not None, cnp.ndarray targets not None,
+            cnp.ndarray sample_weight=None):
+    """l = the mean over j of e^output - target output: outputs are logarithms of means."""
+    check_real("outputs", outputs, 2)
+    check_targets(targets, outputs, DBL_MAX)
+    return run_loss(kernels_for(outputs).poisson, outputs, targets, sample_weight,
+                    False, 0.0, 30.0)
 
 
 def hinge(cnp.ndarray scores not None, cnp.ndarray targets not None,

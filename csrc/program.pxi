@@ -92,7 +92,7 @@ cdef class Program:
 
     ``with program:`` records what the calling thread runs meanwhile; `replay` runs it again.
     `feed` says whose rows it takes and where its results go; then, while recording, `take`,
-    `give` and `end_batch` are calls among the others.  One thread at a time may use it."""
+    `give`, `take_rate` and `end_batch` are calls among the others.  One thread at a time may use it."""
     cdef fnn_program program
     cdef fnn_feed sources
     cdef Hold owner                 # the Hold of the model whose calls it records, None for all
@@ -107,6 +107,7 @@ cdef class Program:
     cdef ptrdiff_t available        # rows that there are from the first on
     cdef ptrdiff_t row_bytes[SLOTS] # of what was taken or given, or 0
     cdef ptrdiff_t losses           # for how many there is room
+    cdef ptrdiff_t rates            # how many there are
     cdef cnp.ndarray taken, targets, given # the batch's x and targets, and its outputs
     cdef cnp.ndarray labels         # a copy of labels that were pointed to: nobody changes it
     cdef int runs_in                # `forks` of the process in which a thread runs it, or 0
@@ -200,10 +201,12 @@ cdef class Program:
         return data(x)
 
     def feed(self, cnp.ndarray x, cnp.ndarray targets=None, cnp.ndarray weights=None, *,
-             cnp.ndarray index=None, cnp.ndarray outputs=None, cnp.ndarray losses=None):
+             cnp.ndarray index=None, cnp.ndarray outputs=None, cnp.ndarray losses=None,
+             cnp.ndarray rates=None):
         """Take rows from these arrays, from the first on, or those that index (int64) lists.
 
-        Outputs go to `outputs`, losses (float64) to `losses`, one batch after the other."""
+        Outputs go to `outputs`, losses (float64) to `losses`, one batch after the other, whose
+        learning rates `rates` (float64) holds."""
         cdef fnn_feed *s = &self.sources
         cdef ptrdiff_t i, rows = min([len(a) for a in (x, targets, weights) if a is not None])
         cdef ptrdiff_t available = rows
@@ -212,8 +215,8 @@ cdef class Program:
         s.x, s.targets = self.outside(X, "x", x), self.outside(TARGETS, "targets", targets)
         s.weights = self.outside(WEIGHTS, "weights", weights)
         s.outputs = self.outside(OUTPUTS, "outputs", outputs)
-        s.index, s.losses = NULL, NULL
-        s.row = s.step = self.losses = 0
+        s.index, s.losses, s.rates = NULL, NULL, NULL
+        s.row = s.step = self.losses = self.rates = 0
         if index is not None:
             if not (cnp.PyArray_TYPE(index) == cnp.NPY_INT64 and cnp.PyArray_ISCARRAY_RO(index)):
                 raise ValueError(f"index must be contiguous int64, got {describe(index)}")
@@ -227,7 +230,10 @@ cdef class Program:
         if losses is not None:
             check_doubles("losses", losses)
             s.losses, self.losses = <double *>data(losses), cnp.PyArray_SIZE(losses)
-        self.fed, self.available = (x, targets, weights, outputs, index, losses), available
+        if rates is not None:
+            check_doubles("rates", rates)
+            s.rates, self.rates = <const double *>data(rates), cnp.PyArray_SIZE(rates)
+        self.fed, self.available = (x, targets, weights, outputs, index, losses, rates), available
 
     def replay(self, ptrdiff_t steps=1):
         """Run all calls again, `steps` times, or until a step meets a fault; how many were done."""
@@ -237,6 +243,8 @@ cdef class Program:
                              f"got {steps}")
         if s.losses != NULL and self.losses - s.step < steps:
             raise ValueError(f"losses: room is left for {self.losses - s.step}, got {steps} steps")
+        if s.rates != NULL and self.rates - s.step < steps:
+            raise ValueError(f"rates: {self.rates - s.step} are left, got {steps} steps")
         return self.run(steps)
 
     cdef ptrdiff_t run(self, ptrdiff_t steps) except -1:
@@ -250,10 +258,10 @@ cdef class Program:
             raise MemoryError("no memory for the threads' scratch space")
         return done
 
-    def point(self, x, targets, bint bounded):
+    def point(self, x, targets, largest):
         """`feed` for one batch without weights: whether x and targets are arrays as they were
-        taken, and the targets good: labels below the number of outputs, or, if they are bounded,
-        between 0 and 1.  If not, nothing is done."""
+        taken, and the targets good: labels below the number of outputs, or, unless `largest` is
+        None, from 0 to that.  If not, nothing is done."""
         cdef const int64_t *label
         cdef ptrdiff_t i, classes = self.given.shape[1]
         cdef int weights = WEIGHTS
@@ -272,12 +280,13 @@ cdef class Program:
             for i in range(y.shape[0]):
                 if not 0 <= label[i] < classes:
                     return False
-        elif bounded and first_outside(y, 0.0, 1.0) >= 0:
+        elif largest is not None and first_outside(y, 0.0, largest) >= 0:
             return False
         self.sources.x, self.sources.targets = data(x), data(y)
         self.sources.index, self.sources.outputs, self.sources.losses = NULL, NULL, NULL
-        self.sources.row = self.sources.step = self.losses = 0
-        self.available, self.fed = self.batch, (x, y, None, None, None, None)
+        self.sources.rates = NULL
+        self.sources.row = self.sources.step = self.losses = self.rates = 0
+        self.available, self.fed = self.batch, (x, y, None, None, None, None, None)
         return True
 
     def predict(self, value, cnp.ndarray out=None):
@@ -361,6 +370,17 @@ cdef class Program:
         self.outside(OUTPUTS, "outputs", outside)
         self.carry(OUTPUTS, fnn_table(active_isa, False).give_rows, outputs, True)
         self.given = outputs
+
+    def take_rate(self, cnp.ndarray hyper not None):
+        """Set the learning rate in hyper to the step's of the feed, if it has some."""
+        check_hyper(hyper)
+        if self.sources.rates != NULL and self.sources.step >= self.rates:
+            raise ValueError(f"rates: none is left of {self.rates}")
+        cdef fnn_call call
+        start(&call, fnn_table(active_isa, False).take_rate, 1, 10.0)
+        call.arguments.value.feed = <fnn_feed *>reads(&call, self.here)
+        call.arguments.value.hyper = <double *>writes(&call, hyper)
+        execute(&call)
 
     def end_batch(self, cnp.ndarray value=None):
         """The next replay takes the next rows; value (float64) is the batch's loss."""

@@ -12,11 +12,19 @@
 (1797, 10)
 """
 
-from fastnn import _threads, datasets, initializers
+from fastnn import _threads, datasets, initializers, metrics
 from fastnn._layer import Layer
 from fastnn._threads import build_info, get_num_threads, set_num_threads, threads
 from fastnn._version import __version__
 from fastnn.averages import ExponentialAverage
+from fastnn.callbacks import (
+    Callback,
+    CSVLogger,
+    EarlyStopping,
+    ReduceOnPlateau,
+    Run,
+    TensorBoard,
+)
 from fastnn.data import Standardizer, batches, stratified_split, to_nhwc
 from fastnn.gradcheck import gradcheck
 from fastnn.history import History
@@ -57,6 +65,8 @@ from fastnn.losses import (
     Loss,
     MeanAbsoluteError,
     MeanSquaredError,
+    Poisson,
+    Quantile,
     SigmoidCrossEntropy,
     SoftmaxCrossEntropy,
 )
@@ -64,6 +74,7 @@ from fastnn.model import Sequential
 from fastnn.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, RMSprop
 from fastnn.persistence import Checkpoint, load, load_checkpoint, save, save_checkpoint
 from fastnn.predictor import Predictor
+from fastnn.schedules import Cosine, ExponentialDecay, OneCycle, StepDecay
 from fastnn.step import GradientStep, TrainStep
 
 __all__ = [
@@ -76,13 +87,18 @@ __all__ = [
     "AvgPool1D",
     "AvgPool2D",
     "BatchNorm",
+    "CSVLogger",
+    "Callback",
     "Checkpoint",
     "Conv1D",
     "Conv2D",
+    "Cosine",
     "Dense",
     "Dropout",
+    "EarlyStopping",
     "Embedding",
     "ExponentialAverage",
+    "ExponentialDecay",
     "Flatten",
     "GlobalAvgPool1D",
     "GlobalAvgPool2D",
@@ -104,10 +120,15 @@ __all__ = [
     "Mish",
     "Momentum",
     "Nesterov",
+    "OneCycle",
+    "Poisson",
     "Predictor",
+    "Quantile",
     "RMSprop",
     "ReLU",
+    "ReduceOnPlateau",
     "Residual",
+    "Run",
     "Sequential",
     "SiLU",
     "Sigmoid",
@@ -116,7 +137,9 @@ __all__ = [
     "SoftmaxCrossEntropy",
     "Softplus",
     "Standardizer",
+    "StepDecay",
     "Tanh",
+    "TensorBoard",
     "TrainStep",
     "__version__",
     "batches",
@@ -127,6 +150,7 @@ __all__ = [
     "initializers",
     "load",
     "load_checkpoint",
+    "metrics",
     "save",
     "save_checkpoint",
     "set_num_threads",

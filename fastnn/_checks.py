@@ -61,6 +61,14 @@ def fraction(value: Any, name: str) -> float:
     return number
 
 
+def proportion(value: Any, name: str) -> float:
+    """A number in (0, 1)."""
+    number = _number(value, name, "a number in (0, 1)")
+    if not 0.0 < number < 1.0:
+        raise ValueError(f"{name}: expected a number in (0, 1), got {number!r}")
+    return number
+
+
 def share(value: Any, name: str) -> float:
     """A number in (0, 1]."""
     number = _number(value, name, "a number in (0, 1]")

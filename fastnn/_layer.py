@@ -81,6 +81,7 @@ class Place(NamedTuple):
     seed: int  # of the model
     counter: NDArray[np.uint64]  # (1,): training passes begun, the step in dropout's masks
     l2: float  # the model's lambda, for layers that state none
+    share: NDArray[np.float64]  # (1,): of the penalty, that a batch bears
     inner: Iterator[int]  # positions for layers within others, from 2^32 - 1 downwards
 
 

@@ -54,7 +54,7 @@ class Live(Lines):
 
     def __init__(self, stream: TextIO, epochs: int, samples: int) -> None:
         super().__init__(stream, epochs)
-        self.total, self.seen = epochs * samples, 0
+        self.total, self.seen = epochs * samples, 0  # a total of 0 is unknown
         self.average, self.loss = ExponentialAverage(0.98), float("nan")
         self.results: dict[str, float] = {}
         self.next_drawing = 0.0
@@ -79,8 +79,10 @@ class Live(Lines):
         return describe({"loss": self.loss, **self.results})
 
     def draw(self, label: str) -> None:
-        filled = _BAR * self.seen // self.total
-        bar = "#" * filled + "-" * (_BAR - filled)
+        bar = f"{self.seen} rows"
+        if self.total:
+            filled = _BAR * self.seen // self.total
+            bar = "#" * filled + "-" * (_BAR - filled)
         width = shutil.get_terminal_size().columns - 1
         line = f"{label} [{bar}] {self.describe()}"[:width].ljust(width)
         print(f"\r{line}", end="", file=self.stream, flush=True)
@@ -95,7 +97,10 @@ class Tqdm(Live):
     def __init__(self, bar_class: Any, stream: TextIO, epochs: int, samples: int) -> None:
         super().__init__(stream, epochs, samples)
         layout = "{desc} |{bar:12}| {remaining} left{postfix}"  # fits 80 columns
-        self.bar = bar_class(total=self.total, bar_format=layout, file=stream, dynamic_ncols=True)
+        if not samples:
+            layout = "{desc} {n_fmt} rows{postfix}"
+        total = self.total or None
+        self.bar = bar_class(total=total, bar_format=layout, file=stream, dynamic_ncols=True)
 
     def draw(self, label: str) -> None:
         self.bar.set_description_str(label, refresh=False)
@@ -108,7 +113,8 @@ class Tqdm(Live):
 
 
 def display(progress: bool, epochs: int, samples: int) -> Silent:
-    """The display that suits where stderr goes; `samples` are the rows of an epoch."""
+    """The display that suits where stderr goes; `samples` are the rows of an epoch, 0 if
+    nobody knows."""
     stream = sys.stderr
     if not progress or stream is None:
         return Silent()
@@ -122,8 +128,9 @@ def display(progress: bool, epochs: int, samples: int) -> Silent:
 
 
 def measures(results: Mapping[str, float]) -> list[str]:
-    """The names of losses and metrics; times have their own place."""
-    return [name for name in results if name not in ("seconds", "samples_per_second")]
+    """The names of losses and metrics; the others have their own place."""
+    others = ("learning_rate", "seconds", "samples_per_second")
+    return [name for name in results if name not in others]
 
 
 def describe(results: Mapping[str, float]) -> str:

@@ -153,9 +153,11 @@ class Weighted(Layer, ABC):
             _kernels.add_penalty(value, self._flat, decay / (2 * batch_size))
 
     def _decay(self) -> float:
-        if self._l2 is not None:
-            return self._l2
-        return 0.0 if self._place is None else self._place.l2
+        """The batch's part of λ."""
+        if self._place is None:
+            return 0.0 if self._l2 is None else self._l2
+        decay = self._place.l2 if self._l2 is None else self._l2
+        return decay * float(self._place.share[0])
 
     def _options(self) -> str:
         """What of the settings is not the default, for repr."""

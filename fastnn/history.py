@@ -11,8 +11,8 @@ class History(Mapping[str, list[float]]):
     ``history.loss`` and ``history["loss"]`` are the same list.  The names: `loss` (mean over
     the epoch's samples, as training went, L2 penalty included), the metrics (likewise from the
     outputs seen in training), `validation_loss` (without penalty) and `validation_` metrics,
-    `seconds` (training only) and `samples_per_second`.  `interrupted` says whether Ctrl-C ended
-    the training.
+    `learning_rate` (the last step's), `seconds` (training only) and `samples_per_second`.
+    `interrupted` says whether Ctrl-C ended the training.
 
     >>> history = History()
     >>> history.append({"loss": 0.5, "seconds": 2.0})

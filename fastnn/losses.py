@@ -6,6 +6,8 @@ compute value and gradient in one pass and look at what the targets hold."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +19,17 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+
+
+def _quantiles(value: Any, name: str) -> float | Sequence[float]:
+    """A number in (0, 1), or a tuple of such numbers."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if not isinstance(value, list | tuple):
+        return _checks.proportion(value, name)
+    if not value:
+        raise ValueError(f"{name}: expected a number in (0, 1) or several, got {value!r}")
+    return tuple(_checks.proportion(number, name) for number in value)
 
 
 class Loss(Guarded):
@@ -41,7 +54,7 @@ class Loss(Guarded):
     (4.5, [[1.5], [6.0]])
     """
 
-    _bounded = False  # targets other than labels must lie between 0 and 1
+    _largest: float | None = None  # targets other than labels are from 0 to this; None: are any
 
     def __call__(
         self, outputs: ArrayLike, targets: ArrayLike, sample_weight: ArrayLike | None = None
@@ -71,7 +84,7 @@ class Loss(Guarded):
 
     def prepare_targets(self, outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
         """Targets as `evaluate` gets them; ValueError for others than the loss takes."""
-        return _values(outputs, targets)
+        return _values(outputs, targets, self._largest)
 
     def evaluate(
         self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
@@ -118,6 +131,49 @@ class MeanAbsoluteError(Loss):
         return _kernels.absolute_error(outputs, targets, weight)
 
 
+class Quantile(Loss):
+    """l = mean_j max(q d_j, (q - 1) d_j), d = t - o, derivative 0 at 0: o estimates t's q-quantile.
+
+    R. Koenker, G. Bassett, 1978, the pinball loss; for q = 0.5 half the absolute error.  Targets
+    (batch, n), or (batch,) for outputs (batch, 1).  For several quantiles of one target, `q` holds
+    a number for each column; then targets (batch,) or (batch, 1) are those of every column.
+    Raises ValueError or TypeError unless 0 < q < 1, ValueError for another number of columns.
+
+    >>> value, gradient = Quantile(0.75)([[1.0], [4.0]], [0.0, 8.0])
+    >>> value, gradient.tolist()
+    (1.625, [[0.125], [-0.375]])
+    >>> value, gradient = Quantile([0.25, 0.75])([[3.0, 3.0]], [5.0])
+    >>> value, gradient.tolist()
+    (1.0, [[-0.125, -0.375]])
+    """
+
+    q = Setting(_quantiles)
+
+    def __init__(self, q: float | Sequence[float] = 0.5) -> None:
+        self.q = q
+
+    def prepare_targets(self, outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
+        columns = outputs.shape[1]
+        if isinstance(self.q, tuple):
+            if len(self.q) != columns:
+                raise ValueError(
+                    f"outputs: expected a column for each of {len(self.q)} quantiles, got {columns}"
+                )
+            array = _arrays.real_array(targets, "targets", outputs.dtype)
+            if array.shape in ((len(outputs),), (len(outputs), 1)):
+                return np.repeat(array.reshape(-1, 1), columns, axis=1)
+        return super().prepare_targets(outputs, targets)
+
+    def _measure(
+        self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
+    ) -> tuple[NDArray[np.float64], NDArray[Any]]:
+        quantiles = np.full(outputs.shape[1], self.q, outputs.dtype)
+        return _kernels.quantile(outputs, targets, weight, quantiles)
+
+    def __repr__(self) -> str:
+        return f"Quantile(q={self.q!r})"
+
+
 class Huber(Loss):
     """l = mean_j h(o_j - t_j), h(e) = e²/2 for |e| <= delta, else delta (|e| - delta/2).
 
@@ -143,6 +199,27 @@ class Huber(Loss):
         return f"Huber(delta={self.delta!r})"
 
 
+class Poisson(Loss):
+    """l = mean_j exp(o_j) - t_j o_j: the outputs are logarithms of means, the targets counts.
+
+    The negative log-likelihood of Poisson's distribution without log t!, which no output changes;
+    twice the loss plus twice the mean of t log t - t is the deviance.  Targets are not negative
+    and need not be whole: (batch, n), or (batch,) for outputs (batch, 1).  exp(o) is infinite
+    above 88.7 in float32, 709.7 in float64.  Raises ValueError for a target below 0.
+
+    >>> value, gradient = Poisson()([[0.0], [0.0]], [3, 0])
+    >>> value, gradient.tolist()
+    (1.0, [[-1.0], [0.5]])
+    """
+
+    _largest = math.inf
+
+    def _measure(
+        self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
+    ) -> tuple[NDArray[np.float64], NDArray[Any]]:
+        return _kernels.poisson(outputs, targets, weight)
+
+
 class SigmoidCrossEntropy(Loss):
     """l = mean_j log(1 + exp(o_j)) - t_j o_j: the outputs are logits, the targets in [0, 1].
 
@@ -154,10 +231,7 @@ class SigmoidCrossEntropy(Loss):
     (0.6931, [[-0.5]])
     """
 
-    _bounded = True
-
-    def prepare_targets(self, outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
-        return _probabilities(outputs, targets)
+    _largest = 1.0
 
     def _measure(
         self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
@@ -177,7 +251,7 @@ class SoftmaxCrossEntropy(Loss):
     (0.6931, [[0.5, -0.5]])
     """
 
-    _bounded = True
+    _largest = 1.0
 
     label_smoothing = Setting(_checks.fraction)
 
@@ -193,7 +267,7 @@ class SoftmaxCrossEntropy(Loss):
             )
         if array.ndim == 1 or array.shape[1:] == (1,) != outputs.shape[1:]:
             return _labels(outputs, array)
-        return _probabilities(outputs, array)
+        return super().prepare_targets(outputs, array)
 
     def _measure(
         self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
@@ -243,20 +317,15 @@ def _outputs(outputs: ArrayLike) -> NDArray[Any]:
     return array
 
 
-def _values(outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
+def _values(outputs: NDArray[Any], targets: ArrayLike, largest: float | None) -> NDArray[Any]:
     """Targets of the outputs' shape and type; a vector stands for one column."""
     array = _arrays.real_array(targets, "targets", outputs.dtype)
     if array.ndim == 1 and outputs.shape[1] == 1:
         array = array.reshape(-1, 1)
     if array.shape != outputs.shape:
         raise ValueError(f"targets: expected the outputs' shape {outputs.shape}, got {array.shape}")
-    return array
-
-
-def _probabilities(outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
-    """Such values, between 0 and 1."""
-    array = _values(outputs, targets)
-    _kernels.check_probabilities(array, outputs)
+    if largest is not None:
+        _kernels.check_targets(array, outputs, largest)
     return array
 
 

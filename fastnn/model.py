@@ -22,17 +22,19 @@ from fastnn._settings import Fixed
 from fastnn.embedding import Embedding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from os import PathLike
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from fastnn._layer import SupportsForwardBackward
+    from fastnn.callbacks import Callback
     from fastnn.history import History
     from fastnn.losses import Loss
+    from fastnn.metrics import Metric
     from fastnn.optimizers import Optimizer
     from fastnn.predictor import Predictor
-    from fastnn.training import Metric
+    from fastnn.schedules import Factors
 
 _CACHE_BYTES = 2**22  # shared by the outputs of one layer
 
@@ -68,8 +70,8 @@ class Sequential:
     __slots__ = (  # so that a misspelt attribute is refused; a derived class may add any
         "__weakref__", "_codes", "_counter", "_dtype", "_ends", "_first_trained", "_fitting",
         "_flat_gradients", "_flat_parameters", "_hold", "_l2", "_layers", "_parts", "_passes",
-        "_path", "_pending", "_random", "_rows", "_seed", "_trainer", "_writable", "gradients",
-        "parameters", "state",
+        "_path", "_pending", "_random", "_rows", "_seed", "_share", "_trainer", "_writable",
+        "gradients", "parameters", "state",
     )  # fmt: skip
     layers = Fixed[tuple["Layer | SupportsForwardBackward", ...]]()
     seed = Fixed[int]()
@@ -107,6 +109,7 @@ class Sequential:
         self.dtype = dtype
         self._hold = _kernels.Hold()  # of the thread that trains it
         self._passes = 0  # of training that were begun
+        self._share = np.ones(1)  # of the penalty, that one batch bears
         self._pending: tuple[int, ...] | None = None  # shape of outputs that await their gradient
         self._trainer: int | None = None  # the thread that ran the last training forward
         self._fitting: tuple[int, ...] = ()  # the shape of the last input that was good
@@ -153,7 +156,8 @@ class Sequential:
                 continue
             if layer.state:
                 layer.state = Arrays({k: v.astype(self.dtype) for k, v in layer.state.items()})
-            layer.build(*mine, Place(i, self.dtype, self.seed, self._counter, self.l2, inner))
+            place = Place(i, self.dtype, self.seed, self._counter, self.l2, self._share, inner)
+            layer.build(*mine, place)
             for into, arrays in ((parameters, mine[0]), (gradients, mine[1]), (state, layer.state)):
                 into.update({f"{i}.{name}": array for name, array in arrays.items()})
         self._writable = [*parameters.items(), *state.items(), *gradients.items()]
@@ -440,8 +444,8 @@ class Sequential:
 
     def fit(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: ArrayLike | Iterable[Sequence[ArrayLike]],
+        y: ArrayLike | None = None,
         *,
         loss: Loss,
         optimizer: Optimizer,
@@ -451,21 +455,35 @@ class Sequential:
         shuffle: bool = True,
         seed: int = 0,
         sample_weight: ArrayLike | None = None,
+        class_weight: Mapping[int, float] | str | None = None,
         metrics: Sequence[str | Metric] | None = None,
+        schedule: Factors | None = None,
+        accumulate: int = 1,
+        callbacks: Iterable[Callback] = (),
         progress: bool = True,
     ) -> History:
         """Train on the rows of `X` and `y` for `epochs` passes; returns the `History`.
 
         Shapes: `X` (n, ...) as the model takes it, `y` (n,) or (n, outputs) as the loss takes it,
-        `sample_weight` (n,), not negative; a row of weight 0 takes no part.  `validation_data`,
-        ``(X, y)`` or ``(X, y, sample_weight)``, is evaluated after every epoch.
+        `sample_weight` (n,), not negative; a row of weight 0 takes no part.  `class_weight`, a dict
+        by label, 1 for those that it lacks, or ``"balanced"``, multiplies the rows' weights.
+        `validation_data`, ``(X, y)`` or ``(X, y, sample_weight)``, is evaluated after every epoch.
+
+        An `X` in float32, C-contiguous, is used where it is: a `numpy.memmap` stays on disk.
+        Without `y`, `X` is an iterable of batches ``(x, y)`` or ``(x, y, sample_weight)``, gone
+        through once an epoch; then `batch_size`, `shuffle` and `seed` mean nothing.
 
         The order of the rows depends on `seed` only, so that a second `fit` with the same seed
         repeats the order of the first; the last batch of an epoch may be shorter.  `loss` is one
         of fastnn's or any callable like them (see `Loss`).  `metrics` holds names
-        (``"accuracy"``) or functions ``metric(outputs, targets)``, which get targets (n,) as
-        (n, 1) where the outputs are so; by default the accuracy for losses that classify, else
-        none.  `progress` shows a bar on a terminal, a line per epoch elsewhere.
+        (``"accuracy"``, ``"r2"``; see `fastnn.metrics`) or functions ``metric(outputs, targets)``,
+        which get targets (n,) as (n, 1) where the outputs are so; by default the accuracy for
+        losses that classify, else none.  `progress` shows a bar on a terminal, a line per epoch
+        elsewhere.
+
+        The optimizer's learning rate is multiplied, step by step, by what `schedule` gives (see
+        `fastnn.schedules`); after each epoch it is as before.  `accumulate` batches together make
+        an update (see `TrainStep`).  `callbacks` are told about the epochs (see `Callback`).
 
         Ctrl-C ends the training and returns the history of the finished epochs, with
         ``history.interrupted`` set; the model keeps what it has learnt.
@@ -499,7 +517,11 @@ class Sequential:
             shuffle=shuffle,
             seed=seed,
             sample_weight=sample_weight,
+            class_weight=class_weight,
             metrics=metrics,
+            schedule=schedule,
+            accumulate=accumulate,
+            callbacks=callbacks,
             progress=progress,
         )
 

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from fastnn.optimizers import Optimizer
 
     Array = NDArray[Any]
-    _Key = tuple[tuple[int, ...], int, bool]  # x's shape, targets' ndim, no weights
+    # x's shape, targets' ndim, no weights, accumulate and the batches of the update
+    _Key = tuple[tuple[int, ...], int, bool, int, int]
 
 _PROGRAMS = 16  # kept, the oldest goes first: one for each shape of x and kind of targets
 _REPLAY_SECONDS = 0.03  # between two looks at signals and progress
@@ -156,12 +157,17 @@ class TrainStep(_Step):
     `sample_weight` (batch,).  `outputs` holds the model's outputs of the last step, `steps`
     the number of steps done.
 
+    With `accumulate` = k only every k-th step updates, with the mean of the gradients of these k
+    batches, each counted by its rows: as one step on all of them does, but for batch norm and
+    sample weights, which see one batch at a time.
+
     The first step on a batch of some shape is recorded; those after it replay it without Python
     and give the same bits.  `recorded` says whether that can be: it needs layers, loss and
     optimizer of fastnn's own.
 
     Raises FloatingPointError when the loss is NaN or infinite, before anything is updated, or an
     update would be: those parameters stay as they were.  Running statistics are those before.
+    TypeError or ValueError for an `accumulate` that is no integer >= 1.
 
     >>> import fastnn
     >>> X, y = fastnn.datasets.digits()
@@ -173,14 +179,22 @@ class TrainStep(_Step):
     """
 
     loss = Fixed["Loss"]()
+    accumulate = Fixed[int]()
     _loss: Loss
+    _accumulate: int
 
-    def __init__(self, model: Sequential, loss: Loss, optimizer: Optimizer) -> None:
+    def __init__(
+        self, model: Sequential, loss: Loss, optimizer: Optimizer, accumulate: int = 1
+    ) -> None:
         _checks.parts(loss=loss)
         super().__init__(model, optimizer, loss)
         self.loss = loss
+        self.accumulate = _checks.positive_int(accumulate, "accumulate")
         _check_ending(model, loss)
         self._outputs: Array | None = None
+        self._group = self._accumulate  # batches that the next update is made from
+        self._sum: Array | None = None  # Σ rows gradients of those that it waits for
+        self._waiting = self._waiting_rows = 0
 
     @property
     def outputs(self) -> Array | None:
@@ -196,18 +210,24 @@ class TrainStep(_Step):
                 last is not None
                 and sample_weight is None
                 and self._changes == _settings.changes
-                and last.program.point(xb, yb, self._loss._bounded)
+                and last.program.point(xb, yb, self._loss._largest)
             ):  # the same kind of batch again
                 self._replay_steps(last, 1)
-                return float(last.value[0])
-            return self._step(xb, yb, sample_weight)
+                value = last.value
+            else:
+                value = self._step(xb, yb, sample_weight)
+            if self._waiting == self._accumulate:
+                self.flush()
+            return float(value[0])
 
-    def _step(self, xb: ArrayLike, yb: ArrayLike, sample_weight: ArrayLike | None) -> float:
+    def _step(
+        self, xb: ArrayLike, yb: ArrayLike, sample_weight: ArrayLike | None
+    ) -> NDArray[np.float64]:
         x = self._model._input(xb, "x")
         if not self._recorded:
-            return float(self._run(x, yb, sample_weight)[0])
+            return self._run(x, yb, sample_weight)
         y, weight = self._prepare(x, yb, sample_weight)
-        key = (x.shape, y.ndim, weight is None)
+        key = self._key(x.shape, y, weight)
         recording = self._find(key)
         if recording is None:
             recording = self._record(key, Samples(x, y, weight))
@@ -216,7 +236,40 @@ class TrainStep(_Step):
             self._replay_steps(recording, 1)
         if self._model._codes is None:  # codes are looked at each time
             self._last = recording
-        return float(recording.value[0])
+        value: NDArray[np.float64] = recording.value
+        return value
+
+    def flush(self) -> None:
+        """Update with the batches that an update waits for, if there are some, few as they are."""
+        if not self._waiting or self._sum is None:
+            return
+        model, share = self._model, 1 / self._waiting_rows
+        with model._hold:
+            try:
+                with np.errstate(over="ignore", invalid="ignore"):
+                    np.multiply(self._sum, share, out=model.flat_gradients)
+                self._optimizer.step(model)
+            except FloatingPointError as error:
+                raise self._diverged(error) from None
+            finally:
+                self._forget()
+
+    def _forget(self) -> None:
+        """No update waits for anything."""
+        if self._sum is not None:
+            self._sum.fill(0)
+        self._waiting = self._waiting_rows = 0
+
+    def _diverged(self, error: FloatingPointError) -> FloatingPointError:
+        self._forget()
+        return super()._diverged(error)
+
+    def set_rate(self, rate: float) -> None:
+        """Give the optimizer a learning rate, which may be 0 here."""
+        if self._recorded:
+            self._optimizer._set(learning_rate=rate)
+        else:
+            self._optimizer.learning_rate = rate
 
     def take_over(self) -> None:
         """Go on with what the last `fit` of the same model, loss and optimizer recorded."""
@@ -230,7 +283,7 @@ class TrainStep(_Step):
         """Leave what was recorded to the next `fit`.  It dies with the optimizer, whose vectors it
         is about."""
         if self._recorded:
-            names = ("_recordings", "_before", "_changes")
+            names = ("_recordings", "_before", "_changes", "_sum")
             self._optimizer._kept = (self._loss, {name: self.__dict__[name] for name in names})
 
     def prepare(self, data: Samples) -> Samples:
@@ -240,18 +293,50 @@ class TrainStep(_Step):
         return Samples(data.X, *self._prepare(data.X, data.y, data.weight))
 
     def epoch(
-        self, data: Samples, order: NDArray[np.int64], batch_size: int, seen: list[Array] | None
+        self,
+        data: Samples,
+        order: NDArray[np.int64],
+        batch_size: int,
+        seen: list[Array] | None,
+        rates: NDArray[np.float64] | None = None,
     ) -> Iterator[NDArray[np.float64]]:
         """Train on data's rows in that order: yields the losses of the batches since the last one.
 
-        The outputs are appended to `seen`, unless it is None."""
+        `rates` are the batches' learning rates.  The outputs are appended to `seen`, unless it is
+        None."""
+        if self._accumulate == 1:
+            yield from self._pass(data, order, batch_size, seen, rates)
+            return
+        group = batch_size * self._accumulate
+        try:
+            for start in range(0, len(order), group):
+                part = order[start : start + group]
+                self._group = -(-len(part) // batch_size)
+                yield from self._pass(data, part, batch_size, seen, None)
+                if rates is not None:
+                    self.set_rate(rates[start // batch_size])
+                self.flush()
+        finally:
+            self._group = self._accumulate
+            self._forget()
+
+    def _pass(
+        self,
+        data: Samples,
+        order: NDArray[np.int64],
+        batch_size: int,
+        seen: list[Array] | None,
+        rates: NDArray[np.float64] | None,
+    ) -> Iterator[NDArray[np.float64]]:
+        """`epoch`, each batch a step; a last short one has a recording of its own."""
         if not self._recorded:
-            yield from self._epoch_by_hand(data, order, batch_size, seen)
+            yield from self._pass_by_hand(data, order, batch_size, seen, rates)
             return
         whole = len(order) // batch_size * batch_size
-        for part, rows in ((order[:whole], batch_size), (order[whole:], len(order) - whole)):
-            if len(part):
-                yield from self._epoch_of(data, part, rows, seen)
+        for first, end, rows in ((0, whole, batch_size), (whole, len(order), len(order) - whole)):
+            if first < end:
+                part = None if rates is None else rates[first // batch_size :]
+                yield from self._replayed(data, order[first:end], rows, seen, part)
 
     def _run(
         self,
@@ -262,6 +347,7 @@ class TrainStep(_Step):
     ) -> NDArray[np.float64]:
         """A step on these rows, or on as many that the program is fed with; returns the loss."""
         model, rows = self._model, len(x)
+        model._share[0] = 1 / self._group
         with model._hold:
             self._save_state()
             try:
@@ -275,8 +361,13 @@ class TrainStep(_Step):
                 model._add_penalty(value, rows)
                 _kernels.check_value(value, self._hyper)
                 self._raise_fault(value)
+                if program is not None:
+                    program.take_rate(self._hyper)
                 model.backward(gradient)
-                self._optimizer.step(model)
+                if self._accumulate == 1:
+                    self._optimizer.step(model)
+                else:
+                    self._add_gradients(rows)
                 if program is not None:
                     program.end_batch(value)
             except FloatingPointError as error:
@@ -284,8 +375,24 @@ class TrainStep(_Step):
             except Exception:
                 self._restore_state()
                 raise
-        self.steps += 1
+            finally:
+                model._share[0] = 1.0
+        self._count(1, rows)
         return value
+
+    def _add_gradients(self, rows: int) -> None:
+        """Keep the gradients for the update that waits for them."""
+        gradients = self._model.flat_gradients
+        if self._sum is None:
+            self._sum = _arrays.aligned_zeros(gradients.size, gradients.dtype)
+        _kernels.add_scaled(self._sum, gradients, float(rows))
+
+    def _count(self, steps: int, rows: int) -> None:
+        """So many steps are done, each on so many rows."""
+        self.steps += steps
+        if self._accumulate > 1:
+            self._waiting += steps
+            self._waiting_rows += steps * rows
 
     def _evaluate(
         self, outputs: Array, y: ArrayLike, weight: ArrayLike | None
@@ -295,10 +402,17 @@ class TrainStep(_Step):
         value, gradient = self._loss(outputs, y, weight)
         return np.array([value], np.float64), gradient
 
-    def _epoch_by_hand(
-        self, data: Samples, order: NDArray[np.int64], batch_size: int, seen: list[Array] | None
+    def _pass_by_hand(
+        self,
+        data: Samples,
+        order: NDArray[np.int64],
+        batch_size: int,
+        seen: list[Array] | None,
+        rates: NDArray[np.float64] | None,
     ) -> Iterator[NDArray[np.float64]]:
         for start in range(0, len(order), batch_size):
+            if rates is not None:
+                self.set_rate(rates[start // batch_size])
             index = order[start : start + batch_size]
             weight = None if data.weight is None else data.weight.take(index)
             value = self._run(data.X.take(index, axis=0), data.y.take(index, axis=0), weight)
@@ -318,6 +432,9 @@ class TrainStep(_Step):
     def _outputs_shape(self, x: Array) -> tuple[int, ...]:
         return len(x), *(self._model._shape_after(x.shape[1:]) or ())
 
+    def _key(self, shape: tuple[int, ...], y: Array, weight: Array | None) -> _Key:
+        return shape, y.ndim, weight is None, self._accumulate, self._group
+
     def _record(self, key: _Key, data: Samples, **feed: Any) -> _Recording:
         """Train on the first rows, as many as the key says, and keep the recording."""
         program = _kernels.Program(self._hyper, self._model._hold)
@@ -332,10 +449,15 @@ class TrainStep(_Step):
     def _replay_steps(self, recording: _Recording, steps: int) -> None:
         self._outputs = recording.outputs
         self._replay(recording.program, steps, recording.value)
-        self.steps += steps
+        self._count(steps, len(recording.outputs))
 
-    def _epoch_of(
-        self, data: Samples, order: NDArray[np.int64], rows: int, seen: list[Array] | None
+    def _replayed(
+        self,
+        data: Samples,
+        order: NDArray[np.int64],
+        rows: int,
+        seen: list[Array] | None,
+        rates: NDArray[np.float64] | None,
     ) -> Iterator[NDArray[np.float64]]:
         """Batches of so many rows, many in one call: as many as take some tens of milliseconds."""
         losses, outputs = np.empty(len(order) // rows), None
@@ -343,7 +465,8 @@ class TrainStep(_Step):
             outputs = np.empty((len(order), *self._outputs_shape(data.X)[1:]), self._model.dtype)
             seen.append(outputs)
         feed: dict[str, Any] = {"index": order, "outputs": outputs, "losses": losses}
-        key = ((rows, *data.X.shape[1:]), data.y.ndim, data.weight is None)
+        feed["rates"] = rates
+        key = self._key((rows, *data.X.shape[1:]), data.y, data.weight)
         recording, done = self._find(key), 0
         if recording is None:
             recording, done = self._record(key, data, **feed), 1

@@ -1,56 +1,44 @@
-"""Training: the loop over epochs around `TrainStep`, with its history.
+"""Training: the loop over epochs around `TrainStep`, with its history and callbacks.
 
 `fit` checks its input before the first step, so that an error leaves the model as it was.
 """
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
 import time
-from collections.abc import Sequence
 from contextlib import closing, contextmanager
 from operator import mul
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn import _arrays, _chain, _checks
-from fastnn.data import batches
+from fastnn import _checks, _sources, schedules
+from fastnn.callbacks import Run, checked
 from fastnn.history import History
-from fastnn.layers import BatchNorm
-from fastnn.losses import (
-    Hinge,
-    Huber,
-    Loss,
-    MeanAbsoluteError,
-    MeanSquaredError,
-    SigmoidCrossEntropy,
-    SoftmaxCrossEntropy,
-)
+from fastnn.metrics import chosen_metrics
 from fastnn.step import Samples, TrainStep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
     from fastnn import _progress
+    from fastnn.callbacks import Callback
+    from fastnn.losses import Loss
+    from fastnn.metrics import Metric
     from fastnn.model import Sequential
     from fastnn.optimizers import Optimizer
 
     Array = NDArray[Any]
-    Metric = Callable[[Array, Array], float]
-
-_REGRESSION = (MeanSquaredError, MeanAbsoluteError, Huber)
-_CHECKED_ROWS = 4096  # targets shown to the loss at a time, before training
 
 
 def fit(
     model: Sequential,
-    X: ArrayLike,
-    y: ArrayLike,
+    X: Any,
+    y: ArrayLike | None = None,
     *,
     loss: Loss,
     optimizer: Optimizer,
@@ -60,7 +48,11 @@ def fit(
     shuffle: bool = True,
     seed: int = 0,
     sample_weight: ArrayLike | None = None,
+    class_weight: Mapping[int, float] | str | None = None,
     metrics: Sequence[str | Metric] | None = None,
+    schedule: schedules.Factors | None = None,
+    accumulate: int = 1,
+    callbacks: Iterable[Callback] = (),
     progress: bool = True,
 ) -> History:
     """`Sequential.fit`, of which the model is the first argument; all is told there."""
@@ -69,39 +61,90 @@ def fit(
     epochs = _checks.positive_int(epochs, "epochs")
     batch_size = _checks.positive_int(batch_size, "batch_size")
     _checks.parts(loss=loss, optimizer=optimizer, model=model)
-    chosen = _chosen_metrics(metrics, loss)
+    _check_schedule(schedule, optimizer)
+    chosen, callbacks = chosen_metrics(metrics, loss), checked(callbacks)
     with model.exclusive("fit"):
-        data = _prepare(model, loss, X, y, sample_weight)
-        _check_targets(model, loss, data)
+        step = TrainStep(model, loss, optimizer, accumulate)
+        source: _sources.Source
+        if y is None:
+            _sources.check_alone(X, epochs, sample_weight, class_weight)
+            source = _sources.Stream(X, model, loss, class_weight)
+        else:
+            data = _sources.prepare(model, loss, X, y, sample_weight, class_weight)
+            _sources.check_smallest_batch(model, data.X.shape, batch_size)
+            source = _sources.Rows(data, step, batch_size, shuffle, seed)
         validation = None
         if validation_data is not None:
-            validation = _prepare(model, loss, *_triple(validation_data), "validation ")
-            _check_targets(model, loss, validation, "validation ")
-        _check_smallest_batch(model, data.X.shape, batch_size)
-        order = batches(data.X, data.y, batch_size, shuffle, seed)
-        step, history = TrainStep(model, loss, optimizer), History()
+            parts = _sources.triple(validation_data)
+            validation = _sources.prepare(model, loss, *parts, where="validation ")
         step.take_over()
-        samples = step.prepare(data)
-        display = _progress.display(progress, epochs, len(data.X))
-        with _CtrlC() as ctrl_c, closing(display):
-            for epoch in range(1, epochs + 1):
-                with _naming(epoch):
-                    trained = _train_epoch(step, samples, order, chosen, display, ctrl_c)
-                if trained is None:
+        run = Run(model, loss, optimizer, epochs, source.order, _columns(chosen, validation))
+        display = _progress.display(progress, epochs, source.rows)
+        with _CtrlC() as ctrl_c, closing(display), _telling(callbacks, run):
+            while run.epoch < epochs and not (run.stopped or ctrl_c.pressed):
+                for callback in callbacks:
+                    callback.on_epoch_begin(run)
+                with _naming(run.epoch + 1), _scheduled(schedule, run, source.steps) as rates:
+                    results = _train_epoch(step, source, rates, chosen, display, ctrl_c)
+                if results is None:
                     break
-                results, seconds = trained
                 if validation is not None:
                     measured = _measure(model, loss, validation, chosen)
                     results |= {f"validation_{name}": v for name, v in measured.items()}
-                results |= {"seconds": seconds, "samples_per_second": len(data.X) / seconds}
-                history.append(results)
-                display.epoch(results)
-                if ctrl_c.pressed:
-                    break
-        history.interrupted = ctrl_c.pressed
-        if not history.interrupted:
+                run.history.append({name: results[name] for name in run.columns})
+                display.epoch(run.results)
+                for callback in callbacks:
+                    callback.on_epoch_end(run)
+        run.history.interrupted = ctrl_c.pressed
+        if not ctrl_c.pressed:
             step.leave()
-    return history
+    return run.history
+
+
+def _columns(metrics: Mapping[str, Metric], validation: Samples | None) -> list[str]:
+    """Of the history, in their order."""
+    measured = ["loss", *metrics]
+    validated = [f"validation_{name}" for name in measured] if validation is not None else []
+    return [*measured, *validated, "learning_rate", "seconds", "samples_per_second"]
+
+
+@contextmanager
+def _telling(callbacks: list[Callback], run: Run) -> Iterator[None]:
+    """Tell the callbacks that training begins, and those that it ends which were told so."""
+    begun: list[Callback] = []
+    try:
+        for callback in callbacks:
+            begun.append(callback)
+            callback.on_fit_begin(run)
+        yield
+    finally:
+        for callback in begun:
+            callback.on_fit_end(run)
+
+
+def _check_schedule(schedule: schedules.Factors | None, optimizer: Optimizer) -> None:
+    if schedule is None:
+        return
+    if isinstance(schedule, type) or not callable(schedule):
+        wanted = "schedule: expected a function of t and epochs, or such as fastnn.Cosine()"
+        raise TypeError(f"{wanted}, got {schedule!r}")
+    if not hasattr(optimizer, "learning_rate"):
+        raise TypeError(f"schedule: {optimizer!r} has no learning_rate")
+
+
+@contextmanager
+def _scheduled(
+    schedule: schedules.Factors | None, run: Run, steps: int
+) -> Iterator[NDArray[np.float64] | None]:
+    """The learning rates of an epoch; after it the optimizer has its own again."""
+    if schedule is None:
+        yield None
+        return
+    rate = run.optimizer.learning_rate
+    try:
+        yield schedules.rates(schedule, rate, run.epoch, run.epochs, steps)
+    finally:
+        run.optimizer.learning_rate = rate
 
 
 class _CtrlC:
@@ -148,46 +191,41 @@ def evaluate(
     alike.  Changes nothing.
     """
     _checks.parts(loss=loss)
-    chosen = _chosen_metrics(metrics, loss)
-    data = _prepare(model, loss, X, y, sample_weight)
+    chosen = chosen_metrics(metrics, loss)
+    data = _sources.prepare(model, loss, X, y, sample_weight)
     return _measure(model, loss, data, chosen, batch_size)
 
 
 def _train_epoch(
     step: TrainStep,
-    samples: Samples,
-    order: batches,
+    source: _sources.Source,
+    rates: NDArray[np.float64] | None,
     metrics: Mapping[str, Metric],
     display: _progress.Silent,
     ctrl_c: _CtrlC,
-) -> tuple[dict[str, float], float] | None:
-    """One pass over the data: its results and seconds, or None where Ctrl-C ended it.
+) -> dict[str, float] | None:
+    """One pass over the data: its results, or None where Ctrl-C ended it.
 
     The outputs are kept, so that the metrics are computed once an epoch.
     """
-    start, size = time.perf_counter(), order.batch_size
-    rows = order.permutation()
+    start = time.perf_counter()
     seen: list[Array] | None = [] if metrics else None
     losses: list[NDArray[np.float64]] = []
-    done = 0
-    for part in step.epoch(samples, rows, size, seen):
+    for rows, part in source.epoch(step, rates, seen):
         losses.append(part.copy())
-        new = min(len(part) * size, len(rows) - done)
-        done += new
-        display.step(new, part)
-        if ctrl_c.pressed and done < len(rows):
+        display.step(rows, part)
+        if ctrl_c.pressed and not source.finished:
             return None
     seconds = time.perf_counter() - start
-    weights = np.ones(len(rows))
-    if samples.weight is not None:
-        weights = samples.weight[rows].astype(np.float64)
-    of_batches = np.add.reduceat(weights, np.arange(0, len(rows), size)).tolist()
-    total = sum(map(mul, np.concatenate(losses).tolist(), of_batches))
-    results = {"loss": total / sum(of_batches)}
+    weights = source.weights().tolist()
+    total = sum(map(mul, np.concatenate(losses).tolist(), weights))
+    results = {"loss": total / sum(weights)}
     if seen:
-        outputs, targets = np.concatenate(seen), order.arrays[1].take(rows, axis=0)
+        outputs, targets = np.concatenate(seen), source.targets()
         results |= {name: float(metric(outputs, targets)) for name, metric in metrics.items()}
-    return results, seconds
+    rate = getattr(step.optimizer, "learning_rate", float("nan"))
+    speed = {"seconds": seconds, "samples_per_second": source.rows / seconds}
+    return results | {"learning_rate": float(rate)} | speed
 
 
 def _measure(
@@ -208,126 +246,3 @@ def _naming(epoch: int) -> Iterator[None]:
         yield
     except FloatingPointError as error:
         raise FloatingPointError(f"epoch {epoch}, {error}") from None
-
-
-# ---- what comes in -----------------------------------------------------------------------------
-
-
-def _prepare(
-    model: Sequential,
-    loss: Loss,
-    X: ArrayLike,
-    y: ArrayLike,
-    sample_weight: ArrayLike | None,
-    where: str = "",
-) -> Samples:
-    """Finite arrays in the model's dtype, without rows of weight 0."""
-    X, y = _arrays.numeric_array(X, f"{where}X"), _arrays.numeric_array(y, f"{where}y")
-    model._check_shape(X.shape, f"{where}X")
-    _arrays.same_length(X=X, y=y)
-    X = _arrays.cast(X, model.dtype, f"{where}X")
-    if model._codes is not None:
-        model._codes.check(X, f"{where}X")
-    y = _as_targets(y, loss, model.dtype, f"{where}y")
-    if sample_weight is None:
-        return Samples(X, y, None)
-    name = f"{where}sample_weight"
-    return _weighted(X, y, _arrays.numeric_array(sample_weight, name), name)
-
-
-def _check_targets(model: Sequential, loss: Loss, data: Samples, where: str = "") -> None:
-    """Let the loss judge all targets, on outputs of zeros: nothing is trained by then."""
-    shape = model.predict(data.X[:1]).shape[1:]
-    for start in range(0, len(data.y), _CHECKED_ROWS):
-        part = data.y[start : start + _CHECKED_ROWS]
-        try:
-            loss(np.zeros((len(part), *shape), model.dtype), part, None)
-        except ValueError as error:
-            raise ValueError(f"{where}y: {error}") from None
-
-
-def _as_targets(y: Array, loss: Loss, dtype: Any, name: str) -> Array:
-    if y.dtype.kind == "f":
-        return _arrays.cast(y, dtype, name)
-    if isinstance(loss, SoftmaxCrossEntropy | Hinge):
-        labels = y.ndim == 1 or isinstance(loss, Hinge)
-        return y.astype(np.int64, copy=False) if labels else y.astype(dtype)
-    return y.astype(dtype) if isinstance(loss, Loss) else y
-
-
-def _weighted(X: Array, y: Array, weight: Array, name: str) -> Samples:
-    if weight.shape != (len(X),):
-        raise ValueError(f"{name}: expected shape ({len(X)},), got {weight.shape}")
-    weight = _arrays.cast(weight, X.dtype, name)
-    if weight.min() < 0:
-        raise ValueError(f"{name}: expected no negative weight, got {weight.min()}")
-    used = weight > 0
-    if not used.any():
-        raise ValueError(f"{name}: all weights are 0")
-    with np.errstate(over="ignore"):
-        if np.isinf(weight.sum(dtype=np.float64)):
-            raise ValueError(f"{name}: expected a finite sum, got one beyond float64")
-    return Samples(X, y, weight) if used.all() else Samples(X[used], y[used], weight[used])
-
-
-def _triple(validation_data: Any) -> tuple[ArrayLike, ArrayLike, ArrayLike | None]:
-    wanted = "validation_data: expected (X, y) or (X, y, sample_weight)"
-    if not isinstance(validation_data, tuple | list):
-        raise ValueError(f"{wanted}, got {type(validation_data).__name__}")
-    if len(validation_data) not in (2, 3):
-        raise ValueError(f"{wanted}, got {len(validation_data)} parts")
-    X, y, *weight = validation_data
-    return X, y, weight[0] if weight else None
-
-
-def _check_smallest_batch(model: Sequential, shape: tuple[int, ...], batch_size: int) -> None:
-    n = shape[0]
-    if min(n, batch_size, n % batch_size or batch_size) > 1:
-        return
-    for layer, row in _chain.walk(model.layers, shape[1:]):
-        # behind a layer that does not say what it gives, take it for what came in
-        if isinstance(layer, BatchNorm) and math.prod((row or shape[1:])[:-1]) == 1:
-            raise ValueError(
-                f"batch_size: {n} rows in batches of {batch_size} leave a batch of one row, and "
-                f"batch norm trains on at least 2; choose another batch_size"
-            )
-
-
-def _class_accuracy(outputs: Array, targets: Array) -> float:
-    labels = targets.argmax(axis=1) if targets.ndim > 1 else targets
-    return float(np.mean(outputs.argmax(axis=1) == labels))
-
-
-def _sign_accuracy(outputs: Array, targets: Array) -> float:
-    return float(np.mean((outputs > 0) == (targets.reshape(outputs.shape) > 0.5)))
-
-
-def _chosen_metrics(metrics: Sequence[str | Metric] | None, loss: Loss) -> dict[str, Metric]:
-    """By the name they have in the history."""
-    if metrics is None:
-        classifies = isinstance(loss, SoftmaxCrossEntropy | SigmoidCrossEntropy | Hinge)
-        metrics = ["accuracy"] if classifies else []
-    accuracy = _sign_accuracy if isinstance(loss, SigmoidCrossEntropy) else _class_accuracy
-    if isinstance(metrics, str) or not isinstance(metrics, Sequence):
-        raise TypeError(f"metrics: expected a list of names or functions, got {metrics!r}")
-    chosen: dict[str, Metric] = {}
-    for metric in metrics:
-        if callable(metric):
-            chosen[getattr(metric, "__name__", type(metric).__name__)] = _beside(metric)
-        elif metric == "accuracy" and isinstance(loss, _REGRESSION):
-            raise ValueError(f"metrics: 'accuracy' needs a loss that classifies, got {loss!r}")
-        elif metric == "accuracy":
-            chosen["accuracy"] = accuracy
-        else:
-            raise ValueError(f"metrics: expected 'accuracy' or a function, got {metric!r}")
-    return chosen
-
-
-def _beside(metric: Metric) -> Metric:
-    """`metric`, given targets (n,) as (n, 1) where the outputs are so: they must not broadcast."""
-
-    def measure(outputs: Array, targets: Array) -> float:
-        column = targets.ndim == 1 and outputs.shape == (len(targets), 1)
-        return metric(outputs, targets[:, None] if column else targets)
-
-    return measure

@@ -206,17 +206,18 @@ static void run_all(const fnn_kernels *kernel, int d) {
     int64_t labels[ROWS];
     fnn_loss loss = {.outputs = a, .targets = b, .weights = at(1), .weight_sum = &weight_sum,
                      .gradient = out, .row_losses = at(0), .batch = ROWS, .features = FEATURES,
-                     .constant = 0.3};
+                     .constant = 0.3, .constants = at(2)};
     fnn_kernel *const *losses[] = {&kernel->softmax_cross_entropy, &kernel->sigmoid_cross_entropy,
                                    &kernel->squared_error, &kernel->absolute_error, &kernel->huber,
+                                   &kernel->quantile, &kernel->poisson,
                                    &kernel->softmax_cross_entropy, &kernel->hinge};
-    for (int i = 0; i < 14; i++) {
+    for (int i = 0; i < 18; i++) {
         static const ptrdiff_t features[] = {FEATURES, 10};
-        loss.features = features[i / 7];
-        loss.labels = i % 7 >= 5;
+        loss.features = features[i / 9];
+        loss.labels = i % 9 >= 7;
         loss.targets = loss.labels ? (const void *)labels : b;
         for (int row = 0; row < ROWS; row++) labels[row] = row * 7 % loss.features;
-        run(kernel, losses[i % 7], &loss, ROWS, scratch);
+        run(kernel, losses[i % 9], &loss, ROWS, scratch);
         report("loss", i, d, out, ROWS * loss.features);
         fnn_total sum = {.values = at(0), .sum = &total, .size = ROWS};
         RUN(total, &sum, 1);
@@ -267,6 +268,9 @@ static void run_all(const fnn_kernels *kernel, int d) {
     fnn_value value = {.feed = &feed, .value = &total, .squares = hyper, .hyper = hyper,
                        .scale = 0.1, .rows = ROWS};
     RUN(add_penalty, &value, 1);
+    feed.rates = hyper + 2;
+    RUN(take_rate, &value, 1);
+    report("take_rate", 0, 1, hyper, 1);
     RUN(end_batch, &value, 1);
     total /= 0.0;
     RUN(check_value, &value, 1);

@@ -459,12 +459,25 @@ def absolute_error(outputs, targets):
     return np.abs(difference).mean(axis=1), np.sign(difference) / outputs.shape[1]
 
 
+def quantile(outputs, targets, q=0.5):
+    """The pinball loss; q is a number, or one for each column."""
+    d, q = targets - outputs, np.asarray(q)
+    slope = np.where(d > 0, -q, np.where(d < 0, 1 - q, 0))
+    return np.maximum(q * d, (q - 1) * d).mean(axis=1), slope / outputs.shape[1]
+
+
 def huber(outputs, targets, delta=1.0):
     """Quadratic to a distance of delta, linear with slope delta beyond."""
     difference = outputs - targets
     size = np.abs(difference)
     value = np.where(size <= delta, difference**2 / 2, delta * (size - delta / 2))
     return value.mean(axis=1), np.clip(difference, -delta, delta) / outputs.shape[1]
+
+
+def poisson(outputs, targets):
+    """The outputs are logarithms of means."""
+    value = np.exp(outputs) - targets * outputs
+    return value.mean(axis=1), (np.exp(outputs) - targets) / outputs.shape[1]
 
 
 def hinge(scores, targets, margin=1.0):

@@ -32,6 +32,8 @@ from fastnn import (
     Mish,
     Momentum,
     Nesterov,
+    Poisson,
+    Quantile,
     ReLU,
     Residual,
     RMSprop,
@@ -66,6 +68,10 @@ def values(rng, shape, dtype):
     return rng.standard_normal(shape).astype(dtype)
 
 
+def counts(rng, shape, dtype):
+    return rng.poisson(2, shape).astype(dtype)
+
+
 # name -> (loss, its reference, how targets are drawn)
 LOSSES = {
     "softmax labels": (SoftmaxCrossEntropy(), reference.softmax_cross_entropy, labels),
@@ -84,8 +90,11 @@ LOSSES = {
     "sigmoid soft targets": (SigmoidCrossEntropy(), reference.sigmoid_cross_entropy, unit),
     "squared": (MeanSquaredError(), reference.squared_error, values),
     "absolute": (MeanAbsoluteError(), reference.absolute_error, values),
+    "quantile": (Quantile(), reference.quantile, values),
+    "quantile 0.9": (Quantile(0.9), lambda o, t: reference.quantile(o, t, 0.9), values),
     "huber": (Huber(), reference.huber, values),
     "huber 0.3": (Huber(delta=0.3), lambda o, t: reference.huber(o, t, 0.3), values),
+    "poisson": (Poisson(), reference.poisson, counts),
     "hinge": (Hinge(), reference.hinge, labels),
     "hinge 0.5": (Hinge(margin=0.5), lambda o, t: reference.hinge(o, t, 0.5), labels),
 }

@@ -1,5 +1,7 @@
 """Recorded steps that diverge, or are given what does not fit: what is left of the model."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -178,13 +180,16 @@ def test_bad_input_at_a_replayed_step_changes_nothing():
 def test_the_checks_that_stand_before_a_replay():
     outputs, labels = np.zeros((3, 2), np.float32), np.array([0, 1, 0])
     weight = np.ones(3, np.float32)
+    probabilities, counts = (partial(_kernels.check_targets, largest=n) for n in (1.0, np.inf))
     _kernels.check_labels(labels, outputs)
-    _kernels.check_probabilities(outputs, outputs)
+    probabilities(outputs, outputs)
+    counts(outputs + 7, outputs)
     _kernels.check_sample_weight(weight, outputs)
     for check, wrong in (
         (_kernels.check_labels, labels + 1), (_kernels.check_labels, labels.astype(np.int32)),
-        (_kernels.check_labels, labels[:2]), (_kernels.check_probabilities, outputs - 1),
-        (_kernels.check_probabilities, outputs[:2]), (_kernels.check_sample_weight, -weight),
+        (_kernels.check_labels, labels[:2]), (probabilities, outputs - 1),
+        (probabilities, outputs[:2]), (counts, outputs - 1), (counts, outputs + np.inf),
+        (_kernels.check_sample_weight, -weight),
         (_kernels.check_sample_weight, weight[:2]), (_kernels.check_sample_weight, 0 * weight),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=r"target|sample_weight"):

@@ -22,6 +22,7 @@ from fastnn import (
     LayerNorm,
     LeakyReLU,
     MeanSquaredError,
+    Quantile,
     ReLU,
     Residual,
     Sequential,
@@ -235,6 +236,13 @@ SETTINGS = {
     "leaky relu": (LeakyReLU, "alpha", 0, (-1, np.nan, np.inf, "a", True, None)),
     "elu": (ELU, "alpha", 0.5, NOT_POSITIVE),
     "huber": (Huber, "delta", 2.0, NOT_POSITIVE),
+    "quantile": (Quantile, "q", 0.25, (0, 1, -0.1, np.nan, "a", True, None, [])),
+    "quantiles": (
+        lambda: Quantile([0.1, 0.9]),
+        "q",
+        (0.25, 0.5),
+        ([0.1, 1.0], (0.1, "a"), [[0.1]]),
+    ),
     "hinge": (Hinge, "margin", 2.0, NOT_POSITIVE),
     "smoothing": (SoftmaxCrossEntropy, "label_smoothing", 0.5, (1, -0.1, np.nan, "a", True)),
 }

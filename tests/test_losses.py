@@ -8,21 +8,26 @@ import reference
 from compare import assert_close, assert_same_bits, uses_threads
 from fastnn import (
     SGD,
+    Adam,
     Dense,
     Hinge,
     Huber,
     Loss,
     MeanAbsoluteError,
     MeanSquaredError,
+    Poisson,
+    Quantile,
     Sequential,
     SigmoidCrossEntropy,
     SoftmaxCrossEntropy,
+    TrainStep,
     _kernels,
     gradcheck,
 )
-from tables import LOSSES, draw
+from stepping import assert_alike, by_hand, regression
+from tables import LOSSES, draw, values
 
-SHAPES = [(1, 1), (1, 2), (3, 5), (7, 15), (8, 16), (2, 17), (129, 10), (5, 300)]
+SHAPES = [(1, 1), (1, 2), (37, 3), (3, 5), (7, 15), (8, 16), (2, 17), (129, 10), (5, 300)]
 
 
 def wide(array):
@@ -155,12 +160,32 @@ def test_sigmoid_cross_entropy_keeps_its_digits_in_the_tail(dtype, isa):
     np.testing.assert_allclose(gradient[1], np.exp(-30) / 2, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["squared", "absolute", "huber"])
+@pytest.mark.parametrize("name", ["squared", "absolute", "quantile", "huber"])
 def test_regression_of_huge_outputs(name, dtype, isa):
     outputs, targets = np.array([[1e15], [-1e15]], dtype), np.zeros((2, 1), dtype)
     value, gradient = LOSSES[name][0](outputs, targets)
-    np.testing.assert_allclose(value, {"squared": 1e30}.get(name, 1e15), rtol=1e-6)
+    expected = {"squared": 1e30, "quantile": 5e14}.get(name, 1e15)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
     assert np.isfinite(gradient).all()
+
+
+def test_quantile_of_outputs_whose_square_overflows(dtype, isa):
+    value, gradient = Quantile(0.75)(np.array([[1e30], [-1e30]], dtype), np.zeros((2, 1), dtype))
+    np.testing.assert_allclose(value, 5e29, rtol=1e-6)
+    np.testing.assert_array_equal(gradient, [[0.125], [-0.375]])
+
+
+def test_poisson_of_huge_outputs(dtype, isa):
+    """e^-1e30 is 0, and the loss linear; above the logarithm of the largest number it is infinite,
+    and so is the gradient."""
+    value, gradient = Poisson()(np.array([[-1e30], [-1e30]], dtype), np.array([3, 0]))
+    np.testing.assert_allclose(value, 1.5e30, rtol=1e-6)
+    np.testing.assert_array_equal(gradient, [[-1.5], [0]])
+    last = 88.7 if dtype == np.float32 else 709.7
+    for output, finite in ((last, True), (last + 0.1, False), (1e30, False)):
+        value, gradient = Poisson()(np.array([[output]], dtype), np.array([3]))
+        assert not np.isnan(value) and not np.isnan(gradient).any()
+        assert np.isfinite(value) == np.isfinite(gradient).all() == finite
 
 
 def test_huber_of_outputs_whose_square_overflows(dtype, isa):
@@ -179,6 +204,7 @@ def test_hinge_of_huge_scores(dtype, isa):
 def test_subgradients_at_the_kinks_are_zero(dtype, isa):
     same = np.array([[2.0, -1.0]], dtype)
     assert not MeanAbsoluteError()(same, same)[1].any()
+    assert not Quantile(0.9)(same, same)[1].any()
     value, gradient = Hinge()(np.array([[1.0, 2.0]], dtype), np.array([1]))  # margin just kept
     assert value == 0 and not gradient.any()
     _, gradient = Huber()(np.array([[1.0, -1.0]], dtype), np.zeros((1, 2), dtype))
@@ -199,14 +225,95 @@ def test_nan_makes_the_value_nan(name, dtype, isa, rng):
 # ---- forms of targets ----
 
 
-@pytest.mark.parametrize("loss", [MeanSquaredError(), MeanAbsoluteError(), Huber(),
-                                  SigmoidCrossEntropy()], ids=repr)  # fmt: skip
+@pytest.mark.parametrize("loss", [MeanSquaredError(), MeanAbsoluteError(), Huber(), Quantile(0.9),
+                                  Quantile([0.9]), Poisson(), SigmoidCrossEntropy()],
+                         ids=repr)  # fmt: skip
 def test_a_vector_of_targets_for_one_output(loss, rng):
     outputs, targets = rng.standard_normal((6, 1)), rng.integers(0, 2, 6)
     value, gradient = loss(outputs, targets)
     as_column = loss(outputs, targets[:, None].astype(float))
     assert value == as_column[0] and gradient.shape == (6, 1)
     assert_same_bits(gradient, as_column[1])
+
+
+@pytest.mark.parametrize("columns", [2, 3, 17, 40])
+def test_several_quantiles_of_one_target(columns, dtype, isa, rng):
+    """Each column has its own, and targets of one column are those of all."""
+    q = np.linspace(0, 1, columns + 2)[1:-1]
+    outputs, y = values(rng, (23, columns), dtype), values(rng, (23,), dtype)
+    targets, weight = np.repeat(y[:, None], columns, axis=1), rng.random(23).astype(dtype)
+    loss = Quantile(q)
+    assert loss.q == tuple(q.tolist()) and repr(loss) == f"Quantile(q={loss.q})"
+    rows, expected = reference.quantile(wide(outputs), wide(targets), q)
+    expected_value, expected_gradient = reference.weighted(rows, expected, wide(weight))
+    value, gradient = loss(outputs, targets, weight)
+    np.testing.assert_allclose(value, expected_value, rtol=4e-6)
+    assert_close(gradient, expected_gradient, dtype, factor=3)
+    for form in (y, y[:, None], y.tolist()):
+        assert loss(outputs, form, weight)[0] == value
+        assert_same_bits(loss(outputs, form, weight)[1], gradient)
+    for j in range(columns):  # as if each column had a loss of its own
+        alone = Quantile(q[j])(outputs[:, j : j + 1], y, weight)[1]
+        assert_close(gradient[:, j : j + 1] * columns, wide(alone), dtype)
+
+
+def test_quantiles_are_learnt(rng):
+    """Of y = x + noise, uniform from 0 to 1, by one network for three; recorded and replayed."""
+    x = rng.random((3000, 1))
+    y, q = x[:, 0] + rng.random(3000), (0.1, 0.5, 0.9)
+    model = Sequential(Dense(1, 3), seed=0)
+    history = model.fit(x, y, loss=Quantile(q), optimizer=Adam(0.02), epochs=15, progress=False,
+                        validation_data=(x, y))  # fmt: skip
+    below = (y[:, None] <= model.predict(x)).mean(axis=0)
+    np.testing.assert_allclose(below, q, atol=0.04)
+    expected = reference.quantile(model.predict(x), np.repeat(y[:, None], 3, axis=1), q)[0].mean()
+    np.testing.assert_allclose(history.validation_loss[-1], expected, rtol=1e-5)
+
+
+def test_quantiles_in_recorded_steps(rng):
+    """With the targets in each form and a quantile that changes in between, as by hand."""
+    batches = [(rng.standard_normal((8, 7)), y) for y in
+               (rng.random(8), rng.random((8, 1)), rng.random((8, 3)), rng.random(8))]  # fmt: skip
+    loss, models = Quantile([0.1, 0.5, 0.9]), [regression(), regression()]
+    step, expected = TrainStep(models[0], loss, Adam()), Adam()
+    for batch in batches:
+        (value,) = by_hand(models[1], loss, expected, [batch])
+        assert step(*batch) == value
+        loss.q = (loss.q[1], loss.q[2], loss.q[0])
+    assert step.recorded
+    assert_alike(models[0], models[1])
+
+
+def test_counts_are_checked_before_each_step(rng):
+    """Targets in the form that a recorded step takes without Python, too."""
+    x, y = rng.random((8, 2)).astype(np.float32), np.full((8, 1), 3, np.float32)
+    step = TrainStep(Sequential(Dense(2, 1)), Poisson(), SGD(0.1))
+    for _ in range(3):
+        step(x, y)
+    for wrong, name in ((-1, "-1.0"), (np.nan, "nan"), (np.inf, "inf")):
+        y[5] = wrong
+        with pytest.raises(
+            ValueError, match=f"must be finite and not negative, got {name} in row 5"
+        ):
+            step(x, y)
+    assert step.steps == 3
+
+
+def test_poisson_is_the_deviance_but_for_constants(rng):
+    metrics = pytest.importorskip("sklearn.metrics")
+    outputs, t = rng.standard_normal(50), rng.poisson(2, 50)
+    value, _ = Poisson()(outputs[:, None], t)
+    constant = np.where(t == 0, 0, t * np.log(np.maximum(t, 1))) - t
+    expected = metrics.mean_poisson_deviance(t, np.exp(outputs))
+    np.testing.assert_allclose(2 * (value + constant.mean()), expected)
+
+
+@pytest.mark.parametrize("q", [0.05, 0.5, 0.9])
+def test_quantile_is_the_pinball_loss_of_others(q, rng):
+    metrics = pytest.importorskip("sklearn.metrics")
+    outputs, t = rng.standard_normal((2, 50, 3))
+    value, _ = Quantile(q)(outputs, t)
+    np.testing.assert_allclose(value, metrics.mean_pinball_loss(t, outputs, alpha=q))
 
 
 @pytest.mark.parametrize(
@@ -248,6 +355,17 @@ WRONG = {
     "one target a row, five outputs": (MeanSquaredError(), OUT, LABELS, r"\(4, 5\).*\(4,\)"),
     "targets that would broadcast": (MeanSquaredError(), OUT, OUT[:, :1], r"\(4, 5\).*\(4, 1\)"),
     "a number as target": (MeanAbsoluteError(), OUT, 1.0, "targets"),
+    "counts below 0": (Poisson(), OUT, OUT - 2, "finite and not negative, got -2.0 in row 0"),
+    "counts NaN": (Poisson(), OUT, OUT * np.nan, "finite and not negative, got nan"),
+    "counts infinite": (Poisson(), OUT, OUT + np.inf, "finite and not negative, got inf"),
+    "fewer quantiles than columns": (
+        Quantile([0.1, 0.9]),
+        OUT,
+        LABELS,
+        "a column for each of 2 quantiles, got 5",
+    ),
+    "one target a row, one quantile": (Quantile(0.1), OUT, LABELS, r"\(4, 5\).*\(4,\)"),
+    "too few targets of quantiles": (Quantile([0.1, 0.9]), OUT[:, :2], LABELS[:2], r"\(4, 2\)"),
     "complex targets": (Huber(), OUT, OUT * 1j, "complex"),
     "text as targets": (MeanSquaredError(), OUT, np.full((4, 5), "a"), "targets"),
     "masked targets": (MeanSquaredError(), OUT, np.ma.masked_array(OUT), "mask"),
@@ -281,6 +399,7 @@ def test_refused_weights(name, wrong, rng):
 
 @pytest.mark.parametrize("kind, name, value", [
     *((SoftmaxCrossEntropy, "label_smoothing", value) for value in (1.0, -0.1, np.nan, "a", True)),
+    *((Quantile, "q", value) for value in (0, 1.0, -0.1, np.nan, "a", True, None, [], [0.5, 1])),
     *((kind, name, value) for kind, name in ((Huber, "delta"), (Hinge, "margin"))
       for value in (0, -1, np.nan, np.inf, True, None)),
 ])  # fmt: skip
@@ -297,6 +416,14 @@ def test_refused_constants(kind, name, value):
 def test_a_smoothing_must_be_named():
     with pytest.raises(TypeError, match="positional"):
         SoftmaxCrossEntropy(0.1)
+
+
+def test_a_quantile_that_float32_cannot_hold():
+    """It would be 0 or 1 there."""
+    for q in (1e-50, 1 - 1e-12, [0.5, 0.5, 1e-50, 0.5, 0.5]):
+        Quantile(q)(OUT, OUT)
+        with pytest.raises(ValueError, match=r"^quantiles must be above 0 and below 1 in float32"):
+            Quantile(q)(OUT.astype(np.float32), OUT)
 
 
 @pytest.mark.parametrize("name, value", [("delta", 1e-50), ("delta", 1e50), ("margin", 1e50)])
@@ -357,7 +484,8 @@ def test_what_another_callable_gets(rng):
 
 
 @pytest.mark.parametrize("face", ["softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error",
-                                  "absolute_error", "huber", "hinge"])  # fmt: skip
+                                  "absolute_error", "quantile", "huber", "poisson",
+                                  "hinge"])  # fmt: skip
 def test_faces_check_their_arguments(face):
     """Each broken argument, given to the kernel's face itself, raises and does not crash."""
     function = getattr(_kernels, face)
@@ -371,6 +499,11 @@ def test_faces_check_their_arguments(face):
         if wrong is None or wrong.dtype != np.float64:
             with pytest.raises((TypeError, ValueError), match=r"outputs|logits|scores"):
                 function(wrong, targets)
+    if face == "quantile":
+        for quantiles in (np.full(5, 0.5), np.full(4, 0.5, np.float32), np.ones(5, np.float32),
+                          np.full(5, np.nan, np.float32), np.zeros(5, np.float32)):  # fmt: skip
+            with pytest.raises(ValueError, match=r"^quantiles must be "):
+                function(outputs, targets, None, quantiles)
     for weight in (np.ones(4), np.ones(3, np.float32), np.ones((4, 1), np.float32),
                    np.ones(8, np.float32)[::2]):  # fmt: skip
         with pytest.raises((TypeError, ValueError), match=r"^sample_weight must "):

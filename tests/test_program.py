@@ -392,6 +392,7 @@ def wrong_feeds(X, y, weight):
     yield "outputs of other rows", (X, y, weight), {"outputs": zeros(4, 2)}
     yield "losses of float32", (X, y, weight), {"losses": zeros(2)}
     yield "read-only losses", (X, y, weight), {"losses": frozen}
+    yield "rates of float32", (X, y, weight), {"rates": zeros(2)}
 
 
 @pytest.mark.parametrize("name", [name for name, *_ in wrong_feeds(*summing()[1:4])])
@@ -429,6 +430,26 @@ def test_too_few_rows_and_too_little_room():
     assert program.replay(2) == 2
     with pytest.raises(ValueError, match="rows are left for 0"):
         program.replay()
+
+
+def test_each_step_takes_its_rate():
+    hyper, X = np.zeros(len(_kernels.HYPER)), zeros(6, 3)
+    rates, program, seen = np.array([0.5, 0.25, 0.125]), Program(), np.zeros(3)
+    program.feed(X, losses=seen, rates=rates)
+    with program:
+        program.take("x", 2)
+        program.take_rate(hyper)
+        program.end_batch(hyper[:1])  # the learning rate, which is its first number
+    program.replay(2)
+    np.testing.assert_array_equal(seen, rates)
+    with pytest.raises(ValueError, match="rates: none is left of 3"):
+        program.take_rate(hyper)
+    program.feed(X, rates=rates[:1])
+    with pytest.raises(ValueError, match="rates: 1 are left, got 2 steps"):
+        program.replay(2)
+    program.feed(X)
+    program.replay(3)
+    assert hyper[_kernels.HYPER["learning_rate"]] == 0.125  # none was given: it stays
 
 
 def test_what_cannot_be_taken_or_given_while_recording():

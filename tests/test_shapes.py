@@ -71,7 +71,9 @@ def test_any_layout_of_outputs_targets_and_weights(data, rows, outputs):
     o, t = data.draw(layouts(rows, outputs)), data.draw(layouts(rows, outputs))
     w = data.draw(layouts(rows, 1))[:, 0]
     plain_weight = np.array(w, dtype=np.float64) + 1
-    for loss in (fastnn.MeanSquaredError(), fastnn.Huber(), fastnn.MeanAbsoluteError()):
+    for loss in (
+        fastnn.MeanSquaredError(), fastnn.Huber(), fastnn.MeanAbsoluteError(), fastnn.Quantile(0.7),
+    ):  # fmt: skip
         value, gradient = loss(o, t, np.array(w, dtype=np.float64) + 1)
         expected = loss(np.array(o, gradient.dtype), np.array(t, gradient.dtype), plain_weight)
         assert value == expected[0]

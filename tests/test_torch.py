@@ -73,6 +73,10 @@ def numbers(rng):
     return rng.standard_normal((20, 7))
 
 
+def counts(rng):
+    return rng.poisson(2, (20, 7)).astype(float)
+
+
 # name -> (ours, theirs, targets)
 LOSSES = {
     "cross entropy": (fastnn.SoftmaxCrossEntropy(), F.cross_entropy, labels),
@@ -91,6 +95,7 @@ LOSSES = {
     "squared": (fastnn.MeanSquaredError(), F.mse_loss, numbers),
     "absolute": (fastnn.MeanAbsoluteError(), F.l1_loss, numbers),
     "huber": (fastnn.Huber(0.7), lambda o, t: F.huber_loss(o, t, delta=0.7), numbers),
+    "poisson": (fastnn.Poisson(), F.poisson_nll_loss, counts),
     "hinge": (  # theirs divides by the number of classes
         fastnn.Hinge(0.8), lambda o, t: 7 * F.multi_margin_loss(o, t, margin=0.8), labels,
     ),

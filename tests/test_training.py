@@ -197,11 +197,11 @@ def test_history():
     model = network()
     history = fit(model, X, y, validation_data=(X[:20], y[:20]))
     assert list(history) == [
-        "loss", "accuracy", "validation_loss", "validation_accuracy", "seconds",
-        "samples_per_second",
+        "loss", "accuracy", "validation_loss", "validation_accuracy", "learning_rate",
+        "seconds", "samples_per_second",
     ]  # fmt: skip
     assert isinstance(history, History)
-    assert history.epochs == EPOCHS and len(history) == 6 and not history.interrupted
+    assert history.epochs == EPOCHS and len(history) == 7 and not history.interrupted
     assert history.loss is history["loss"]
     for values in history.values():
         assert len(values) == EPOCHS and all(type(value) is float for value in values)
@@ -222,7 +222,7 @@ def test_metrics():
         return (outputs.argmax(axis=1) != targets).any()
 
     history = fit(network(), X, y, metrics=["accuracy", worst])
-    assert set(history) == {"loss", "accuracy", "worst", "seconds", "samples_per_second"}
+    assert list(history)[:3] == ["loss", "accuracy", "worst"]
     assert history.worst[0] in (0.0, 1.0)
     assert "accuracy" not in fit(network(), X, y, metrics=[])
     assert "accuracy" not in fit(
@@ -233,7 +233,10 @@ def test_metrics():
             fit(network(), X, y, metrics=wrong)
 
 
-@pytest.mark.parametrize("loss", [MeanSquaredError(), fastnn.MeanAbsoluteError(), fastnn.Huber()])
+@pytest.mark.parametrize("loss", [
+    MeanSquaredError(), fastnn.MeanAbsoluteError(), fastnn.Quantile(), fastnn.Huber(),
+    fastnn.Poisson(),
+])  # fmt: skip
 def test_accuracy_needs_a_loss_that_classifies(loss):
     X, y = data()
     model = Sequential(Dense(6, 1), seed=0)

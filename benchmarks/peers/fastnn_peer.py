@@ -20,7 +20,9 @@ LOSSES = {
     "hinge": fastnn.Hinge,
     "squared_error": fastnn.MeanSquaredError,
     "absolute_error": fastnn.MeanAbsoluteError,
+    "quantile": fastnn.Quantile,
     "huber": fastnn.Huber,
+    "poisson": fastnn.Poisson,
 }
 OPTIMIZERS = {
     "sgd": fastnn.SGD,

@@ -184,13 +184,20 @@ def layer_norm(way: str, x: torch.Tensor, dy: torch.Tensor) -> Callable[[], Any]
 
 def loss(kind: str, x: torch.Tensor) -> Callable[[], Any]:
     """Value and gradient, so through autograd."""
+
+    def quantile(o: torch.Tensor, t: torch.Tensor) -> torch.Tensor:  # torch has none
+        d = t - o
+        return torch.maximum(0.5 * d, -0.5 * d).mean()
+
     function = {
         "softmax_cross_entropy": functional.cross_entropy,
         "sigmoid_cross_entropy": functional.binary_cross_entropy_with_logits,
         "hinge": functional.multi_margin_loss,
         "squared_error": functional.mse_loss,
         "absolute_error": functional.l1_loss,
+        "quantile": quantile,
         "huber": functional.huber_loss,
+        "poisson": functional.poisson_nll_loss,
     }[kind]
     targets = torch.zeros_like(x)
     if kind in ("softmax_cross_entropy", "hinge"):

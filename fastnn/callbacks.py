@@ -1,0 +1,319 @@
+"""Callbacks: what happens between the epochs of `fit`, besides training.
+
+A callback is told when training and its epochs begin and end, and gets the `Run`.  It may look,
+stop the run, change settings and the learning rate."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import math
+import os
+from typing import TYPE_CHECKING, Any
+
+from fastnn import _checks
+from fastnn.history import History
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from fastnn.data import batches
+    from fastnn.losses import Loss
+    from fastnn.model import Sequential
+    from fastnn.optimizers import Optimizer
+
+
+class Run:
+    """A training as its callbacks see it.
+
+    `model`, `loss`, `optimizer`; `epochs` that are wanted; `history` with all results so far;
+    `order`, the `batches` whose order of the rows is used, or None where the user gives batches;
+    `columns`, the names of the results.
+
+    >>> import fastnn
+    >>> class Last(fastnn.Callback):
+    ...     def on_fit_end(self, run):
+    ...         print(f"{run.epoch} of {run.epochs} epochs, at {run.optimizer.learning_rate}")
+    >>> model = fastnn.Sequential(fastnn.Dense(1, 1))
+    >>> history = model.fit(
+    ...     [[1.0]], [1.0], loss=fastnn.MeanSquaredError(), optimizer=fastnn.SGD(0.1), epochs=3,
+    ...     callbacks=[Last()], progress=False,
+    ... )
+    3 of 3 epochs, at 0.1
+    """
+
+    def __init__(
+        self,
+        model: Sequential,
+        loss: Loss,
+        optimizer: Optimizer,
+        epochs: int,
+        order: batches | None,
+        columns: list[str],
+    ) -> None:
+        self.model, self.loss, self.optimizer = model, loss, optimizer
+        self.epochs, self.order, self.columns = epochs, order, columns
+        self.history = History()
+        self.stopped = False
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs are finished."""
+        return self.history.epochs
+
+    @property
+    def results(self) -> dict[str, float]:
+        """The last epoch's line of the history."""
+        return {name: values[-1] for name, values in self.history.items()}
+
+    def stop(self) -> None:
+        """No epoch begins after this one."""
+        self.stopped = True
+
+
+class Callback:
+    """Base of the callbacks; derive from it and override what you need.
+
+    >>> import fastnn
+    >>> class Rates(fastnn.Callback):
+    ...     def on_epoch_end(self, run):
+    ...         run.optimizer.learning_rate /= 2
+    ...         if run.results["loss"] < 1e-3:
+    ...             run.stop()
+    """
+
+    def on_fit_begin(self, run: Run) -> None:
+        """Before the first epoch."""
+
+    def on_epoch_begin(self, run: Run) -> None:
+        """Before an epoch, of which ``run.epoch`` are finished."""
+
+    def on_epoch_end(self, run: Run) -> None:
+        """After an epoch; ``run.results`` holds what it and its validation gave."""
+
+    def on_fit_end(self, run: Run) -> None:
+        """After the last epoch, also where an error or Ctrl-C ended the training."""
+
+
+class _Watch:
+    """A result of the epochs, and whether it still gets better."""
+
+    def __init__(self, monitor: str, min_delta: float, higher_is_better: bool | None) -> None:
+        if not isinstance(monitor, str):
+            raise TypeError(f"monitor: expected the name of a result, got {monitor!r}")
+        self.monitor = monitor
+        self.min_delta = _checks.not_negative(min_delta, "min_delta")
+        if higher_is_better is None:
+            higher_is_better = not any(word in monitor for word in ("loss", "error"))
+        self.sign = -1.0 if _checks.flag(higher_is_better, "higher_is_better") else 1.0
+        self.best, self.best_epoch, self.waited = math.nan, 0, 0
+
+    def start(self, run: Run) -> None:
+        if self.monitor not in run.columns:
+            raise ValueError(
+                f"monitor: expected one of {', '.join(run.columns)}, got {self.monitor!r}"
+            )
+        self.best, self.best_epoch, self.waited = math.nan, 0, 0
+
+    def better(self, run: Run) -> bool:
+        """Whether the last epoch is the best, by more than min_delta; counts those that are not."""
+        value = run.results[self.monitor]
+        gain = self.sign * (self.best - value)
+        if math.isnan(value) or (self.best_epoch and not gain > self.min_delta):
+            self.waited += 1
+            return False
+        self.best, self.best_epoch, self.waited = value, run.epoch, 0
+        return True
+
+
+class EarlyStopping(Callback):
+    """Ends training after `patience` epochs in a row without a better result.
+
+    `monitor` names a column of the history.  An epoch is better if its result is by more than
+    `min_delta` below the best one; above it with `higher_is_better`, which is the default for
+    names that have neither "loss" nor "error" in them.  With `restore_best` the model ends as it
+    was after the best epoch, whatever ended the training.
+
+    Attributes: `best`, that result; `best_epoch`, counted from 1; `stopped_epoch`, None unless
+    this has ended the training.
+
+    Raises TypeError or ValueError for settings out of their range, and in `fit` before
+    the first step for a `monitor` that the history will not have.
+
+    >>> import fastnn
+    >>> X, y = fastnn.datasets.digits()
+    >>> model = fastnn.Sequential(fastnn.Dense(64, 10), seed=0)
+    >>> stopping = EarlyStopping("validation_accuracy", patience=3)
+    >>> history = model.fit(
+    ...     X[:900], y[:900], validation_data=(X[900:], y[900:]), epochs=200, progress=False,
+    ...     loss=fastnn.SoftmaxCrossEntropy(), optimizer=fastnn.Adam(0.01), callbacks=[stopping],
+    ... )
+    >>> history.epochs == stopping.stopped_epoch == stopping.best_epoch + 3
+    True
+    """
+
+    def __init__(
+        self,
+        monitor: str = "validation_loss",
+        *,
+        patience: int = 10,
+        min_delta: float = 0.0,
+        higher_is_better: bool | None = None,
+        restore_best: bool = True,
+    ) -> None:
+        self._watch = _Watch(monitor, min_delta, higher_is_better)
+        self.patience = _checks.positive_int(patience, "patience")
+        self.restore_best = _checks.flag(restore_best, "restore_best")
+        self.stopped_epoch: int | None = None
+        self._kept: dict[str, NDArray[Any]] | None = None
+
+    @property
+    def best(self) -> float:
+        return self._watch.best
+
+    @property
+    def best_epoch(self) -> int:
+        return self._watch.best_epoch
+
+    def on_fit_begin(self, run: Run) -> None:
+        self._watch.start(run)
+        self.stopped_epoch, self._kept = None, None
+
+    def on_epoch_end(self, run: Run) -> None:
+        if self._watch.better(run):
+            if self.restore_best:
+                self._kept = run.model.state_dict()
+        elif self._watch.waited >= self.patience:
+            self.stopped_epoch = run.epoch
+            run.stop()
+
+    def on_fit_end(self, run: Run) -> None:
+        if self._kept is not None and self.best_epoch < run.epoch:
+            run.model.load_state_dict(self._kept)
+        self._kept = None
+
+
+class ReduceOnPlateau(Callback):
+    """Multiplies the learning rate by `factor` after `patience` epochs without a better result.
+
+    `monitor`, `min_delta` and `higher_is_better` are as in `EarlyStopping`, `factor` lies in
+    (0, 1).  The rate does not go below `min_rate`.
+
+    >>> import fastnn
+    >>> model, optimizer = fastnn.Sequential(fastnn.Dense(1, 1)), fastnn.SGD(0.5)
+    >>> history = model.fit(
+    ...     [[1.0], [2.0]], [0.0, 0.0], loss=fastnn.MeanSquaredError(), optimizer=optimizer,
+    ...     epochs=40, progress=False, callbacks=[ReduceOnPlateau("loss", patience=2)],
+    ... )
+    >>> optimizer.learning_rate < 0.5
+    True
+    """
+
+    def __init__(
+        self,
+        monitor: str = "validation_loss",
+        *,
+        factor: float = 0.1,
+        patience: int = 5,
+        min_delta: float = 0.0,
+        higher_is_better: bool | None = None,
+        min_rate: float = 0.0,
+    ) -> None:
+        self._watch = _Watch(monitor, min_delta, higher_is_better)
+        self.factor = _checks.share(factor, "factor")
+        self.patience = _checks.positive_int(patience, "patience")
+        self.min_rate = _checks.not_negative(min_rate, "min_rate")
+
+    def on_fit_begin(self, run: Run) -> None:
+        self._watch.start(run)
+
+    def on_epoch_end(self, run: Run) -> None:
+        if self._watch.better(run) or self._watch.waited < self.patience:
+            return
+        self._watch.waited = 0
+        rate = run.optimizer.learning_rate
+        run.optimizer.learning_rate = max(rate * self.factor, min(rate, self.min_rate))
+
+
+class CSVLogger(Callback):
+    """Writes the history to `path`, a line of comma-separated values an epoch, as it grows.
+
+    The first line names the columns; the first column is the epoch, counted from 1.  With
+    `append` lines are added to a file that there is; else it is written anew.
+
+    Raises OSError where the file cannot be written.
+
+    >>> import fastnn, os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "run.csv")
+    >>> model = fastnn.Sequential(fastnn.Dense(1, 1))
+    >>> history = model.fit(
+    ...     [[1.0]], [1.0], loss=fastnn.MeanSquaredError(), optimizer=fastnn.SGD(0.1), epochs=2,
+    ...     callbacks=[CSVLogger(path)], progress=False,
+    ... )
+    >>> with open(path) as file:
+    ...     [line.split(",")[0] for line in file]
+    ['epoch', '1', '2']
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, append: bool = False) -> None:
+        self.path = os.fspath(path)
+        self.append = _checks.flag(append, "append")
+
+    def on_fit_begin(self, run: Run) -> None:
+        with open(self.path, "a" if self.append else "w", encoding="utf-8") as file:
+            self._header = file.tell() == 0
+
+    def on_epoch_end(self, run: Run) -> None:
+        line = {"epoch": run.epoch, **run.results}
+        with open(self.path, "a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(line))
+            if self._header:
+                writer.writeheader()
+                self._header = False
+            writer.writerow(line)
+
+
+class TensorBoard(Callback):
+    """Writes the history into `folder`, for TensorBoard, as scalars by epoch.
+
+    Raises ImportError without tensorboardX, which ``pip install 'fastnn[tensorboard]'`` brings.
+
+    >>> callbacks = [TensorBoard("runs/first")]  # doctest: +SKIP
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = os.fspath(folder)
+        try:
+            self._writer_class = importlib.import_module("tensorboardX").SummaryWriter
+        except ImportError:
+            raise ImportError(
+                "TensorBoard needs tensorboardX: pip install 'fastnn[tensorboard]'"
+            ) from None
+        self._writer: Any = None
+
+    def on_fit_begin(self, run: Run) -> None:
+        self._writer = self._writer_class(self.folder)
+
+    def on_epoch_end(self, run: Run) -> None:
+        for name, value in run.results.items():
+            self._writer.add_scalar(name, value, run.epoch)
+        self._writer.flush()
+
+    def on_fit_end(self, run: Run) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def checked(callbacks: Iterable[Callback]) -> list[Callback]:
+    """TypeError for what is no list of callbacks."""
+    if isinstance(callbacks, Callback):
+        raise TypeError(f"callbacks: expected a list, got {callbacks!r}; write [{callbacks!r}]")
+    found = list(callbacks)
+    for callback in found:
+        if not isinstance(callback, Callback):
+            hint = f"; write {callback.__name__}()" if isinstance(callback, type) else ""
+            raise TypeError(f"callbacks: expected fastnn.Callback objects, got {callback!r}{hint}")
+    return found

@@ -1,0 +1,165 @@
+"""Learning-rate schedules: by which factor the optimizer's learning rate is multiplied, and when.
+
+A schedule is any function ``(t, epochs) -> factor``; `fit` calls it once an epoch, with the
+middles of all its steps.  What depends on results, as `ReduceOnPlateau` does, is a callback."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn import _checks
+from fastnn._settings import Guarded, Setting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    Times = NDArray[np.float64]
+    Factors = Callable[[Times, int], "float | Times"]
+
+
+class Schedule(Guarded):
+    """Base of the schedules below.
+
+    ``schedule(t, epochs)`` returns the factors, float64 shaped like `t`: t counts epochs from the
+    beginning of training, 2.5 being the middle of the third, and `epochs` is how many are wanted.
+    In a loop of your own: ``optimizer.learning_rate = rate * schedule(t, epochs)``.
+
+    >>> import fastnn
+    >>> model = fastnn.Sequential(fastnn.Dense(1, 1))
+    >>> history = model.fit(
+    ...     [[1.0], [2.0]], [1.0, 2.0], loss=fastnn.MeanSquaredError(), optimizer=fastnn.SGD(0.1),
+    ...     epochs=4, progress=False, schedule=lambda t, epochs: 1 - t / epochs,
+    ... )
+    >>> [round(rate, 4) for rate in history.learning_rate]
+    [0.0875, 0.0625, 0.0375, 0.0125]
+    """
+
+    def __call__(self, t: float | Times, epochs: int) -> Times:
+        return np.asarray(self._factors(np.asarray(t, np.float64), epochs), np.float64)
+
+    def _factors(self, t: Times, epochs: int) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} has no _factors")
+
+
+class StepDecay(Schedule):
+    """factor^floor(t / every): after every so many epochs, `factor` times the rate before.
+
+    `every` is an integer >= 1, `factor` lies in (0, 1].
+
+    >>> StepDecay(10, factor=0.5)([0, 9.9, 10, 20], epochs=30)
+    array([1.  , 1.  , 0.5 , 0.25])
+    """
+
+    every = Setting(_checks.positive_int)
+    factor = Setting(_checks.share)
+
+    def __init__(self, every: int, factor: float = 0.1) -> None:
+        self.every, self.factor = every, factor
+
+    def _factors(self, t: Times, epochs: int) -> Any:
+        return self.factor ** np.floor(t / self.every)
+
+    def __repr__(self) -> str:
+        return f"StepDecay({self.every}, factor={self.factor!r})"
+
+
+class ExponentialDecay(Schedule):
+    """factor^t: `factor`, in (0, 1], is what an epoch leaves of the rate.
+
+    >>> ExponentialDecay(0.5)([0, 1, 2], epochs=3)
+    array([1.  , 0.5 , 0.25])
+    """
+
+    factor = Setting(_checks.share)
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def _factors(self, t: Times, epochs: int) -> Any:
+        return self.factor**t
+
+    def __repr__(self) -> str:
+        return f"ExponentialDecay({self.factor!r})"
+
+
+class Cosine(Schedule):
+    """From 0 to 1 in a straight line over `warmup` epochs, then down to `end` by half a cosine.
+
+    I. Loshchilov, F. Hutter, 2017, without restarts; the warm-up is that of P. Goyal et al., 2017.
+    `warmup` is >= 0 and may be a part of an epoch, `end` lies in [0, 1).
+
+    >>> Cosine(warmup=2)([1, 2, 6, 10], epochs=10)
+    array([0.5, 1. , 0.5, 0. ])
+    """
+
+    warmup = Setting(_checks.not_negative)
+    end = Setting(_checks.fraction)
+
+    def __init__(self, *, warmup: float = 0.0, end: float = 0.0) -> None:
+        self.warmup, self.end = warmup, end
+
+    def _factors(self, t: Times, epochs: int) -> Any:
+        return _rise_and_fall(t, self.warmup, epochs, self.end, t / max(self.warmup, 1e-300))
+
+    def __repr__(self) -> str:
+        return f"Cosine(warmup={self.warmup!r}, end={self.end!r})"
+
+
+class OneCycle(Schedule):
+    """From `start` to 1 by half a cosine over `rise` of the training, then to `end` by another.
+
+    L. N. Smith, N. Topin, 2018.  So the optimizer's learning rate is the highest; it may be some
+    times that of a constant schedule.  `rise`, `start` and `end` lie in [0, 1).
+
+    >>> OneCycle(rise=0.25, start=0.0, end=0.0)([0.5, 1, 2.5, 4], epochs=4)
+    array([0.5, 1. , 0.5, 0. ])
+    """
+
+    rise = Setting(_checks.fraction)
+    start = Setting(_checks.fraction)
+    end = Setting(_checks.fraction)
+
+    def __init__(self, *, rise: float = 0.3, start: float = 0.04, end: float = 1e-4) -> None:
+        self.rise, self.start, self.end = rise, start, end
+
+    def _factors(self, t: Times, epochs: int) -> Any:
+        top = self.rise * epochs
+        return _rise_and_fall(t, top, epochs, self.end, _half_cosine(t, 0, top, self.start, 1.0))
+
+    def __repr__(self) -> str:
+        return f"OneCycle(rise={self.rise!r}, start={self.start!r}, end={self.end!r})"
+
+
+def _rise_and_fall(t: Times, top: float, epochs: int, end: float, rise: Times) -> Times:
+    """`rise` until `top`, then half a cosine from 1 to `end`."""
+    return np.where(t < top, rise, _half_cosine(t, top, epochs, 1.0, end))
+
+
+def _half_cosine(t: Times, begin: float, end: float, first: float, last: float) -> Times:
+    """From `first` at `begin` to `last` at `end`, and so from there on."""
+    way = np.clip((t - begin) / max(end - begin, 1e-300), 0, 1)
+    return last + (first - last) / 2 * (1 + np.cos(np.pi * way))
+
+
+def rates(
+    schedule: Factors | None, rate: float, epoch: int, epochs: int, steps: int
+) -> Times | None:
+    """The learning rates of all steps of the epoch after so many; None: no schedule.
+
+    Raises ValueError where the schedule gives anything but numbers >= 0, one or one a step."""
+    if schedule is None:
+        return None
+    t = epoch + (np.arange(steps) + 0.5) / steps
+    try:
+        factors = np.broadcast_to(np.asarray(schedule(t, epochs), np.float64), t.shape)
+    except (TypeError, ValueError) as error:
+        wanted = f"schedule: expected a factor for each of {steps} steps"
+        raise ValueError(f"{wanted} ({error})") from None
+    found = rate * factors
+    if not (np.isfinite(found) & (found >= 0)).all():
+        raise ValueError(f"schedule: expected finite factors >= 0, got {factors.min()!r}")
+    return found

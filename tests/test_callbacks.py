@@ -1,0 +1,331 @@
+"""Callbacks: when they are told what, and what each of fastnn's own does."""
+
+import csv
+import math
+import signal
+import sys
+
+import numpy as np
+import pytest
+
+import fastnn
+from compare import assert_same_bits
+from fastnn import (
+    Callback,
+    CSVLogger,
+    Dense,
+    EarlyStopping,
+    MeanSquaredError,
+    ReduceOnPlateau,
+    Run,
+    Sequential,
+    TensorBoard,
+)
+
+X = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
+Y = X @ np.array([[1.0], [2.0], [-1.0]], np.float32)
+
+
+def network():
+    return Sequential(Dense(3, 8, activation="tanh"), Dense(8, 1), seed=0)
+
+
+def fit(*callbacks, model=None, epochs=6, **options):
+    settings = {
+        "loss": MeanSquaredError(), "optimizer": fastnn.SGD(0.05), "batch_size": 16,
+        "progress": False, "validation_data": (X[:9], Y[:9]),
+    }  # fmt: skip
+    model = network() if model is None else model
+    return model.fit(X, Y, epochs=epochs, callbacks=callbacks, **(settings | options))
+
+
+class Told(Callback):
+    def __init__(self, stop_after=None):
+        self.told, self.stop_after = [], stop_after
+
+    def on_fit_begin(self, run):
+        assert isinstance(run, Run)
+        self.told.append(("fit begins", run.epoch, run.results))
+
+    def on_epoch_begin(self, run):
+        self.told.append(("begins", run.epoch))
+
+    def on_epoch_end(self, run):
+        self.told.append(("ends", run.epoch))
+        assert run.results == {name: values[run.epoch - 1] for name, values in run.history.items()}
+        assert list(run.results) == run.columns
+        if run.epoch == self.stop_after:
+            run.stop()
+
+    def on_fit_end(self, run):
+        self.told.append(("fit ends", run.epoch))
+
+
+class Scripted(Callback):
+    """Puts a number of its own in place of the validation loss."""
+
+    def __init__(self, *values):
+        self.values = values
+
+    def on_epoch_end(self, run):
+        run.history["validation_loss"][-1] = self.values[run.epoch - 1]
+
+
+def test_what_a_callback_is_told():
+    callback, model = Told(), network()
+    history = fit(callback, model=model, epochs=2)
+    assert callback.told == [
+        ("fit begins", 0, {}), ("begins", 0), ("ends", 1), ("begins", 1), ("ends", 2),
+        ("fit ends", 2),
+    ]  # fmt: skip
+    assert history.epochs == 2
+    plain = network()
+    fit(model=plain, epochs=2)
+    assert_same_bits(model.flat_parameters, plain.flat_parameters)
+
+
+def test_stop():
+    callback = Told(stop_after=3)
+    history = fit(callback, epochs=100)
+    assert history.epochs == 3 and not history.interrupted
+    assert callback.told[-2:] == [("ends", 3), ("fit ends", 3)]
+
+
+def test_they_are_called_in_their_order():
+    order = []
+
+    class Named(Callback):
+        def __init__(self, name):
+            self.name = name
+
+        def on_epoch_end(self, run):
+            order.append(self.name)
+
+    fit(Named("first"), Named("second"), epochs=2)
+    assert order == ["first", "second"] * 2
+
+
+def test_an_error_in_one_ends_training_and_all_are_told():
+    class Faulty(Callback):
+        def on_epoch_end(self, run):
+            raise KeyError("mine")
+
+    callback, model = Told(), network()
+    with pytest.raises(KeyError, match="mine"):
+        fit(callback, Faulty(), model=model)
+    assert callback.told[-1] == ("fit ends", 1)
+    assert fit(model=model).epochs == 6  # the model is free
+
+    class FaultyAtOnce(Callback):
+        def on_fit_begin(self, run):
+            raise KeyError("mine")
+
+    last = Told()
+    with pytest.raises(KeyError, match="mine"):
+        fit(FaultyAtOnce(), last)
+    assert last.told == []  # that it ends is for those that were told that it begins
+
+
+def test_divergence_is_told_too():
+    callback = Told()
+    with pytest.raises(FloatingPointError):
+        fit(callback, optimizer=fastnn.SGD(1e30))
+    assert callback.told[-1] == ("fit ends", 0)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no raise_signal of SIGINT to one's own")
+def test_ctrl_c_in_a_callback_ends_training_after_it():
+    class Pressing(Callback):
+        def on_epoch_end(self, run):
+            if run.epoch == 2:
+                signal.raise_signal(signal.SIGINT)
+
+    callback = Told()
+    history = fit(Pressing(), callback)
+    assert history.epochs == 2 and history.interrupted
+    assert callback.told[-2:] == [("ends", 2), ("fit ends", 2)]
+
+
+def test_it_may_use_and_change_the_model():
+    class Changing(Callback):
+        def on_epoch_end(self, run):
+            assert run.model.evaluate(X, Y, loss=run.loss)["loss"] > 0
+            run.model.layers[1].rate = 0.5
+            run.model.state_dict()
+
+    model = Sequential(Dense(3, 8), fastnn.Dropout(0.1), Dense(8, 1), seed=0)
+    fit(Changing(), model=model, epochs=3)
+    expected, optimizer = (
+        Sequential(Dense(3, 8), fastnn.Dropout(0.1), Dense(8, 1)),
+        fastnn.SGD(0.05),
+    )
+    order = fastnn.batches(X, Y, 16, seed=0)
+    for _ in range(3):
+        for xb, yb in order:
+            _, gradient = MeanSquaredError()(expected.forward(xb, training=True), yb)
+            expected.backward(gradient)
+            optimizer.step(expected)
+        expected.layers[1].rate = 0.5
+    assert_same_bits(model.flat_parameters, expected.flat_parameters)
+
+
+@pytest.mark.parametrize("wrong", [[Told], [lambda run: None], Told(), 5, ["EarlyStopping"]])
+def test_no_callbacks(wrong):
+    with pytest.raises(TypeError, match=r"callbacks|iterable"):
+        network().fit(X, Y, loss=MeanSquaredError(), optimizer=fastnn.SGD(0.1), callbacks=wrong)
+
+
+# ---- early stopping ----------------------------------------------------------------------------
+
+
+def test_early_stopping_restores_the_best():
+    kept = {}
+
+    class Keeping(Callback):
+        def on_epoch_end(self, run):
+            kept[run.epoch] = run.model.state_dict()
+
+    model = Sequential(Dense(3, 8), fastnn.BatchNorm(8), Dense(8, 1), seed=0)
+    stopping = EarlyStopping(patience=3)
+    script = Scripted(3.0, 2.0, 2.5, 2.0, 2.2, 1.0)
+    history = fit(script, Keeping(), stopping, model=model, epochs=6)
+    assert history.epochs == stopping.stopped_epoch == 5
+    assert (stopping.best, stopping.best_epoch) == (2.0, 2)
+    state = model.state_dict()
+    for name, array in kept[2].items():
+        assert_same_bits(state[name], array)
+    assert any((kept[5][name] != kept[2][name]).any() for name in state)
+
+
+def test_early_stopping_without_restoring():
+    model, twin = network(), network()
+    stopping = EarlyStopping(patience=1, restore_best=False)
+    fit(Scripted(1.0, 2.0), stopping, model=model)
+    fit(model=twin, epochs=2)
+    assert stopping.stopped_epoch == 2
+    assert_same_bits(model.flat_parameters, twin.flat_parameters)
+
+
+def test_the_best_is_restored_where_all_epochs_are_done():
+    model, twin = network(), network()
+    stopping = EarlyStopping(patience=10)
+    fit(Scripted(3.0, 1.0, 2.0), stopping, model=model, epochs=3)
+    fit(model=twin, epochs=2)
+    assert stopping.stopped_epoch is None and stopping.best_epoch == 2
+    assert_same_bits(model.flat_parameters, twin.flat_parameters)
+
+
+@pytest.mark.parametrize(
+    ("options", "values", "epochs"),
+    [
+        ({}, (5, 4, 3, 2, 1, 0), 6),
+        ({}, (5, 5, 5, 5, 5, 5), 3),
+        ({"min_delta": 1.0}, (5, 4.5, 4.2, 3, 2, 2), 3),
+        ({"min_delta": 0.4}, (5, 4.7, 4.4, 4.1, 3.8, 3.5), 6),
+        ({"higher_is_better": True}, (1, 2, 3, 2, 3, 4), 5),
+        ({}, (math.nan, 3, 2, math.nan, math.nan, 1), 5),
+    ],
+)
+def test_when_it_stops(options, values, epochs):
+    history = fit(Scripted(*values), EarlyStopping(patience=2, **options))
+    assert history.epochs == epochs
+
+
+def test_which_results_should_grow():
+    def watch(name, **options):
+        return EarlyStopping(name, **options)._watch.sign
+
+    assert watch("loss") == watch("validation_mean_absolute_error") == 1
+    assert watch("accuracy") == watch("validation_f1") == -1
+    assert watch("accuracy", higher_is_better=False) == 1
+
+
+@pytest.mark.parametrize("kind", [EarlyStopping, ReduceOnPlateau])
+def test_an_unknown_result_is_told_before_the_first_step(kind):
+    model = network()
+    with pytest.raises(ValueError, match=r"monitor: expected one of loss, .*, got 'val_loss'"):
+        fit(kind("val_loss"), model=model)
+    with pytest.raises(ValueError, match="got 'validation_loss'"):
+        fit(kind(), model=model, validation_data=None)
+    assert_same_bits(model.flat_parameters, network().flat_parameters)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: EarlyStopping(3), "monitor"),
+        (lambda: EarlyStopping(patience=0), "patience"),
+        (lambda: EarlyStopping(min_delta=-1.0), "min_delta"),
+        (lambda: EarlyStopping(higher_is_better="max"), "higher_is_better"),
+        (lambda: EarlyStopping(restore_best=1), "restore_best"),
+        (lambda: ReduceOnPlateau(factor=0.0), "factor"),
+        (lambda: ReduceOnPlateau(patience=1.5), "patience"),
+        (lambda: ReduceOnPlateau(min_rate=-1), "min_rate"),
+        (lambda: CSVLogger("x.csv", append="yes"), "append"),
+    ],
+)
+def test_settings_out_of_range(make, name):
+    with pytest.raises((TypeError, ValueError), match=f"^{name}: "):
+        make()
+
+
+def test_early_stopping_can_be_used_again():
+    stopping = EarlyStopping(patience=1)
+    for _ in range(2):
+        assert fit(Scripted(1.0, 2.0), stopping).epochs == 2
+        assert (stopping.best_epoch, stopping.stopped_epoch) == (1, 2)
+
+
+# ---- the others --------------------------------------------------------------------------------
+
+
+def test_reduce_on_plateau():
+    optimizer = fastnn.SGD(1.0)
+    history = fit(
+        Scripted(2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0),
+        ReduceOnPlateau(factor=0.5, patience=2, min_rate=0.3),
+        optimizer=optimizer,
+        epochs=8,
+        loss=fastnn.MeanAbsoluteError(),
+    )
+    assert history.learning_rate == [1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.3, 0.3]
+    fit(Scripted(1.0, 1.0), ReduceOnPlateau(patience=1), epochs=2, optimizer=fastnn.SGD(1e-3))
+
+
+def test_a_rate_below_the_least_stays():
+    optimizer = fastnn.SGD(1e-3)
+    fit(Scripted(1, 1), ReduceOnPlateau(patience=1, min_rate=0.1), optimizer=optimizer, epochs=2)
+    assert optimizer.learning_rate == 1e-3
+
+
+def test_csv_logger(tmp_path):
+    path = tmp_path / "run.csv"
+    path.write_text("old\n")
+    first = fit(CSVLogger(path), epochs=3)
+    second = fit(CSVLogger(path, append=True), epochs=2)
+    with open(path, newline="") as file:
+        lines = list(csv.reader(file))
+    assert lines[0] == ["epoch", *first]
+    assert [line[0] for line in lines[1:]] == ["1", "2", "3", "1", "2"]
+    for i, name in enumerate(first, 1):
+        assert [float(line[i]) for line in lines[1:]] == first[name] + second[name]
+
+
+def test_csv_logger_where_nothing_can_be_written(tmp_path):
+    with pytest.raises(OSError, match="missing"):
+        fit(CSVLogger(tmp_path / "missing" / "run.csv"))
+
+
+def test_tensorboard(tmp_path):
+    pytest.importorskip("tensorboardX", reason="tensorboardX is not installed")
+    history = fit(TensorBoard(tmp_path / "run"), epochs=2)
+    (file,) = (tmp_path / "run").iterdir()
+    written = file.read_bytes()
+    for name in history:
+        assert name.encode() in written
+
+
+def test_tensorboard_is_an_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(ImportError, match=r"pip install 'fastnn\[tensorboard\]'"):
+        TensorBoard("runs")

@@ -1,0 +1,212 @@
+"""Schedules: their formulas, and that recorded steps and steps by hand take the same rates."""
+
+import math
+
+import numpy as np
+import pytest
+
+import fastnn
+from compare import assert_same_bits
+from fastnn import (
+    Cosine,
+    Dense,
+    ExponentialDecay,
+    MeanSquaredError,
+    OneCycle,
+    Sequential,
+    StepDecay,
+)
+from stepping import CLASSES, FEATURES
+
+EPOCHS, BATCH, ROWS = 5, 8, 50
+T = np.linspace(0, 10, 41)
+
+
+def cosine(t, warmup, end):
+    if t < warmup:
+        return t / warmup
+    return end + (1 - end) / 2 * (1 + math.cos(math.pi * (t - warmup) / (10 - warmup)))
+
+
+def one_cycle(t, rise, start, end):
+    if t < rise * 10:
+        return start + (1 - start) / 2 * (1 - math.cos(math.pi * t / (rise * 10)))
+    return end + (1 - end) / 2 * (1 + math.cos(math.pi * (t - rise * 10) / (10 - rise * 10)))
+
+
+SCHEDULES = {
+    "step": (StepDecay(3, factor=0.5), lambda t: 0.5 ** (t // 3)),
+    "step, default": (StepDecay(4), lambda t: 0.1 ** (t // 4)),
+    "exponential": (ExponentialDecay(0.9), lambda t: 0.9**t),
+    "cosine": (Cosine(), lambda t: cosine(t, 0, 0)),
+    "cosine, warm-up": (Cosine(warmup=2.5, end=0.1), lambda t: cosine(t, 2.5, 0.1)),
+    "one cycle": (OneCycle(), lambda t: one_cycle(t, 0.3, 0.04, 1e-4)),
+    "one cycle, no rise": (OneCycle(rise=0.0), lambda t: one_cycle(t, 0, 0.04, 1e-4)),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_formula(name):
+    schedule, expected = SCHEDULES[name]
+    factors = schedule(T, 10)
+    assert factors.dtype == np.float64
+    np.testing.assert_allclose(factors, [expected(t) for t in T], rtol=1e-12, atol=1e-15)
+    assert float(schedule(2.5, 10)) == factors[10]
+
+
+@pytest.mark.parametrize("make", [lambda: Cosine(warmup=20.0), lambda: OneCycle(rise=0.999)])
+def test_a_rise_that_lasts(make):
+    factors = make()(T, 10)
+    assert np.isfinite(factors).all() and (np.diff(factors[:-1]) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: StepDecay(0), "every"),
+        (lambda: StepDecay(2.5), "every"),
+        (lambda: StepDecay(2, factor=0.0), "factor"),
+        (lambda: ExponentialDecay(1.5), "factor"),
+        (lambda: Cosine(warmup=-1), "warmup"),
+        (lambda: Cosine(end=1.0), "end"),
+        (lambda: OneCycle(rise=1.0), "rise"),
+        (lambda: OneCycle(start="low"), "start"),
+    ],
+)
+def test_settings_out_of_range(make, name):
+    with pytest.raises((TypeError, ValueError), match=f"^{name}: "):
+        make()
+
+
+class OwnDense(Dense):
+    """A user's class: its steps run by hand."""
+
+
+def data():
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((ROWS, FEATURES)), rng.standard_normal((ROWS, CLASSES))
+
+
+def train(layer=Dense, optimizer=None, **options):
+    model = Sequential(layer(FEATURES, 8, activation="tanh"), layer(8, CLASSES), seed=1)
+    history = model.fit(
+        *data(),
+        loss=MeanSquaredError(),
+        optimizer=fastnn.Adam(0.1) if optimizer is None else optimizer,
+        epochs=EPOCHS,
+        batch_size=BATCH,
+        progress=False,
+        **options,
+    )
+    return model, history
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_recorded_and_by_hand_alike(name, accumulate):
+    schedule, _ = SCHEDULES[name]
+    model, history = train(schedule=schedule, accumulate=accumulate)
+    hand, expected = train(OwnDense, schedule=schedule, accumulate=accumulate)
+    assert_same_bits(model.flat_parameters, hand.flat_parameters)
+    assert history.loss == expected.loss
+    assert history.learning_rate == expected.learning_rate
+    constant, _ = train(accumulate=accumulate)
+    assert (model.flat_parameters != constant.flat_parameters).any()
+
+
+def test_every_step_has_its_rate():
+    """With SGD on a constant gradient, the sum of the rates is how far the bias goes."""
+    model = Sequential(Dense(1, 1, weight_init="zeros"), dtype="float64")
+    steps, called = math.ceil(ROWS / BATCH), []
+
+    def schedule(t, epochs):
+        called.append(epochs)
+        return np.exp(-t)
+
+    class Slope(fastnn.Loss):
+        def evaluate(self, outputs, targets, weight):
+            return 0.0, np.full_like(outputs, -1 / len(outputs))
+
+    for loss in (Slope(), fastnn.MeanAbsoluteError()):  # by hand, and recorded
+        called.clear()
+        optimizer = fastnn.SGD(0.5)
+        model.flat_parameters[:] = 0
+        history = model.fit(
+            np.zeros((ROWS, 1)), np.full(ROWS, 99.0), loss=loss, optimizer=optimizer,
+            epochs=EPOCHS, batch_size=BATCH, schedule=schedule, progress=False,
+        )  # fmt: skip
+        t = (np.arange(EPOCHS * steps) + 0.5) / steps
+        bias = model.parameters["0.bias"][0]
+        np.testing.assert_allclose(bias, 0.5 * np.exp(-t).sum(), rtol=1e-12)
+        np.testing.assert_allclose(history.learning_rate, 0.5 * np.exp(-t[steps - 1 :: steps]))
+        assert called == [EPOCHS] * EPOCHS and optimizer.learning_rate == 0.5
+
+
+def test_a_constant_one_changes_nothing():
+    model, _ = train(schedule=lambda t, epochs: 1.0)
+    plain, _ = train()
+    assert_same_bits(model.flat_parameters, plain.flat_parameters)
+
+
+def test_a_rate_of_zero_trains_nothing():
+    model, _ = train(schedule=lambda t, epochs: 0.0)
+    fresh = Sequential(Dense(FEATURES, 8, activation="tanh"), Dense(8, CLASSES), seed=1)
+    assert_same_bits(model.flat_parameters, fresh.flat_parameters)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "error", "text"),
+    [
+        (Cosine, TypeError, "schedule: expected a function"),
+        (0.5, TypeError, "schedule: expected a function"),
+        (lambda t, epochs: -t, ValueError, "finite factors >= 0"),
+        (lambda t, epochs: t / 0.0, ValueError, "finite factors >= 0"),
+        (lambda t, epochs: np.ones(3), ValueError, "a factor for each of 7 steps"),
+        (lambda t, epochs: "fast", ValueError, "a factor for each of 7 steps"),
+    ],
+)
+def test_no_schedules(schedule, error, text):
+    optimizer = fastnn.Adam(0.1)
+    with pytest.raises(error, match=text), np.errstate(divide="ignore"):
+        train(schedule=schedule, optimizer=optimizer)
+    assert optimizer.learning_rate == 0.1
+
+
+def test_an_optimizer_without_a_rate():
+    class Own:
+        def step(self, model):
+            model.update(lambda parameters, gradients: None)
+
+    with pytest.raises(TypeError, match=r"schedule: .* has no learning_rate"):
+        train(schedule=Cosine(), optimizer=Own())
+    _, history = train(optimizer=Own())
+    assert math.isnan(history.learning_rate[0])
+
+
+def test_the_rate_comes_back_after_a_failure():
+    optimizer = fastnn.SGD(1e30)
+    with pytest.raises(FloatingPointError, match="learning rate"):
+        train(schedule=Cosine(warmup=1), optimizer=optimizer)
+    assert optimizer.learning_rate == 1e30
+
+
+def test_a_stream_has_one_rate_a_batch_where_it_knows_how_many():
+    X, y = data()
+    stream = list(fastnn.batches(X, y, BATCH, seed=0))
+    model = Sequential(Dense(FEATURES, CLASSES), seed=0)
+    for given, expected in ((stream, 5 - 0.5 / len(stream)), (Again(stream), 4.5)):
+        history = model.fit(
+            given, loss=MeanSquaredError(), optimizer=fastnn.SGD(1e-3), epochs=5,
+            schedule=lambda t, epochs: t, progress=False,
+        )  # fmt: skip
+        np.testing.assert_allclose(history.learning_rate[-1], 1e-3 * expected)
+
+
+class Again:
+    """Begins anew each time, but does not say how many batches there are."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        return iter(self.batches)

@@ -1,0 +1,313 @@
+"""What `fit` takes its rows from: arrays on disk, batches of the user's own; weights of classes;
+and several batches to one update."""
+
+import re
+
+import numpy as np
+import pytest
+
+import fastnn
+from compare import assert_same_bits
+from fastnn import (
+    BatchNorm,
+    Dense,
+    Dropout,
+    Hinge,
+    MeanSquaredError,
+    ReLU,
+    Sequential,
+    SigmoidCrossEntropy,
+    SoftmaxCrossEntropy,
+    TrainStep,
+)
+
+ROWS, BATCH = 50, 16
+X = np.random.default_rng(0).standard_normal((ROWS, 6)).astype(np.float32)
+Y = (X[:, 0] > X[:, 1]).astype(np.int64) + (X[:, 2] > 1)
+WEIGHT = np.random.default_rng(1).random(ROWS).astype(np.float32) + 0.5
+
+
+class OwnReLU(ReLU):
+    """A user's class: its steps run by hand."""
+
+
+def network(relu=ReLU, **options):
+    layers = (Dense(6, 20), BatchNorm(20), relu(), Dropout(0.2), Dense(20, 3))
+    return Sequential(*layers, seed=1, **options)
+
+
+def plain(**options):
+    return Sequential(Dense(6, 9, activation="tanh"), Dense(9, 3), seed=1, **options)
+
+
+def fit(model, *data, **options):
+    settings = {
+        "loss": SoftmaxCrossEntropy(), "optimizer": fastnn.Adam(0.01), "epochs": 3,
+        "batch_size": BATCH, "seed": 4, "progress": False,
+    }  # fmt: skip
+    return model.fit(*data, **(settings | options))
+
+
+def assert_alike(model, expected):
+    for name, array in expected.state_dict().items():
+        assert_same_bits(model.state_dict()[name], array)
+
+
+# ---- on disk -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8", "float64"])
+def test_memory_maps(tmp_path, dtype):
+    rows = np.round(X * 10 + 50).astype(dtype)
+    np.save(tmp_path / "x.npy", rows)
+    on_disk = np.load(tmp_path / "x.npy", mmap_mode="r")
+    model, twin, streamed = network(), network(), network()
+    history = fit(model, on_disk, Y)
+    expected = fit(twin, rows, Y)
+    fit(streamed, fastnn.batches(on_disk, Y, BATCH, seed=4))
+    assert_alike(model, twin)
+    assert_alike(streamed, twin)
+    assert history.loss == expected.loss
+
+
+def test_a_float32_memory_map_is_not_copied(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    on_disk = np.load(tmp_path / "x.npy", mmap_mode="r")
+    from fastnn import _sources
+
+    data = _sources.prepare(network(), SoftmaxCrossEntropy(), on_disk, Y)
+    assert np.shares_memory(data.X, on_disk)
+
+
+# ---- batches of the user's own -----------------------------------------------------------------
+
+
+class Batches:
+    """Begins anew each time, but does not say how many there are."""
+
+    def __init__(self, *arrays):
+        self.order = fastnn.batches(
+            X, Y, BATCH, seed=4, sample_weight=arrays[0] if arrays else None
+        )
+
+    def __iter__(self):
+        return iter(self.order)
+
+
+@pytest.mark.parametrize("relu", [ReLU, OwnReLU])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_batches_train_as_the_arrays_do(relu, weighted):
+    weight = WEIGHT if weighted else None
+    model, twin = network(relu, l2=0.1), network(relu, l2=0.1)
+    validation = (X[:9], Y[:9])
+    history = fit(model, Batches(weight), validation_data=validation)
+    expected = fit(twin, X, Y, sample_weight=weight, validation_data=validation)
+    assert_alike(model, twin)
+    for name in ("accuracy", "validation_loss", "validation_accuracy"):
+        assert history[name] == expected[name]
+    np.testing.assert_allclose(history.loss, expected.loss, rtol=1e-6)
+
+
+def test_a_list_of_batches_of_many_sizes():
+    batches = [(X[:n], Y[:n]) for n in (7, 3, 7, 20, 3)]
+    model, twin = network(), network()
+    history = fit(model, batches, epochs=2)
+    step = TrainStep(twin, SoftmaxCrossEntropy(), fastnn.Adam(0.01))
+    for _ in range(2):
+        losses = [step(*batch) for batch in batches]
+    assert_alike(model, twin)
+    rows = [len(x) for x, _ in batches]
+    assert history.loss[-1] == pytest.approx(np.average(losses, weights=rows), rel=1e-12)
+    assert history.samples_per_second[0] * history.seconds[0] == pytest.approx(sum(rows))
+
+
+def test_a_generator_is_good_for_one_epoch():
+    def once():
+        yield X, Y
+
+    assert fit(network(), once(), epochs=1).epochs == 1
+    with pytest.raises(ValueError, match="X: a generator gives its batches once, not for 3 epochs"):
+        fit(network(), once())
+
+
+def test_progress_of_batches(capsys):
+    fit(network(), Batches(), progress=True, epochs=2)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
+
+
+BAD_BATCHES = {
+    "no batches": ([], "X: expected batches, got none"),
+    "no pair": ([X], r"batch 1: expected \(x, y\) or \(x, y, sample_weight\)"),
+    "four parts": ([(X, Y, WEIGHT, 3)], "batch 1: expected"),
+    "other lengths": ([(X, Y), (X, Y[1:])], "differ in their number of rows"),
+    "other features": ([(X, Y), (X[:, 1:], Y)], "batch 2: X: layer 0"),
+    "NaN": ([(X, Y), (X * np.nan, Y)], "batch 2: X contains NaN"),
+    "labels": ([(X, Y), (X, Y + 5)], "out of range for 3 classes"),
+    "weights": ([(X, Y, -WEIGHT)], "batch 1: sample_weight: expected no negative"),
+    "all weights 0": ([(X, Y, 0 * WEIGHT)], "sample_weight"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_BATCHES)
+def test_bad_batches(name):
+    batches, text = BAD_BATCHES[name]
+    model = network()
+    with pytest.raises(ValueError, match=text):
+        fit(model, batches)
+    assert fit(model, X, Y).epochs == 3  # the model is free
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "error", "text"),
+    [
+        (X, {}, TypeError, "y: expected targets beside X; .* got float32 of shape"),
+        (5, {}, TypeError, "y: expected targets beside X"),
+        ([(X, Y)], {"sample_weight": WEIGHT}, ValueError, "sample_weight: in batches"),
+        ([(X, Y)], {"class_weight": "balanced"}, ValueError, "class_weight: 'balanced' needs all"),
+    ],
+)
+def test_what_stands_alone(data, options, error, text):
+    with pytest.raises(error, match=text):
+        fit(network(), data, **options)
+
+
+# ---- weights of classes ------------------------------------------------------------------------
+
+
+def test_class_weight_is_a_weight_for_each_row():
+    by_class = {0: 2.0, 1: 0.5, np.int64(2): 3}
+    of_rows = np.array([2.0, 0.5, 3.0], np.float32)[Y]
+    for weight in (None, WEIGHT):
+        model, twin = network(), network()
+        fit(model, X, Y, class_weight=by_class, sample_weight=weight)
+        fit(twin, X, Y, sample_weight=of_rows if weight is None else of_rows * weight)
+        np.testing.assert_allclose(model.flat_parameters, twin.flat_parameters, atol=1e-6)
+    streamed, twin = network(), network()
+    fit(streamed, Batches(), class_weight=by_class)
+    fit(twin, X, Y, class_weight=by_class)
+    assert_alike(streamed, twin)
+
+
+def test_balanced():
+    model, twin = network(), network()
+    fit(model, X, Y, class_weight="balanced")
+    fit(twin, X, Y, sample_weight=(ROWS / (3 * np.bincount(Y)))[Y])
+    assert_alike(model, twin)
+
+
+def test_a_class_that_is_left_out():
+    model, twin = network(), network()
+    fit(model, X, Y, class_weight={0: 0.0})
+    fit(twin, X[Y > 0], Y[Y > 0], sample_weight=np.ones((Y > 0).sum()))
+    assert_alike(model, twin)
+
+
+@pytest.mark.parametrize("shape", [(ROWS,), (ROWS, 1)])
+@pytest.mark.parametrize("kind", [int, bool, float])
+def test_class_weight_of_two_classes(shape, kind):
+    y = (Y > 0).reshape(shape).astype(kind)
+    model, twin = (Sequential(Dense(6, 1), seed=0) for _ in range(2))
+    fit(model, X, y, loss=SigmoidCrossEntropy(), class_weight={1: 4.0})
+    fit(twin, X, y, loss=SigmoidCrossEntropy(), sample_weight=np.where(Y > 0, 4.0, 1.0))
+    assert_alike(model, twin)
+
+
+@pytest.mark.parametrize(
+    ("class_weight", "loss", "y", "text"),
+    [
+        ({0: -1.0}, SoftmaxCrossEntropy(), Y, "class_weight: expected a finite number >= 0"),
+        ({-1: 1.0}, SoftmaxCrossEntropy(), Y, "class_weight: class: expected an integer >= 0"),
+        ({"cat": 1.0}, SoftmaxCrossEntropy(), Y, "class_weight: class: expected an integer >= 0"),
+        ({0: 0, 1: 0, 2: 0}, SoftmaxCrossEntropy(), Y, "class_weight: all weights are 0"),
+        ([1, 2, 3], SoftmaxCrossEntropy(), Y, "class_weight: expected a dict"),
+        ("equal", Hinge(), Y, "class_weight: expected a dict"),
+        ({0: 2.0}, MeanSquaredError(), np.eye(3)[Y], "class_weight: needs one label a row"),
+        ({0: 2.0}, SoftmaxCrossEntropy(), np.eye(3)[Y], "class_weight: needs one label a row"),
+        ({0: 2.0}, SigmoidCrossEntropy(), np.eye(3)[Y], "class_weight: needs one label a row"),
+    ],
+)
+def test_no_class_weights(class_weight, loss, y, text):
+    with pytest.raises((TypeError, ValueError), match=re.escape(text)):
+        fit(network(), X, y, loss=loss, class_weight=class_weight)
+
+
+# ---- several batches to one update -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("l2", [0.0, 0.3])
+@pytest.mark.parametrize("optimizer", [lambda: fastnn.SGD(0.1), lambda: fastnn.Adam(0.01)])
+def test_accumulated_batches_are_one_large_batch(optimizer, l2):
+    model, twin = plain(l2=l2, dtype="float64"), plain(l2=l2, dtype="float64")
+    history = fit(model, X, Y, optimizer=optimizer(), batch_size=8, accumulate=3)
+    expected = fit(twin, X, Y, optimizer=optimizer(), batch_size=24)
+    np.testing.assert_allclose(model.flat_parameters, twin.flat_parameters, atol=1e-12)
+    np.testing.assert_allclose(history.loss, expected.loss, rtol=1e-12)
+
+
+@pytest.mark.parametrize("accumulate", [2, 3, 4, 9])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_accumulating_recorded_and_by_hand(accumulate, weighted):
+    weight = WEIGHT if weighted else None
+    model, hand, streamed = network(l2=0.1), network(OwnReLU, l2=0.1), network()
+    options = {"accumulate": accumulate, "sample_weight": weight}
+    history = fit(model, X, Y, **options)
+    expected = fit(hand, X, Y, **options)
+    assert_alike(model, hand)
+    assert history.loss == expected.loss
+    twin = network()
+    fit(streamed, Batches(weight), accumulate=accumulate)
+    fit(twin, X, Y, **options)
+    assert_alike(streamed, twin)
+
+
+def test_a_step_that_accumulates():
+    model, twin, loss = plain(), plain(), SoftmaxCrossEntropy()
+    step = TrainStep(model, loss, fastnn.SGD(0.1), accumulate=2)
+    optimizer = fastnn.SGD(0.1)
+    for start in range(0, 40, 20):
+        before = model.flat_parameters.copy()
+        gradients = []
+        for rows in (slice(start, start + 15), slice(start + 15, start + 20)):
+            assert_same_bits(model.flat_parameters, before)
+            value, gradient = loss(twin.forward(X[rows], training=True), Y[rows])
+            twin.backward(gradient)
+            gradients.append(twin.flat_gradients.copy())
+            assert step(X[rows], Y[rows]) == value
+        twin.flat_gradients[:] = (15 * gradients[0] + 5 * gradients[1]) / 20
+        optimizer.step(twin)
+        np.testing.assert_allclose(model.flat_parameters, twin.flat_parameters, atol=1e-7)
+        twin.flat_parameters[:] = model.flat_parameters
+    assert step.recorded and step.accumulate == 2 and step.steps == 4
+
+
+def test_divergence_while_accumulating_leaves_nothing_behind():
+    model, twin = plain(), plain()
+    steps = [
+        TrainStep(m, SoftmaxCrossEntropy(), fastnn.SGD(0.1), accumulate=2) for m in (model, twin)
+    ]
+    for step in steps:
+        step(X, Y), step(X, Y)
+    steps[0](X, Y)
+    with pytest.raises(FloatingPointError):
+        steps[0](np.full_like(X, np.nan), Y)
+    for step in steps:
+        step(X, Y), step(X, Y)
+    assert_alike(model, twin)
+
+
+def test_fits_that_accumulate_otherwise_after_one_another():
+    """What one has recorded must not be taken for the other's."""
+    loss = SoftmaxCrossEntropy()
+    model, optimizer = network(), fastnn.Adam(0.01)
+    twin, its_optimizer = network(OwnReLU), fastnn.Adam(0.01)
+    for accumulate in (1, 3, 1, 2, 3):
+        fit(model, X, Y, loss=loss, optimizer=optimizer, accumulate=accumulate, epochs=2)
+        fit(twin, X, Y, loss=loss, optimizer=its_optimizer, accumulate=accumulate, epochs=2)
+        assert_alike(model, twin)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 1.5, True, "2"])
+def test_no_number_of_batches(wrong):
+    with pytest.raises((TypeError, ValueError), match=r"^accumulate: "):
+        fit(network(), X, Y, accumulate=wrong)
