@@ -55,7 +55,8 @@ def save(model: Sequential, path: str | PathLike[str]) -> None:
     """
     _check_model(model)
     with model.exclusive("save"):
-        content, arrays = _describe_model(model)
+        content = {"format": _FORMAT, "model": _describe_model(model)}
+        arrays = model.state_dict()
     _write(path, content, arrays)
 
 
@@ -125,11 +126,11 @@ def save_checkpoint(
     >>> epoch(saved.model, saved.optimizer, again) == epoch(model, optimizer, data)
     True
     """
-    _check_model(model)
-    _check_optimizer(optimizer, model)
+    check_savable(model, optimizer)
     with model.exclusive("save_checkpoint"):
-        content, arrays = _describe_model(model)
+        content = {"format": _FORMAT, "model": _describe_model(model)}
         content["optimizer"] = _describe_optimizer(optimizer)
+        arrays = model.state_dict()
         kept = optimizer._kept_arrays()
         arrays |= {f"optimizer.{name}": array.copy() for name, array in kept.items()}
     if order is not None:
@@ -168,23 +169,25 @@ def _check_model(model: Sequential) -> None:
         raise ValueError(f"model: expected at most {most} layers, got {count}")
 
 
-def _check_optimizer(optimizer: Optimizer, model: Sequential) -> None:
+def check_savable(model: Sequential, optimizer: Optimizer) -> None:
+    """What `save_checkpoint` raises for objects that it cannot save."""
+    _check_model(model)
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer: expected an object such as fastnn.Adam(), got {optimizer!r}")
     if optimizer._model is not None and optimizer._model is not model:
         raise ValueError(f"optimizer: {optimizer!r} steps another model")
+    _describe_model(model)
+    _describe_optimizer(optimizer)
 
 
-def _describe_model(model: Sequential) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """What stands in the metadata, and copies of the arrays."""
-    described = {
+def _describe_model(model: Sequential) -> dict[str, Any]:
+    return {
         "layers": [_describe.describe(part, f"layer {i}") for i, part in enumerate(model.layers)],
         "dtype": model.dtype.name,
         "seed": model.seed,
         "l2": model.l2,
         "passes": int(model._counter[0]),
     }
-    return {"format": _FORMAT, "model": described}, model.state_dict()
 
 
 def _describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:

@@ -21,6 +21,7 @@ ELSEWHERE = {
     "Layer": "test_model.py",
     "Loss": "test_losses.py",
     "OneCycle": "test_schedules.py",
+    "ModelCheckpoint": "test_resume.py",
     "Predictor": "test_predictor.py",
     "ReduceOnPlateau": "test_callbacks.py",
     "Run": "test_callbacks.py",
