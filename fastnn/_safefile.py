@@ -79,7 +79,10 @@ def _permissions(target: str) -> int | None:
 
 def _sync_folder(folder: str) -> None:
     """The new name too is to survive a power cut; some file systems have nothing to sync."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # one may write into it, but not look
+        return
     try:
         os.fsync(descriptor)
     except OSError as error:

@@ -27,7 +27,11 @@ if TYPE_CHECKING:
     Shapes = dict[str, tuple[int, ...]]
 
 _FORMAT = 1  # a newer one has what this version does not know
-_KEY = "fastnn"  # in the file's metadata
+_KEY = "fastnn"  # in the file's metadata; the keys of what stands there, and in its parts:
+_NEEDED, _TRAINING = ("format", "model"), ("optimizer", "order", "history")
+_MODEL = ("layers", "dtype", "seed", "l2", "passes")
+_OPTIMIZER = ("rule", "steps", "bound")
+_HISTORY = ("names", "interrupted")
 _LONGEST_MESSAGE = 2000
 _MOST_STEPS = 2**53  # that float64 counts
 
@@ -104,9 +108,10 @@ def save_checkpoint(
     """Write a training to a file, as `save` writes a model: what goes on from there gives the same
     bits as if it had never stopped.
 
-    `order` is the `state_dict` of the `batches` in use, between two passes.  Raises as `save` does;
-    TypeError for an optimizer of a class of your own, TypeError or ValueError for an `order` that
-    is none, ValueError for an optimizer that steps another model.
+    `order` is the `state_dict` of the `batches` in use, between two passes; a step that accumulates
+    batches must have updated the model.  Raises as `save` does; TypeError for an optimizer of a
+    class of your own, TypeError or ValueError for an `order` or a `history` that is none,
+    ValueError for an optimizer that steps another model.
 
     >>> import os, tempfile, fastnn
     >>> X, y = fastnn.datasets.digits()
@@ -127,8 +132,9 @@ def save_checkpoint(
     True
     """
     check_savable(model, optimizer)
+    content: dict[str, Any] = {"format": _FORMAT}
     with model.exclusive("save_checkpoint"):
-        content = {"format": _FORMAT, "model": _describe_model(model)}
+        content["model"] = _describe_model(model)
         content["optimizer"] = _describe_optimizer(optimizer)
         arrays = model.state_dict()
         kept = optimizer._kept_arrays()
@@ -136,8 +142,8 @@ def save_checkpoint(
     if order is not None:
         content["order"] = check_order(order)
     if history is not None:
-        content["history"] = {"names": list(history), "interrupted": bool(history.interrupted)}
-        arrays |= {f"history.{name}": np.array(v, np.float64) for name, v in history.items()}
+        content["history"], columns = _describe_history(history)
+        arrays |= columns
     _write(path, content, arrays)
 
 
@@ -199,6 +205,14 @@ def _describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
     }
 
 
+def _describe_history(history: History) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    if not isinstance(history, History):
+        raise TypeError(f"history: expected a History, got {history!r}")
+    described = {"names": list(history), "interrupted": bool(history.interrupted)}
+    columns = {f"history.{name}": np.array(values, float) for name, values in history.items()}
+    return described, columns
+
+
 def _write(path: str | PathLike[str], content: dict[str, Any], arrays: Arrays) -> None:
     import json
 
@@ -240,20 +254,11 @@ def _restore(metadata: dict[str, str], arrays: dict[str, NDArray[Any]]) -> _Cont
             wanted |= {f"optimizer.{vector}.{name}": shape for name, shape in parameters.items()}
     _check_tensors(parameters | wanted, arrays, described["dtype"])
     model = _make_model(layers, described, arrays)
-    if optimizer is not None and bound:
-        optimizer._check_suits(model)
-        optimizer._attach(model)
-        for name, array in optimizer._kept_arrays().items():
-            array[...] = arrays[f"optimizer.{name}"]
     if optimizer is not None:
         optimizer._set(step=float(steps))
+        if bound:
+            _bind(optimizer, model, arrays)
     return model, optimizer, order, history
-
-
-_TRAINING = ("optimizer", "order", "history")
-_MODEL = ("layers", "dtype", "seed", "l2", "passes")
-_OPTIMIZER = ("rule", "steps", "bound")
-_HISTORY = ("names", "interrupted")
 
 
 def _parse(metadata: dict[str, str]) -> dict[str, Any]:
@@ -265,8 +270,7 @@ def _parse(metadata: dict[str, str]) -> dict[str, Any]:
         raise ValueError(f"format: expected a version number, found {version!r}")
     if version > _FORMAT:
         raise ValueError(f"format {version} is newer than this fastnn reads, {_FORMAT}")
-    needed = ("format", "model")
-    _describe.check_keys(content, "its architecture", needed, (*needed, *_TRAINING))
+    _describe.check_keys(content, "its architecture", _NEEDED, _NEEDED + _TRAINING)
     return content
 
 
@@ -331,6 +335,13 @@ def _make_optimizer(described: Any) -> tuple[Optimizer, int, bool]:
     rule = _describe.build(described["rule"], "optimizer", budget, _describe.OPTIMIZERS)
     steps = _checks.whole(described["steps"], "optimizer: steps", 0, _MOST_STEPS)
     return rule, steps, _checks.flag(described["bound"], "optimizer: bound")
+
+
+def _bind(optimizer: Optimizer, model: Sequential, arrays: Arrays) -> None:
+    optimizer._check_suits(model)
+    optimizer._attach(model)
+    for name, array in optimizer._kept_arrays().items():
+        array[...] = arrays[f"optimizer.{name}"]
 
 
 def _make_history(described: Any, arrays: dict[str, NDArray[Any]]) -> History:

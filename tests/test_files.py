@@ -309,6 +309,8 @@ def test_what_is_no_training_is_refused(path):
         fastnn.save_checkpoint(path, model, Adam)
     with pytest.raises(ValueError, match="state_dict"):
         fastnn.save_checkpoint(path, model, Adam(), order={"rows": 3})
+    with pytest.raises(TypeError, match="history: expected a History, got "):
+        fastnn.save_checkpoint(path, model, Adam(), history={})
     assert not path.exists()
     model.save(path)
     with pytest.raises(ValueError, match=f"{path}: holds a model without its training; use load"):
