@@ -42,8 +42,8 @@ def save(model: Sequential, path: str | PathLike[str]) -> None:
 
     The file is in the safetensors format, under the names of `state_dict`.  An old one is replaced
     when the new one is whole and on the disk; its permissions stay.  (Killed just then, a process
-    leaves a ``.fastnn-*.tmp`` beside it.)  Parameters may be NaN.  An initializer of your own is not
-    saved: it has done its work.
+    leaves a ``.fastnn-*.tmp`` beside it.)  Parameters may be NaN.  An initializer of your own is
+    not saved: it has done its work.
 
     Raises TypeError for what is no `Sequential` and for layers of classes of your own, which it
     names: save `state_dict` then; OSError with the path where it cannot be written: an old file
