@@ -8,7 +8,6 @@ filters.png, for which matplotlib must be installed.  For a first look, --rows 5
 """
 
 import argparse
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ NAMES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
-LOSS = fastnn.SoftmaxCrossEntropy()
 
 
 def block(in_channels, channels, kernel_size):
@@ -53,35 +51,20 @@ def network(classes=10, seed=0):
 
 
 def train(model, X, y, epochs=10, seed=0, progress=True):
-    """Returns the history of all epochs: lists by name.  A twelfth of the rows only validates."""
+    """Returns the history.  A twelfth of the rows only validates."""
     part, validation = fastnn.stratified_split(y, test_fraction=1 / 12, seed=seed)
-    X_part, y_part, history = X[part], y[part], defaultdict(list)
-    optimizer = fastnn.Adam()
-    for epoch in range(epochs):
-        optimizer.learning_rate = 1e-3 * (1 + np.cos(np.pi * epoch / epochs))  # 2e-3 down to 0
-        results = model.fit(
-            X_part,
-            y_part,
-            loss=LOSS,
-            optimizer=optimizer,
-            epochs=1,
-            batch_size=64,
-            seed=seed * epochs + epoch,  # each time another order of the rows
-            validation_data=(X[validation], y[validation]),
-            progress=False,
-        )
-        if results.interrupted:  # by Ctrl-C: what was learnt is kept
-            break
-        for name, (value,) in results.items():
-            history[name].append(value)
-        if progress:
-            print(
-                f"epoch {epoch + 1:2}/{epochs}  loss {results.loss[0]:.3f}"
-                f"  validation loss {results.validation_loss[0]:.3f}"
-                f"  accuracy {results.validation_accuracy[0]:.2%}  {results.seconds[0]:.1f} s",
-                flush=True,
-            )
-    return history
+    return model.fit(
+        X[part],
+        y[part],
+        loss=fastnn.SoftmaxCrossEntropy(),
+        optimizer=fastnn.Adam(2e-3),
+        schedule=fastnn.Cosine(),  # down to 0
+        epochs=epochs,
+        batch_size=64,
+        seed=seed,
+        validation_data=(X[validation], y[validation]),
+        progress=progress,
+    )
 
 
 def confusion_matrix(y, predicted, classes):

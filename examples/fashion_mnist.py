@@ -31,25 +31,19 @@ def network(seed=0):
 def train(folder, epochs=10, seed=0, progress=True):
     """Returns the test accuracy and the seconds of training."""
     (X, y), (X_test, y_test) = fastnn.datasets.idx(folder)
-    model, optimizer = network(seed), fastnn.Adam()
-    small_steps = 3 * epochs // 10  # the last ones, with a learning rate ten times smaller
-    seconds = 0.0
-    for learning_rate, n in (2e-3, epochs - small_steps), (2e-4, small_steps):
-        if n == 0:
-            continue
-        optimizer.learning_rate = learning_rate
-        history = model.fit(
-            X,
-            y,
-            loss=fastnn.SoftmaxCrossEntropy(),
-            optimizer=optimizer,
-            epochs=n,
-            batch_size=128,
-            seed=seed,
-            progress=progress,
-        )
-        seconds += sum(history.seconds)
-    return model.evaluate(X_test, y_test, loss=fastnn.SoftmaxCrossEntropy())["accuracy"], seconds
+    model, loss = network(seed), fastnn.SoftmaxCrossEntropy()
+    history = model.fit(
+        X,
+        y,
+        loss=loss,
+        optimizer=fastnn.Adam(2e-3),
+        schedule=fastnn.StepDecay(max(1, 7 * epochs // 10)),  # the last ones with a tenth of it
+        epochs=epochs,
+        batch_size=128,
+        seed=seed,
+        progress=progress,
+    )
+    return model.evaluate(X_test, y_test, loss=loss)["accuracy"], sum(history.seconds)
 
 
 def main():

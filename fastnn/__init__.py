@@ -12,7 +12,7 @@
 (1797, 10)
 """
 
-from fastnn import _threads, datasets, initializers
+from fastnn import _threads, datasets, initializers, metrics
 from fastnn._layer import Layer
 from fastnn._threads import build_info, get_num_threads, set_num_threads, threads
 from fastnn._version import __version__
@@ -146,6 +146,7 @@ __all__ = [
     "get_num_threads",
     "gradcheck",
     "initializers",
+    "metrics",
     "set_num_threads",
     "stratified_split",
     "threads",

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from fastnn.callbacks import Callback
     from fastnn.history import History
     from fastnn.losses import Loss
+    from fastnn.metrics import Metric
     from fastnn.optimizers import Optimizer
     from fastnn.predictor import Predictor
     from fastnn.schedules import Factors
-    from fastnn.training import Metric
 
 _CACHE_BYTES = 2**22  # shared by the outputs of one layer
 
@@ -475,9 +475,10 @@ class Sequential:
         The order of the rows depends on `seed` only, so that a second `fit` with the same seed
         repeats the order of the first; the last batch of an epoch may be shorter.  `loss` is one
         of fastnn's or any callable like them (see `Loss`).  `metrics` holds names
-        (``"accuracy"``) or functions ``metric(outputs, targets)``, which get targets (n,) as
-        (n, 1) where the outputs are so; by default the accuracy for losses that classify, else
-        none.  `progress` shows a bar on a terminal, a line per epoch elsewhere.
+        (``"accuracy"``, ``"r2"``; see `fastnn.metrics`) or functions ``metric(outputs, targets)``,
+        which get targets (n,) as (n, 1) where the outputs are so; by default the accuracy for
+        losses that classify, else none.  `progress` shows a bar on a terminal, a line per epoch
+        elsewhere.
 
         The optimizer's learning rate is multiplied, step by step, by what `schedule` gives (see
         `fastnn.schedules`); after each epoch it is as before.  `accumulate` batches together make

@@ -8,7 +8,6 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Sequence
 from contextlib import closing, contextmanager
 from operator import mul
 from typing import TYPE_CHECKING, Any
@@ -18,33 +17,22 @@ import numpy as np
 from fastnn import _checks, _sources, schedules
 from fastnn.callbacks import Run, checked
 from fastnn.history import History
-from fastnn.losses import (
-    Hinge,
-    Huber,
-    Loss,
-    MeanAbsoluteError,
-    MeanSquaredError,
-    Poisson,
-    Quantile,
-    SigmoidCrossEntropy,
-    SoftmaxCrossEntropy,
-)
+from fastnn.metrics import chosen_metrics
 from fastnn.step import Samples, TrainStep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
     from fastnn import _progress
     from fastnn.callbacks import Callback
+    from fastnn.losses import Loss
+    from fastnn.metrics import Metric
     from fastnn.model import Sequential
     from fastnn.optimizers import Optimizer
 
     Array = NDArray[Any]
-    Metric = Callable[[Array, Array], float]
-
-_REGRESSION = (MeanSquaredError, MeanAbsoluteError, Quantile, Huber, Poisson)
 
 
 def fit(
@@ -74,7 +62,7 @@ def fit(
     batch_size = _checks.positive_int(batch_size, "batch_size")
     _checks.parts(loss=loss, optimizer=optimizer, model=model)
     _check_schedule(schedule, optimizer)
-    chosen, callbacks = _chosen_metrics(metrics, loss), checked(callbacks)
+    chosen, callbacks = chosen_metrics(metrics, loss), checked(callbacks)
     with model.exclusive("fit"):
         step = TrainStep(model, loss, optimizer, accumulate)
         source: _sources.Source
@@ -203,7 +191,7 @@ def evaluate(
     alike.  Changes nothing.
     """
     _checks.parts(loss=loss)
-    chosen = _chosen_metrics(metrics, loss)
+    chosen = chosen_metrics(metrics, loss)
     data = _sources.prepare(model, loss, X, y, sample_weight)
     return _measure(model, loss, data, chosen, batch_size)
 
@@ -258,43 +246,3 @@ def _naming(epoch: int) -> Iterator[None]:
         yield
     except FloatingPointError as error:
         raise FloatingPointError(f"epoch {epoch}, {error}") from None
-
-
-def _class_accuracy(outputs: Array, targets: Array) -> float:
-    labels = targets.argmax(axis=1) if targets.ndim > 1 else targets
-    return float(np.mean(outputs.argmax(axis=1) == labels))
-
-
-def _sign_accuracy(outputs: Array, targets: Array) -> float:
-    return float(np.mean((outputs > 0) == (targets.reshape(outputs.shape) > 0.5)))
-
-
-def _chosen_metrics(metrics: Sequence[str | Metric] | None, loss: Loss) -> dict[str, Metric]:
-    """By the name they have in the history."""
-    if metrics is None:
-        classifies = isinstance(loss, SoftmaxCrossEntropy | SigmoidCrossEntropy | Hinge)
-        metrics = ["accuracy"] if classifies else []
-    accuracy = _sign_accuracy if isinstance(loss, SigmoidCrossEntropy) else _class_accuracy
-    if isinstance(metrics, str) or not isinstance(metrics, Sequence):
-        raise TypeError(f"metrics: expected a list of names or functions, got {metrics!r}")
-    chosen: dict[str, Metric] = {}
-    for metric in metrics:
-        if callable(metric):
-            chosen[getattr(metric, "__name__", type(metric).__name__)] = _beside(metric)
-        elif metric == "accuracy" and isinstance(loss, _REGRESSION):
-            raise ValueError(f"metrics: 'accuracy' needs a loss that classifies, got {loss!r}")
-        elif metric == "accuracy":
-            chosen["accuracy"] = accuracy
-        else:
-            raise ValueError(f"metrics: expected 'accuracy' or a function, got {metric!r}")
-    return chosen
-
-
-def _beside(metric: Metric) -> Metric:
-    """`metric`, given targets (n,) as (n, 1) where the outputs are so: they must not broadcast."""
-
-    def measure(outputs: Array, targets: Array) -> float:
-        column = targets.ndim == 1 and outputs.shape == (len(targets), 1)
-        return metric(outputs, targets[:, None] if column else targets)
-
-    return measure

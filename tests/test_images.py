@@ -28,9 +28,9 @@ from fastnn import (
     SoftmaxCrossEntropy,
     Tanh,
     TrainStep,
+    _sources,
     gradcheck,
     to_nhwc,
-    training,
 )
 from fastnn.predictor import _Affine
 from stepping import assert_alike, by_hand
@@ -450,7 +450,7 @@ def test_outputs_that_are_images_have_no_loss_of_fastnns():
 
 
 def test_the_rows_in_a_batch_are_those_of_the_images():
-    assert training._prepare(
+    assert _sources.prepare(
         classifier(), SoftmaxCrossEntropy(), draw((5, 4, 6, 3)), np.arange(5) % 4, np.arange(5.0)
     ).X.shape == (4, 4, 6, 3)
 

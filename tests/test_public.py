@@ -35,6 +35,7 @@ ELSEWHERE = {
     "get_num_threads": "test_threads.py",
     "gradcheck": "test_gradcheck.py",
     "initializers": "test_layers.py",
+    "metrics": "test_metrics.py",
     "set_num_threads": "test_threads.py",
     "stratified_split": "test_data.py",
     "threads": "test_threads.py",

@@ -1,0 +1,309 @@
+"""Metrics: `metric(outputs, targets)` is a float that says how good predictions are.
+
+`fit` and `evaluate` take them in `metrics`, as functions or by name: ``"accuracy"``, ``"f1"``,
+``"auc"``, ``"top_5_accuracy"`` (or another number), ``"mean_absolute_error"``, ``"r2"``.
+
+Outputs are what a model predicts, (n, columns) or (n,) for one column; those of classifiers are
+logits or scores, so that one column says yes where it is above 0, and of several the largest is the
+answer.  Targets are as the losses take them.  For several columns that are questions of their own,
+each answered by yes or no, there is ``multilabel=True``; by name that goes without saying where the
+loss is `SigmoidCrossEntropy`.
+
+The numbers are those of the functions in scikit-learn's `metrics`.  NaN in the outputs makes them
+NaN.  All raise ValueError for shapes that do not fit and for targets that are no labels of the
+columns, not numbers from 0 to 1, or no rows at all.
+
+>>> from fastnn import Dense, Sequential, SigmoidCrossEntropy
+>>> model = Sequential(Dense(1, 1, weight_init="zeros"))
+>>> X, y = [[1.0], [2.0], [3.0]], [0, 0, 1]
+>>> model.evaluate(X, y, loss=SigmoidCrossEntropy(), metrics=["accuracy", "auc", f1])["auc"]
+0.5
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn import _arrays, _checks
+from fastnn.losses import (
+    Hinge,
+    Huber,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    Poisson,
+    Quantile,
+    SigmoidCrossEntropy,
+    SoftmaxCrossEntropy,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from fastnn.losses import Loss
+
+    Array = NDArray[Any]
+    Metric = Callable[[Array, Array], float]
+
+# ---- classification ----------------------------------------------------------------------------
+
+
+def accuracy(outputs: ArrayLike, targets: ArrayLike, *, multilabel: bool = False) -> float:
+    """The share of right answers: of rows, or with `multilabel` of all rows and columns.
+
+    Shapes: one column with targets (n,) or (n, 1), yes above 0.5; or (n, classes) with labels (n,)
+    or probabilities (n, classes), of which the largest counts.  Among equal outputs the first
+    column is the answer.  With `multilabel`, targets like the outputs.
+
+    >>> accuracy([[0.1, 2.0], [0.3, 0.1]], [1, 1]), accuracy([-1.0, 2.0, 0.5], [0, 1, 1])
+    (0.5, 1.0)
+    """
+    outputs, targets = _pair(outputs, targets)
+    if multilabel or outputs.shape[1] == 1:
+        right = (outputs > 0) == _yes(outputs, targets)
+    else:
+        right = outputs.argmax(axis=1) == _labels(outputs, targets)
+    return math.nan if np.isnan(outputs).any() else float(right.mean())
+
+
+def top_k_accuracy(outputs: ArrayLike, targets: ArrayLike, k: int = 5) -> float:
+    """The share of rows whose class is among the k largest outputs.
+
+    Shapes: outputs (n, classes), targets as in `accuracy`.  Among equal outputs the first column
+    comes first, so that k = 1 is the accuracy.  Raises TypeError or ValueError unless k >= 1.
+
+    >>> top_k_accuracy([[0.1, 2.0, 1.0], [0.3, 0.1, 0.2]], [2, 1], k=2)
+    0.5
+    """
+    k = _checks.positive_int(k, "k")
+    outputs, targets = _pair(outputs, targets)
+    if outputs.shape[1] == 1:
+        raise ValueError(f"outputs: expected at least 2 classes, got shape {outputs.shape}")
+    label = _labels(outputs, targets)[:, None]
+    own = np.take_along_axis(outputs, label, axis=1)
+    before = (outputs == own) & (np.arange(outputs.shape[1]) < label)
+    place = ((outputs > own) | before).sum(axis=1)
+    return math.nan if np.isnan(outputs).any() else float((place < k).mean())
+
+
+def f1(outputs: ArrayLike, targets: ArrayLike, *, multilabel: bool = False) -> float:
+    """F1 = 2 TP / (2 TP + FP + FN), the harmonic mean of precision and recall.
+
+    Of one column that of yes, of two classes that of the second; 0 where it occurs neither in the
+    answers nor in the targets.  Of more classes the mean over those that occur ("macro"); with
+    `multilabel` the mean over all columns.  Shapes and answers are as in `accuracy`.
+
+    >>> f1([1.0, 2.0, -1.0, 3.0], [1, 0, 1, 1])
+    0.6666666666666666
+    """
+    outputs, targets = _pair(outputs, targets)
+    classes = outputs.shape[1]
+    if multilabel or classes == 1:
+        answer, yes = outputs > 0, _yes(outputs, targets)
+        hits, marked = (answer & yes).sum(axis=0), answer.sum(axis=0) + yes.sum(axis=0)
+    else:
+        given, label = outputs.argmax(axis=1), _labels(outputs, targets)
+        hits = np.bincount(label[given == label], minlength=classes)
+        marked = np.bincount(label, minlength=classes) + np.bincount(given, minlength=classes)
+        counted = marked > 0 if classes > 2 else np.array([False, True])
+        hits, marked = hits[counted], marked[counted]
+    return math.nan if np.isnan(outputs).any() else float((2 * hits / np.maximum(marked, 1)).mean())
+
+
+def auc(outputs: ArrayLike, targets: ArrayLike, *, multilabel: bool = False) -> float:
+    """The area under the ROC curve: how probably a yes has a larger output than a no, ties half.
+
+    From ranks, Σ over the yes of (the no's below + half those beside) / (yes no), J. A. Hanley,
+    B. J. McNeil, 1982.  For several classes the mean over each against the rest, by
+    p = softmax(outputs), computed in float64; with `multilabel` the mean over the columns.
+    Shapes are as in `accuracy`.  A class that all rows belong to, or none, is left out; where that
+    leaves nothing, as for targets of one class in one column, the result is NaN, without an error.
+
+    >>> auc([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])
+    0.75
+    >>> auc([0.1, 0.4], [1, 1])
+    nan
+    """
+    scores, targets = _pair(outputs, targets)
+    if multilabel or scores.shape[1] == 1:
+        yes = _yes(scores, targets)
+    else:
+        yes = _labels(scores, targets)[:, None] == np.arange(scores.shape[1])
+        scores = _softmax(scores)
+    if np.isnan(scores).any():
+        return math.nan
+    mixed = yes.any(axis=0) & ~yes.all(axis=0)
+    areas = [_area(scores[:, j], yes[:, j]) for j in np.flatnonzero(mixed)]
+    return sum(areas) / len(areas) if areas else math.nan
+
+
+def _area(scores: Array, yes: NDArray[np.bool_]) -> float:
+    """Counted exactly: equal scores are one step, whose no's lie half below."""
+    _, step = np.unique(scores, return_inverse=True)
+    of_step, ups = np.bincount(step), np.bincount(step, weights=yes)
+    downs = of_step - ups
+    below = downs.cumsum() - downs / 2
+    return float((ups * below).sum() / (ups.sum() * downs.sum()))
+
+
+def _softmax(outputs: Array) -> NDArray[np.float64]:
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        e = np.exp(outputs.astype(np.float64) - outputs.max(axis=1, keepdims=True))
+    probabilities: NDArray[np.float64] = e / e.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+# ---- regression --------------------------------------------------------------------------------
+
+
+def mean_absolute_error(outputs: ArrayLike, targets: ArrayLike) -> float:
+    """mean |o - t| over all rows and columns, in float64.
+
+    Shapes: targets like the outputs, or (n,) for one column.
+
+    >>> mean_absolute_error([[1.0], [4.0]], [0.0, 2.0])
+    1.5
+    """
+    outputs, targets = _numbers(outputs, targets)
+    return float(np.abs(outputs - targets).mean())
+
+
+def r2(outputs: ArrayLike, targets: ArrayLike) -> float:
+    """R² = 1 - Σ (t - o)² / Σ (t - mean t)², the mean over the columns, in float64.
+
+    1 is perfect, 0 as good as the targets' mean.  Where all targets of a column are equal it is 1
+    if they are met and 0 if not; of one row it is NaN.  Shapes are as in `mean_absolute_error`.
+
+    >>> r2([1.0, 2.0, 4.0], [1.0, 2.0, 3.0])
+    0.5
+    """
+    outputs, targets = _numbers(outputs, targets)
+    if len(outputs) < 2 or np.isnan(outputs).any():
+        return math.nan
+    left = ((targets - outputs) ** 2).sum(axis=0)
+    there = ((targets - targets.mean(axis=0)) ** 2).sum(axis=0)
+    unexplained = np.where(left == 0, 0.0, 1.0)
+    np.divide(left, there, out=unexplained, where=(targets != targets[0]).any(axis=0))
+    return float(1 - unexplained.mean())
+
+
+# ---- what comes in -----------------------------------------------------------------------------
+
+
+def _pair(outputs: ArrayLike, targets: ArrayLike) -> tuple[Array, Array]:
+    """Outputs (n, columns), and targets (n, 1) where they are one column."""
+    o = _arrays.numeric_array(outputs, "outputs")
+    t = _arrays.numeric_array(targets, "targets")
+    _arrays.same_length(outputs=o, targets=t)
+    if o.ndim == 1:
+        o = o[:, None]
+    if o.ndim != 2 or o.size == 0:
+        raise ValueError(f"outputs: expected shape (n,) or (n, columns), got {o.shape}")
+    return o, t[:, None] if t.ndim == 1 and o.shape[1] == 1 else t
+
+
+def _like(outputs: Array, targets: Array) -> Array:
+    if targets.shape != outputs.shape:
+        raise ValueError(
+            f"targets: expected the outputs' shape {outputs.shape}, got {targets.shape}"
+        )
+    return targets
+
+
+def _numbers(outputs: ArrayLike, targets: ArrayLike) -> tuple[Array, Array]:
+    outputs, targets = _pair(outputs, targets)
+    return outputs.astype(np.float64), _like(outputs, targets).astype(np.float64)
+
+
+def _shares(outputs: Array, targets: Array) -> Array:
+    wrong = ~((_like(outputs, targets) >= 0) & (targets <= 1))
+    if wrong.any():
+        raise ValueError(f"targets: expected numbers from 0 to 1, got {targets[wrong][0]}")
+    return targets
+
+
+def _yes(outputs: Array, targets: Array) -> NDArray[np.bool_]:
+    """For each output, whether it should be above 0."""
+    yes: NDArray[np.bool_] = _shares(outputs, targets) > 0.5
+    return yes
+
+
+def _labels(outputs: Array, targets: Array) -> NDArray[np.int64]:
+    """The class of each row."""
+    n, classes = outputs.shape
+    if targets.shape == outputs.shape:
+        labels: NDArray[np.int64] = _shares(outputs, targets).argmax(axis=1)
+        return labels
+    if targets.shape not in ((n,), (n, 1)):
+        raise ValueError(
+            f"targets: expected labels of shape ({n},) or numbers of shape {outputs.shape}, "
+            f"got {targets.shape}"
+        )
+    given = targets.ravel()
+    wrong = ~((given >= 0) & (given < classes) & (given == np.floor(given)))
+    if wrong.any():
+        raise ValueError(f"targets: expected labels 0 to {classes - 1}, got {given[wrong][0]}")
+    return given.astype(np.int64, copy=False)
+
+
+# ---- by name -----------------------------------------------------------------------------------
+
+_OF_CLASSES: dict[str, Callable[..., float]] = {"accuracy": accuracy, "auc": auc, "f1": f1}
+_OF_NUMBERS: dict[str, Metric] = {"mean_absolute_error": mean_absolute_error, "r2": r2}
+_CLASSIFICATION = (SoftmaxCrossEntropy, SigmoidCrossEntropy, Hinge)
+_REGRESSION = (MeanSquaredError, MeanAbsoluteError, Quantile, Huber, Poisson)
+
+
+def chosen_metrics(metrics: Sequence[str | Metric] | None, loss: Loss) -> dict[str, Metric]:
+    """What `fit` shall compute, by the name it has in the history."""
+    if metrics is None:
+        metrics = ["accuracy"] if isinstance(loss, _CLASSIFICATION) else []
+    if isinstance(metrics, str) or not isinstance(metrics, Sequence):
+        raise TypeError(f"metrics: expected a list of names or functions, got {metrics!r}")
+    chosen: dict[str, Metric] = {}
+    for metric in metrics:
+        if callable(metric):
+            chosen[getattr(metric, "__name__", type(metric).__name__)] = _beside(metric)
+        else:
+            chosen[metric] = _named(metric, loss)
+    return chosen
+
+
+def _named(name: str, loss: Loss) -> Metric:
+    top = re.fullmatch(r"top_([1-9]\d*)_accuracy", name) if isinstance(name, str) else None
+    sigmoid = isinstance(loss, SigmoidCrossEntropy)
+    metric: Metric
+    if top:
+        metric, wanted = partial(top_k_accuracy, k=int(top[1])), "a loss of several classes"
+        fits = not sigmoid and not isinstance(loss, _REGRESSION)
+    elif isinstance(name, str) and name in _OF_CLASSES:
+        metric, wanted = partial(_OF_CLASSES[name], multilabel=sigmoid), "a loss that classifies"
+        fits = not isinstance(loss, _REGRESSION)
+    elif isinstance(name, str) and name in _OF_NUMBERS:
+        metric, wanted = _OF_NUMBERS[name], "a loss whose outputs estimate the targets themselves"
+        several = isinstance(loss, Quantile) and isinstance(loss.q, tuple)
+        fits = not several and not isinstance(loss, (*_CLASSIFICATION, Poisson))
+    else:
+        names = ", ".join(map(repr, [*_OF_CLASSES, *_OF_NUMBERS]))
+        raise ValueError(
+            f"metrics: expected a function or one of {names}, 'top_5_accuracy' (5 or another "
+            f"number), got {name!r}"
+        )
+    if not fits:
+        raise ValueError(f"metrics: {name!r} needs {wanted}, got {loss!r}")
+    return metric
+
+
+def _beside(metric: Metric) -> Metric:
+    """`metric`, given targets (n,) as (n, 1) where the outputs are so: they must not broadcast."""
+
+    def measure(outputs: Array, targets: Array) -> float:
+        column = targets.ndim == 1 and outputs.shape == (len(targets), 1)
+        return metric(outputs, targets[:, None] if column else targets)
+
+    return measure
