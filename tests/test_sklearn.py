@@ -28,7 +28,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import fastnn.sklearn as ours
 from fastnn.sklearn import MLPClassifier, MLPRegressor
@@ -40,8 +40,15 @@ pytestmark = [
 NAMES = ["MLPClassifier", "MLPRegressor"]
 
 
-@pytest.mark.filterwarnings("ignore")  # the checks provoke warnings
-@parametrize_with_checks([MLPClassifier(), MLPRegressor()])
+CHECKS = [
+    pytest.param(of, check, id=f"{type(of).__name__} {i} {check.func.__name__}")
+    for estimator in (MLPClassifier(), MLPRegressor())
+    for i, (of, check) in enumerate(estimator_checks_generator(estimator))
+]
+
+
+@pytest.mark.filterwarnings("ignore")  # which the checks provoke
+@pytest.mark.parametrize("estimator, check", CHECKS)
 def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
 
@@ -207,9 +214,6 @@ def test_attributes_are_scikit_learns(name, data, settings):
 
 
 def test_feature_names_are_kept():
-    class Table:
-        """As little of a data frame as scikit-learn looks for."""
-
     pandas = pytest.importorskip("pandas")
     X, y = cancer()
     frame = pandas.DataFrame(X[:, :3], columns=["a", "b", "c"])
