@@ -121,9 +121,10 @@ class Perceptron(BaseEstimator):
     }
 
     def _keep(self, settings: dict[str, Any]) -> None:
-        """The arguments of a constructor, by name, untouched as scikit-learn wants them."""
-        for name in self._get_param_names():
-            setattr(self, name, settings[name])
+        """The arguments of a constructor, its locals, untouched as scikit-learn wants them."""
+        for name, value in settings.items():
+            if name != "self":
+                setattr(self, name, value)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -292,11 +293,12 @@ class Perceptron(BaseEstimator):
         random = check_random_state(self.random_state)
         if first:
             self._begin([X.shape[1], *sizes, task.outputs], random)
-        held = self._held_out(validation_data)
         with self._threads():
             if self.solver == "lbfgs":
+                self._check_whole(validation_data)
                 self._fit_lbfgs(data, random)
             else:
+                held = self._held_out(validation_data)
                 self._fit_stochastic(data, held, random, incremental)
         if not np.isfinite(self.model_.flat_parameters).all():
             raise ValueError(_NOT_FINITE)
@@ -332,9 +334,14 @@ class Perceptron(BaseEstimator):
     def _threads(self) -> AbstractContextManager[Any]:
         return nullcontext() if self.n_threads is None else threads(self.n_threads)
 
+    def _check_whole(self, validation_data: Any) -> None:
+        """L-BFGS has no epochs, and needs a loss that stays the same."""
+        settings = {"dropout": self.dropout, "callbacks": self.callbacks}
+        for name, value in {**settings, "validation_data": validation_data is not None}.items():
+            if value:
+                raise ValueError(f"{name}: needs solver='sgd' or 'adam', got 'lbfgs'")
+
     def _fit_lbfgs(self, data: Samples, random: Any) -> None:
-        if self.dropout:
-            raise ValueError("dropout needs solver='sgd' or 'adam': it makes the loss random")
         model, task = self._renewed(_seed(random)), self._task
         exact = self._exact(model)
         self._set_penalty(exact, data)
@@ -344,6 +351,7 @@ class Perceptron(BaseEstimator):
         )  # fmt: skip
         model.load_state_dict(exact.state_dict())
         self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
+        self.converged_ = bool(result.success)
         self.loss_ = task.share * loss + task.scale * penalty + self._constant(data)
 
     def _fit_stochastic(
@@ -367,6 +375,7 @@ class Perceptron(BaseEstimator):
         self._finish(trained, rule, incremental)
         if few:
             model.load_state_dict(trained.state_dict())
+            del self._optimizer  # which belongs to the other
 
     def _exact(self, model: Sequential) -> Sequential:
         """The same in float64: for line searches, and for few rows, where it costs little and

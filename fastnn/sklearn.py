@@ -6,7 +6,7 @@ in another order.  Different are
 
 - the type: float32, so that ``coefs_``, `predict` and `predict_proba` are, unless `dtype` is
   "float64".  With 200 rows or fewer `fit` computes in float64 and rounds the outcome, and
-  solver="lbfgs" always does;
+  solver="lbfgs" always does, so that a weight of 2 is the same as a row that comes twice;
 - Adam's `epsilon`, which is added to the corrected root and not before its correction;
 - ``loss_`` of several outputs under squared error, within the change of the penalty in an epoch.
 
@@ -32,6 +32,7 @@ from sklearn.utils.multiclass import (
     unique_labels,
 )
 
+from fastnn import _checks
 from fastnn._estimator import STOCHASTIC, Perceptron, Task
 from fastnn.losses import (
     Hinge,
@@ -109,7 +110,10 @@ class MLPClassifier(ClassifierMixin, Perceptron):
     - `callbacks`: a list of `fastnn.Callback` objects, told of every epoch; their ``run.model`` is
       the network that is being trained.
     - `dtype`: "float32" or "float64".
-    - `n_threads`: of training and prediction; None for `fastnn.get_num_threads`.
+    - `n_threads`: of training and prediction; None for `fastnn.get_num_threads`, which in joblib's
+      processes is what it grants them.
+
+    With "lbfgs" there are no `dropout`, `callbacks` and `validation_data`.
 
     Attributes of scikit-learn: ``classes_``, ``n_features_in_``, ``feature_names_in_``,
     ``n_outputs_``, ``n_layers_``, ``out_activation_``; ``n_iter_``, epochs or iterations done;
@@ -189,7 +193,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):
 
         `sample_weight` (n,), not negative.  `validation_data`, ``(X, y)`` or ``(X, y,
         sample_weight)``, gives ``validation_loss_curve_``, and with `early_stopping` stands for
-        the rows that would be held out.
+        the rows that would be held out.  It is an argument of `fit`, as all data are, so that
+        clones and grid searches do without; the steps before in a pipeline do not transform it.
         """
         self._fit(X, y, sample_weight, validation_data)
         return self
@@ -392,7 +397,8 @@ class MLPRegressor(RegressorMixin, Perceptron):
 
         `sample_weight` (n,), not negative.  `validation_data`, ``(X, y)`` or ``(X, y,
         sample_weight)``, gives ``validation_loss_curve_``, and with `early_stopping` stands for
-        the rows that would be held out.
+        the rows that would be held out.  It is an argument of `fit`, as all data are, so that
+        clones and grid searches do without; the steps before in a pipeline do not transform it.
         """
         self._fit(X, y, sample_weight, validation_data)
         return self
@@ -420,6 +426,7 @@ class MLPRegressor(RegressorMixin, Perceptron):
             return Task(Poisson(), "exp", outputs, scale=outputs, share=outputs)
         if isinstance(loss, str):
             loss = MeanAbsoluteError() if loss == "absolute_error" else Huber()
+        _checks.parts(loss=loss)
         return Task(loss, "exp" if isinstance(loss, Poisson) else "identity", outputs)
 
     def _targets(self, y: Array) -> Array:

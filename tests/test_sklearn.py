@@ -5,7 +5,6 @@ Adam alone differs a little, by where epsilon stands."""
 
 import copy
 import inspect
-import os
 import pickle
 import signal
 import warnings
@@ -139,7 +138,8 @@ def test_bad_settings_are_refused_in_scikit_learns_words(name, settings):
 @pytest.mark.parametrize("settings", [
     {"dropout": 1.0}, {"dropout": -0.1}, {"batch_norm": "yes"}, {"callbacks": 3},
     {"callbacks": [3]}, {"dtype": "float16"}, {"n_threads": 0}, {"activation": "swash"},
-    {"loss": "l1"}, {"dropout": 0.5, "solver": "lbfgs"},
+    {"loss": "l1"}, {"loss": fastnn.Huber}, {"dropout": 0.5, "solver": "lbfgs"},
+    {"callbacks": [fastnn.Callback()], "solver": "lbfgs"},
 ], ids=str)  # fmt: skip
 @pytest.mark.parametrize("name", NAMES)
 def test_bad_settings_of_our_own_are_refused(name, settings):
@@ -376,13 +376,14 @@ def test_partial_fit_after_fit_goes_on():
     assert_same_training(theirs, mine, X, 1e-9)
 
 
-def test_warm_start_goes_on_as_scikit_learns():
+@pytest.mark.parametrize("settings", [SGD, LBFGS], ids=str)
+def test_warm_start_goes_on_as_scikit_learns(settings):
     X, y = cancer()
-    theirs, mine = both("MLPClassifier", {**SGD, "warm_start": True})
+    theirs, mine = both("MLPClassifier", {**settings, "warm_start": True})
     for estimator in (theirs, mine):
         estimator.fit(X, y)
         estimator.set_params(learning_rate_init=0.01, alpha=0.1).fit(X, y)
-    assert_same_training(theirs, mine, X, 1e-9)
+    assert_same_training(theirs, mine, X, 1e-6 if settings is LBFGS else 1e-9)
     assert mine.t_ == theirs.t_
 
 
@@ -651,6 +652,11 @@ def test_bad_validation_data(bad, message):
         MLPClassifier(**fast()).fit(*digits(), validation_data=bad)
 
 
+def test_lbfgs_has_no_epochs_to_validate():
+    with pytest.raises(ValueError, match="validation_data"):
+        MLPClassifier(solver="lbfgs").fit(*digits(), validation_data=digits())
+
+
 def test_early_stopping_of_partial_fit():
     X, y = digits()
     classifier = MLPClassifier(
@@ -742,7 +748,10 @@ def test_sparse_data_are_the_same_data(kind, solver):
     dense = MLPClassifier(**fast(solver=solver)).fit(X, y)
     thin = MLPClassifier(**fast(solver=solver)).fit(kind(X), y)
     assert (thin.predict_proba(kind(X)) == dense.predict_proba(X)).all()
-    thin.fit(kind(X), y, validation_data=(kind(X), y))
+    if solver == "adam":
+        thin.fit(kind(X), y, validation_data=(kind(X), y))
+        dense.fit(X, y, validation_data=(X, y))
+        assert thin.validation_loss_curve_ == dense.validation_loss_curve_
 
 
 def test_sparse_labels_come_back_sparse():
@@ -755,6 +764,25 @@ def test_sparse_labels_come_back_sparse():
 
 
 # ---- within scikit-learn ----
+
+
+def test_a_derived_class_may_have_other_parameters():
+    class Small(MLPClassifier):
+        def __init__(self, width=8, random_state=None):
+            super().__init__((width,), max_iter=3, random_state=random_state)
+            self.width = width
+
+    small = clone(Small(width=5, random_state=0)).fit(*digits())
+    assert small.coefs_[0].shape == (64, 5)
+
+
+def test_partial_fit_goes_on_after_a_fit_on_few_rows():
+    X, y = digits()
+    classifier = MLPClassifier(**learning()).fit(X[:150], y[:150])
+    before = classifier.score(X, y)
+    for _ in range(10):
+        classifier.partial_fit(X, y)
+    assert classifier.score(X, y) > before and classifier.coefs_[0].dtype == np.float32
 
 
 def test_labels_of_any_kind():
@@ -793,4 +821,3 @@ def test_processes_take_no_more_threads_than_they_are_granted(monkeypatch):
     granted = joblib.Parallel(n_jobs=2)(joblib.delayed(fastnn.get_num_threads)() for _ in range(4))
     assert set(granted) == {max(1, joblib.cpu_count() // 2)}
     get_reusable_executor().shutdown(wait=True)
-    assert "OMP_NUM_THREADS" not in os.environ
