@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from estimators import ESTIMATORS, OVERHEADS, Overhead
 from images import CONVNET_INFERENCE, CONVNETS, CONVOLUTIONS, ConvNet, Convolution
 from work import Work
 
@@ -321,12 +322,13 @@ class Table(NamedTuple):
     title: str
     function: str  # in peers/, runs a row
     cases: list[Any]
-    work: Callable[[Any], Work]
+    work: Callable[[Any], Work] | None  # None: there is no limit
     peers: list[str]  # of race.py; fastnn first
     rounds: int = 21
     turn: float = 0.05  # seconds, at least one step
     calls: int = 0  # of a turn, each timed alone
     steps: int = 0  # whose memory is measured, in place of the time
+    scores: bool = False  # are shown beside the time
 
 
 STEP = "forward, loss, backward, Adam"
@@ -334,6 +336,15 @@ TRAINERS = ["fastnn", "torch", "jax", "NumPy by hand", "scikit-learn"]
 PREDICTORS = ["fastnn", "fastnn predict", "torch", "torch.jit", "onnxruntime", "NumPy by hand"]
 BOTH = ["fastnn", "NumPy by hand", "torch"]
 LAYOUTS = ["fastnn", "torch channels-last", "torch"]
+
+
+def overhead_work(case: Overhead) -> Work:
+    """Of the steps."""
+    step = Network((case.features, case.hidden, 1), case.batch).training()
+    steps = case.epochs * case.rows // case.batch
+    return Work(steps * step.operations, steps * step.traffic, step.size)
+
+
 LARGE = [case for case in NETWORKS + OTHER_NETWORKS if case.training().operations > 1e8]
 
 TABLES = {
@@ -379,6 +390,15 @@ TABLES = {
     ),
     "conv": Table(
         "Convolutions", "convolution", CONVOLUTIONS, Convolution.work, LAYOUTS, 5, turn=0.01
+    ),
+    "estimator": Table(
+        "scikit-learn's estimators at its defaults: one fit, and the mean score of rows held out",
+        *("estimator", ESTIMATORS, None, ["fastnn", "scikit-learn"], 10, 0.0),
+        scores=True,
+    ),
+    "overhead": Table(
+        "An estimator's fit, and that of its network",
+        *("overhead", OVERHEADS, overhead_work, ["fastnn", "fastnn estimator"], 10, 0.0),
     ),
     "memory": Table(
         "Memory of training steps", "train", CONVNETS[:2], ConvNet.training, LAYOUTS, 5, steps=5

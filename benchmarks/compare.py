@@ -97,6 +97,21 @@ def show_memory(race: Race, table: str, only: str) -> None:
             print(f"| {case.name} | {' | '.join(cells)} |", flush=True)
 
 
+def show_estimators(race: Race, table: str, only: str) -> None:
+    """Milliseconds, and the scores; there is no limit."""
+    entry = TABLES[table]
+    peers = [peer for peer in entry.peers if installed(peer)]
+    head = ["", *peers, *(f"score of {peer}" for peer in peers)]
+    print(f"\n{entry.title}, milliseconds (times fastnn's):\n")
+    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
+    for case in entry.cases:
+        if only in case.name:
+            times = {peer: median(x) for peer, x in race_row(race, table, case.name).items()}
+            cells = [f"{1e3 * x:,.3g} ({x / times['fastnn']:.2f})" for x in times.values()]
+            cells += [f"{race.score(table, case.name, peer):.4f}" for peer in times]
+            print(f"| {case.name} | {' | '.join(cells)} |", flush=True)
+
+
 def machine() -> str:
     """What every table is headed by."""
     named = [cpu().get(key, "") for key in ("model name", "cpu family", "model")]
@@ -122,6 +137,8 @@ def main() -> None:
         for table in options.tables or PLAIN:
             if TABLES[table].steps:
                 show_memory(race, table, options.only)
+            elif TABLES[table].scores:
+                show_estimators(race, table, options.only)
             else:
                 show(race, table, limits, options.only)
     print(f"\nMeanwhile the processes of others ran for {race.disturbed:.1f} s.")

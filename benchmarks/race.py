@@ -26,6 +26,7 @@ class Peer(NamedTuple):
 PEERS = {
     "fastnn": Peer("fastnn_peer", "fastnn"),
     "fastnn predict": Peer("fastnn_predict_peer", "fastnn"),
+    "fastnn estimator": Peer("fastnn_estimator_peer", "fastnn"),
     "fastnn, one thread": Peer("fastnn_peer", "fastnn", threads=1),
     "NumPy by hand": Peer("numpy_peer", "numpy"),
     "torch": Peer("torch_peer", "torch"),
@@ -177,6 +178,10 @@ class Race:
                 time.sleep(PAUSE * (len(order) > 1))
                 times += self.workers[peer].ask("run", entry.calls)
         return results
+
+    def score(self, table: str, name: str, peer: str) -> float:
+        """How well a peer that has run learns a row."""
+        return float(self.workers[peer].ask("score", table, name))
 
     def memory(self, table: str, name: str, peer: str) -> list[float]:
         """Bytes that the first steps take, each time in a process of its own."""

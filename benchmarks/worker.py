@@ -3,7 +3,8 @@
 Reads one JSON list a line: ``["build", table, name, turn]``, then ``["run", calls]`` as often as
 wanted, and answers one JSON object a line.  A run is a few steps to warm up, then as many as take
 ``turn`` seconds, of which it gives the mean; or so many calls, each timed alone.  ``["memory",
-table, name, steps]`` measures memory in place of time.
+table, name, steps]`` measures memory in place of time, ``["score", table, name]`` how well the
+row is learnt.
 """
 
 from __future__ import annotations
@@ -100,6 +101,8 @@ def main(module_name: str) -> None:
             elif request[0] == "memory":
                 table, name, steps = request[1:]
                 answer = {"bytes": growth(*prepared(peer, table, name), steps)}
+            elif request[0] == "score":
+                answer = {"score": peer.score(find(*request[1:]))}
             else:
                 assert runner is not None, "run before build"
                 answer = {"seconds": runner.run(*request[1:])}

@@ -34,7 +34,8 @@ class Run:
 
     `model`, `loss`, `optimizer`; `epochs` that are wanted; `history` with all results so far;
     `order`, the `batches` whose order of the rows is used, or None for an iterable of one's own;
-    `columns`, the names of the results.
+    `columns`, the names of the results, which a callback that appends its own to the history
+    makes known in `on_fit_begin`.
 
     >>> import fastnn
     >>> class Last(fastnn.Callback):

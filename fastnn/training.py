@@ -95,7 +95,7 @@ def fit(
                 if validation is not None:
                     measured = _measure(model, loss, validation, chosen)
                     results |= {f"validation_{name}": v for name, v in measured.items()}
-                run.history.append({name: results[name] for name in run.columns})
+                run.history.append({k: results[k] for k in run.columns if k in results})
                 display.epoch(run.results)
                 for callback in callbacks:
                     callback.on_epoch_end(run)

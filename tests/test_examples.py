@@ -25,6 +25,9 @@ MODULES = ["fastnn", *(
 )]  # fmt: skip
 
 
+NEED_SCIKIT_LEARN = ("fastnn.sklearn", "fastnn._estimator", "fastnn._lbfgs")
+
+
 def load(name):
     spec = importlib.util.spec_from_file_location(
         f"example_{name}", ROOT / "examples" / f"{name}.py"
@@ -36,6 +39,8 @@ def load(name):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_docstrings(name):
+    if name in NEED_SCIKIT_LEARN:
+        pytest.importorskip("sklearn", reason=f"scikit-learn is not installed: {name} needs it")
     module = importlib.import_module(name)
     assert doctest.testmod(module, extraglobs={"np": np}).failed == 0
 
@@ -48,11 +53,17 @@ def test_every_public_name_is_documented_with_an_example(name):
     assert thing.__doc__ and ">>>" in thing.__doc__, f"{name} has no example"
 
 
+def readme_blocks():
+    """Its text and its Python blocks: those that run everywhere, those that need scikit-learn."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return text, *([b for b in blocks if ("sklearn" in b) == needs] for needs in (False, True))
+
+
 def test_readme(tmp_path, monkeypatch):
     """All Python blocks, one after the other in one namespace, as a reader would."""
     monkeypatch.chdir(tmp_path)  # what they save goes there
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    text, blocks, _ = readme_blocks()
     assert len(blocks) >= 3
     namespace = {"__name__": "readme"}
     for i, block in enumerate(blocks):
@@ -63,6 +74,16 @@ def test_readme(tmp_path, monkeypatch):
     cnn, images, y = namespace["cnn"], namespace["images"], namespace["y"]
     assert (cnn.predict(images[1500:]).argmax(axis=1) == y[1500:]).mean() > 0.93
     assert cnn.summary(images.shape[1:]) in text
+
+
+def test_readme_from_scikit_learn(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed: README's block needs it")
+    monkeypatch.chdir(tmp_path)
+    *_, (block,) = readme_blocks()
+    X, y = fastnn.datasets.digits()
+    exec(compile(block, "README.md", "exec"), {"__name__": "readme", "X": X, "y": y})
+    assert float(capsys.readouterr().out) > 0.95
+    assert (tmp_path / "digits.joblib").stat().st_size < 200_000
 
 
 def test_every_example_is_tested_here():

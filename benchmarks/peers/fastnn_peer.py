@@ -10,6 +10,7 @@ import numpy as np
 
 import fastnn
 from cases import ConvNet, Convolution, Fit, Kernel, Network, Product
+from estimators import Estimator, Overhead
 from fastnn import _kernels as kernels
 from images import Block, Conv, GlobalPool, MaxPool, Shape
 
@@ -100,6 +101,32 @@ def fit(case: Fit) -> Callable[[], Any]:
     settings = {"loss": loss, "optimizer": optimizer, "batch_size": batch, "metrics": []}
     model.fit(x[: 2 * batch], y[: 2 * batch], epochs=1, progress=False, **settings)
     return lambda: model.fit(x, y, epochs=case.epochs, progress=False, **settings)
+
+
+def estimator(case: Estimator) -> Callable[[], Any]:
+    from fastnn import sklearn  # which needs scikit-learn
+
+    return case.trainings(sklearn)
+
+
+def score(case: Estimator) -> float:
+    from fastnn import sklearn
+
+    return case.score(sklearn)
+
+
+def overhead(case: Overhead) -> Callable[[], Any]:
+    """The network, loss and optimizer of the estimator's defaults."""
+    (X, y), sizes = case.data(), (case.features, case.hidden)
+    y = y.reshape(-1, 1).astype(X.dtype)
+    settings = {"epochs": case.epochs, "batch_size": case.batch, "metrics": [], "progress": False}
+
+    def train() -> fastnn.History:
+        layers = fastnn.Dense(*sizes, "relu", l2=1e-4), fastnn.Dense(case.hidden, 1, l2=1e-4)
+        model, loss = fastnn.Sequential(*layers, seed=0), fastnn.SigmoidCrossEntropy()
+        return model.fit(X, y, loss=loss, optimizer=fastnn.Adam(), **settings)
+
+    return train
 
 
 def predict(network: Network | ConvNet) -> Callable[[], Any]:

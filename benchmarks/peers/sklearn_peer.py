@@ -1,4 +1,5 @@
-"""scikit-learn: ``partial_fit``, one batch a call, and ``fit``, in float32 and without its L2.
+"""scikit-learn: ``partial_fit``, one batch a call, and ``fit``, in float32 and without its L2; the
+table of estimators has its defaults.
 
 With two classes it has one output unit in place of two.
 """
@@ -10,10 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from sklearn import neural_network
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from cases import Fit, Network, Unsupported
+from estimators import Estimator
 
 
 def train(network: Network) -> Callable[[], Any]:
@@ -50,3 +53,11 @@ def fit(case: Fit) -> Callable[[], Any]:
     )
     model.fit(x[: 2 * case.network.batch], y[: 2 * case.network.batch])
     return lambda: model.fit(x, y)
+
+
+def estimator(case: Estimator) -> Callable[[], Any]:
+    return case.trainings(neural_network)
+
+
+def score(case: Estimator) -> float:
+    return case.score(neural_network)

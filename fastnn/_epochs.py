@@ -1,0 +1,120 @@
+"""What scikit-learn's neural networks do after each epoch: they write down the loss, score what was
+held out, set the learning rate and decide whether to go on.  Imports nothing of scikit-learn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn.callbacks import Callback
+
+if TYPE_CHECKING:
+    from fastnn._estimator import Task
+    from fastnn.callbacks import Run
+    from fastnn.step import Samples
+
+_SMALLEST_RATE = 1e-6  # the adaptive learning rate is lowered no further
+
+
+class Epochs(Callback):
+    """After each epoch, for `estimator`, whose attributes it writes; `held` is what is scored."""
+
+    def __init__(
+        self, estimator: Any, data: Samples, batch_size: int, held: Samples | None
+    ) -> None:
+        self.estimator, self.held = estimator, held
+        self.task: Task = estimator._task
+        self.rows = len(data.X)
+        # of a batch of one row, in an epoch's loss
+        self.penalties = -(-self.rows // batch_size) / self.rows
+        self.constant: float = estimator._constant(data)
+        self.held_constant = 0.0 if held is None else estimator._constant(held)
+        self.converged = False
+
+    def on_fit_begin(self, run: Run) -> None:
+        if self.held is not None:
+            names = ["validation_loss", "validation_score"]
+            run.columns += names if self.estimator.early_stopping else names[:1]
+        if self.estimator.early_stopping and self.estimator._best is None:
+            self.estimator._best = run.model.state_dict()
+
+    def on_epoch_end(self, run: Run) -> None:
+        estimator = self.estimator
+        estimator.n_iter_ += 1
+        estimator.t_ += self.rows
+        estimator.loss_ = loss = self._loss(run)
+        estimator.loss_curve_.append(loss)
+        if estimator.verbose:
+            print(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
+        if self.held is not None:
+            self._score(run, self.held)
+        if not estimator.early_stopping:
+            self._count(loss > estimator.best_loss_ - estimator.tol)
+            estimator.best_loss_ = min(loss, estimator.best_loss_)
+        if estimator.solver == "sgd" and estimator.learning_rate == "invscaling":
+            rate = estimator.learning_rate_init / (estimator.t_ + 1) ** estimator.power_t
+            self._set_rate(run.optimizer, rate)
+        if estimator._no_improvement_count > estimator.n_iter_no_change:
+            self._no_better(run)
+
+    def _loss(self, run: Run) -> float:
+        """In scikit-learn's unit."""
+        value, scale, share = run.history["loss"][-1], self.task.scale, self.task.share
+        if scale == share:
+            return scale * value + self.constant
+        penalty = run.model.penalty(1) * self.penalties
+        return share * (value - penalty) + scale * penalty + self.constant
+
+    def _score(self, run: Run, held: Samples) -> None:
+        """Loss and, to stop by, score of what was held out."""
+        estimator = self.estimator
+        outputs = run.model.predict(held.X)
+        value = self.task.share * run.loss(outputs, held.y, held.weight)[0] + self.held_constant
+        estimator.validation_loss_curve_.append(value)
+        run.history.append({"validation_loss": value})
+        if not estimator.early_stopping:
+            return
+        score = np.nan
+        if np.isfinite(outputs).all():
+            score = estimator._score_outputs(outputs, held.y, held.weight)
+        estimator.validation_scores_.append(score)
+        run.history.append({"validation_score": score})
+        if estimator.verbose:
+            print(f"Validation score: {score:f}")
+        self._count(score < estimator.best_validation_score_ + estimator.tol)
+        if score > estimator.best_validation_score_:
+            estimator.best_validation_score_ = score
+            estimator._best = run.model.state_dict()
+
+    def _count(self, is_worse: bool) -> None:
+        estimator = self.estimator
+        estimator._no_improvement_count = estimator._no_improvement_count + 1 if is_worse else 0
+
+    def _no_better(self, run: Run) -> None:
+        estimator = self.estimator
+        what = "Validation score" if estimator.early_stopping else "Training loss"
+        text = f"{what} did not improve more than tol={estimator.tol:f}"
+        text += f" for {estimator.n_iter_no_change} consecutive epochs."
+        rate = run.optimizer.learning_rate / self.task.scale
+        if estimator.solver == "sgd" and estimator.learning_rate == "adaptive":
+            if rate > _SMALLEST_RATE:
+                self._set_rate(run.optimizer, rate / 5)
+                estimator._no_improvement_count = 0
+                self._say(f"{text} Setting learning rate to {rate / 5:f}")
+                return
+            text += " Learning rate too small."
+        self._say(f"{text} Stopping.")
+        self.converged = True
+        run.stop()
+
+    def _say(self, text: str) -> None:
+        if self.estimator.verbose:
+            print(text)
+
+    def _set_rate(self, optimizer: Any, rate: float) -> None:
+        """scikit-learn's velocity has the rate in it, so that past gradients keep their own."""
+        before, after = optimizer.learning_rate, rate * self.task.scale
+        optimizer.learning_rate = after
+        for velocity in optimizer._buffers:
+            velocity *= before / after

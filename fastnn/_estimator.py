@@ -1,0 +1,516 @@
+"""What fastnn's two scikit-learn estimators share: a `Sequential` made from their settings, trained
+by its `fit` or by L-BFGS, and shown as ``coefs_`` and ``intercepts_``.
+
+Imports scikit-learn, and so is imported by fastnn.sklearn alone."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
+
+import numpy as np
+from sklearn.base import BaseEstimator, is_classifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.optimize import _check_optimize_result
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
+
+from fastnn import _arrays, _lbfgs, activations, optimizers
+from fastnn._epochs import Epochs
+from fastnn._threads import threads
+from fastnn.layers import Activation, BatchNorm, Dense, Dropout, Layer, Sigmoid, Softmax
+from fastnn.losses import Loss
+from fastnn.model import Sequential
+from fastnn.step import Samples
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+STOCHASTIC = ("sgd", "adam")
+_NAMES = {"identity": "linear", "logistic": "sigmoid"}  # scikit-learn's: fastnn's
+_FEW_ROWS = 200  # scikit-learn's batch: so many train in float64, see `_exact`
+_SPARSE_ROWS = 1024  # made dense at a time, to predict
+_NOT_FINITE = (
+    "Solver produced non-finite parameter weights. The input data may contain large values and "
+    "need to be preprocessed."
+)
+
+
+class Task(NamedTuple):
+    """What the network learns.  scikit-learn minimises `scale` times fastnn's loss and penalty, and
+    reports `share` times the loss alone, which for squared errors of several outputs differ."""
+
+    loss: Loss
+    link: str  # from the network's outputs to predictions, out_activation_
+    outputs: int
+    scale: float = 1.0
+    share: float = 1.0
+
+
+_LINKS: dict[str, Callable[[Any], Any]] = {
+    "identity": lambda outputs: outputs,
+    "logistic": Sigmoid().forward,
+    "softmax": Softmax().forward,
+    "exp": np.exp,
+}
+
+
+def _at_least(low: int, closed: str = "left", kind: type = Real, high: int | None = None) -> Any:
+    return Interval(kind, low, high, closed=closed)
+
+
+class Perceptron(BaseEstimator):
+    """The base of both; not for use alone."""
+
+    model_: Sequential
+    coefs_: list[Array]
+    intercepts_: list[Array]
+    loss_curve_: list[float]
+    validation_loss_curve_: list[float]
+    validation_scores_: list[float] | None
+    best_validation_score_: float | None
+    best_loss_: float | None
+    _task: Task
+    _optimizer: optimizers.Optimizer
+    _best: dict[str, Array] | None  # the state that scored best
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "hidden_layer_sizes": ["array-like", _at_least(1, kind=Integral)],
+        "activation": [StrOptions({*_NAMES, *activations.ACTIVATIONS}), Activation],
+        "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
+        "alpha": [_at_least(0)],
+        "batch_size": [StrOptions({"auto"}), _at_least(1, kind=Integral)],
+        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+        "learning_rate_init": [_at_least(0, "neither")],
+        "power_t": [_at_least(0)],
+        "max_iter": [_at_least(1, kind=Integral)],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [_at_least(0)],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        "momentum": [_at_least(0, "both", high=1)],
+        "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [_at_least(0, high=1)],
+        "beta_1": [_at_least(0, high=1)],
+        "beta_2": [_at_least(0, high=1)],
+        "epsilon": [_at_least(0, "neither")],
+        "n_iter_no_change": [_at_least(1, kind=Integral), Options(Real, {np.inf})],
+        "max_fun": [_at_least(1, kind=Integral)],
+        "dropout": [_at_least(0, high=1)],
+        "batch_norm": ["boolean"],
+        "callbacks": [list, tuple, None],
+        "dtype": "no_validation",  # NumPy's names for it are many; fastnn checks them
+        "n_threads": [_at_least(1, kind=Integral), None],
+    }
+
+    def _keep(self, settings: dict[str, Any]) -> None:
+        """The arguments of a constructor, its locals, untouched as scikit-learn wants them."""
+        for name, value in settings.items():
+            if name != "self":
+                setattr(self, name, value)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    # ---- what the derived class says -----------------------------------------------------------
+
+    def _get_ready(self, y: Array, first: bool, incremental: bool) -> Task:
+        """Take note of the targets' classes or outputs; what is to be learnt."""
+        raise NotImplementedError
+
+    def _targets(self, y: Array) -> Array:
+        """As the loss takes them."""
+        raise NotImplementedError
+
+    def _class_weights(self, y: Array, incremental: bool) -> Array | None:
+        return None
+
+    def _constant(self, data: Samples) -> float:
+        """What scikit-learn's loss has besides fastnn's."""
+        return 0.0
+
+    def _score_outputs(self, outputs: Array, targets: Array, weight: Array | None) -> float:
+        raise NotImplementedError
+
+    # ---- data ----------------------------------------------------------------------------------
+
+    def _validate(self, X: Any, y: Any, reset: bool) -> tuple[Any, Array]:
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse=["csr", "csc"],
+            multi_output=True,
+            y_numeric=not is_classifier(self),
+            dtype=self._data_type(),
+            reset=reset,
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        return X, y
+
+    def _data_type(self) -> np.dtype[Any]:
+        dtype = _arrays.real_dtype(self.dtype)
+        return np.dtype(np.float64) if self.solver == "lbfgs" else dtype
+
+    def _samples(self, X: Any, y: Array, weight: Any) -> Samples:
+        """Dense, checked data."""
+        dense = X.toarray() if hasattr(X, "toarray") else X
+        if weight is not None:
+            weight = _check_sample_weight(weight, X, dtype=X.dtype)
+        return Samples(np.ascontiguousarray(dense), self._targets(y), weight)
+
+    def _held_out(self, validation_data: Any) -> Samples | None:
+        if validation_data is None:
+            return None
+        if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
+            raise ValueError(
+                "validation_data: expected (X, y) or (X, y, sample_weight), "
+                f"got {_arrays.describe(validation_data)}"
+            )
+        X, y, *weight = validation_data
+        X, y = self._validate(X, y, reset=False)
+        return self._samples(X, y, weight[0] if weight else None)
+
+    def _split(self, data: Samples, random: Any) -> tuple[Samples, Samples]:
+        """Training and validation rows, those that scikit-learn would choose."""
+        stratify = data.y > 0 if is_classifier(self) and self.n_outputs_ == 1 else None
+        parts = train_test_split(
+            np.arange(len(data.X)),
+            random_state=random,
+            test_size=self.validation_fraction,
+            stratify=stratify,
+        )
+        if len(parts[1]) < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of "
+                "your dataset."
+            )
+        train, held = (_take(data, rows) for rows in parts)
+        return train, held
+
+    # ---- the network ---------------------------------------------------------------------------
+
+    def _layer_sizes(self) -> list[int]:
+        sizes = self.hidden_layer_sizes
+        sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+        if np.any(np.array(sizes) <= 0):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+        return sizes
+
+    def _draw(self, sizes: list[int], random: Any) -> None:
+        """Parameters to begin with, for one random state those of scikit-learn: X. Glorot,
+        Y. Bengio, 2010."""
+        name = getattr(self.activation, "activation_name", self.activation)
+        factor = 2.0 if name in ("logistic", "sigmoid") else 6.0
+        self.coefs_, self.intercepts_ = [], []
+        for n, m in pairwise(sizes):
+            bound = np.sqrt(factor / (n + m))
+            self.coefs_.append(random.uniform(-bound, bound, (n, m)))
+            self.intercepts_.append(random.uniform(-bound, bound, m))
+
+    def _network(self, dtype: Any, seed: int = 0) -> Sequential:
+        """With layers as large as coefs_ say, and not yet with their values."""
+        *hidden, (n, m) = (np.shape(weight) for weight in self.coefs_)
+        layers = [layer for shape in hidden for layer in self._hidden(*shape)]
+        return Sequential(*layers, Dense(n, m), seed=seed, dtype=dtype)
+
+    def _hidden(self, n: int, m: int) -> list[Layer]:
+        """A hidden layer, in fastnn's parts."""
+        activation = self.activation
+        if isinstance(activation, Activation):
+            activation = copy.deepcopy(activation)  # a model takes each only once
+        else:
+            activation = activations.resolve(_NAMES.get(activation, activation), "activation")
+        layers: list[Layer] = [Dense(n, m, activation)]
+        if self.batch_norm:
+            layers = [Dense(n, m), BatchNorm(m), activation]
+        return [*layers, Dropout(self.dropout)] if self.dropout else layers
+
+    def _current(self, seed: int = 0) -> Sequential:
+        """The network with what stands in coefs_ and intercepts_: they may have been set."""
+        model = self.__dict__.get("model_")
+        shapes = [np.shape(weight) for weight in self.coefs_]
+        if model is None or [layer.weight.shape for layer in _dense(model)] != shapes:
+            model = self._network(self.dtype, seed)
+        for name, own in _shown(model).items():
+            given = getattr(self, name)
+            if not isinstance(given, list):
+                setattr(self, name, given := list(given))
+            for i, array in enumerate(own):
+                if given[i] is not array:
+                    array[...] = given[i]
+                    given[i] = array
+        self.model_ = model
+        return model
+
+    def _renewed(self, seed: int) -> Sequential:
+        """The network as the settings are now, with the parameters so far."""
+        state = self._current().state if "model_" in self.__dict__ else {}
+        self.__dict__.pop("model_", None)
+        model = self._current(seed)
+        for name, array in model.state.items():
+            if name in state and state[name].shape == array.shape:
+                array[...] = state[name]
+        return model
+
+    # ---- training ------------------------------------------------------------------------------
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        validation_data: Any,
+        incremental: bool = False,
+    ) -> Any:
+        sizes = self._layer_sizes()
+        first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        X, y = self._validate(X, y, reset=first)
+        task = self._get_ready(y, first, incremental)
+        if first or not incremental:
+            self._task = task
+        data = self._weighted(self._samples(X, y, sample_weight), y, incremental)
+        random = check_random_state(self.random_state)
+        if first:
+            self._begin([X.shape[1], *sizes, task.outputs], random)
+        with self._threads():
+            if self.solver == "lbfgs":
+                self._check_whole(validation_data)
+                self._fit_lbfgs(data, random)
+            else:
+                held = self._held_out(validation_data)
+                self._fit_stochastic(data, held, random, incremental)
+        if not np.isfinite(self.model_.flat_parameters).all():
+            raise ValueError(_NOT_FINITE)
+        return self
+
+    def _weighted(self, data: Samples, y: Array, incremental: bool) -> Samples:
+        """With the classes' weights; rows of weight 0 take no part."""
+        balance, weight = self._class_weights(y, incremental), data.weight
+        if balance is not None:
+            weight = balance if weight is None else weight * balance
+        if weight is None:
+            return data
+        used, data = weight != 0, Samples(data.X, data.y, weight)
+        if not used.any():
+            raise ValueError("Sample weights must contain at least one non-zero number.")
+        return data if used.all() else _take(data, used)
+
+    def _begin(self, sizes: list[int], random: Any) -> None:
+        self.n_iter_ = self.t_ = 0
+        self.n_layers_, self.n_outputs_ = len(sizes), sizes[-1]
+        self.out_activation_ = self._task.link
+        for name in ("model_", "_optimizer"):
+            self.__dict__.pop(name, None)
+        self._draw(sizes, random)
+        if self.solver in STOCHASTIC:
+            stopping = self.early_stopping
+            self.loss_curve_, self.validation_loss_curve_ = [], []
+            self.validation_scores_ = [] if stopping else None
+            self.best_validation_score_ = -np.inf if stopping else None
+            self.best_loss_ = None if stopping else np.inf
+            self._no_improvement_count, self._best = 0, None
+
+    def _threads(self) -> AbstractContextManager[Any]:
+        return nullcontext() if self.n_threads is None else threads(self.n_threads)
+
+    def _check_whole(self, validation_data: Any) -> None:
+        """L-BFGS has no epochs, and needs a loss that stays the same."""
+        settings = {"dropout": self.dropout, "callbacks": self.callbacks}
+        for name, value in {**settings, "validation_data": validation_data is not None}.items():
+            if value:
+                raise ValueError(f"{name}: needs solver='sgd' or 'adam', got 'lbfgs'")
+
+    def _fit_lbfgs(self, data: Samples, random: Any) -> None:
+        model, task = self._renewed(_seed(random)), self._task
+        exact = self._exact(model)
+        self._set_penalty(exact, data)
+        result, loss, penalty = _lbfgs.train(
+            exact, task.loss, data, task.scale,
+            maxfun=self.max_fun, maxiter=self.max_iter, gtol=self.tol,
+        )  # fmt: skip
+        model.load_state_dict(exact.state_dict())
+        self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
+        self.converged_ = bool(result.success)
+        self.loss_ = task.share * loss + task.scale * penalty + self._constant(data)
+
+    def _fit_stochastic(
+        self, data: Samples, held: Samples | None, random: Any, incremental: bool
+    ) -> None:
+        if self.early_stopping and held is None:
+            # with a number for random_state, each call holds out the same of the same rows
+            data, held = self._split(data, self.random_state if incremental else random)
+        seed = _seed(random)
+        if incremental and hasattr(self, "_optimizer"):
+            model = self._current()
+            if self._optimizer._model is not model:  # it was made anew for what stood in coefs_
+                self._optimizer = self._new_optimizer()
+        else:
+            model, self._optimizer = self._renewed(seed), self._new_optimizer()
+        few = len(data.X) <= _FEW_ROWS and not incremental
+        trained = self._exact(model) if few else model
+        self._set_penalty(trained, data)
+        self.n_iter_ = 0
+        rule = self._run(trained, data, held, seed, 1 if incremental else self.max_iter)
+        self._finish(trained, rule, incremental)
+        if few:
+            model.load_state_dict(trained.state_dict())
+            del self._optimizer  # which belongs to the other
+
+    def _exact(self, model: Sequential) -> Sequential:
+        """The same in float64: for line searches, and for few rows, where it costs little and
+        makes a weight of 2 the same as a row that comes twice."""
+        exact = self._network(np.float64, model.seed)
+        exact.load_state_dict(model.state_dict())
+        return exact
+
+    def _run(
+        self, model: Sequential, data: Samples, held: Samples | None, seed: int, epochs: int
+    ) -> Epochs:
+        batch_size = self._batch_size(len(data.X))
+        rule = Epochs(self, data, batch_size, held)
+        try:
+            history = model.fit(
+                data.X,
+                data.y,
+                loss=self._task.loss,
+                optimizer=self._optimizer,
+                epochs=epochs,
+                batch_size=batch_size,
+                shuffle=self.shuffle,
+                seed=seed,
+                sample_weight=data.weight,
+                metrics=[],
+                progress=False,
+                callbacks=[rule, *(self.callbacks or ())],
+            )
+        except FloatingPointError as error:
+            raise ValueError(_NOT_FINITE) from error
+        if history.interrupted:
+            warnings.warn("Training interrupted by user.", stacklevel=2)
+        return rule
+
+    def _finish(self, model: Sequential, rule: Epochs, incremental: bool) -> None:
+        self.converged_ = rule.converged
+        if not incremental and not rule.converged and self.n_iter_ == self.max_iter:
+            warnings.warn(
+                f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the "
+                "optimization hasn't converged yet.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        if self._best is not None and (rule.converged or not incremental):
+            model.load_state_dict(self._best)
+            self._best = None
+            if incremental:
+                self._no_improvement_count = 0
+
+    def _batch_size(self, rows: int) -> int:
+        if self.batch_size != "auto":
+            if self.batch_size > rows:
+                warnings.warn(
+                    "Got `batch_size` less than 1 or larger than sample size. It is going to be "
+                    "clipped",
+                    stacklevel=2,
+                )
+            return min(int(self.batch_size), rows)
+        size = min(200, rows)
+        while self.batch_norm and size > 2 and rows % size == 1:
+            size -= 1  # batch norm cannot train on a batch of one
+        return size
+
+    def _new_optimizer(self) -> optimizers.Optimizer:
+        """For fastnn's loss, whose gradient is 1 / scale of scikit-learn's."""
+        limits, scale = np.finfo(_arrays.real_dtype(self.dtype)), self._task.scale
+        if self.solver == "adam":
+            eps = max(self.epsilon / scale, float(limits.tiny))
+            rate = self.learning_rate_init
+            return optimizers.Adam(rate, beta1=self.beta_1, beta2=self.beta_2, eps=eps)
+        rate = self.learning_rate_init * scale
+        if self.momentum == 0:
+            return optimizers.SGD(rate)
+        beta = min(self.momentum, 1 - float(limits.epsneg))  # 1 is allowed there
+        return optimizers.Momentum(rate, beta=beta, nesterov=self.nesterovs_momentum)
+
+    def _set_penalty(self, model: Sequential, data: Samples) -> None:
+        """scikit-learn divides by the weights' sum, fastnn by the rows."""
+        weight = 1.0 if data.weight is None else float(data.weight.mean(dtype=np.float64))
+        for layer in _dense(model):
+            l2 = self.alpha / (self._task.scale * weight)
+            if layer.l2 != l2:
+                layer.l2 = l2
+
+    # ---- prediction ----------------------------------------------------------------------------
+
+    def _outputs(self, X: Any) -> Array:
+        """Of the network: logits."""
+        check_is_fitted(self)
+        model = self._current()
+        X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=model.dtype, reset=False)
+        with self._threads():
+            if not hasattr(X, "toarray"):
+                return model.predict(X)
+            X = X.tocsr()
+            parts = range(0, X.shape[0], _SPARSE_ROWS)
+            return np.concatenate(
+                [model.predict(X[start : start + _SPARSE_ROWS].toarray()) for start in parts]
+            )
+
+    def _linked(self, outputs: Array) -> Array:
+        return cast("Array", _LINKS[self.out_activation_](outputs))
+
+    # ---- copies --------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        if hasattr(self, "coefs_"):
+            self._current()
+        state = dict(super().__getstate__())
+        if "coefs_" in state:  # views of the model's arrays, which a copy must make again
+            del state["coefs_"], state["intercepts_"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "model_" in state:
+            self.__dict__.update(_shown(self.model_))
+
+
+def _dense(model: Sequential) -> list[Dense]:
+    return [layer for layer in model.layers if isinstance(layer, Dense)]
+
+
+def _shown(model: Sequential) -> dict[str, list[Array]]:
+    """The model's arrays under scikit-learn's names."""
+    layers = _dense(model)
+    return {
+        "coefs_": [layer.weight for layer in layers],
+        "intercepts_": [cast("Array", layer.bias) for layer in layers],
+    }
+
+
+def _take(data: Samples, rows: Array) -> Samples:
+    return Samples(data.X[rows], data.y[rows], None if data.weight is None else data.weight[rows])
+
+
+def _seed(random: Any) -> int:
+    return int(random.randint(2**31 - 1))

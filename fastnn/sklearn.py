@@ -1,0 +1,442 @@
+"""scikit-learn's `MLPClassifier` and `MLPRegressor`, trained by fastnn: change the import line.
+
+They take the same arguments, show the same attributes and give the same warnings and errors; for a
+`random_state` they begin with the same parameters and hold out the same rows, though they shuffle
+in another order.  Different are
+
+- the type: float32, so that ``coefs_``, `predict` and `predict_proba` are, unless `dtype` is
+  "float64".  With 200 rows or fewer `fit` computes in float64 and rounds the outcome, and
+  solver="lbfgs" always does, so that a weight of 2 is the same as a row that comes twice;
+- Adam's `epsilon`, which is added to the corrected root and not before its correction;
+- ``loss_`` of several outputs under squared error, within the change of the penalty in an epoch.
+
+What they can do besides stands behind the parameters that scikit-learn has.  Needs scikit-learn
+(``pip install 'fastnn[sklearn]'``), which ``import fastnn`` does not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from scipy.special import log_expit, log_softmax, xlogy
+from sklearn.base import ClassifierMixin, RegressorMixin, _fit_context
+from sklearn.metrics import r2_score
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import (
+    _check_partial_fit_first_call,
+    type_of_target,
+    unique_labels,
+)
+
+from fastnn import _checks
+from fastnn._estimator import STOCHASTIC, Perceptron, Task
+from fastnn.losses import (
+    Hinge,
+    Huber,
+    Loss,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    Poisson,
+    SigmoidCrossEntropy,
+    SoftmaxCrossEntropy,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from fastnn.step import Samples
+
+    Array = NDArray[Any]
+
+__all__ = ["MLPClassifier", "MLPRegressor"]
+
+
+def _is_stochastic(estimator: Any) -> bool:
+    if estimator.solver not in STOCHASTIC:
+        raise AttributeError(
+            "partial_fit is only available for stochastic optimizers. "
+            f"{estimator.solver} is not stochastic."
+        )
+    return True
+
+
+def _has_probabilities(estimator: Any) -> bool:
+    if estimator.loss == "hinge" or isinstance(estimator.loss, Hinge):
+        raise AttributeError("the hinge loss gives scores, no probabilities")
+    return True
+
+
+class MLPClassifier(ClassifierMixin, Perceptron):
+    """A dense network that classifies: softmax outputs, or logistic ones for two classes and for
+    multilabel targets, an indicator (n, classes).
+
+    Parameters of scikit-learn, in its order:
+
+    - `hidden_layer_sizes`: the widths of the hidden layers; () for none.
+    - `activation`: behind each of them, "identity", "logistic", "tanh" or "relu"; or any
+      activation of fastnn, by its name ("gelu", "silu", ...) or as an object.
+    - `solver`: "adam"; "sgd", with momentum; or "lbfgs", for small data: all rows at once.
+    - `alpha`: the L2 penalty of a batch is alpha / (2 rows) Σ weight².
+    - `batch_size`: rows in a step; "auto" is 200, or all if they are fewer.
+    - `learning_rate`, for "sgd": "constant"; "invscaling", learning_rate_init / t^power_t, t being
+      the rows seen so far; "adaptive", a fifth of it each time that training would stop.
+    - `learning_rate_init`, `power_t`.
+    - `max_iter`: epochs at most; for "lbfgs" iterations, with `max_fun` evaluations.
+    - `shuffle`: whether each epoch has its own order of the rows.
+    - `random_state`: an int, a RandomState or None, for NumPy's global one.  It decides how the
+      parameters begin, what is held out, the order of the rows, and what dropout drops.
+    - `tol`, `n_iter_no_change`: training stops after more than `n_iter_no_change` epochs in a row
+      that do not lower the best loss by `tol`, or do not raise the best score by it where
+      `early_stopping` is set.  For "lbfgs" `tol` is the gradient's.
+    - `verbose`: prints each epoch's loss.
+    - `warm_start`: `fit` goes on with the parameters that the last one left.
+    - `momentum`, `nesterovs_momentum`, for "sgd".
+    - `early_stopping`: holds out `validation_fraction` of the rows, or takes `validation_data`,
+      scores them after each epoch and ends with the parameters that scored best.
+    - `beta_1`, `beta_2`, `epsilon`, for "adam".
+
+    Parameters of fastnn:
+
+    - `loss`: "log_loss"; "hinge", which gives no probabilities; or an object,
+      ``SoftmaxCrossEntropy(label_smoothing=0.1)``, ``SigmoidCrossEntropy()``, ``Hinge()``.
+    - `class_weight`: a dict of each class's weight, or "balanced", which makes all classes weigh
+      the same; it multiplies `sample_weight`, but not that of `validation_data`.
+    - `dropout`: the probability of dropping, behind each hidden layer.
+    - `batch_norm`: whether each hidden layer's sums are normalised before its activation.
+    - `callbacks`: a list of `fastnn.Callback` objects, told of every epoch; their ``run.model`` is
+      the network that is being trained.
+    - `dtype`: "float32" or "float64".
+    - `n_threads`: of training and prediction; None for `fastnn.get_num_threads`, which in joblib's
+      processes is what it grants them.
+
+    With "lbfgs" there are no `dropout`, `callbacks` and `validation_data`.
+
+    Attributes of scikit-learn: ``classes_``, ``n_features_in_``, ``feature_names_in_``,
+    ``n_outputs_``, ``n_layers_``, ``out_activation_``; ``n_iter_``, epochs or iterations done;
+    ``t_``, rows seen; ``loss_``, ``best_loss_``, ``loss_curve_``; ``validation_scores_``,
+    ``best_validation_score_``.  ``coefs_`` and ``intercepts_`` are lists of the network's own
+    arrays: what is written into them, or put in their place, is what predicts and trains on.
+
+    Attributes of fastnn: ``model_``, the `Sequential`, whose outputs are logits;
+    ``validation_loss_curve_``, of what was held out; ``converged_``, whether the last call ended
+    because nothing got better.
+
+    X (n, features) may be sparse (CSR or CSC): `fit` makes it dense as a whole, prediction 1024
+    rows at a time.  All errors are scikit-learn's, ValueError or TypeError; NotFittedError to
+    predict before `fit`.
+
+    >>> import fastnn
+    >>> X, y = fastnn.datasets.digits()
+    >>> classifier = MLPClassifier(dropout=0.2, early_stopping=True, random_state=0)
+    >>> classifier.fit(X[:1500], y[:1500]).score(X[1500:], y[1500:]) > 0.88
+    True
+    >>> classifier.predict_proba(X[1500:]).shape
+    (297, 10)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **Perceptron._parameter_constraints,
+        "loss": [
+            StrOptions({"log_loss", "hinge"}),
+            SoftmaxCrossEntropy,
+            SigmoidCrossEntropy,
+            Hinge,
+        ],
+        "class_weight": [StrOptions({"balanced"}), dict, list, None],
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        loss: Any = "log_loss",
+        class_weight: Any = None,
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        callbacks: Any = None,
+        dtype: Any = "float32",
+        n_threads: int | None = None,
+    ) -> None:
+        self._keep(locals())
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None
+    ) -> MLPClassifier:
+        """Train on X (n, features) and y; returns self.
+
+        `sample_weight` (n,), not negative.  `validation_data`, ``(X, y)`` or ``(X, y,
+        sample_weight)``, gives ``validation_loss_curve_``, and with `early_stopping` stands for
+        the rows that would be held out.  It is an argument of `fit`, as all data are, so that
+        clones and grid searches do without; the steps before in a pipeline do not transform it.
+        """
+        self._fit(X, y, sample_weight, validation_data)
+        return self
+
+    @available_if(_is_stochastic)
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        classes: Any = None,
+        *,
+        validation_data: Any = None,
+    ) -> MLPClassifier:
+        """Train one epoch more on these rows; returns self.
+
+        `classes` names all classes, in the first call; the rest is as in `fit`.  With
+        `early_stopping` every call scores `validation_data`, or rows of its own that it holds out
+        (for an int as `random_state` the same of the same rows).  ``converged_`` says when the
+        score has not got better any more: the parameters are then the best so far.
+        """
+        if _check_partial_fit_first_call(self, classes):
+            multilabel = type_of_target(y, input_name="y").startswith("multilabel")
+            self._learn_classes(y if multilabel else np.asarray(classes))
+        self._fit(X, y, sample_weight, validation_data, incremental=True)
+        return self
+
+    def predict(self, X: Any) -> Array:
+        """The classes, (n,), or for multilabel an indicator (n, classes)."""
+        outputs = self._outputs(X)
+        if self._kind == "multilabel":
+            indicator = (outputs > 0).astype(int)
+            return csr_matrix(indicator) if self._sparse else indicator
+        chosen = outputs.argmax(axis=1) if outputs.shape[1] > 1 else outputs[:, 0] > 0
+        # of a single class there are more outputs than classes
+        return self.classes_[np.minimum(chosen, len(self.classes_) - 1)]
+
+    @available_if(_has_probabilities)
+    def predict_proba(self, X: Any) -> Array:
+        """Each class's probability, (n, classes), in the order of `classes_`; of multilabel
+        targets each label's own."""
+        likely = self._linked(self._outputs(X))
+        return np.hstack([1 - likely, likely]) if self.n_outputs_ == 1 else likely
+
+    @available_if(_has_probabilities)
+    def predict_log_proba(self, X: Any) -> Array:
+        """The logarithms of `predict_proba`, finite where that is 0."""
+        outputs = self._outputs(X)
+        if self.out_activation_ == "softmax":
+            return log_softmax(outputs, axis=1)
+        return log_expit(np.hstack([-outputs, outputs]) if self.n_outputs_ == 1 else outputs)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def _get_ready(self, y: Any, first: bool, incremental: bool) -> Task:
+        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
+            self._learn_classes(y)
+        elif self.warm_start:
+            classes = unique_labels(y)
+            if set(classes) != set(self.classes_):
+                raise ValueError(
+                    "warm_start can only be used where `y` has the same classes as in the "
+                    f"previous call to fit. Previously got {self.classes_}, `y` has {classes}"
+                )
+        return self._make_task()
+
+    def _learn_classes(self, y: Any) -> None:
+        kind = type_of_target(y, input_name="y")
+        if "multioutput" in kind:
+            raise ValueError("Multioutput target data is not supported with label binarization")
+        plain = kind in ("binary", "multiclass")
+        self.classes_ = np.unique(y) if plain else unique_labels(y)  # which refuses other kinds
+        self._kind, self._sparse = kind.split("-")[0], hasattr(y, "toarray")
+
+    def _make_task(self) -> Task:
+        loss, kind, classes = self.loss, self._kind, len(self.classes_)
+        if loss == "hinge":
+            loss = Hinge()
+        elif loss == "log_loss":
+            loss = SoftmaxCrossEntropy() if kind == "multiclass" else SigmoidCrossEntropy()
+        if not isinstance(loss, SigmoidCrossEntropy):
+            if kind == "multilabel":
+                raise ValueError(f"loss: multilabel targets need 'log_loss', got {self.loss!r}")
+            link = "softmax" if isinstance(loss, SoftmaxCrossEntropy) else "identity"
+            return Task(loss, link, max(2, classes))
+        if kind == "multiclass":
+            raise ValueError(f"loss: {classes} classes need 'log_loss', got {self.loss!r}")
+        outputs = 1 if kind == "binary" else classes
+        return Task(loss, "logistic", outputs, scale=outputs, share=outputs)
+
+    def _targets(self, y: Any) -> Array:
+        """Labels' numbers, (n,), or an indicator for logistic outputs, (n, outputs)."""
+        if self._kind == "multilabel":
+            known = y.ndim == 2 and y.shape[1] == len(self.classes_)
+            labels = y.toarray() if hasattr(y, "toarray") else y
+        else:
+            labels = np.searchsorted(self.classes_, y)
+            labels = np.minimum(labels, len(self.classes_) - 1)
+            known = (self.classes_[labels] == y).all()
+        if not known:
+            raise ValueError(
+                "`y` has classes not in `self.classes_`. "
+                f"`self.classes_` has {self.classes_}. 'y' has {unique_labels(y)}."
+            )
+        if isinstance(self._task.loss, SigmoidCrossEntropy):
+            return labels.reshape(len(labels), -1).astype(self._data_type())
+        return labels
+
+    def _class_weights(self, y: Array, incremental: bool) -> Array | None:
+        if self.class_weight is None:
+            return None
+        if incremental and self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight 'balanced' is not supported for partial_fit, which sees a part of "
+                "the data: state a dict, as from sklearn.utils.class_weight.compute_class_weight"
+            )
+        return compute_sample_weight(self.class_weight, y).astype(self._data_type())
+
+    def _score_outputs(self, outputs: Array, targets: Array, weight: Array | None) -> float:
+        if targets.ndim == 1:
+            right = outputs.argmax(axis=1) == targets
+        else:
+            right = ((outputs > 0) == (targets > 0.5)).all(axis=1)
+        return float(np.average(right, weights=weight))
+
+
+class MLPRegressor(RegressorMixin, Perceptron):
+    """A dense network for regression, y (n,) or (n, outputs).
+
+    Parameters and attributes are those of `MLPClassifier`, without `class_weight` and
+    ``classes_``, and with
+
+    - `loss`, the first: "squared_error", "poisson" (of counts; the network gives the logarithm of
+      their mean), "absolute_error", "huber"; or any loss of fastnn or of your own, an object, whose
+      ``loss_`` is then as fastnn defines it.
+
+    Scores are R².  Networks learn best where the targets have mean 0 and standard deviation 1:
+    see ``sklearn.compose.TransformedTargetRegressor``.
+
+    >>> X = np.random.default_rng(0).uniform(-1, 1, (500, 2))
+    >>> y = X[:, 0] * X[:, 1]
+    >>> regressor = MLPRegressor("huber", activation="gelu", solver="lbfgs", random_state=0)
+    >>> regressor.fit(X[:400], y[:400]).score(X[400:], y[400:]) > 0.99
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **Perceptron._parameter_constraints,
+        "loss": [
+            StrOptions({"squared_error", "poisson", "absolute_error", "huber"}),
+            Loss,
+            callable,
+        ],
+    }
+
+    def __init__(
+        self,
+        loss: Any = "squared_error",
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        callbacks: Any = None,
+        dtype: Any = "float32",
+        n_threads: int | None = None,
+    ) -> None:
+        self._keep(locals())
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None
+    ) -> MLPRegressor:
+        """Train on X (n, features) and y; returns self.
+
+        `sample_weight` (n,), not negative.  `validation_data`, ``(X, y)`` or ``(X, y,
+        sample_weight)``, gives ``validation_loss_curve_``, and with `early_stopping` stands for
+        the rows that would be held out.  It is an argument of `fit`, as all data are, so that
+        clones and grid searches do without; the steps before in a pipeline do not transform it.
+        """
+        self._fit(X, y, sample_weight, validation_data)
+        return self
+
+    @available_if(_is_stochastic)
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None
+    ) -> MLPRegressor:
+        """Train one epoch more on these rows; returns self.  `MLPClassifier.partial_fit` tells of
+        `early_stopping`."""
+        self._fit(X, y, sample_weight, validation_data, incremental=True)
+        return self
+
+    def predict(self, X: Any) -> Array:
+        """Predicted values, (n,), or (n, outputs) for several."""
+        values = self._linked(self._outputs(X))
+        return values.ravel() if values.shape[1] == 1 else values
+
+    def _get_ready(self, y: Array, first: bool, incremental: bool) -> Task:
+        outputs, loss = 1 if y.ndim == 1 else y.shape[1], self.loss
+        if loss == "squared_error":
+            return Task(MeanSquaredError(), "identity", outputs, scale=outputs / 2, share=0.5)
+        if loss == "poisson":
+            return Task(Poisson(), "exp", outputs, scale=outputs, share=outputs)
+        if isinstance(loss, str):
+            loss = MeanAbsoluteError() if loss == "absolute_error" else Huber()
+        _checks.parts(loss=loss)
+        return Task(loss, "exp" if isinstance(loss, Poisson) else "identity", outputs)
+
+    def _targets(self, y: Array) -> Array:
+        return y.reshape(len(y), -1).astype(self._data_type())
+
+    def _constant(self, data: Samples) -> float:
+        if self.loss != "poisson":
+            return 0.0
+        y = data.y.astype(np.float64)
+        return float(np.average(xlogy(y, y) - y, axis=0, weights=data.weight).sum())
+
+    def _score_outputs(self, outputs: Array, targets: Array, weight: Array | None) -> float:
+        return float(r2_score(targets, self._linked(outputs), sample_weight=weight))
