@@ -36,7 +36,7 @@ class Rows:
     ) -> None:
         self.rows, self.finished = len(data.X), False
         self.order: batches | None = batches(data.X, data.y, batch_size, shuffle, seed)
-        self._targets, self._weight, self._size = data.y, data.weight, batch_size
+        self._targets, self._weight, self._size = data.y, data.weight, min(batch_size, self.rows)
         self._samples = step.prepare(data)
         self._permutation = np.arange(0)
 
@@ -79,7 +79,7 @@ class Stream:
     ) -> None:
         self.order = data if isinstance(data, batches) else None
         self.rows = 0  # in an epoch: unknown before the first is done
-        self.steps = len(data) if isinstance(data, Sized) else 1
+        self.steps = max(1, len(data)) if isinstance(data, Sized) else 1
         self._data, self._model, self._loss, self._classes = data, model, loss, class_weight
         self._weights: list[float] = []
         self._targets: list[Array] = []

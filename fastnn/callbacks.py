@@ -268,7 +268,8 @@ class ModelCheckpoint(Callback):
 
     With `monitor`, which with `min_delta` and `higher_is_better` is as in `EarlyStopping`, it is
     written after every epoch that is the best so far instead.  The file is replaced in one move:
-    a training that is killed leaves the last one whole.
+    a training that is killed leaves the last one whole.  It stands last among the callbacks: what
+    those behind it change, as `ReduceOnPlateau` does, and whether they stop is not in the file.
 
     Raises TypeError or ValueError for settings out of their range, and in `fit` before the first
     step what `fastnn.save_checkpoint` raises for the model and the optimizer, FileNotFoundError
@@ -319,7 +320,7 @@ class ModelCheckpoint(Callback):
         if self._watch is not None:
             due = self._watch.better(run, run.epoch)
         else:
-            due = run.epoch % self.every == 0 or run.epoch == run.epochs
+            due = run.epoch % self.every == 0 or run.epoch == run.epochs or run.stopped
         if due:
             order = None if run.order is None else run.order.state_dict()
             save_checkpoint(self.path, run.model, run.optimizer, order=order, history=run.history)
@@ -403,8 +404,9 @@ class TensorBoard(Callback):
 
 def checked(callbacks: Iterable[Callback]) -> list[Callback]:
     """TypeError for what is no list of callbacks."""
-    if isinstance(callbacks, Callback):
-        raise TypeError(f"callbacks: expected a list, got {callbacks!r}; write [{callbacks!r}]")
+    if isinstance(callbacks, Callback) or not hasattr(callbacks, "__iter__"):
+        hint = f"; write [{callbacks!r}]" if isinstance(callbacks, Callback) else ""
+        raise TypeError(f"callbacks: expected a list, got {callbacks!r}{hint}")
     found = list(callbacks)
     for callback in found:
         if not isinstance(callback, Callback):

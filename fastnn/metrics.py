@@ -266,9 +266,13 @@ def chosen_metrics(metrics: Sequence[str | Metric] | None, loss: Loss) -> dict[s
     if isinstance(metrics, str) or not isinstance(metrics, Sequence):
         raise TypeError(f"metrics: expected a list of names or functions, got {metrics!r}")
     chosen: dict[str, Metric] = {}
+    functions: dict[str, Metric] = {}
     for metric in metrics:
         if callable(metric):
-            chosen[getattr(metric, "__name__", type(metric).__name__)] = _beside(metric)
+            name = getattr(metric, "__name__", type(metric).__name__)
+            if name == "loss" or functions.setdefault(name, metric) is not metric:
+                raise ValueError(f"metrics: {name!r} is the name of another result")
+            chosen[name] = _beside(metric)
         else:
             chosen[metric] = _named(metric, loss)
     return chosen

@@ -23,7 +23,7 @@ from fastnn._layer import label
 from fastnn._settings import Fixed, is_plain
 from fastnn.layers import Dense, Sigmoid, Softmax
 from fastnn.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy
-from fastnn.optimizers import NOT_FINITE
+from fastnn.optimizers import NOT_FINITE, Optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from fastnn.losses import Loss
     from fastnn.model import Sequential
-    from fastnn.optimizers import Optimizer
 
     Array = NDArray[Any]
     # x's shape, targets' ndim, no weights, accumulate and the batches of the update
@@ -266,7 +265,7 @@ class TrainStep(_Step):
 
     def set_rate(self, rate: float) -> None:
         """Give the optimizer a learning rate, which may be 0 here."""
-        if self._recorded:
+        if isinstance(self._optimizer, Optimizer):
             self._optimizer._set(learning_rate=rate)
         else:
             self._optimizer.learning_rate = rate
@@ -376,7 +375,7 @@ class TrainStep(_Step):
                 self._restore_state()
                 raise
             finally:
-                model._share[0] = 1.0
+                model._share[0], model._pending = 1.0, None  # no backward follows a step
         self._count(1, rows)
         return value
 

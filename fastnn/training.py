@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from operator import mul
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +109,11 @@ def _columns(metrics: Mapping[str, Metric], validation: Samples | None) -> list[
     """Of the history, in their order."""
     measured = ["loss", *metrics]
     validated = [f"validation_{name}" for name in measured] if validation is not None else []
-    return [*measured, *validated, "learning_rate", "seconds", "samples_per_second"]
+    columns = [*measured, *validated, "learning_rate", "seconds", "samples_per_second"]
+    for name in metrics:
+        if columns.count(name) > 1:
+            raise ValueError(f"metrics: {name!r} is the name of another result")
+    return columns
 
 
 @contextmanager
@@ -122,8 +126,9 @@ def _telling(callbacks: list[Callback], run: Run) -> Iterator[None]:
             callback.on_fit_begin(run)
         yield
     finally:
-        for callback in begun:
-            callback.on_fit_end(run)
+        with ExitStack() as ends:  # an error of one keeps nothing from the others
+            for callback in reversed(begun):
+                ends.callback(callback.on_fit_end, run)
 
 
 def _check_schedule(schedule: schedules.Factors | None, optimizer: Optimizer) -> None:

@@ -126,6 +126,21 @@ def test_an_error_in_one_ends_training_and_all_are_told():
     assert last.told == []  # that it ends is for those that were told that it begins
 
 
+def test_an_error_at_the_end_keeps_nothing_from_the_others():
+    class Faulty(Callback):
+        def on_fit_end(self, run):
+            raise KeyError("mine")
+
+    stopping, model = fastnn.EarlyStopping(min_delta=1e9, patience=2), network()
+    callback = Told()
+    with pytest.raises(KeyError, match="mine"):
+        fit(Faulty(), stopping, callback, model=model)
+    best = network()
+    fit(model=best, epochs=stopping.best_epoch)
+    assert_same_bits(model.flat_parameters, best.flat_parameters)
+    assert callback.told[-1] == ("fit ends", 3)
+
+
 def test_divergence_is_told_too():
     callback = Told()
     with pytest.raises(FloatingPointError):
@@ -169,9 +184,9 @@ def test_it_may_use_and_change_the_model():
     assert_same_bits(model.flat_parameters, expected.flat_parameters)
 
 
-@pytest.mark.parametrize("wrong", [[Told], [lambda run: None], Told(), 5, ["EarlyStopping"]])
+@pytest.mark.parametrize("wrong", [[Told], [lambda run: None], Told(), 5, None, ["EarlyStopping"]])
 def test_no_callbacks(wrong):
-    with pytest.raises(TypeError, match=r"callbacks|iterable"):
+    with pytest.raises(TypeError, match=r"^callbacks: "):
         network().fit(X, Y, loss=MeanSquaredError(), optimizer=fastnn.SGD(0.1), callbacks=wrong)
 
 

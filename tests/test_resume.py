@@ -319,6 +319,14 @@ def test_every_so_many_epochs_and_the_last(path):
     assert written(ModelCheckpoint(str(path), every=100), path) == [7]
 
 
+def test_the_epoch_after_which_another_stops(path):
+    stopping = EarlyStopping(min_delta=1e9, patience=2, restore_best=False)
+    model, _, history = fit(9, stopping, ModelCheckpoint(path, every=2))
+    saved = fastnn.load_checkpoint(path)
+    assert saved.history.epochs == history.epochs == 3
+    assert_same_bits(saved.model.flat_parameters, model.flat_parameters)
+
+
 def test_the_best_so_far(path):
     values, nan = (5, 4, 4, float("nan"), 3, 6, 2.5), float("nan")
     best = ModelCheckpoint(path, monitor="validation_loss")

@@ -148,8 +148,9 @@ def test_a_constant_one_changes_nothing():
     assert_same_bits(model.flat_parameters, plain.flat_parameters)
 
 
-def test_a_rate_of_zero_trains_nothing():
-    model, _ = train(schedule=lambda t, epochs: 0.0)
+@pytest.mark.parametrize("layer", [Dense, OwnDense])
+def test_a_rate_of_zero_trains_nothing(layer):
+    model, _ = train(layer, schedule=lambda t, epochs: 0.0)
     fresh = Sequential(Dense(FEATURES, 8, activation="tanh"), Dense(8, CLASSES), seed=1)
     assert_same_bits(model.flat_parameters, fresh.flat_parameters)
 

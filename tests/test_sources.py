@@ -121,6 +121,24 @@ def test_a_list_of_batches_of_many_sizes():
     assert history.samples_per_second[0] * history.seconds[0] == pytest.approx(sum(rows))
 
 
+def test_a_length_that_is_wrong():
+    class Short(list):
+        def __len__(self):
+            return 0
+
+    model, expected = network(), network()
+    for each, batches in ((model, Short([(X, Y)])), (expected, [(X, Y)])):
+        fit(each, batches, schedule=lambda t, epochs: 1.0)
+    assert_alike(model, expected)
+
+
+def test_a_batch_size_beyond_all_rows():
+    model, expected = network(), network()
+    for each, size in ((model, 10**30), (expected, len(X))):
+        fit(each, X, Y, batch_size=size)
+    assert_alike(model, expected)
+
+
 def test_a_generator_is_good_for_one_epoch():
     def once():
         yield X, Y
@@ -293,6 +311,21 @@ def test_divergence_while_accumulating_leaves_nothing_behind():
         steps[0](np.full_like(X, np.nan), Y)
     for step in steps:
         step(X, Y), step(X, Y)
+    assert_alike(model, twin)
+
+
+@pytest.mark.parametrize("relu", [ReLU, OwnReLU])
+def test_a_failed_step_of_another_keeps_no_batches_from_the_model(relu):
+    """By hand, it has run forward and not backward."""
+    model, twin, loss = network(relu), network(relu), SoftmaxCrossEntropy()
+    for each in (model, twin):
+        optimizer = fastnn.SGD(0.1)
+        step = TrainStep(each, loss, optimizer, accumulate=2)
+        step(X, Y)
+        if each is model:
+            with pytest.raises(FloatingPointError):
+                TrainStep(each, loss, optimizer)(np.full_like(X, np.nan), Y)
+        step.flush()
     assert_alike(model, twin)
 
 
