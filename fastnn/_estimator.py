@@ -177,6 +177,8 @@ class Perceptron(BaseEstimator):
         dense = X.toarray() if hasattr(X, "toarray") else X
         if weight is not None:
             weight = _check_sample_weight(weight, X, dtype=X.dtype)
+            if (weight < 0).any():
+                raise ValueError("Negative values in data passed to `sample_weight`.")
         return Samples(np.ascontiguousarray(dense), self._targets(y), weight)
 
     def _held_out(self, validation_data: Any) -> Samples | None:

@@ -89,10 +89,17 @@ class Stream:
     ) -> Iterator[Part]:
         self._weights, self._targets, rows = [], [], 0
         for number, batch in enumerate(self._data):
-            x, y, weight = self._prepare(batch, f"batch {number + 1}: ")
+            where = f"batch {number + 1}: "
+            x, y, weight = self._prepare(batch, where)
+            if self._targets and y.shape[1:] != self._targets[0].shape[1:]:
+                first, own = self._targets[0].shape[1:], y.shape[1:]
+                raise ValueError(f"{where}y: expected rows of shape {first} as before, got {own}")
             if rates is not None:
                 step.set_rate(rates[min(number, len(rates) - 1)])
-            value = step(x, y, weight)
+            try:
+                value = step(x, y, weight)
+            except ValueError as error:
+                raise ValueError(f"{where}{error}") from None
             self._weights.append(len(x) if weight is None else float(weight.sum(dtype=np.float64)))
             if seen is not None and step.outputs is not None:
                 seen.append(step.outputs)

@@ -81,6 +81,9 @@ class Run:
 class Callback:
     """Base of the callbacks; derive from it and override what you need.
 
+    They are told in their order, `ModelCheckpoint` last.  One object belongs to one fit at a time:
+    RuntimeError for a second one.
+
     >>> import fastnn
     >>> class Rates(fastnn.Callback):
     ...     def on_epoch_end(self, run):
@@ -268,8 +271,8 @@ class ModelCheckpoint(Callback):
 
     With `monitor`, which with `min_delta` and `higher_is_better` is as in `EarlyStopping`, it is
     written after every epoch that is the best so far instead.  The file is replaced in one move:
-    a training that is killed leaves the last one whole.  It stands last among the callbacks: what
-    those behind it change, as `ReduceOnPlateau` does, and whether they stop is not in the file.
+    a training that is killed leaves the last one whole.  Wherever it stands in the list, it is told
+    after the other callbacks, so that what they change is in the file.
 
     Raises TypeError or ValueError for settings out of their range, and in `fit` before the first
     step what `fastnn.save_checkpoint` raises for the model and the optimizer, FileNotFoundError
@@ -403,7 +406,7 @@ class TensorBoard(Callback):
 
 
 def checked(callbacks: Iterable[Callback]) -> list[Callback]:
-    """TypeError for what is no list of callbacks."""
+    """In the order in which they are told; TypeError for what is no list of callbacks."""
     if isinstance(callbacks, Callback) or not hasattr(callbacks, "__iter__"):
         hint = f"; write [{callbacks!r}]" if isinstance(callbacks, Callback) else ""
         raise TypeError(f"callbacks: expected a list, got {callbacks!r}{hint}")
@@ -412,4 +415,4 @@ def checked(callbacks: Iterable[Callback]) -> list[Callback]:
         if not isinstance(callback, Callback):
             hint = f"; write {callback.__name__}()" if isinstance(callback, type) else ""
             raise TypeError(f"callbacks: expected fastnn.Callback objects, got {callback!r}{hint}")
-    return found
+    return sorted(found, key=lambda callback: isinstance(callback, ModelCheckpoint))

@@ -160,6 +160,7 @@ def rates(
         wanted = f"schedule: expected a factor for each of {steps} steps"
         raise ValueError(f"{wanted} ({error})") from None
     found = rate * factors
-    if not (np.isfinite(found) & (found >= 0)).all():
-        raise ValueError(f"schedule: expected finite factors >= 0, got {factors.min()!r}")
+    good = np.isfinite(found) & (found >= 0)
+    if not good.all():
+        raise ValueError(f"schedule: expected finite factors >= 0, got {float(factors[~good][0])}")
     return found

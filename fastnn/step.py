@@ -358,10 +358,10 @@ class TrainStep(_Step):
                     program.give(outputs)
                 value, gradient = self._evaluate(outputs, y, weight)
                 model._add_penalty(value, rows)
-                _kernels.check_value(value, self._hyper)
-                self._raise_fault(value)
                 if program is not None:
                     program.take_rate(self._hyper)
+                _kernels.check_value(value, self._hyper)
+                self._raise_fault(value)
                 model.backward(gradient)
                 if self._accumulate == 1:
                     self._optimizer.step(model)

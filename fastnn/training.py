@@ -116,17 +116,25 @@ def _columns(metrics: Mapping[str, Metric], validation: Samples | None) -> list[
     return columns
 
 
+_told: dict[int, object] = {}  # the callbacks of all fits under way
+
+
 @contextmanager
 def _telling(callbacks: list[Callback], run: Run) -> Iterator[None]:
     """Tell the callbacks that training begins, and those that it ends which were told so."""
-    begun: list[Callback] = []
-    try:
-        for callback in callbacks:
-            begun.append(callback)
-            callback.on_fit_begin(run)
-        yield
-    finally:
-        with ExitStack() as ends:  # an error of one keeps nothing from the others
+    with ExitStack() as ends:  # an error of one keeps nothing from the others
+        begun: list[Callback] = []
+        try:
+            for callback in callbacks:
+                if _told.setdefault(id(callback), mine := object()) is not mine:
+                    raise RuntimeError(
+                        f"callbacks: {callback!r} is part of a fit already; make one for each"
+                    )
+                ends.callback(_told.pop, id(callback))
+                begun.append(callback)
+                callback.on_fit_begin(run)
+            yield
+        finally:
             for callback in reversed(begun):
                 ends.callback(callback.on_fit_end, run)
 

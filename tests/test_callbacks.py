@@ -105,6 +105,20 @@ def test_they_are_called_in_their_order():
     assert order == ["first", "second"] * 2
 
 
+def test_one_object_belongs_to_one_fit_at_a_time():
+    stopping = EarlyStopping()
+    with pytest.raises(RuntimeError, match="part of a fit already"):
+        fit(stopping, stopping)
+
+    class Nested(Callback):
+        def on_epoch_end(self, run):
+            fit(stopping, epochs=1)
+
+    with pytest.raises(RuntimeError, match="part of a fit already"):
+        fit(stopping, Nested())
+    assert fit(stopping).epochs == 6  # it is free again
+
+
 def test_an_error_in_one_ends_training_and_all_are_told():
     class Faulty(Callback):
         def on_epoch_end(self, run):
