@@ -21,6 +21,7 @@ from fastnn.callbacks import (
     Callback,
     CSVLogger,
     EarlyStopping,
+    ModelCheckpoint,
     ReduceOnPlateau,
     Run,
     TensorBoard,
@@ -72,6 +73,7 @@ from fastnn.losses import (
 )
 from fastnn.model import Sequential
 from fastnn.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, RMSprop
+from fastnn.persistence import Checkpoint, load, load_checkpoint, save, save_checkpoint
 from fastnn.predictor import Predictor
 from fastnn.schedules import Cosine, ExponentialDecay, OneCycle, StepDecay
 from fastnn.step import GradientStep, TrainStep
@@ -88,6 +90,7 @@ __all__ = [
     "BatchNorm",
     "CSVLogger",
     "Callback",
+    "Checkpoint",
     "Conv1D",
     "Conv2D",
     "Cosine",
@@ -116,6 +119,7 @@ __all__ = [
     "MeanAbsoluteError",
     "MeanSquaredError",
     "Mish",
+    "ModelCheckpoint",
     "Momentum",
     "Nesterov",
     "OneCycle",
@@ -146,7 +150,11 @@ __all__ = [
     "get_num_threads",
     "gradcheck",
     "initializers",
+    "load",
+    "load_checkpoint",
     "metrics",
+    "save",
+    "save_checkpoint",
     "set_num_threads",
     "stratified_split",
     "threads",

@@ -102,7 +102,7 @@ def check_layers(layers: tuple[Any, ...], **others: Any) -> None:
     """Each is a layer of its own, and no other model's; `others` go by their names."""
     if not layers:
         raise ValueError("layers: expected at least one, got none")
-    seen: list[Any] = []
+    seen: set[int] = set()
     for who, layer in [*((f"layer {i}", layer) for i, layer in enumerate(layers)), *others.items()]:
         if isinstance(layer, list | tuple):
             raise TypeError(
@@ -118,9 +118,9 @@ def check_layers(layers: tuple[Any, ...], **others: Any) -> None:
                 raise ValueError(
                     f"{who}: {part!r} is part of another model; give each its own, or a copy.copy"
                 )
-            if any(part is other for other in seen):
+            if id(part) in seen:
                 raise ValueError(f"{who}: {label(part)} stands in the model twice")
-        seen += parts
+        seen.update(map(id, parts))
 
 
 def parameter_shapes(i: int | str, layer: object) -> dict[str, tuple[int, ...]]:

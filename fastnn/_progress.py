@@ -38,8 +38,8 @@ class Silent:
 class Lines(Silent):
     """One line per epoch, for logs and pipes."""
 
-    def __init__(self, stream: TextIO, epochs: int) -> None:
-        self.stream, self.epochs, self.done = stream, epochs, 0
+    def __init__(self, stream: TextIO, epochs: int, done: int) -> None:
+        self.stream, self.epochs, self.done = stream, epochs, done
 
     def epoch(self, results: Mapping[str, float]) -> None:
         self.done += 1
@@ -52,9 +52,9 @@ class Lines(Silent):
 class Live(Lines):
     """One line, rewritten a few times a second: the smoothed loss, at an epoch's end its own."""
 
-    def __init__(self, stream: TextIO, epochs: int, samples: int) -> None:
-        super().__init__(stream, epochs)
-        self.total, self.seen = epochs * samples, 0  # a total of 0 is unknown
+    def __init__(self, stream: TextIO, epochs: int, samples: int, done: int) -> None:
+        super().__init__(stream, epochs, done)
+        self.total, self.seen = epochs * samples, done * samples  # a total of 0 is unknown
         self.average, self.loss = ExponentialAverage(0.98), float("nan")
         self.results: dict[str, float] = {}
         self.next_drawing = 0.0
@@ -94,8 +94,10 @@ class Live(Lines):
 class Tqdm(Live):
     """The same as a tqdm bar, which adds the time left."""
 
-    def __init__(self, bar_class: Any, stream: TextIO, epochs: int, samples: int) -> None:
-        super().__init__(stream, epochs, samples)
+    def __init__(
+        self, bar_class: Any, stream: TextIO, epochs: int, samples: int, done: int
+    ) -> None:
+        super().__init__(stream, epochs, samples, done)
         layout = "{desc} |{bar:12}| {remaining} left{postfix}"  # fits 80 columns
         if not samples:
             layout = "{desc} {n_fmt} rows{postfix}"
@@ -112,19 +114,19 @@ class Tqdm(Live):
         self.bar.close()
 
 
-def display(progress: bool, epochs: int, samples: int) -> Silent:
+def display(progress: bool, epochs: int, samples: int, done: int = 0) -> Silent:
     """The display that suits where stderr goes; `samples` are the rows of an epoch, 0 if
-    nobody knows."""
+    nobody knows, and `done` the epochs of before."""
     stream = sys.stderr
     if not progress or stream is None:
         return Silent()
     if not stream.isatty():
-        return Lines(stream, epochs)
+        return Lines(stream, epochs, done)
     try:
         tqdm = importlib.import_module("tqdm")
     except ImportError:
-        return Live(stream, epochs, samples)
-    return Tqdm(tqdm.tqdm, stream, epochs, samples)
+        return Live(stream, epochs, samples, done)
+    return Tqdm(tqdm.tqdm, stream, epochs, samples, done)
 
 
 def measures(results: Mapping[str, float]) -> list[str]:

@@ -72,12 +72,12 @@ class Rows:
 class Stream:
     """Batches that the user makes: one pass over the object is an epoch."""
 
-    order = None
     finished = False
 
     def __init__(
         self, data: Iterable[Any], model: Sequential, loss: Loss, class_weight: ClassWeight | None
     ) -> None:
+        self.order = data if isinstance(data, batches) else None
         self.rows = 0  # in an epoch: unknown before the first is done
         self.steps = len(data) if isinstance(data, Sized) else 1
         self._data, self._model, self._loss, self._classes = data, model, loss, class_weight

@@ -6,13 +6,17 @@ stop the run, change settings and the learning rate."""
 from __future__ import annotations
 
 import csv
+import errno
 import importlib
 import math
 import os
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from fastnn import _checks
 from fastnn.history import History
+from fastnn.persistence import check_savable, save_checkpoint
+from fastnn.step import users_level
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +33,7 @@ class Run:
     """A training as its callbacks see it.
 
     `model`, `loss`, `optimizer`; `epochs` that are wanted; `history` with all results so far;
-    `order`, the `batches` whose order of the rows is used, or None where the user gives batches;
+    `order`, the `batches` whose order of the rows is used, or None for an iterable of one's own;
     `columns`, the names of the results, which a callback that appends its own to the history
     makes known in `on_fit_begin`.
 
@@ -118,14 +122,15 @@ class _Watch:
             )
         self.best, self.best_epoch, self.waited = math.nan, 0, 0
 
-    def better(self, run: Run) -> bool:
-        """Whether the last epoch is the best, by more than min_delta; counts those that are not."""
-        value = run.results[self.monitor]
+    def better(self, run: Run, epoch: int) -> bool:
+        """Whether that epoch is the best so far, by more than min_delta; counts those that are
+        not.  To be asked of all epochs in their order."""
+        value = run.history[self.monitor][epoch - 1]
         gain = self.sign * (self.best - value)
         if math.isnan(value) or (self.best_epoch and not gain > self.min_delta):
             self.waited += 1
             return False
-        self.best, self.best_epoch, self.waited = value, run.epoch, 0
+        self.best, self.best_epoch, self.waited = value, epoch, 0
         return True
 
 
@@ -135,7 +140,8 @@ class EarlyStopping(Callback):
     `monitor` names a column of the history.  An epoch is better if its result is by more than
     `min_delta` below the best one; above it with `higher_is_better`, which is the default for
     names that have neither "loss" nor "error" in them.  With `restore_best` the model ends as it
-    was after the best epoch, whatever ended the training.
+    was after the best epoch, whatever ended the training.  Results before a `resume` count, but if
+    the best model is of then it is not at hand: a warning tells so, and `ModelCheckpoint` keeps it.
 
     Attributes: `best`, that result; `best_epoch`, counted from 1; `stopped_epoch`, None unless
     this has ended the training.
@@ -181,9 +187,13 @@ class EarlyStopping(Callback):
     def on_fit_begin(self, run: Run) -> None:
         self._watch.start(run)
         self.stopped_epoch, self._kept = None, None
+        for epoch in range(1, run.epoch + 1):
+            self._watch.better(run, epoch)
+        if self.restore_best and self.best_epoch == run.epoch > 0:
+            self._kept = run.model.state_dict()
 
     def on_epoch_end(self, run: Run) -> None:
-        if self._watch.better(run):
+        if self._watch.better(run, run.epoch):
             if self.restore_best:
                 self._kept = run.model.state_dict()
         elif self._watch.waited >= self.patience:
@@ -193,6 +203,13 @@ class EarlyStopping(Callback):
     def on_fit_end(self, run: Run) -> None:
         if self._kept is not None and self.best_epoch < run.epoch:
             run.model.load_state_dict(self._kept)
+        elif self.restore_best and 0 < self.best_epoch < run.epoch:
+            warnings.warn(
+                f"the best epoch, {self.best_epoch}, was before the resume: its model is not "
+                "restored",
+                UserWarning,
+                stacklevel=users_level(),
+            )
         self._kept = None
 
 
@@ -229,20 +246,91 @@ class ReduceOnPlateau(Callback):
 
     def on_fit_begin(self, run: Run) -> None:
         self._watch.start(run)
+        for epoch in range(1, run.epoch + 1):
+            self._waited_enough(run, epoch)
+
+    def _waited_enough(self, run: Run, epoch: int) -> bool:
+        if self._watch.better(run, epoch) or self._watch.waited < self.patience:
+            return False
+        self._watch.waited = 0
+        return True
 
     def on_epoch_end(self, run: Run) -> None:
-        if self._watch.better(run) or self._watch.waited < self.patience:
+        if not self._waited_enough(run, run.epoch):
             return
-        self._watch.waited = 0
         rate = run.optimizer.learning_rate
         run.optimizer.learning_rate = max(rate * self.factor, min(rate, self.min_rate))
+
+
+class ModelCheckpoint(Callback):
+    """Writes the training to `path`, for `fastnn.load_checkpoint`, `fastnn.load` and the `resume`
+    of `fit`, after every `every` epochs and after the last one.
+
+    With `monitor`, which with `min_delta` and `higher_is_better` is as in `EarlyStopping`, it is
+    written after every epoch that is the best so far instead.  The file is replaced in one move:
+    a training that is killed leaves the last one whole.
+
+    Raises TypeError or ValueError for settings out of their range, and in `fit` before the first
+    step what `fastnn.save_checkpoint` raises for the model and the optimizer, FileNotFoundError
+    where the folder is missing; OSError when the file cannot be written.
+
+    >>> import fastnn, os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "training.safetensors")
+    >>> def fit(epochs, resume=None):
+    ...     model = fastnn.Sequential(fastnn.Dense(1, 1), seed=0)
+    ...     model.fit(
+    ...         [[1.0], [2.0]], [1.0, 2.0], loss=fastnn.MeanSquaredError(), epochs=epochs,
+    ...         optimizer=fastnn.Adam(), callbacks=[ModelCheckpoint(path)], progress=False,
+    ...         resume=resume,
+    ...     )
+    ...     return model.flat_parameters
+    >>> _ = fit(epochs=3)
+    >>> bool((fit(epochs=5, resume=path) == fit(epochs=5)).all())
+    True
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        every: int = 1,
+        monitor: str | None = None,
+        min_delta: float = 0.0,
+        higher_is_better: bool | None = None,
+    ) -> None:
+        self.path = os.fsdecode(path)
+        self.every = _checks.positive_int(every, "every")
+        self._watch = None
+        if monitor is not None:
+            if self.every > 1:
+                raise ValueError(f"every: with monitor all epochs count, expected 1, got {every}")
+            self._watch = _Watch(monitor, min_delta, higher_is_better)
+
+    def on_fit_begin(self, run: Run) -> None:
+        check_savable(run.model, run.optimizer)
+        if not os.path.isdir(os.path.dirname(os.path.abspath(self.path))):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.path)
+        if self._watch is not None:
+            self._watch.start(run)
+            for epoch in range(1, run.epoch + 1):
+                self._watch.better(run, epoch)
+
+    def on_epoch_end(self, run: Run) -> None:
+        if self._watch is not None:
+            due = self._watch.better(run, run.epoch)
+        else:
+            due = run.epoch % self.every == 0 or run.epoch == run.epochs
+        if due:
+            order = None if run.order is None else run.order.state_dict()
+            save_checkpoint(self.path, run.model, run.optimizer, order=order, history=run.history)
 
 
 class CSVLogger(Callback):
     """Writes the history to `path`, a line of comma-separated values an epoch, as it grows.
 
     The first line names the columns; the first column is the epoch, counted from 1.  With
-    `append` lines are added to a file that there is; else it is written anew.
+    `append` lines are added to a file that there is; else it is written anew, with the epochs
+    before a `resume`.
 
     Raises OSError where the file cannot be written.
 
@@ -265,9 +353,14 @@ class CSVLogger(Callback):
     def on_fit_begin(self, run: Run) -> None:
         with open(self.path, "a" if self.append else "w", encoding="utf-8") as file:
             self._header = file.tell() == 0
+        for epoch in range(1, 1 if self.append else run.epoch + 1):
+            self._write(run, epoch)
 
     def on_epoch_end(self, run: Run) -> None:
-        line = {"epoch": run.epoch, **run.results}
+        self._write(run, run.epoch)
+
+    def _write(self, run: Run, epoch: int) -> None:
+        line = {"epoch": epoch, **{name: values[epoch - 1] for name, values in run.history.items()}}
         with open(self.path, "a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(line))
             if self._header:

@@ -101,6 +101,14 @@ class Windows:
         except ValueError as error:
             raise ValueError(f"{owner!r}: {error}") from None
 
+    def arguments(self) -> dict[str, Any]:
+        """What the constructor takes to make the same."""
+        padding: Any = self.padding
+        if not isinstance(padding, str):
+            padding = tuple(size for sides in padding[2 - self.axes :] for size in sides)
+        sizes = {"kernel_size": self.kernel, "stride": self.stride, "dilation": self.dilation}
+        return {"padding": padding} | {name: self._plain(pair) for name, pair in sizes.items()}
+
     def options(self, stride: Pair) -> str:
         """What is not the default, for repr."""
         text = "" if self.stride == stride else f", stride={self._plain(self.stride)}"

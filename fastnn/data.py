@@ -5,6 +5,7 @@ Everything random here follows from a seed through NumPy's PCG64, on every machi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,6 +75,61 @@ class batches:
         n = len(self.arrays[0])
         rows = self._generator.permutation(n) if self.shuffle else np.arange(n)
         return rows.astype(np.int64, copy=False)
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the orders of the epochs have got to: `load_state_dict` of another object for as
+        many rows goes on from there.
+
+        Between two passes: one that has begun has its order already.
+
+        >>> first, second = batches([[0.0]] * 9, [0] * 9), batches([[0.0]] * 9, [0] * 9)
+        >>> _ = first.permutation()
+        >>> second.load_state_dict(first.state_dict())
+        >>> bool((first.permutation() == second.permutation()).all())
+        True
+        """
+        state: Any = self._generator.bit_generator.state
+        kept = {name: int(state[name]) for name in ("has_uint32", "uinteger")}
+        return {"rows": len(self.arrays[0]), **state["state"], **kept}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on from what `state_dict` gave.
+
+        Raises TypeError or ValueError for what it cannot have given, and for another number of
+        rows: nothing is changed then.
+        """
+        state = check_order(state)
+        if state["rows"] != len(self.arrays[0]):
+            raise ValueError(
+                f"state: expected one of {len(self.arrays[0])} rows, got one of {state['rows']}"
+            )
+        self._generator.bit_generator.state = {
+            "bit_generator": "PCG64",
+            "state": {name: state[name] for name in ("state", "inc")},
+            **{name: state[name] for name in ("has_uint32", "uinteger")},
+        }
+
+
+_ORDER = {  # what a state holds, and the largest of each number
+    "rows": 2**63 - 1,
+    "state": 2**128 - 1,
+    "inc": 2**128 - 1,
+    "has_uint32": 1,
+    "uinteger": 2**32 - 1,
+}
+
+
+def check_order(state: Any) -> dict[str, int]:
+    """What `batches.state_dict` may give, as plain numbers; TypeError or ValueError else."""
+    if not isinstance(state, Mapping) or state.keys() != _ORDER.keys():
+        raise ValueError(
+            f"state: expected what batches.state_dict() gives, {', '.join(_ORDER)}, got {state!r}"
+        )
+    checked = {name: _checks.whole(state[name], name, 0, most) for name, most in _ORDER.items()}
+    if checked["inc"] % 2 == 0:
+        raise ValueError(f"inc: expected an odd number, as all generators have, got {state['inc']}")
+    _checks.positive_int(checked["rows"], "rows")
+    return checked
 
 
 def to_nhwc(x: ArrayLike) -> NDArray[Any]:

@@ -23,6 +23,7 @@ from fastnn.embedding import Embedding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from os import PathLike
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
@@ -459,6 +460,7 @@ class Sequential:
         schedule: Factors | None = None,
         accumulate: int = 1,
         callbacks: Iterable[Callback] = (),
+        resume: str | PathLike[str] | None = None,
         progress: bool = True,
     ) -> History:
         """Train on the rows of `X` and `y` for `epochs` passes; returns the `History`.
@@ -484,14 +486,20 @@ class Sequential:
         `fastnn.schedules`); after each epoch it is as before.  `accumulate` batches together make
         an update (see `TrainStep`).  `callbacks` are told about the epochs (see `Callback`).
 
+        `resume` names the file of a checkpoint (see `ModelCheckpoint`) to go on from, to `epochs`
+        in all and with the same bits as if the training had never stopped.  Model, optimizer, order
+        and history are as saved, with what may be set at any time, such as learning rates; the
+        other arguments must be as before.
+
         Ctrl-C ends the training and returns the history of the finished epochs, with
         ``history.interrupted`` set; the model keeps what it has learnt.
 
         Raises TypeError or ValueError before the first step for arrays, labels or settings that
-        make no sense, naming them; RuntimeError if the model is being trained by another thread;
-        FloatingPointError when training diverges, saying at which epoch, step and learning rate:
-        the model keeps its last finite parameters.  Warns of a model that ends in the sigmoid or
-        softmax that its loss applies itself.
+        make no sense, naming them, and for a checkpoint of another architecture, rule, metrics or
+        number of rows, listing all; OSError for one that cannot be read; RuntimeError if the model
+        is being trained by another thread; FloatingPointError when training diverges, saying at
+        which epoch, step and learning rate: the model keeps its last finite parameters.  Warns of
+        a model that ends in the sigmoid or softmax that its loss applies itself.
 
         >>> from fastnn import SGD, Dense, MeanSquaredError, Sequential
         >>> model = Sequential(Dense(1, 1, weight_init="zeros"))
@@ -521,6 +529,7 @@ class Sequential:
             schedule=schedule,
             accumulate=accumulate,
             callbacks=callbacks,
+            resume=resume,
             progress=progress,
         )
 
@@ -566,6 +575,12 @@ class Sequential:
         return _summary.table(self.layers, self.in_features, self.dtype, input_shape)
 
     # ---- state ---------------------------------------------------------------------------------
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the model to a file that `fastnn.load` reads: see `fastnn.save`."""
+        from fastnn.persistence import save
+
+        save(self, path)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Copies of all parameters and running statistics by name.

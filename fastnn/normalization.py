@@ -82,7 +82,9 @@ class BatchNorm(_Norm):
     def __init__(self, features: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
         super().__init__(features, eps)
         self.momentum = momentum
-        self.state = {"running_mean": np.zeros(features), "running_var": np.ones(features)}
+        # which the model makes arrays of: no memory is taken before it has checked the features
+        start = {"running_mean": np.float64(0), "running_var": np.float64(1)}
+        self.state = {name: np.broadcast_to(value, features) for name, value in start.items()}
 
     def build(
         self,

@@ -105,16 +105,34 @@ class Optimizer(Guarded):
             raise ValueError(
                 f"model: {self!r} has stepped another model before; make an optimizer for each"
             )
-        flat = model.flat_parameters
-        if flat.size == 0:
+        self._check_suits(model)
+        if not (model._passes or model.flat_gradients.any()):
+            raise RuntimeError("no gradients yet: call model.backward(gradient) before step(model)")
+        self._attach(model)
+
+    def _check_suits(self, model: Sequential) -> None:
+        if model.flat_parameters.size == 0:
             raise ValueError("model: expected one with parameters, got one without")
         for name, setting in settings(type(self)).items():
             if isinstance(setting, _Number):
                 setting.check_fits(getattr(self, name), model.dtype)
-        if not (model._passes or model.flat_gradients.any()):
-            raise RuntimeError("no gradients yet: call model.backward(gradient) before step(model)")
+
+    def _attach(self, model: Sequential) -> None:
+        """Belong to this model, with vectors of zeros for it."""
+        flat = model.flat_parameters
         self._buffers = tuple(_arrays.aligned_zeros(flat.size, flat.dtype) for _ in self._vectors)
         self._model = model
+
+    def _kept_arrays(self) -> dict[str, NDArray[Any]]:
+        """What it keeps for each parameter, by names such as ``"mean.0.weight"``: views."""
+        if self._model is None:
+            return {}
+        parts = list(zip(self._model.parameters.items(), self._model._parts, strict=True))
+        return {
+            f"{vector}.{name}": buffer[part].reshape(parameter.shape)
+            for vector, buffer in zip(self._vectors, self._buffers, strict=True)
+            for (name, parameter), (part, _) in parts
+        }
 
     def _step(self, parameters: NDArray[Any], gradients: NDArray[Any]) -> None:
         if self._clip_norm is not None:

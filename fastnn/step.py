@@ -617,14 +617,15 @@ def _check_ending(model: Sequential, loss: Loss) -> None:
             f"{loss!r} takes logits, but the model ends in {activation!r}: remove {what}, "
             f"{label(last)}",
             UserWarning,
-            stacklevel=_users_level(),
+            stacklevel=users_level(),
         )
 
 
-def _users_level() -> int:
+def users_level() -> int:
     """The stacklevel with which a warning of the caller's shows the user's line."""
     frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("fastnn."):
+    between = ("fastnn.", "contextlib")  # the latter runs what ends a `with` of fastnn's
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith(between):
         frame, level = frame.f_back, level + 1
     return level
 

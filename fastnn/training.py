@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn import _checks, _sources, schedules
+from fastnn import _checks, _resume, _sources, schedules
 from fastnn.callbacks import Run, checked
 from fastnn.history import History
 from fastnn.metrics import chosen_metrics
@@ -22,6 +22,7 @@ from fastnn.step import Samples, TrainStep
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from os import PathLike
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -53,6 +54,7 @@ def fit(
     schedule: schedules.Factors | None = None,
     accumulate: int = 1,
     callbacks: Iterable[Callback] = (),
+    resume: str | PathLike[str] | None = None,
     progress: bool = True,
 ) -> History:
     """`Sequential.fit`, of which the model is the first argument; all is told there."""
@@ -79,7 +81,9 @@ def fit(
             validation = _sources.prepare(model, loss, *parts, where="validation ")
         step.take_over()
         run = Run(model, loss, optimizer, epochs, source.order, _columns(chosen, validation))
-        display = _progress.display(progress, epochs, source.rows)
+        if resume is not None:
+            _resume.restore(resume, run)
+        display = _progress.display(progress, epochs, source.rows, run.epoch)
         with _CtrlC() as ctrl_c, closing(display), _telling(callbacks, run):
             while run.epoch < epochs and not (run.stopped or ctrl_c.pressed):
                 for callback in callbacks:

@@ -8,6 +8,7 @@ from tables import IMAGE_LAYERS, LAYERS, LOSSES, OPTIMIZERS
 
 # names whose tests are not in the tables of tables.py -> the file that has theirs
 ELSEWHERE = {
+    "Checkpoint": "test_files.py",
     "CSVLogger": "test_callbacks.py",
     "Callback": "test_callbacks.py",
     "Cosine": "test_schedules.py",
@@ -20,6 +21,7 @@ ELSEWHERE = {
     "Layer": "test_model.py",
     "Loss": "test_losses.py",
     "OneCycle": "test_schedules.py",
+    "ModelCheckpoint": "test_resume.py",
     "Predictor": "test_predictor.py",
     "ReduceOnPlateau": "test_callbacks.py",
     "Run": "test_callbacks.py",
@@ -35,6 +37,10 @@ ELSEWHERE = {
     "get_num_threads": "test_threads.py",
     "gradcheck": "test_gradcheck.py",
     "initializers": "test_layers.py",
+    "load": "test_files.py",
+    "load_checkpoint": "test_files.py",
+    "save": "test_files.py",
+    "save_checkpoint": "test_files.py",
     "metrics": "test_metrics.py",
     "set_num_threads": "test_threads.py",
     "stratified_split": "test_data.py",

@@ -1,0 +1,210 @@
+"""Files in the safetensors format: what is written is there whole or not at all, and nothing of
+what is read is believed before it was checked against the file's size.
+
+The library `safetensors` does the format; the checks before it say what is wrong with a file."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import stat
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+_ITEMSIZE = {"F32": 4, "F64": 8}  # of the tensors that fastnn writes
+_LONGEST_HEADER = 2**24  # bytes
+_MOST_DIMENSIONS = 32
+
+
+# ---- writing -----------------------------------------------------------------------------------
+
+
+def write(path: str, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
+    """Replace the file, or make it; the data are on the disk when this returns.
+
+    Raises OSError with the path: then the old file is as it was.  A link stays and its target is
+    replaced; a file's permissions stay."""
+    from safetensors.numpy import save  # not needed before a file is
+
+    data = save(dict(arrays), dict(metadata))
+    length = int.from_bytes(data[:8], "little")
+    if length > _LONGEST_HEADER:
+        raise ValueError(f"{path}: its header would have {length} bytes, over {_LONGEST_HEADER}")
+    try:
+        _replace(os.path.realpath(path), data)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+
+
+def _replace(target: str, data: bytes) -> None:
+    mode, folder = _permissions(target), os.path.dirname(target)
+    temporary = os.path.join(folder, f".fastnn-{os.urandom(8).hex()}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    _sync_folder(folder)
+
+
+def _permissions(target: str) -> int | None:
+    """Of the file that is to be replaced, None for a new one; OSError where none can be written."""
+    try:
+        status = os.stat(target)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(status.st_mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "Not a regular file")
+    if not os.access(target, os.W_OK):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+    return stat.S_IMODE(status.st_mode)
+
+
+def _sync_folder(folder: str) -> None:
+    """The new name too is to survive a power cut; some file systems have nothing to sync."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # one may write into it, but not look
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+# ---- reading -----------------------------------------------------------------------------------
+
+
+def read(path: str) -> tuple[dict[str, str], dict[str, Array]]:
+    """The metadata and the tensors.
+
+    Raises OSError for a file that cannot be read, ValueError for one that is wrong."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    with open(path, "rb", opener=_open) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("expected a regular file")
+        size = status.st_size
+        if size < 8:
+            raise ValueError(f"{size} bytes are too few: a safetensors file begins with 8")
+        length = int.from_bytes(file.read(8), "little")
+        most = min(size - 8, _LONGEST_HEADER)
+        if length > most:
+            raise ValueError(
+                f"its header claims {length} bytes, expected at most {most} in {size} bytes"
+            )
+        metadata = _check_header(file.read(length), size - 8 - length)
+        file.seek(0)
+        data = file.read(size)
+    try:
+        return metadata, load(data)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from None
+
+
+def _open(path: str, flags: int) -> int:
+    """Without waiting for somebody to write into a pipe of that name."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def parse(text: str, what: str) -> dict[str, Any]:
+    """A JSON object without duplicate keys, NaN and infinity; ValueError else."""
+    import json
+
+    try:
+        found = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError(f"{what} is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"{what} is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{what}: expected a JSON object, found {type(found).__name__}")
+    return found
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} stands there twice")
+        found[key] = value
+    return found
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _check_header(header: bytes, size: int) -> dict[str, str]:
+    """The metadata; ValueError unless the tensors fill `size` bytes one behind the other."""
+    try:
+        text = header.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"its header is not UTF-8: {error}") from None
+    tensors = parse(text, "its header")
+    metadata = tensors.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise ValueError("__metadata__: expected an object of strings")
+    places = sorted((*_place(name, tensor), name) for name, tensor in tensors.items())
+    at = 0
+    for begin, end, name in places:
+        if begin != at:
+            what = "overlaps the tensor before it" if begin < at else "leaves a hole before it"
+            raise ValueError(f"tensor {name!r} {what}: it begins at byte {begin}, expected {at}")
+        at = end
+    if at != size:
+        what = "trailing" if size > at else "missing"
+        raise ValueError(f"{abs(size - at)} bytes {what}: tensors take {at}, the file has {size}")
+    return metadata
+
+
+def _place(name: str, tensor: Any) -> tuple[int, int]:
+    """Where a tensor begins and ends; ValueError unless its shape and dtype say the same."""
+    keys = {"dtype", "shape", "data_offsets"}
+    if not isinstance(tensor, dict) or tensor.keys() != keys:
+        raise ValueError(f"tensor {name!r}: expected an object of {', '.join(sorted(keys))}")
+    dtype, shape, offsets = tensor["dtype"], tensor["shape"], tensor["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in _ITEMSIZE:
+        raise ValueError(f"tensor {name!r}: unknown dtype {dtype!r}, expected F32 or F64")
+    if not _are_counts(shape) or len(shape) > _MOST_DIMENSIONS:
+        raise ValueError(f"tensor {name!r}: expected a shape of integers >= 0, found {shape!r}")
+    if not _are_counts(offsets) or len(offsets) != 2:
+        raise ValueError(f"tensor {name!r}: expected two offsets >= 0, found {offsets!r}")
+    begin, end = offsets
+    if begin > end:
+        raise ValueError(f"tensor {name!r}: its offsets {begin} and {end} are reversed")
+    if max(math.prod(max(n, 1) for n in shape) * _ITEMSIZE[dtype], end) > 2**63 - 1:
+        raise ValueError(f"tensor {name!r}: its shape {shape} overflows")
+    wanted = math.prod(shape) * _ITEMSIZE[dtype]
+    if end - begin != wanted:
+        raise ValueError(
+            f"tensor {name!r}: {dtype} of shape {shape} takes {wanted} bytes, but its offsets "
+            f"{begin} and {end} hold {end - begin}"
+        )
+    return begin, end
+
+
+def _are_counts(value: Any) -> bool:
+    return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
