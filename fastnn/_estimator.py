@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 STOCHASTIC = ("sgd", "adam")
 _NAMES = {"identity": "linear", "logistic": "sigmoid"}  # scikit-learn's: fastnn's
-_FEW_ROWS = 200  # scikit-learn's batch: so many train in float64, see `_exact`
+_FEW_ROWS = 100  # train in float64, see `_exact`
 _SPARSE_ROWS = 1024  # made dense at a time, to predict
 _NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and "

@@ -5,7 +5,7 @@ They take the same arguments, show the same attributes and give the same warning
 in another order.  Different are
 
 - the type: float32, so that ``coefs_``, `predict` and `predict_proba` are, unless `dtype` is
-  "float64".  With 200 rows or fewer `fit` computes in float64 and rounds the outcome, and
+  "float64".  With 100 rows or fewer `fit` computes in float64 and rounds the outcome, and
   solver="lbfgs" always does, so that a weight of 2 is the same as a row that comes twice;
 - Adam's `epsilon`, which is added to the corrected root and not before its correction;
 - ``loss_`` of several outputs under squared error, within the change of the penalty in an epoch.

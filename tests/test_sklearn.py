@@ -473,6 +473,16 @@ def test_copies_are_whole_and_apart(solver, tmp_path):
                 == classifier.partial_fit(X, y).predict_proba(X)).all()  # fmt: skip
 
 
+def test_the_network_is_saved_without_scikit_learn(tmp_path):
+    X, y = digits()
+    mlp = MLPClassifier(
+        batch_norm=True, activation=fastnn.LeakyReLU(0.1), dropout=0.2, **learning()
+    ).fit(X, y)
+    mlp.model_.save(tmp_path / "digits.safetensors")
+    network = fastnn.load(tmp_path / "digits.safetensors")
+    assert (network.predict(X).argmax(axis=1) == mlp.predict(X)).all()
+
+
 def test_clones_are_new():
     class Still(fastnn.Callback):
         pass
