@@ -128,6 +128,27 @@ class Stream:
 Source = Rows | Stream
 
 
+def make(
+    step: TrainStep,
+    X: Any,
+    y: ArrayLike | None,
+    epochs: int,
+    batch_size: int,
+    shuffle: bool,
+    seed: int,
+    sample_weight: ArrayLike | None,
+    class_weight: ClassWeight | None,
+) -> Source:
+    """What that step trains on: arrays, or, where y is None, X's own batches.  All is checked."""
+    model, loss = step.model, step.loss
+    if y is None:
+        check_alone(X, epochs, sample_weight, class_weight)
+        return Stream(X, model, loss, class_weight)
+    data = prepare(model, loss, X, y, sample_weight, class_weight)
+    check_smallest_batch(model, data.X.shape, batch_size)
+    return Rows(data, step, batch_size, shuffle, seed)
+
+
 # ---- checks ------------------------------------------------------------------------------------
 
 
@@ -251,15 +272,17 @@ def _of_classes(class_weight: ClassWeight, y: Array, loss: Loss) -> NDArray[np.f
     return np.array([by_class.get(label, 1.0) for label in present.tolist()])[place]
 
 
-def triple(validation_data: Any) -> tuple[ArrayLike, ArrayLike, ArrayLike | None]:
-    """validation_data's X, y and weights."""
+def validation(model: Sequential, loss: Loss, given: Any) -> Samples | None:
+    """What `fit` measures after each epoch, checked: `given` is its validation_data."""
+    if given is None:
+        return None
     wanted = "validation_data: expected (X, y) or (X, y, sample_weight)"
-    if not isinstance(validation_data, tuple | list):
-        raise ValueError(f"{wanted}, got {type(validation_data).__name__}")
-    if len(validation_data) not in (2, 3):
-        raise ValueError(f"{wanted}, got {len(validation_data)} parts")
-    X, y, *weight = validation_data
-    return X, y, weight[0] if weight else None
+    if not isinstance(given, tuple | list):
+        raise ValueError(f"{wanted}, got {type(given).__name__}")
+    if len(given) not in (2, 3):
+        raise ValueError(f"{wanted}, got {len(given)} parts")
+    X, y, *weight = given
+    return prepare(model, loss, X, y, weight[0] if weight else None, where="validation ")
 
 
 def check_smallest_batch(model: Sequential, shape: tuple[int, ...], batch_size: int) -> None:

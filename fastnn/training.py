@@ -67,18 +67,10 @@ def fit(
     chosen, callbacks = chosen_metrics(metrics, loss), checked(callbacks)
     with model.exclusive("fit"):
         step = TrainStep(model, loss, optimizer, accumulate)
-        source: _sources.Source
-        if y is None:
-            _sources.check_alone(X, epochs, sample_weight, class_weight)
-            source = _sources.Stream(X, model, loss, class_weight)
-        else:
-            data = _sources.prepare(model, loss, X, y, sample_weight, class_weight)
-            _sources.check_smallest_batch(model, data.X.shape, batch_size)
-            source = _sources.Rows(data, step, batch_size, shuffle, seed)
-        validation = None
-        if validation_data is not None:
-            parts = _sources.triple(validation_data)
-            validation = _sources.prepare(model, loss, *parts, where="validation ")
+        source = _sources.make(
+            step, X, y, epochs, batch_size, shuffle, seed, sample_weight, class_weight
+        )
+        validation = _sources.validation(model, loss, validation_data)
         step.take_over()
         run = Run(model, loss, optimizer, epochs, source.order, _columns(chosen, validation))
         if resume is not None:
