@@ -28,6 +28,7 @@ from fastnn.callbacks import (
 )
 from fastnn.data import Standardizer, batches, stratified_split, to_nhwc
 from fastnn.gradcheck import gradcheck
+from fastnn.gradient_step import GradientStep
 from fastnn.history import History
 from fastnn.layers import (
     ELU,
@@ -76,7 +77,7 @@ from fastnn.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, RMSprop
 from fastnn.persistence import Checkpoint, load, load_checkpoint, save, save_checkpoint
 from fastnn.predictor import Predictor
 from fastnn.schedules import Cosine, ExponentialDecay, OneCycle, StepDecay
-from fastnn.step import GradientStep, TrainStep
+from fastnn.step import TrainStep
 
 __all__ = [
     "ELU",

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -139,3 +140,12 @@ def parts(**parts: Any) -> None:
             raise TypeError(f"{wanted}, got the class; write {part.__name__}()")
         if not hasattr(part, method):
             raise TypeError(f"{wanted}, got {part!r}")
+
+
+def users_level() -> int:
+    """The stacklevel with which a warning of the caller's shows the user's line."""
+    frame, level = sys._getframe(1), 1
+    between = ("fastnn.", "contextlib")  # the latter runs what ends a `with` of fastnn's
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith(between):
+        frame, level = frame.f_back, level + 1
+    return level

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from fastnn import _checks
 from fastnn.history import History
 from fastnn.persistence import check_savable, save_checkpoint
-from fastnn.step import users_level
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -211,7 +210,7 @@ class EarlyStopping(Callback):
                 f"the best epoch, {self.best_epoch}, was before the resume: its model is not "
                 "restored",
                 UserWarning,
-                stacklevel=users_level(),
+                stacklevel=_checks.users_level(),
             )
         self._kept = None
 
@@ -405,7 +404,7 @@ class TensorBoard(Callback):
             self._writer = None
 
 
-def checked(callbacks: Iterable[Callback]) -> list[Callback]:
+def checked_callbacks(callbacks: Iterable[Callback]) -> list[Callback]:
     """In the order in which they are told; TypeError for what is no list of callbacks."""
     if isinstance(callbacks, Callback) or not hasattr(callbacks, "__iter__"):
         hint = f"; write [{callbacks!r}]" if isinstance(callbacks, Callback) else ""

@@ -9,21 +9,19 @@ be recorded: then every step runs by hand.
 
 from __future__ import annotations
 
-import sys
 import time
 import warnings
-from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastnn import _arrays, _chain, _checks, _kernels, _settings
+from fastnn import _arrays, _checks, _kernels, _settings
 from fastnn._layer import label
-from fastnn._settings import Fixed, is_plain
+from fastnn._settings import Fixed
+from fastnn._step import Step
 from fastnn.layers import Dense, Sigmoid, Softmax
 from fastnn.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy
-from fastnn.optimizers import NOT_FINITE, Optimizer
+from fastnn.optimizers import Optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,10 +35,8 @@ if TYPE_CHECKING:
     # x's shape, targets' ndim, no weights, accumulate and the batches of the update
     _Key = tuple[tuple[int, ...], int, bool, int, int]
 
-_PROGRAMS = 16  # kept, the oldest goes first: one for each shape of x and kind of targets
-_REPLAY_SECONDS = 0.03  # between two looks at signals and progress
 
-_FAULT = _kernels.HYPER["fault"]
+_REPLAY_SECONDS = 0.03  # between two looks at signals and progress
 
 
 class Samples(NamedTuple):
@@ -51,95 +47,6 @@ class Samples(NamedTuple):
     weight: Array | None
 
 
-class _Step:
-    """What both steps share: a model and its optimizer, replays, and what happens to a fault."""
-
-    model = Fixed["Sequential"]()
-    optimizer = Fixed["Optimizer"]()
-    recorded = Fixed[bool]()
-    _model: Sequential
-    _optimizer: Optimizer
-    _recorded: bool
-
-    def __init__(self, model: Sequential, optimizer: Optimizer, *others: object) -> None:
-        _checks.parts(optimizer=optimizer, model=model)
-        self.model, self.optimizer = model, optimizer
-        self.steps, self._others = 0, others
-        parts = (*(layer for layer, _ in _chain.walk(model.layers)), optimizer, *others)
-        self.recorded = all(map(is_plain, parts)) and _trains_as_fastnn(model)
-        self._hyper = optimizer.hyper if self.recorded else np.zeros(len(_kernels.HYPER))
-        self._before = {name: np.empty_like(array) for name, array in model.state.items()}
-        self._recordings: dict[Any, Any] = {}
-        self._last: Any = None  # the recording of the last step
-        self._changes = _settings.changes
-
-    def _find(self, key: Any) -> Any:
-        """The recording of that key, if there is one that still holds."""
-        if self._changes != _settings.changes:
-            self._recordings.clear()
-            self._last, self._changes = None, _settings.changes
-        return self._recordings.get(key)
-
-    def _keep(self, key: Any, recording: Any) -> None:
-        while len(self._recordings) >= _PROGRAMS:
-            del self._recordings[next(iter(self._recordings))]
-        self._recordings[key] = recording
-
-    def _replay(
-        self, program: _kernels.Program, steps: int = 1, value: Array | None = None
-    ) -> None:
-        """Steps on the rows that the program is fed with; value: where it leaves the loss.
-
-        Between feeding and reading the results, the caller holds the model."""
-        self._model._begin()
-        done = program.replay(steps)
-        if done < steps:
-            self.steps += done
-            try:
-                self._raise_fault(value)
-            except FloatingPointError as error:
-                raise self._diverged(error) from None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_recordings": {}, "_last": None}  # a copy records anew
-
-    def __repr__(self) -> str:
-        model = f"{type(self._model).__name__} of {len(self._model.layers)} layers"
-        others = "".join(f", {part!r}" for part in self._others)
-        done = f"steps={self.steps}, recorded={self._recorded}"
-        return f"<{type(self).__name__}: {model}, {self._optimizer!r}{others}, {done}>"
-
-    def _save_state(self) -> None:
-        for name, array in self._model.state.items():
-            if self._recorded:
-                _kernels.copy(self._before[name], array)
-            else:  # one's own state may be of any shape
-                self._before[name][...] = array
-
-    def _restore_state(self) -> None:
-        for name, array in self._model.state.items():
-            array[...] = self._before[name]
-
-    def _raise_fault(self, value: Array | None) -> None:
-        """FloatingPointError if a kernel has met a number that is not finite."""
-        fault = self._hyper[_FAULT]
-        if fault:
-            self._hyper[_FAULT] = 0.0
-            what = NOT_FINITE
-            if fault == _kernels.FAULT_VALUE and value is not None:
-                what = f"the loss is {value[0]}"
-            raise FloatingPointError(what)
-
-    def _diverged(self, error: FloatingPointError) -> FloatingPointError:
-        """The error to raise, after running statistics are those before the step again."""
-        self._restore_state()
-        rate = getattr(self._optimizer, "learning_rate", float("nan"))
-        return FloatingPointError(
-            f"step {self.steps + 1}: {error} at learning rate {rate:g}; "
-            "the last finite parameters are kept"
-        )
-
-
 class _Recording(NamedTuple):
     """A program with the arrays that it leaves its results in."""
 
@@ -148,7 +55,7 @@ class _Recording(NamedTuple):
     value: NDArray[np.float64]
 
 
-class TrainStep(_Step):
+class TrainStep(Step):
     """One training step: forward, loss, backward, update.
 
     ``step(xb, yb, sample_weight=None)`` returns the loss of the batch, the model's L2 penalty
@@ -484,126 +391,6 @@ class TrainStep(_Step):
         recording.program.feed(*row)  # and the data are free
 
 
-@dataclass
-class _Halves:
-    """A step in two programs, between which the user makes the gradient."""
-
-    forward: _kernels.Program | None
-    outputs: Array
-    saved: list[tuple[Any, ...] | None]  # what each layer keeps for its backward
-    backward: _kernels.Program | None = None
-
-
-class GradientStep(_Step):
-    """A training step whose gradient you make yourself, as policy gradients and custom losses do.
-
-    ``outputs = step.forward(xb)`` runs the model in training, ``step.backward(gradient)`` takes
-    the gradient of your loss by these outputs, runs the model backward and updates it.  Both are
-    recorded and replayed as in `TrainStep`.  `steps` counts the steps done.
-
-    >>> import fastnn
-    >>> model = fastnn.Sequential(fastnn.Dense(2, 1), seed=0)
-    >>> step = GradientStep(model, fastnn.SGD(0.1))
-    >>> x, wanted = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0], [2.0]])
-    >>> for _ in range(200):
-    ...     outputs = step.forward(x)
-    ...     step.backward((outputs - wanted) / len(x))
-    >>> bool(abs(model.predict(x) - wanted).max() < 0.1)
-    True
-    """
-
-    def __init__(self, model: Sequential, optimizer: Optimizer) -> None:
-        super().__init__(model, optimizer)
-        self._half: _Halves | None = None
-        self._passes = 0  # of the model, after this step's forward
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_half": None}
-
-    def forward(self, xb: ArrayLike) -> Array:
-        """The outputs for a batch, in training.
-
-        Shapes: `xb` (batch, ...), the outputs (batch, out_features).  The next `forward` on a
-        batch of that shape overwrites them, and until `backward` they must stay as they are.
-        Raises as `Sequential.forward` does.
-        """
-        x = self._model._input(xb, "x")
-        with self._model._hold:
-            halves: _Halves | None = self._find(x.shape)
-            if halves is None or halves.forward is None:
-                halves = self._forward_by_hand(x)
-            else:
-                halves.forward.feed(x)
-                self._replay(halves.forward)
-            self._half, self._passes = halves, self._model._passes
-            return halves.outputs.view()  # whose shape may be set
-
-    def backward(self, gradient: ArrayLike) -> None:
-        """Backward from the outputs' gradient, and the update.
-
-        Shapes: `gradient` as the outputs of `forward`, once after each.  Raises RuntimeError
-        without a `forward` before it, or if the model was trained otherwise since; ValueError for
-        another shape; FloatingPointError where the update would be NaN or infinite: those
-        parameters stay as they were.
-        """
-        halves = self._half
-        if halves is None:
-            raise RuntimeError("backward needs a forward(xb) of this step before each call")
-        dy = _arrays.real_array(gradient, "gradient", self._model.dtype)
-        if dy.shape != halves.outputs.shape:
-            raise ValueError(
-                f"gradient: expected the outputs' shape {halves.outputs.shape}, got {dy.shape}"
-            )
-        with self._model._hold:
-            self._model._check_trainer()
-            self._half = None
-            if self._passes != self._model._passes:
-                raise RuntimeError(
-                    "the model has begun another training pass since this step's forward"
-                )
-            if halves.backward is None or self._changes != _settings.changes:
-                self._backward_by_hand(halves, dy)
-            else:
-                halves.backward.feed(dy)
-                self._replay(halves.backward)
-            self.steps += 1
-
-    def _forward_by_hand(self, x: Array) -> _Halves:
-        model, program = self.model, self._new_program(x)
-        with program or nullcontext():
-            self._save_state()
-            if program is not None:
-                x = program.take("x", len(x))
-            outputs = model.forward(x, training=True)
-        halves = _Halves(program, outputs, [layer._saved for layer in model._path])
-        if program is not None:
-            self._keep(x.shape, halves)
-        return halves
-
-    def _backward_by_hand(self, halves: _Halves, dy: Array) -> None:
-        model, program = self.model, self._new_program(dy)
-        with program or nullcontext():
-            if program is not None:
-                dy = program.take("x", len(dy))
-                for layer, saved in zip(model._path, halves.saved, strict=True):
-                    layer._saved = saved
-                model._pending = dy.shape
-            try:
-                model.backward(dy)
-                self._optimizer.step(model)
-            except FloatingPointError as error:
-                raise self._diverged(error) from None
-        halves.backward = program
-
-    def _new_program(self, x: Array) -> _kernels.Program | None:
-        """One that takes rows from x, or None where nothing can be recorded."""
-        if not self._recorded:
-            return None
-        program = _kernels.Program(self._hyper, self._model._hold)
-        program.feed(x)
-        return program
-
-
 def _check_ending(model: Sequential, loss: Loss) -> None:
     """Warn of a network that ends in what its loss applies itself: it would learn badly."""
     if not isinstance(loss, SoftmaxCrossEntropy | SigmoidCrossEntropy):
@@ -616,20 +403,5 @@ def _check_ending(model: Sequential, loss: Loss) -> None:
             f"{loss!r} takes logits, but the model ends in {activation!r}: remove {what}, "
             f"{label(last)}",
             UserWarning,
-            stacklevel=users_level(),
+            stacklevel=_checks.users_level(),
         )
-
-
-def users_level() -> int:
-    """The stacklevel with which a warning of the caller's shows the user's line."""
-    frame, level = sys._getframe(1), 1
-    between = ("fastnn.", "contextlib")  # the latter runs what ends a `with` of fastnn's
-    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith(between):
-        frame, level = frame.f_back, level + 1
-    return level
-
-
-def _trains_as_fastnn(model: Sequential) -> bool:
-    """Whether nobody has put Python of his own into the model's training."""
-    methods = (getattr(model, name) for name in ("forward", "backward", "update"))
-    return all(method.__module__ == "fastnn.model" for method in methods)

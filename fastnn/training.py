@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import _checks, _resume, _sources, schedules
-from fastnn.callbacks import Run, checked
+from fastnn.callbacks import Run, checked_callbacks
 from fastnn.history import History
 from fastnn.metrics import chosen_metrics
 from fastnn.step import Samples, TrainStep
@@ -64,7 +64,7 @@ def fit(
     batch_size = _checks.positive_int(batch_size, "batch_size")
     _checks.parts(loss=loss, optimizer=optimizer, model=model)
     _check_schedule(schedule, optimizer)
-    chosen, callbacks = chosen_metrics(metrics, loss), checked(callbacks)
+    chosen, callbacks = chosen_metrics(metrics, loss), checked_callbacks(callbacks)
     with model.exclusive("fit"):
         step = TrainStep(model, loss, optimizer, accumulate)
         source = _sources.make(

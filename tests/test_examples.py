@@ -25,9 +25,6 @@ MODULES = ["fastnn", *(
 )]  # fmt: skip
 
 
-NEED_SCIKIT_LEARN = ("fastnn.sklearn", "fastnn._estimator", "fastnn._lbfgs")
-
-
 def load(name):
     spec = importlib.util.spec_from_file_location(
         f"example_{name}", ROOT / "examples" / f"{name}.py"
@@ -39,7 +36,7 @@ def load(name):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_docstrings(name):
-    if name in NEED_SCIKIT_LEARN:
+    if name == "fastnn.sklearn":
         pytest.importorskip("sklearn", reason=f"scikit-learn is not installed: {name} needs it")
     module = importlib.import_module(name)
     assert doctest.testmod(module, extraglobs={"np": np}).failed == 0

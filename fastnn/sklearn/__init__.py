@@ -33,7 +33,6 @@ from sklearn.utils.multiclass import (
 )
 
 from fastnn import _checks
-from fastnn._estimator import STOCHASTIC, Perceptron, Task
 from fastnn.losses import (
     Hinge,
     Huber,
@@ -44,6 +43,7 @@ from fastnn.losses import (
     SigmoidCrossEntropy,
     SoftmaxCrossEntropy,
 )
+from fastnn.sklearn._estimator import STOCHASTIC, Perceptron, Task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

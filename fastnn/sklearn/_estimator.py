@@ -26,12 +26,13 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from fastnn import _arrays, _lbfgs, activations, optimizers
-from fastnn._epochs import Epochs
+from fastnn import _arrays, activations, optimizers
 from fastnn._threads import threads
 from fastnn.layers import Activation, BatchNorm, Dense, Dropout, Layer, Sigmoid, Softmax
 from fastnn.losses import Loss
 from fastnn.model import Sequential
+from fastnn.sklearn import _lbfgs
+from fastnn.sklearn._epochs import Epochs
 from fastnn.step import Samples
 
 if TYPE_CHECKING:

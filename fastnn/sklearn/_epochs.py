@@ -10,8 +10,8 @@ import numpy as np
 from fastnn.callbacks import Callback
 
 if TYPE_CHECKING:
-    from fastnn._estimator import Task
     from fastnn.callbacks import Run
+    from fastnn.sklearn._estimator import Task
     from fastnn.step import Samples
 
 _SMALLEST_RATE = 1e-6  # the adaptive learning rate is lowered no further
