@@ -118,16 +118,21 @@ class _Watch:
         self.best, self.best_epoch, self.waited = math.nan, 0, 0
 
     def start(self, run: Run) -> None:
+        """Anew, or after the epochs before a resume."""
         if self.monitor not in run.columns:
             raise ValueError(
                 f"monitor: expected one of {', '.join(run.columns)}, got {self.monitor!r}"
             )
         self.best, self.best_epoch, self.waited = math.nan, 0, 0
+        for epoch, value in enumerate(run.history.get(self.monitor, ()), 1):
+            self._look(epoch, value)
 
-    def better(self, run: Run, epoch: int) -> bool:
-        """Whether that epoch is the best so far, by more than min_delta; counts those that are
-        not.  To be asked of all epochs in their order."""
-        value = run.history[self.monitor][epoch - 1]
+    def better(self, run: Run) -> bool:
+        """Whether the last epoch is the best so far, by more than min_delta; counts those that are
+        not.  To be asked after each."""
+        return self._look(run.epoch, run.results[self.monitor])
+
+    def _look(self, epoch: int, value: float) -> bool:
         gain = self.sign * (self.best - value)
         if math.isnan(value) or (self.best_epoch and not gain > self.min_delta):
             self.waited += 1
@@ -189,13 +194,11 @@ class EarlyStopping(Callback):
     def on_fit_begin(self, run: Run) -> None:
         self._watch.start(run)
         self.stopped_epoch, self._kept = None, None
-        for epoch in range(1, run.epoch + 1):
-            self._watch.better(run, epoch)
         if self.restore_best and self.best_epoch == run.epoch > 0:
             self._kept = run.model.state_dict()
 
     def on_epoch_end(self, run: Run) -> None:
-        if self._watch.better(run, run.epoch):
+        if self._watch.better(run):
             if self.restore_best:
                 self._kept = run.model.state_dict()
         elif self._watch.waited >= self.patience:
@@ -248,20 +251,11 @@ class ReduceOnPlateau(Callback):
 
     def on_fit_begin(self, run: Run) -> None:
         self._watch.start(run)
-        for epoch in range(1, run.epoch + 1):
-            self._waited_enough(run, epoch)
-
-    def _waited_enough(self, run: Run, epoch: int) -> bool:
-        if self._watch.better(run, epoch) or self._watch.waited < self.patience:
-            return False
-        self._watch.waited = 0
-        return True
 
     def on_epoch_end(self, run: Run) -> None:
-        if not self._waited_enough(run, run.epoch):
-            return
-        rate = run.optimizer.learning_rate
-        run.optimizer.learning_rate = max(rate * self.factor, min(rate, self.min_rate))
+        if not self._watch.better(run) and self._watch.waited % self.patience == 0:
+            rate = run.optimizer.learning_rate
+            run.optimizer.learning_rate = max(rate * self.factor, min(rate, self.min_rate))
 
 
 class ModelCheckpoint(Callback):
@@ -315,12 +309,10 @@ class ModelCheckpoint(Callback):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.path)
         if self._watch is not None:
             self._watch.start(run)
-            for epoch in range(1, run.epoch + 1):
-                self._watch.better(run, epoch)
 
     def on_epoch_end(self, run: Run) -> None:
         if self._watch is not None:
-            due = self._watch.better(run, run.epoch)
+            due = self._watch.better(run)
         else:
             due = run.epoch % self.every == 0 or run.epoch == run.epochs or run.stopped
         if due:
