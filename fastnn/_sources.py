@@ -79,7 +79,7 @@ class Stream:
     ) -> None:
         self.order = data if isinstance(data, batches) else None
         self.rows = 0  # in an epoch: unknown before the first is done
-        self.steps = max(1, len(data)) if isinstance(data, Sized) else 1
+        self.steps = len(data) if isinstance(data, Sized) else 0  # 0: unknown
         self._data, self._model, self._loss, self._classes = data, model, loss, class_weight
         self._weights: list[float] = []
         self._targets: list[Array] = []
@@ -95,7 +95,9 @@ class Stream:
                 first, own = self._targets[0].shape[1:], y.shape[1:]
                 raise ValueError(f"{where}y: expected rows of shape {first} as before, got {own}")
             if rates is not None:
-                step.set_rate(rates[min(number, len(rates) - 1)])
+                if number == len(rates):
+                    raise ValueError(f"X: its __len__ is {number}, but there are more batches")
+                step.set_rate(rates[number])
             try:
                 value = step(x, y, weight)
             except ValueError as error:
@@ -213,7 +215,8 @@ def checked(
     if sample_weight is not None:
         weight = _checked_weight(sample_weight, X, f"{where}sample_weight")
     if class_weight is not None:
-        of_classes = _of_classes(class_weight, y, loss)
+        classes = (model._shape_after(X.shape[1:]) or (None,))[-1]
+        of_classes = _of_classes(class_weight, y, loss, classes)
         weight = (of_classes if weight is None else weight * of_classes).astype(X.dtype)
     return Samples(X, y, weight)
 
@@ -251,10 +254,12 @@ def _checked_weight(sample_weight: ArrayLike, X: Array, name: str) -> Array:
     return weight
 
 
-def _of_classes(class_weight: ClassWeight, y: Array, loss: Loss) -> NDArray[np.float64]:
-    """The weight of each row's class."""
+def _of_classes(
+    class_weight: ClassWeight, y: Array, loss: Loss, classes: int | None
+) -> NDArray[np.float64]:
+    """The weight of each row's class, of so many, if that is known."""
     if isinstance(loss, SigmoidCrossEntropy) and y.size == len(y):
-        labels = (y.reshape(-1) > 0.5).astype(np.int64)
+        labels, classes = (y.reshape(-1) > 0.5).astype(np.int64), 2
     elif isinstance(loss, SoftmaxCrossEntropy | Hinge) and y.ndim == 1 and y.dtype == np.int64:
         labels = y
     else:
@@ -266,7 +271,9 @@ def _of_classes(class_weight: ClassWeight, y: Array, loss: Loss) -> NDArray[np.f
         wanted = "a dict of weights by class, or 'balanced'"
         raise TypeError(f"class_weight: expected {wanted}, got {class_weight!r}")
     by_class = {
-        _checks.whole(label, "class_weight: class", 0): _checks.not_negative(weight, "class_weight")
+        _checks.whole(
+            label, "class_weight: class", 0, None if classes is None else classes - 1
+        ): _checks.not_negative(weight, "class_weight")
         for label, weight in class_weight.items()
     }
     return np.array([by_class.get(label, 1.0) for label in present.tolist()])[place]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastnn import _checks
 from fastnn.history import History
+from fastnn.metrics import grows
 from fastnn.persistence import check_savable, save_checkpoint
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ class Run:
 
     `model`, `loss`, `optimizer`; `epochs` that are wanted; `history` with all results so far;
     `order`, the `batches` whose order of the rows is used, or None for an iterable of one's own;
-    `columns`, the names of the results, which a callback that appends its own to the history
-    makes known in `on_fit_begin`.
+    `columns`, the names of the results; a callback that logs its own may append its name in
+    `on_fit_begin`, so that others can monitor it.
 
     >>> import fastnn
     >>> class Last(fastnn.Callback):
@@ -72,6 +73,20 @@ class Run:
         """The last epoch's line of the history."""
         return {name: values[-1] for name, values in self.history.items()}
 
+    def log(self, name: str, value: float) -> None:
+        """Add a result of one's own to the last epoch's, for the history and the writers.
+
+        Raises ValueError for a name that the epoch has already, or lacks in earlier epochs."""
+        done = len(self.history.get(name, ()))
+        if done != self.epoch - 1:
+            raise ValueError(
+                f"log: {name!r} has {done} values before this one, expected one for each of "
+                f"{self.epoch - 1} epochs"
+            )
+        if name not in self.columns:
+            self.columns.append(name)
+        self.history.append({name: float(value)})
+
     def stop(self) -> None:
         """No epoch begins after this one."""
         self.stopped = True
@@ -80,16 +95,27 @@ class Run:
 class Callback:
     """Base of the callbacks; derive from it and override what you need.
 
-    They are told in their order, `ModelCheckpoint` last.  One object belongs to one fit at a time:
-    RuntimeError for a second one.
+    They are told in their order, those that write files last.  One object belongs to one fit at a
+    time: RuntimeError for a second one.  TypeError for a class with another method `on_...`, which
+    nobody would call.
 
     >>> import fastnn
-    >>> class Rates(fastnn.Callback):
+    >>> class Norm(fastnn.Callback):
     ...     def on_epoch_end(self, run):
+    ...         run.log("norm", np.linalg.norm(run.model.flat_parameters))
     ...         run.optimizer.learning_rate /= 2
     ...         if run.results["loss"] < 1e-3:
     ...             run.stop()
     """
+
+    _last = False  # told after the others
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        hooks = [name for name in vars(Callback) if name.startswith("on_")]
+        for name in vars(cls):
+            if name.startswith("on_") and name not in hooks:
+                raise TypeError(f"{cls.__name__}.{name}: expected one of {', '.join(hooks)}")
 
     def on_fit_begin(self, run: Run) -> None:
         """Before the first epoch."""
@@ -113,7 +139,12 @@ class _Watch:
         self.monitor = monitor
         self.min_delta = _checks.not_negative(min_delta, "min_delta")
         if higher_is_better is None:
-            higher_is_better = not any(word in monitor for word in ("loss", "error"))
+            higher_is_better = grows(monitor.removeprefix("validation_"))
+        if higher_is_better is None:
+            raise ValueError(
+                f"higher_is_better: expected True or False for {monitor!r}, which is none of "
+                "fastnn's own results"
+            )
         self.sign = -1.0 if _checks.flag(higher_is_better, "higher_is_better") else 1.0
         self.best, self.best_epoch, self.waited = math.nan, 0, 0
 
@@ -145,8 +176,8 @@ class EarlyStopping(Callback):
     """Ends training after `patience` epochs in a row without a better result.
 
     `monitor` names a column of the history.  An epoch is better if its result is by more than
-    `min_delta` below the best one; above it with `higher_is_better`, which is the default for
-    names that have neither "loss" nor "error" in them.  With `restore_best` the model ends as it
+    `min_delta` below the best one; above it with `higher_is_better`, which must be stated for a
+    metric of your own.  With `restore_best` the model ends as it
     was after the best epoch, whatever ended the training.  Results before a `resume` count, but if
     the best model is of then it is not at hand: a warning tells so, and `ModelCheckpoint` keeps it.
 
@@ -286,6 +317,8 @@ class ModelCheckpoint(Callback):
     True
     """
 
+    _last = True
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -341,6 +374,8 @@ class CSVLogger(Callback):
     ['epoch', '1', '2']
     """
 
+    _last = True
+
     def __init__(self, path: str | os.PathLike[str], *, append: bool = False) -> None:
         self.path = os.fspath(path)
         self.append = _checks.flag(append, "append")
@@ -355,7 +390,7 @@ class CSVLogger(Callback):
         self._write(run, run.epoch)
 
     def _write(self, run: Run, epoch: int) -> None:
-        line = {"epoch": epoch, **{name: values[epoch - 1] for name, values in run.history.items()}}
+        line = {"epoch": epoch, **{name: run.history[name][epoch - 1] for name in run.history}}
         with open(self.path, "a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(line))
             if self._header:
@@ -371,6 +406,8 @@ class TensorBoard(Callback):
 
     >>> callbacks = [TensorBoard("runs/first")]  # doctest: +SKIP
     """
+
+    _last = True
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = os.fspath(folder)
@@ -406,4 +443,4 @@ def checked_callbacks(callbacks: Iterable[Callback]) -> list[Callback]:
         if not isinstance(callback, Callback):
             hint = f"; write {callback.__name__}()" if isinstance(callback, type) else ""
             raise TypeError(f"callbacks: expected fastnn.Callback objects, got {callback!r}{hint}")
-    return sorted(found, key=lambda callback: isinstance(callback, ModelCheckpoint))
+    return sorted(found, key=lambda callback: callback._last)

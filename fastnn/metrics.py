@@ -26,7 +26,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
 
@@ -254,6 +254,7 @@ def _labels(outputs: Array, targets: Array) -> NDArray[np.int64]:
 # ---- by name -----------------------------------------------------------------------------------
 
 _OF_CLASSES: dict[str, Callable[..., float]] = {"accuracy": accuracy, "auc": auc, "f1": f1}
+_TOP = re.compile(r"top_([1-9]\d*)_accuracy")
 _OF_NUMBERS: dict[str, Metric] = {"mean_absolute_error": mean_absolute_error, "r2": r2}
 _CLASSIFICATION = (SoftmaxCrossEntropy, SigmoidCrossEntropy, Hinge)
 _REGRESSION = (MeanSquaredError, MeanAbsoluteError, Quantile, Huber, Poisson)
@@ -278,8 +279,16 @@ def chosen_metrics(metrics: Sequence[str | Metric] | None, loss: Loss) -> dict[s
     return chosen
 
 
+def grows(name: str) -> bool | None:
+    """Whether a result of that name should grow; None: nobody knows."""
+    if name in ("loss", "mean_absolute_error"):
+        return False
+    known = name in (*_OF_CLASSES, "r2", "score") or _TOP.fullmatch(name)
+    return True if known else None
+
+
 def _named(name: str, loss: Loss) -> Metric:
-    top = re.fullmatch(r"top_([1-9]\d*)_accuracy", name) if isinstance(name, str) else None
+    top = _TOP.fullmatch(name) if isinstance(name, str) else None
     sigmoid = isinstance(loss, SigmoidCrossEntropy)
     metric: Metric
     if top:
@@ -304,10 +313,14 @@ def _named(name: str, loss: Loss) -> Metric:
 
 
 def _beside(metric: Metric) -> Metric:
-    """`metric`, given targets (n,) as (n, 1) where the outputs are so: they must not broadcast."""
+    """`metric`, given targets (n,) as (n, 1) where the outputs are so: they must not broadcast.
+    TypeError where it gives no number."""
 
     def measure(outputs: Array, targets: Array) -> float:
         column = targets.ndim == 1 and outputs.shape == (len(targets), 1)
-        return metric(outputs, targets[:, None] if column else targets)
+        value = metric(outputs, targets[:, None] if column else targets)
+        if np.ndim(value) > 0 or not isinstance(value, SupportsFloat):
+            raise TypeError(f"metrics: expected a number from {metric!r}, got {value!r:.80}")
+        return float(value)
 
     return measure

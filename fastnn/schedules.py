@@ -1,7 +1,8 @@
 """Learning-rate schedules: by which factor the optimizer's learning rate is multiplied, and when.
 
-A schedule is any function ``(t, epochs) -> factor``; `fit` calls it once an epoch, with the
-middles of all its steps.  What depends on results, as `ReduceOnPlateau` does, is a callback."""
+A schedule is any function ``(t, epochs) -> factor``; `fit` calls it once an epoch, with an array of
+the middles of all its steps, or, if it takes no arrays, with each of them.  What depends on
+results, as `ReduceOnPlateau` does, is a callback."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Times = NDArray[np.float64]
-    Factors = Callable[[Times, int], "float | Times"]
+    Factors = Callable[[Any, int], Any]
 
 
 class Schedule(Guarded):
@@ -155,7 +156,11 @@ def rates(
         return None
     t = epoch + (np.arange(steps) + 0.5) / steps
     try:
-        factors = np.broadcast_to(np.asarray(schedule(t, epochs), np.float64), t.shape)
+        given = schedule(t, epochs)
+    except (TypeError, ValueError):  # a function of numbers
+        given = np.array([schedule(moment, epochs) for moment in t.tolist()])
+    try:
+        factors = np.broadcast_to(np.asarray(given, np.float64), t.shape)
     except (TypeError, ValueError) as error:
         wanted = f"schedule: expected a factor for each of {steps} steps"
         raise ValueError(f"{wanted} ({error})") from None

@@ -220,7 +220,7 @@ class TrainStep(Step):
                 self._group = -(-len(part) // batch_size)
                 yield from self._pass(data, part, batch_size, seen, None)
                 if rates is not None:
-                    self.set_rate(rates[start // batch_size])
+                    self.set_rate(rates[(start + len(part) - 1) // batch_size])
                 self.flush()
         finally:
             self._group = self._accumulate

@@ -63,13 +63,13 @@ def fit(
     epochs = _checks.positive_int(epochs, "epochs")
     batch_size = _checks.positive_int(batch_size, "batch_size")
     _checks.parts(loss=loss, optimizer=optimizer, model=model)
-    _check_schedule(schedule, optimizer)
     chosen, callbacks = chosen_metrics(metrics, loss), checked_callbacks(callbacks)
     with model.exclusive("fit"):
         step = TrainStep(model, loss, optimizer, accumulate)
         source = _sources.make(
             step, X, y, epochs, batch_size, shuffle, seed, sample_weight, class_weight
         )
+        _check_schedule(schedule, optimizer, source)
         validation = _sources.validation(model, loss, validation_data)
         step.take_over()
         run = Run(model, loss, optimizer, epochs, source.order, _columns(chosen, validation))
@@ -131,7 +131,9 @@ def _telling(callbacks: list[Callback], run: Run) -> Iterator[None]:
                 ends.callback(callback.on_fit_end, run)
 
 
-def _check_schedule(schedule: schedules.Factors | None, optimizer: Optimizer) -> None:
+def _check_schedule(
+    schedule: schedules.Factors | None, optimizer: Optimizer, source: _sources.Source
+) -> None:
     if schedule is None:
         return
     if isinstance(schedule, type) or not callable(schedule):
@@ -139,6 +141,8 @@ def _check_schedule(schedule: schedules.Factors | None, optimizer: Optimizer) ->
         raise TypeError(f"{wanted}, got {schedule!r}")
     if not hasattr(optimizer, "learning_rate"):
         raise TypeError(f"schedule: {optimizer!r} has no learning_rate")
+    if not source.steps:
+        raise ValueError("schedule: needs to know the steps of an epoch; give X a __len__")
 
 
 @contextmanager

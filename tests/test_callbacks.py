@@ -265,15 +265,52 @@ def test_which_results_should_grow():
         return EarlyStopping(name, **options)._watch.sign
 
     assert watch("loss") == watch("validation_mean_absolute_error") == 1
-    assert watch("accuracy") == watch("validation_f1") == -1
+    assert watch("accuracy") == watch("validation_f1") == watch("top_3_accuracy") == -1
     assert watch("accuracy", higher_is_better=False) == 1
+    assert watch("validation_rmse", higher_is_better=False) == 1
+
+
+@pytest.mark.parametrize("kind", [EarlyStopping, ReduceOnPlateau])
+def test_of_a_metric_of_ones_own_it_must_be_said(kind):
+    with pytest.raises(ValueError, match="higher_is_better: expected True or False for 'rmse'"):
+        kind("rmse")
+
+
+def test_a_hook_that_nobody_would_call():
+    with pytest.raises(TypeError, match=r"Mine\.on_train_end: expected one of on_fit_begin, "):
+        type("Mine", (Callback,), {"on_train_end": lambda self, run: None})
+
+
+def test_results_of_ones_own(tmp_path):
+    class Norm(Callback):
+        def on_fit_begin(self, run):
+            run.columns.append("norm")
+
+        def on_epoch_end(self, run):
+            run.log("norm", 2.0**-run.epoch)
+            with pytest.raises(ValueError, match="log: 'norm' has"):
+                run.log("norm", 0.0)
+
+    stopping = EarlyStopping("norm", higher_is_better=True, patience=2)
+    history = fit(CSVLogger(tmp_path / "run.csv"), Norm(), stopping)
+    assert history.norm == [0.5, 0.25, 0.125] and stopping.best_epoch == 1
+    with open(tmp_path / "run.csv", newline="") as file:
+        assert [float(line["norm"]) for line in csv.DictReader(file)] == history.norm
+
+    class Late(Callback):
+        def on_epoch_end(self, run):
+            if run.epoch == 2:
+                run.log("late", 1.0)
+
+    with pytest.raises(ValueError, match="log: 'late' has 0 values before this one, expected one "):
+        fit(Late())
 
 
 @pytest.mark.parametrize("kind", [EarlyStopping, ReduceOnPlateau])
 def test_an_unknown_result_is_told_before_the_first_step(kind):
     model = network()
     with pytest.raises(ValueError, match=r"monitor: expected one of loss, .*, got 'val_loss'"):
-        fit(kind("val_loss"), model=model)
+        fit(kind("val_loss", higher_is_better=False), model=model)
     with pytest.raises(ValueError, match="got 'validation_loss'"):
         fit(kind(), model=model, validation_data=None)
     assert_same_bits(model.flat_parameters, network().flat_parameters)
@@ -286,6 +323,7 @@ def test_an_unknown_result_is_told_before_the_first_step(kind):
         (lambda: EarlyStopping(patience=0), "patience"),
         (lambda: EarlyStopping(min_delta=-1.0), "min_delta"),
         (lambda: EarlyStopping(higher_is_better="max"), "higher_is_better"),
+        (lambda: EarlyStopping("seconds"), "higher_is_better"),
         (lambda: EarlyStopping(restore_best=1), "restore_best"),
         (lambda: ReduceOnPlateau(factor=0.0), "factor"),
         (lambda: ReduceOnPlateau(patience=1.5), "patience"),

@@ -191,23 +191,32 @@ def test_the_rate_comes_back_after_a_failure():
     assert optimizer.learning_rate == 1e30
 
 
-def test_a_stream_has_one_rate_a_batch_where_it_knows_how_many():
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_batches_of_ones_own_have_the_rates_of_arrays(accumulate):
     X, y = data()
-    stream = list(fastnn.batches(X, y, BATCH, seed=0))
+    stream = fastnn.batches(X, y, BATCH, seed=0)
+    model = Sequential(Dense(FEATURES, 8, activation="tanh"), Dense(8, CLASSES), seed=1)
+    options = {"schedule": OneCycle(), "accumulate": accumulate}
+    history = model.fit(
+        stream, loss=MeanSquaredError(), optimizer=fastnn.Adam(0.1), epochs=EPOCHS, progress=False,
+        **options,
+    )  # fmt: skip
+    twin, expected = train(**options)
+    assert_same_bits(model.flat_parameters, twin.flat_parameters)
+    assert history.learning_rate == expected.learning_rate
+
+
+def test_batches_must_say_how_many_they_are():
     model = Sequential(Dense(FEATURES, CLASSES), seed=0)
-    for given, expected in ((stream, 5 - 0.5 / len(stream)), (Again(stream), 4.5)):
-        history = model.fit(
-            given, loss=MeanSquaredError(), optimizer=fastnn.SGD(1e-3), epochs=5,
-            schedule=lambda t, epochs: t, progress=False,
+    with pytest.raises(ValueError, match=r"schedule: .* give X a __len__"):
+        model.fit(
+            (batch for batch in [data()]), loss=MeanSquaredError(), optimizer=fastnn.SGD(1e-3),
+            epochs=1, schedule=Cosine(), progress=False,
         )  # fmt: skip
-        np.testing.assert_allclose(history.learning_rate[-1], 1e-3 * expected)
 
 
-class Again:
-    """Begins anew each time, but does not say how many batches there are."""
-
-    def __init__(self, batches):
-        self.batches = batches
-
-    def __iter__(self):
-        return iter(self.batches)
+def test_a_function_of_numbers():
+    model, history = train(schedule=lambda t, epochs: 1.0 if t < 2 else math.exp(-t))
+    twin, expected = train(schedule=lambda t, epochs: np.where(t < 2, 1.0, np.exp(-t)))
+    np.testing.assert_allclose(history.learning_rate, expected.learning_rate, rtol=1e-14)
+    np.testing.assert_allclose(model.flat_parameters, twin.flat_parameters, atol=1e-6)

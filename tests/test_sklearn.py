@@ -22,7 +22,7 @@ from scipy import sparse
 from sklearn import datasets, neural_network
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFittedError
-from sklearn.metrics import accuracy_score, r2_score
+from sklearn.metrics import accuracy_score, d2_pinball_score, r2_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -533,6 +533,21 @@ def test_the_loss_of_an_object_is_fastnns():
     regressor = MLPRegressor(fastnn.MeanSquaredError(), **fast(alpha=0.0, batch_size=300))
     halved = MLPRegressor(**fast(alpha=0.0, batch_size=300)).fit(X, y)
     np.testing.assert_allclose(regressor.fit(X, y).loss_, 2 * halved.loss_, rtol=1e-3)
+
+
+def test_quantiles_are_scored_as_such():
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (600, 2))
+    y = X[:, 0] + rng.exponential(1, 600)
+    loss = fastnn.Quantile(0.97)
+    regressor = MLPRegressor(loss, (16,), max_iter=60, early_stopping=True, random_state=0)
+    regressor.fit(X[:400], y[:400])
+    best = np.argmax(regressor.validation_scores_)
+    assert best == np.argmin(regressor.validation_loss_curve_) > 0
+    expected = d2_pinball_score(y[400:], regressor.predict(X[400:]), alpha=0.97)
+    assert regressor.score(X[400:], y[400:]) == pytest.approx(expected, abs=1e-12)
+    with pytest.raises(ValueError, match="loss: expected a Quantile of one q"):
+        MLPRegressor(fastnn.Quantile([0.1, 0.9])).fit(X, y)
 
 
 def test_quantiles_are_met():

@@ -22,7 +22,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.special import log_expit, log_softmax, xlogy
 from sklearn.base import ClassifierMixin, RegressorMixin, _fit_context
-from sklearn.metrics import r2_score
+from sklearn.metrics import d2_pinball_score, r2_score
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
@@ -40,6 +40,7 @@ from fastnn.losses import (
     MeanAbsoluteError,
     MeanSquaredError,
     Poisson,
+    Quantile,
     SigmoidCrossEntropy,
     SoftmaxCrossEntropy,
 )
@@ -335,8 +336,9 @@ class MLPRegressor(RegressorMixin, Perceptron):
       their mean), "absolute_error", "huber"; or any loss of fastnn or of your own, an object, whose
       ``loss_`` is then as fastnn defines it.
 
-    Scores are R².  Networks learn best where the targets have mean 0 and standard deviation 1:
-    see ``sklearn.compose.TransformedTargetRegressor``.
+    Scores are R², and with ``Quantile(q)`` their like for quantiles, D².  Networks learn best where
+    the targets have mean 0 and standard deviation 1: see
+    ``sklearn.compose.TransformedTargetRegressor``.
 
     >>> X = np.random.default_rng(0).uniform(-1, 1, (500, 2))
     >>> y = X[:, 0] * X[:, 1]
@@ -427,6 +429,8 @@ class MLPRegressor(RegressorMixin, Perceptron):
         if isinstance(loss, str):
             loss = MeanAbsoluteError() if loss == "absolute_error" else Huber()
         _checks.parts(loss=loss)
+        if isinstance(loss, Quantile) and isinstance(loss.q, tuple):
+            raise ValueError(f"loss: expected a Quantile of one q, got {loss!r}")
         return Task(loss, "exp" if isinstance(loss, Poisson) else "identity", outputs)
 
     def _targets(self, y: Array) -> Array:
@@ -438,5 +442,15 @@ class MLPRegressor(RegressorMixin, Perceptron):
         y = data.y.astype(np.float64)
         return float(np.average(xlogy(y, y) - y, axis=0, weights=data.weight).sum())
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """R², or for `Quantile` scikit-learn's `d2_pinball_score`, of the predictions for X."""
+        return self._score(self.predict(X), y, sample_weight)
+
     def _score_outputs(self, outputs: Array, targets: Array, weight: Array | None) -> float:
-        return float(r2_score(targets, self._linked(outputs), sample_weight=weight))
+        return self._score(self._linked(outputs), targets, weight)
+
+    def _score(self, predicted: Array, y: Any, weight: Any) -> float:
+        if isinstance(self.loss, Quantile):
+            q = self.loss.q
+            return float(d2_pinball_score(y, predicted, alpha=q, sample_weight=weight))
+        return float(r2_score(y, predicted, sample_weight=weight))
