@@ -1,7 +1,7 @@
 """How far fastnn is from this machine's limits: ``python benchmarks/roofline.py``.
 
 Writes docs/roofline.png, rate against arithmetic intensity under the measured roofs, and
-docs/performance.md, every row's distance to its limit.  Needs matplotlib; takes three minutes.
+docs/performance.md, every row's distance to its limit.  Needs matplotlib; takes two minutes.
 """
 
 from __future__ import annotations
@@ -24,13 +24,17 @@ from limits import Limits, measure
 from race import THREADS, Race
 from work import Work
 
-SHOWN = ("train", "other", "predict", "product", "grid", "kernel", "elementwise")
+SHOWN = (
+    *("train", "other", "cnn", "predict", "cnnpredict", "fit"),
+    *("product", "grid", "conv", "kernel", "elementwise"),
+)
 NOMINAL = 8  # operations an element that a kernel is drawn with: it moves along its roof only
 KINDS = {  # tables: label, colour, marker
     ("grid", "product"): ("matrix products", "#9aa5b1", "o"),
+    ("conv",): ("convolutions", "#8073ac", "v"),
     ("kernel", "elementwise"): (f"kernels ({NOMINAL} operations an element)", "#e08214", "^"),
-    ("predict",): ("inference", "#1b7837", "D"),
-    ("train", "other"): ("training steps", "#2166ac", "s"),
+    ("predict", "cnnpredict"): ("inference", "#1b7837", "D"),
+    ("train", "other", "cnn", "fit"): ("training", "#2166ac", "s"),
 }
 DOCS = Path(__file__).parent.parent / "docs"
 
