@@ -8,7 +8,9 @@ in another order.  Different are
   "float64".  With 100 rows or fewer `fit` computes in float64 and rounds the outcome, and
   solver="lbfgs" always does, so that a weight of 2 is the same as a row that comes twice;
 - Adam's `epsilon`, which is added to the corrected root and not before its correction;
-- ``loss_`` of several outputs under squared error, within the change of the penalty in an epoch.
+- ``loss_`` of several outputs under squared error, within the change of the penalty in an epoch;
+- with sample weights, ``loss_``, in which batches count by their weights, and the batches, which
+  rows of weight 0 are not part of.
 
 What they can do besides stands behind the parameters that scikit-learn has.  Needs scikit-learn
 (``pip install 'fastnn[sklearn]'``), which ``import fastnn`` does not.
