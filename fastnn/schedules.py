@@ -6,6 +6,7 @@ results, as `ReduceOnPlateau` does, is a callback."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     Factors = Callable[[Any, int], Any]
 
 
-class Schedule(Guarded):
+class Schedule(Guarded, ABC):
     """Base of the schedules below.
 
     ``schedule(t, epochs)`` returns the factors, float64 shaped like `t`: t counts epochs from the
@@ -42,8 +43,9 @@ class Schedule(Guarded):
     def __call__(self, t: float | Times, epochs: int) -> Times:
         return np.asarray(self._factors(np.asarray(t, np.float64), epochs), np.float64)
 
+    @abstractmethod
     def _factors(self, t: Times, epochs: int) -> Any:
-        raise NotImplementedError(f"{type(self).__name__} has no _factors")
+        """The formula."""
 
 
 class StepDecay(Schedule):

@@ -47,6 +47,21 @@ class Samples(NamedTuple):
     weight: Array | None
 
 
+class _Rows(NamedTuple):
+    """What `TrainStep.epoch` is given."""
+
+    data: Samples
+    order: NDArray[np.int64]
+    batch_size: int
+    seen: list[Array] | None
+    rates: NDArray[np.float64] | None
+
+    def part(self, begin: int, end: int) -> _Rows:
+        """The same of rows begin..end of the order; begin is that of a batch."""
+        rates = None if self.rates is None else self.rates[begin // self.batch_size :]
+        return self._replace(order=self.order[begin:end], rates=rates)
+
+
 class _Recording(NamedTuple):
     """A program with the arrays that it leaves its results in."""
 
@@ -210,39 +225,34 @@ class TrainStep(Step):
 
         `rates` are the batches' learning rates.  The outputs are appended to `seen`, unless it is
         None."""
+        rows = _Rows(data, order, batch_size, seen, rates)
         if self._accumulate == 1:
-            yield from self._pass(data, order, batch_size, seen, rates)
+            yield from self._pass(rows)
             return
         group = batch_size * self._accumulate
         try:
             for start in range(0, len(order), group):
-                part = order[start : start + group]
-                self._group = -(-len(part) // batch_size)
-                yield from self._pass(data, part, batch_size, seen, None)
-                if rates is not None:
-                    self.set_rate(rates[(start + len(part) - 1) // batch_size])
+                part = rows.part(start, start + group)
+                self._group = -(-len(part.order) // batch_size)
+                yield from self._pass(part._replace(rates=None))
+                if part.rates is not None:
+                    self.set_rate(part.rates[self._group - 1])
                 self.flush()
         finally:
             self._group = self._accumulate
             self._forget()
 
-    def _pass(
-        self,
-        data: Samples,
-        order: NDArray[np.int64],
-        batch_size: int,
-        seen: list[Array] | None,
-        rates: NDArray[np.float64] | None,
-    ) -> Iterator[NDArray[np.float64]]:
-        """`epoch`, each batch a step; a last short one has a recording of its own."""
+    def _pass(self, rows: _Rows) -> Iterator[NDArray[np.float64]]:
+        """Each batch a step; a last short one has a recording of its own."""
         if not self._recorded:
-            yield from self._pass_by_hand(data, order, batch_size, seen, rates)
+            yield from self._pass_by_hand(rows)
             return
-        whole = len(order) // batch_size * batch_size
-        for first, end, rows in ((0, whole, batch_size), (whole, len(order), len(order) - whole)):
-            if first < end:
-                part = None if rates is None else rates[first // batch_size :]
-                yield from self._replayed(data, order[first:end], rows, seen, part)
+        whole, left = len(rows.order) // rows.batch_size, len(rows.order) % rows.batch_size
+        if whole:
+            yield from self._replayed(rows.part(0, whole * rows.batch_size))
+        if left:
+            last = rows.part(whole * rows.batch_size, len(rows.order))
+            yield from self._replayed(last._replace(batch_size=left))
 
     def _run(
         self,
@@ -308,14 +318,8 @@ class TrainStep(Step):
         value, gradient = self._loss(outputs, y, weight)
         return np.array([value], np.float64), gradient
 
-    def _pass_by_hand(
-        self,
-        data: Samples,
-        order: NDArray[np.int64],
-        batch_size: int,
-        seen: list[Array] | None,
-        rates: NDArray[np.float64] | None,
-    ) -> Iterator[NDArray[np.float64]]:
+    def _pass_by_hand(self, rows: _Rows) -> Iterator[NDArray[np.float64]]:
+        data, order, batch_size, seen, rates = rows
         for start in range(0, len(order), batch_size):
             if rates is not None:
                 self.set_rate(rates[start // batch_size])
@@ -357,22 +361,15 @@ class TrainStep(Step):
         self._replay(recording.program, steps, recording.value)
         self._count(steps, len(recording.outputs))
 
-    def _replayed(
-        self,
-        data: Samples,
-        order: NDArray[np.int64],
-        rows: int,
-        seen: list[Array] | None,
-        rates: NDArray[np.float64] | None,
-    ) -> Iterator[NDArray[np.float64]]:
-        """Batches of so many rows, many in one call: as many as take some tens of milliseconds."""
-        losses, outputs = np.empty(len(order) // rows), None
+    def _replayed(self, rows: _Rows) -> Iterator[NDArray[np.float64]]:
+        """Whole batches, many in one call: as many as take some tens of milliseconds."""
+        data, order, batch_size, seen, rates = rows
+        losses, outputs = np.empty(len(order) // batch_size), None
         if seen is not None:
             outputs = np.empty((len(order), *self._outputs_shape(data.X)[1:]), self._model.dtype)
             seen.append(outputs)
-        feed: dict[str, Any] = {"index": order, "outputs": outputs, "losses": losses}
-        feed["rates"] = rates
-        key = self._key((rows, *data.X.shape[1:]), data.y, data.weight)
+        feed = {"index": order, "outputs": outputs, "losses": losses, "rates": rates}
+        key = self._key((batch_size, *data.X.shape[1:]), data.y, data.weight)
         recording, done = self._find(key), 0
         if recording is None:
             recording, done = self._record(key, data, **feed), 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from numbers import Integral, Real
@@ -75,7 +76,7 @@ def _at_least(low: int, closed: str = "left", kind: type = Real, high: int | Non
     return Interval(kind, low, high, closed=closed)
 
 
-class Perceptron(BaseEstimator):
+class Perceptron(BaseEstimator, ABC):
     """The base of both; not for use alone."""
 
     model_: Sequential
@@ -134,13 +135,13 @@ class Perceptron(BaseEstimator):
 
     # ---- what the derived class says -----------------------------------------------------------
 
+    @abstractmethod
     def _get_ready(self, y: Array, first: bool, incremental: bool) -> Task:
         """Take note of the targets' classes or outputs; what is to be learnt."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _targets(self, y: Array) -> Array:
         """As the loss takes them."""
-        raise NotImplementedError
 
     def _class_weights(self, y: Array, incremental: bool) -> Array | None:
         return None
@@ -149,8 +150,9 @@ class Perceptron(BaseEstimator):
         """What scikit-learn's loss has besides fastnn's."""
         return 0.0
 
+    @abstractmethod
     def _score_outputs(self, outputs: Array, targets: Array, weight: Array | None) -> float:
-        raise NotImplementedError
+        """Of the network's outputs, the higher the better."""
 
     # ---- data ----------------------------------------------------------------------------------
 
