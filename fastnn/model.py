@@ -472,8 +472,8 @@ class Sequential:
 
         An `X` in float32, C-contiguous, is used where it is: a `numpy.memmap` stays on disk.
         Without `y`, `X` is an iterable of batches ``(x, y)`` or ``(x, y, sample_weight)``, gone
-        through once an epoch; then `batch_size`, `shuffle` and `seed` mean nothing, and a `schedule`
-        needs its ``len()``.
+        through once an epoch; then `batch_size`, `shuffle` and `seed` mean nothing, and a
+        `schedule` needs its ``len()``.
 
         The order of the rows depends on `seed` only, so that a second `fit` with the same seed
         repeats the order of the first; the last batch of an epoch may be shorter.  `loss` is one
