@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import zlib
 from importlib import metadata
 from pathlib import Path
 
@@ -33,8 +32,8 @@ def test_no_file_is_missing():
 
 def test_the_package_is_small():
     files = [path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix != ".pyc"]
-    code = [path.read_bytes() for path in files if path.parent.name != "data"]
-    assert sum(len(zlib.compress(content)) for content in code) < 1_150_000  # as in a wheel
+    # compressed, as a wheel is, about a third of this
+    assert sum(path.stat().st_size for path in files if path.parent.name != "data") < 2_500_000
     assert sum(path.stat().st_size for path in (PACKAGE / "data").iterdir()) < 500_000
 
 
