@@ -202,9 +202,10 @@ def test_a_packed_weight_of_another_shape_or_type_is_refused(rng):
 
 
 @pytest.mark.parametrize("terms", [1, 5, 257])
-@pytest.mark.parametrize("columns", [1, 2, 4, 8, 9, 15])
+@pytest.mark.parametrize("columns", [1, 2, 4, 8, 9, 12, 13, 15, 20, 100])
 def test_narrow_results_are_turned_in_whole_blocks(terms, columns, dtype, isa, threads, rng):
-    """A narrow C is computed turned, 512 rows at a time, with bias and activation all the same."""
+    """A narrow C, and what is behind whole vectors of a wider, is computed turned, 512 rows at a
+    time, with bias and activation all the same."""
     kind = _kernels.ACTIVATIONS["relu"]
     for rows in [16, 511, 512, 513, 1030]:
         x, weight, bias = operands(rng, rows, terms, columns, dtype)
