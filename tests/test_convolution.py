@@ -78,6 +78,19 @@ CASES = {
     "depthwise, strides larger than the kernel": case(
         (2, 9, 8, 15), (2, 2), 15, stride=(3, 4), groups=15
     ),
+    "depthwise, channels part by part": case(
+        (2, 5, 60, 150), (3, 3), 150, groups=150, padding=((1, 1), (1, 1))
+    ),
+    "depthwise, 5x5, strides": case(
+        (2, 9, 12, 18), (5, 5), 18, (2, 2), ((2, 2), (2, 2)), groups=18
+    ),
+    "depthwise, 7x4": case((17, 8, 19, 5), (7, 4), 5, groups=5, padding=((3, 3), (1, 2))),
+    "depthwise, a line too long to be copied whole": case(
+        (2, 1, 6000, 3), (1, 5), 3, groups=3, padding=((0, 0), (4, 0))
+    ),
+    "depthwise, dilation over more than a band": case(
+        (1, 2, 8100, 2), (2, 3), 2, dilation=(1, 4000), groups=2
+    ),
     "depthwise, many taps": case(
         (2, 12, 11, 3), (9, 10), 3, groups=3, padding=((4, 4), (9, 12))
     ),
