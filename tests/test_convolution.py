@@ -84,6 +84,12 @@ CASES = {
     "depthwise, 5x5, strides": case(
         (2, 9, 12, 18), (5, 5), 18, (2, 2), ((2, 2), (2, 2)), groups=18
     ),
+    "depthwise, strides and dilation": case(
+        (2, 14, 15, 5), (2, 3), 5, (2, 2), ((1, 0), (3, 2)), (3, 3), 5
+    ),
+    "depthwise, strides that are multiples of the dilation": case(
+        (2, 13, 14, 3), (3, 2), 3, (4, 2), ((2, 1), (0, 1)), (2, 1), 3
+    ),
     "depthwise, 7x4": case((17, 8, 19, 5), (7, 4), 5, groups=5, padding=((3, 3), (1, 2))),
     "depthwise, a line too long to be copied whole": case(
         (2, 1, 6000, 3), (1, 5), 3, groups=3, padding=((0, 0), (4, 0))
@@ -169,25 +175,42 @@ axis = st.tuples(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("isa", _kernels.isa_levels())
-@settings(
+ANY = settings(
     derandomize=True, deadline=None, max_examples=60, database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )  # fmt: skip
-@given(
-    axes=st.tuples(axis, axis), groups=st.integers(1, 4), channels=st.integers(1, 9),
-    features=st.integers(1, 9), batch=st.sampled_from([1, 2, 15, 16, 17]), double=st.booleans(),
-)  # fmt: skip
-def test_any_shape(isa, axes, groups, channels, features, batch, double):
-    _kernels.set_isa(isa)
+any_axes, any_batch = st.tuples(axis, axis), st.sampled_from([1, 2, 15, 16, 17])
+
+
+def assert_right_for(axes, batch, channels, features, groups, double):
+    """Images are made as large as the kernel asks."""
     size, kernel, stride, before, behind, dilation = zip(*axes, strict=True)
     padding = tuple(zip(before, behind, strict=True))
     missing = [max(0, (k - 1) * d + 1 - n - sum(p))
                for n, k, d, p in zip(size, kernel, dilation, padding, strict=True)]  # fmt: skip
-    shape = (batch, size[0] + missing[0], size[1] + missing[1], groups * channels)
-    shapes = case(shape, kernel, groups * features, stride, padding, dilation, groups)
+    shape = (batch, size[0] + missing[0], size[1] + missing[1], channels)
+    shapes = case(shape, kernel, features, stride, padding, dilation, groups)
     dtype = np.float64 if double else np.float32
     assert_right(operands(np.random.default_rng(0), shapes, dtype), shapes[2], dtype)
+
+
+@pytest.mark.parametrize("isa", _kernels.isa_levels())
+@ANY
+@given(
+    axes=any_axes, groups=st.integers(1, 4), channels=st.integers(1, 9),
+    features=st.integers(1, 9), batch=any_batch, double=st.booleans(),
+)  # fmt: skip
+def test_any_shape(isa, axes, groups, channels, features, batch, double):
+    _kernels.set_isa(isa)
+    assert_right_for(axes, batch, groups * channels, groups * features, groups, double)
+
+
+@pytest.mark.parametrize("isa", _kernels.isa_levels())
+@ANY
+@given(axes=any_axes, channels=st.integers(2, 40), batch=any_batch, double=st.booleans())
+def test_any_depthwise_shape(isa, axes, channels, batch, double):
+    _kernels.set_isa(isa)
+    assert_right_for(axes, batch, channels, channels, channels, double)
 
 
 # ---- the same bits ----
@@ -376,6 +399,20 @@ def test_nan_reaches_the_weight(name, dtype, isa, rng):
         assert right.any() and not right.all()
         np.testing.assert_array_equal(np.isnan(weight_gradient(x, dz, weight, geometry)), right)
         source[at] = before
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("depthwise")])
+def test_padding_of_a_depthwise_convolution_is_terms_of_zero(name, dtype, isa, rng):
+    """Whichever way its size is taken: an infinite weight shows where it meets padding."""
+    (x, weight, _, dz), geometry = operands(rng, CASES[name], dtype), CASES[name][2]
+    broken = weight.copy()
+    broken[0, 0, 0, 0], x[..., 0] = np.inf, np.abs(x[..., 0])
+    with np.errstate(invalid="ignore"):
+        right = np.isnan(reference.conv_forward(x, broken, None, geometry))
+    np.testing.assert_array_equal(np.isnan(_kernels.conv_forward(x, broken, None, geometry)), right)
+    dz[0, 0, 0, 0] = np.nan  # under which all taps of the channel lie, those on padding, too
+    gradient = weight_gradient(x, dz, weight, geometry)
+    assert np.isnan(gradient[..., 0]).all() and np.isfinite(gradient[..., 1:]).all()
 
 
 @pytest.mark.parametrize("groups", [1, 4])
