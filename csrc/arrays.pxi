@@ -57,6 +57,9 @@ cdef inline void start(fnn_call *call, fnn_kernel *kernel, ptrdiff_t units, doub
     call.work, call.accesses = work, 0
 
 
+cdef double copied = 8.0  # operations that an element takes which is loaded and stored
+
+
 cdef inline void *touches(fnn_call *call, cnp.ndarray x, ptrdiff_t unit, bint writes) except? NULL:
     """Notes that the call touches x: so many elements by each unit; with unit 0, any by any unit.
 

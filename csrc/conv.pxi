@@ -73,7 +73,7 @@ cdef cnp.ndarray pad(fnn_conv *geometry, cnp.ndarray x):
     cdef cnp.ndarray y = empty_images(x, geometry.batch, geometry.height + rows,
                                       geometry.width + columns, geometry.channels)
     p[0] = geometry[0]
-    start(&call, kernels_for(x).conv_pad, units_of(y), <double>cnp.PyArray_SIZE(y))
+    start(&call, kernels_for(x).conv_pad, units_of(y), copied * cnp.PyArray_SIZE(y))
     call.size = y.shape[0] * y.shape[1] // call.units
     p.x = reads(&call, x, unit_of(x) if units_of(x) == call.units else 0)
     p.y = writes(&call, y, unit_of(y))

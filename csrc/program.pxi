@@ -335,7 +335,7 @@ cdef class Program:
         if (self.batch or rows) != rows or rows > self.available - self.sources.row:
             raise ValueError(f"rows: {self.available - self.sources.row} are there"
                              f"{f', {self.batch} were taken' if self.batch else ''}, got {rows}")
-        start(&call, kernel, rows, 8.0 * <double>cnp.PyArray_SIZE(inside))
+        start(&call, kernel, rows, copied * cnp.PyArray_SIZE(inside))
         p.feed = <fnn_feed *>reads(&call, self.here)
         p.outside = self.slot(which)
         p.inside = writes(&call, inside, row) if not outwards else <void *>reads(&call, inside, row)
@@ -425,7 +425,7 @@ def copy(cnp.ndarray y not None, cnp.ndarray x not None):
     cdef fnn_call call
     cdef fnn_vector *p = &call.arguments.vector
     p.size = cnp.PyArray_SIZE(x)
-    start(&call, kernels_for(x).copy, (p.size + 15) // 16, 8.0 * <double>p.size)
+    start(&call, kernels_for(x).copy, (p.size + 15) // 16, copied * p.size)
     p.x, p.y = reads(&call, x, 16), writes(&call, y, 16)
     execute(&call)
 
