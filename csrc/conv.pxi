@@ -25,18 +25,25 @@ cdef int check_images(str name, cnp.ndarray x) except -1:
     return check_real(name, x, 4)
 
 
+cdef int set_kernel(fnn_conv *p, cnp.ndarray weight, tuple stride, tuple dilation,
+                    ptrdiff_t groups) except -1:
+    p.kernel[0], p.kernel[1], p.features = weight.shape[0], weight.shape[1], weight.shape[3]
+    p.channels, p.groups = weight.shape[2] * groups, groups
+    p.stride[0], p.stride[1] = stride
+    p.dilation[0], p.dilation[1] = dilation
+    return 0
+
+
 cdef int set_geometry(fnn_conv *p, tuple shape, cnp.ndarray weight, tuple geometry) except -1:
     """shape: the images', (batch, height, width, channels); geometry: (stride, padding, dilation,
     groups), the first three as pairs of rows and columns, padding ((top, bottom), (left, right))."""
     check_real("weight", weight, 4)
     stride, padding, dilation, groups = geometry
     (top, bottom), (left, right) = padding
+    set_kernel(p, weight, stride, dilation, groups)
     p.batch, p.height, p.width, p.channels = shape
-    p.kernel[0], p.kernel[1], p.features = weight.shape[0], weight.shape[1], weight.shape[3]
-    p.stride[0], p.stride[1] = stride
-    p.dilation[0], p.dilation[1] = dilation
     p.before[0], p.before[1], p.behind[0], p.behind[1] = top, left, bottom, right
-    p.groups, p.transpose = groups, False
+    p.transpose = False
     if min(top, bottom, left, right) < 0 or min(*stride, *dilation, groups) < 1:
         raise ValueError(f"stride, dilation and groups must be >= 1, padding >= 0, got {geometry}")
     if p.features % p.groups or p.channels != weight.shape[2] * p.groups:
@@ -83,17 +90,22 @@ cdef cnp.ndarray pad(fnn_conv *geometry, cnp.ndarray x):
     return y
 
 
-def conv_pad(cnp.ndarray x, tuple padding):
-    """x (batch, height, width, channels) with lines and columns of zeros around it, as many as
-    padding says, ((top, bottom), (left, right)); x itself where it says none."""
+cdef bint pads_itself(const fnn_conv *p) noexcept:
+    """Its kernels need no copy of the images with their padding."""
+    return is_depthwise(p) or in_tiles(p)
+
+
+def conv_pad(cnp.ndarray x, cnp.ndarray weight, tuple geometry):
+    """x as it is to be kept for both ways, and the geometry with the padding that it lacks: a copy
+    with all of it, or x itself where there is none or the kernels need no copy."""
     cdef fnn_conv p
     check_images("x", x)
-    (top, bottom), (left, right) = padding
-    if min(top, bottom, left, right) < 0:
-        raise ValueError(f"padding must be >= 0, got {padding}")
-    p.batch, p.height, p.width, p.channels = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
-    p.before[0], p.before[1], p.behind[0], p.behind[1] = top, left, bottom, right
-    return pad(&p, x)
+    check_type("weight", weight, x)
+    set_geometry(&p, shape_of(x), weight, geometry)
+    if pads_itself(&p):
+        return x, geometry
+    stride, _, dilation, groups = geometry
+    return pad(&p, x), (stride, ((0, 0), (0, 0)), dilation, groups)
 
 
 cdef ptrdiff_t own_part(const fnn_call *call, cnp.ndarray images, bint one_line) noexcept:
@@ -133,15 +145,18 @@ cdef cnp.ndarray pack(cnp.ndarray weight, ptrdiff_t groups, bint transpose):
     return packed
 
 
-def conv_pack(cnp.ndarray weight, ptrdiff_t groups):
+def conv_pack(cnp.ndarray weight, tuple geometry):
     """A copy of weight as conv_forward reads it, to be passed as `packed`; good until the weight
     changes.  None for a kernel of each channel's own, which needs no copy."""
+    cdef fnn_conv p
     check_real("weight", weight, 4)
+    stride, _, dilation, groups = geometry
     if groups < 1 or weight.shape[3] % groups:
         raise ValueError(f"groups must divide the features, {weight.shape[3]}, got {groups}")
-    if groups > 1 and weight.shape[2] == 1 and weight.shape[3] == groups:
+    set_kernel(&p, weight, stride, dilation, groups)
+    if is_depthwise(&p):
         return None
-    return pack(weight, groups, False)
+    return pack_for_tiles(weight, False) if in_tiles(&p) else pack(weight, groups, False)
 
 
 def conv_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, tuple geometry,
@@ -160,16 +175,19 @@ def conv_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, tuple geom
     if bias is not None:
         check_vector("bias", bias, x, p.features)
     check_kind(activation, alpha, x)
-    cdef bint depthwise = is_depthwise(p)
-    if packed is None and not depthwise:
-        packed = pack(weight, p.groups, False)
-    elif packed is not None:
-        check_vector("packed", packed, x, p.groups * packed_size(
+    cdef bint depthwise = is_depthwise(p), tiles = in_tiles(p)
+    if packed is not None:
+        check_vector("packed", packed, x, tiles_size(p) if tiles else p.groups * packed_size(
             p.kernel[0] * p.kernel[1] * weight.shape[2], p.features // p.groups))
+    elif not depthwise:
+        packed = pack_for_tiles(weight, False) if tiles else pack(weight, p.groups, False)
     cdef cnp.ndarray y = empty_images(x, p.batch, p.out_height, p.out_width, p.features)
     cdef cnp.ndarray z = empty_like(y) if keep_z else None
     p.activation, p.alpha = activation, alpha
-    x = x if depthwise else pad(p, x)
+    x = x if depthwise or tiles else pad(p, x)
+    if tiles:
+        convolve_tiles(&call, x, bias, packed, y, z)
+        return (y, z) if keep_z else y
     cdef const fnn_kernels *kernels = kernels_for(x)
     start(&call, kernels.depthwise_forward if depthwise else kernels.conv_forward, units_of(y),
           conv_work(p))
@@ -203,6 +221,9 @@ def conv_backward_weight(cnp.ndarray x, cnp.ndarray dz, cnp.ndarray dweight, tup
     check_outputs(p, x, dz)
     check_writable("dweight", dweight)
     cdef bint depthwise = is_depthwise(p)
+    if in_tiles(p):
+        tiles_backward_weight(&call, x, dz, dweight)
+        return
     x = x if depthwise else pad(p, x)
     if depthwise:
         start(&call, kernels_for(x).depthwise_backward_weight, (p.channels + 15) // 16,
@@ -229,6 +250,9 @@ def conv_backward_input(tuple shape, cnp.ndarray dz, cnp.ndarray weight, tuple g
     set_geometry(p, shape, weight, geometry)
     check_outputs(p, weight, dz)
     cdef cnp.ndarray dx = empty_images(dz, p.batch, p.height, p.width, p.channels)
+    if in_tiles(p):
+        tiles_backward_input(&call, dz, weight, dx)
+        return dx
     if is_depthwise(p):
         start(&call, kernels_for(dz).depthwise_backward_input, units_of(dx), conv_work(p))
         call.size = p.batch * p.height // call.units

@@ -162,6 +162,10 @@ cdef extern from "fastnn.h" nogil:
         fnn_kernel *conv_pad
         fnn_kernel *conv_pack
         fnn_kernel *conv_forward
+        fnn_kernel *winograd_pack
+        fnn_kernel *winograd_forward
+        fnn_kernel *winograd_sums
+        fnn_kernel *winograd_weight
         fnn_kernel *conv_backward_weight
         fnn_kernel *conv_backward_input
         fnn_kernel *depthwise_forward

@@ -44,7 +44,8 @@ typedef struct {
     ptrdiff_t rows, features;
 } fnn_column_sum;
 
-/* ---- convolution (conv.inc) of images (batch, height, width, channels) ---- */
+/* ---- convolution (conv.inc, winograd.inc, depthwise.inc) of images (batch, height, width,
+ * channels) ---- */
 
 /* Pairs are of rows and columns.  Channels and features are cut into `groups` equal groups, and
  * the features of one see the channels of one. */
@@ -52,7 +53,7 @@ typedef struct {
     const void *x;      /* (batch, height, width, channels) */
     const void *weight; /* (kernel[0], kernel[1], channels / groups, features) */
     const void *bias;   /* (features), or NULL */
-    void *packed;       /* the weight as conv_pack left it */
+    void *packed;       /* the weight as conv_pack or winograd_pack left it; or winograd_sums's */
     void *y; /* forward: (batch, out_height, out_width, features); backward: dx or dweight */
     void *z; /* forward: the value before the activation is kept, or NULL; backward: dz */
     ptrdiff_t batch, height, width, channels, out_height, out_width, features, groups;
@@ -237,6 +238,10 @@ typedef struct {
     K(conv_forward)        /* y = f(x * weight + bias), x padded         lines of the output */ \
     K(conv_backward_weight) /* dweight(kernel * channels, features) = x * dz, x padded  rows */ \
     K(conv_backward_input) /* dx = dz * weight              images' parts of the channels */ \
+    K(winograd_pack)       /* packed = weight, as winograd_forward reads it  groups of 16 channels */ \
+    K(winograd_forward)    /* y = f(x * weight + bias), 3x3     rows of 2x2 tiles of the output */ \
+    K(winograd_sums)       /* packed = the sums for it    rows of places of channels, see there */ \
+    K(winograd_weight)     /* dweight = of those sums                                  channels */ \
     K(depthwise_forward)   /* y = f(x * weight + bias), channel by channel             lines */ \
     K(depthwise_backward_weight) /* dweight = x * dz             groups of 16 channels */       \
     K(depthwise_backward_input) /* dx = dz * weight                           lines of dx */    \

@@ -22,7 +22,8 @@ Pair: TypeAlias = tuple[int, int]
 _PADDINGS = ("same", "valid")
 _MOST = 2**31 - 1  # the product of two of these does not overflow in C
 _NONE: tuple[Pair, Pair] = ((0, 0), (0, 0))
-_Padded: TypeAlias = "tuple[NDArray[Any], Pair]"  # images, and their size without the padding
+_Geometry: TypeAlias = "tuple[Pair, tuple[Pair, Pair], Pair, int]"  # as csrc/conv.pxi takes it
+_Padded: TypeAlias = "tuple[NDArray[Any], _Geometry, Pair]"  # and the size without the padding
 
 
 class Windows:
@@ -166,7 +167,7 @@ class _Convolution(Weighted):
         self._check_takes(shape)
         return self.windows.shape(shape, self.out_features, self)
 
-    def _geometry(self, padding: tuple[Pair, Pair]) -> tuple[Any, ...]:
+    def _geometry(self, padding: tuple[Pair, Pair]) -> _Geometry:
         return self.windows.stride, padding, self.windows.dilation, self.groups
 
     def _images(self, x: NDArray[Any]) -> NDArray[Any]:
@@ -181,7 +182,8 @@ class _Convolution(Weighted):
     def _read(self, x: NDArray[Any]) -> _Padded:
         x = self._images(x)
         size = x.shape[1], x.shape[2]
-        return _kernels.conv_pad(x, self.windows.around(size)), size
+        geometry = self._geometry(self.windows.around(size))
+        return *_kernels.conv_pad(x, self._weights(self._weight), geometry), size
 
     def _multiply(
         self,
@@ -193,22 +195,25 @@ class _Convolution(Weighted):
         keep_z: bool = False,
         packed: NDArray[Any] | None = None,
     ) -> Any:
-        weight, geometry = self._weights(weight), self._geometry(_NONE)
-        result = _kernels.conv_forward(x[0], weight, bias, geometry, kind, alpha, keep_z, packed)
+        images, geometry, _ = x
+        weight = self._weights(weight)
+        result = _kernels.conv_forward(images, weight, bias, geometry, kind, alpha, keep_z, packed)
         if keep_z:
             return self._sequences(result[0]), self._sequences(result[1])
         return self._sequences(result)
 
     def _pack(self, weight: NDArray[Any]) -> NDArray[Any] | None:
-        return _kernels.conv_pack(self._weights(weight), self.groups)
+        return _kernels.conv_pack(self._weights(weight), self._geometry(_NONE))
 
     def _set_gradient(self, x: _Padded, dz: NDArray[Any]) -> None:
-        dz, dweight = self._images(dz), self._weights(self._dweight)
-        _kernels.conv_backward_weight(x[0], dz, dweight, self._geometry(_NONE))
+        images, geometry, _ = x
+        _kernels.conv_backward_weight(
+            images, self._images(dz), self._weights(self._dweight), geometry
+        )
 
     def _input_gradient(self, x: _Padded, dz: NDArray[Any]) -> NDArray[Any]:
         dz, weight = self._images(dz), self._weights(self._weight)
-        size = x[1]
+        size = x[2]
         padding, shape = self.windows.around(size), (len(dz), *size, self.in_features)
         dx = _kernels.conv_backward_input(shape, dz, weight, self._geometry(padding))
         return self._sequences(dx)

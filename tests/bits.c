@@ -89,6 +89,23 @@ static void run_convolution(const fnn_kernels *kernel, int d, void *const *array
         report("depthwise_backward_input", variant, d, out, 5 * 11 * 9 * 48);
     }
     for (int variant = 0; variant < 4; variant++) {
+        const ptrdiff_t channels = variant % 2 ? 37 : 260, features = variant / 2 ? 29 : 262;
+        fnn_conv p = {.x = a, .weight = b, .bias = b, .packed = packed, .y = out, .z = z,
+                      .batch = 3, .height = 7, .width = 8, .channels = channels,
+                      .features = features, .before = {variant, 1}, .out_height = 5 + 2 * variant,
+                      .out_width = 7, .activation = FNN_TANH, .transpose = variant % 2};
+        const ptrdiff_t pixels = 3 * p.out_height * 7, groups = (channels + 63) / 64;
+        RUN(winograd_pack, &p, (channels + 15) / 16);
+        RUN(winograd_forward, &p, 3 * ((p.out_height + 1) / 2));
+        report("winograd_forward", variant, d, out, pixels * features);
+        report("winograd_forward's z", variant, d, z, pixels * features);
+        p.z = (void *)b;
+        RUN(winograd_sums, &p, 4 * groups);
+        report("winograd_sums", variant, d, packed, 16 * channels * features);
+        RUN(winograd_weight, &p, channels);
+        report("winograd_weight", variant, d, out, 9 * channels * features);
+    }
+    for (int variant = 0; variant < 4; variant++) {
         fnn_pool p = {.x = a, .dy = b, .y = z, .dx = out, .batch = 5, .height = 11, .width = 9,
                       .channels = 37, .out_height = 6, .kernel = {3, 2}, .stride = {2, 1},
                       .before = {1, 0}, .average = variant % 2, .count_padding = variant / 2};

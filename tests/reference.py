@@ -44,14 +44,14 @@ def fma64(a, b, c):
     return float(Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c)))
 
 
-def product_in_order(x, weight, fma):
+def product_in_order(x, weight, fma, chunk=CHUNK):
     """x @ weight as the law states it: one chain of fused multiply-adds over k in each chunk of
-    CHUNK terms, chunk sums added in order.  `fma` works on whole arrays."""
+    so many terms, chunk sums added in order.  `fma` works on whole arrays."""
     (rows, terms), columns = x.shape, weight.shape[1]
     total = None
-    for first in range(0, terms, CHUNK):
+    for first in range(0, terms, chunk):
         chain = np.zeros((rows, columns), x.dtype)
-        for k in range(first, min(first + CHUNK, terms)):
+        for k in range(first, min(first + chunk, terms)):
             a, b = np.broadcast_arrays(x[:, k, None], weight[k])
             chain = fma(a, b, chain)
         total = chain if total is None else total + chain
@@ -360,6 +360,84 @@ def conv_weight_in_order(x, dz, kernel, geometry, fma):
         dweight = product_in_order(patches.T, columns, fma)
         parts.append(dweight.reshape(*kernel, -1, columns.shape[1]))
     return np.concatenate(parts, axis=3)
+
+
+# In tiles of 2x2 outputs, as csrc/winograd.inc states it: each of these along rows and columns.
+
+
+def _input_sums(d):
+    return np.stack([d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]])
+
+
+def _kernel_sums(g):
+    half = g.dtype.type(0.5)
+    return np.stack([g[0], half * (g[0] + g[2] + g[1]), half * (g[0] + g[2] - g[1]), g[2]])
+
+
+def _output_sums(m):
+    return np.stack([m[0] + m[1] + m[2], m[1] - m[2] - m[3]])
+
+
+def _output_shares(y):
+    return np.stack([y[0], y[0] + y[1], y[0] - y[1], -y[1]])
+
+
+def _kernel_shares(m):
+    half = m.dtype.type(0.5)
+    sums = half * (m[1] + m[2])
+    return np.stack([m[0] + sums, half * (m[1] - m[2]), sums + m[3]])
+
+
+def _on_axes(f, x, axes):
+    for axis in axes:
+        x = np.moveaxis(f(np.moveaxis(x, axis, 0)), 0, axis)
+    return x
+
+
+def _tiles(x, size, count):
+    """(size, size, tiles, channels): squares 2 apart, `count` of them along each axis; zeros behind
+    the images."""
+    down, across = count
+    behind = [
+        (0, max(0, 2 * n - 2 + size - have)) for n, have in zip(count, x.shape[1:3], strict=True)
+    ]
+    x = np.pad(x, [(0, 0), *behind, (0, 0)])
+    return np.stack([
+        np.stack([x[:, i : i + 2 * down - 1 : 2, j : j + 2 * across - 1 : 2].reshape(-1, x.shape[3])
+                  for j in range(size)])
+        for i in range(size)
+    ])  # fmt: skip
+
+
+def _tile_count(x, padding):
+    return [(n + sum(sides) - 2 + 1) // 2 for n, sides in zip(x.shape[1:3], padding, strict=True)]
+
+
+def conv_by_tiles(x, weight, padding, fma):
+    """conv_forward of 3x3 kernels without a bias by 16 multiplications for a tile."""
+    count = _tile_count(x, padding)
+    inputs = _on_axes(_input_sums, _tiles(pad_images(x, padding), 4, count), (0, 1))
+    kernels = _on_axes(_kernel_sums, weight, (1, 0))
+    sums = np.stack([
+        [product_in_order(a, b, fma) for a, b in zip(*rows, strict=True)]
+        for rows in zip(inputs, kernels, strict=True)
+    ])  # fmt: skip
+    y = _on_axes(_output_sums, sums, (0, 1)).reshape(2, 2, len(x), *count, -1)
+    y = y.transpose(2, 3, 0, 4, 1, 5).reshape(len(x), 2 * count[0], 2 * count[1], -1)
+    height, width = (n + sum(sides) - 2 for n, sides in zip(x.shape[1:3], padding, strict=True))
+    return np.ascontiguousarray(y[:, :height, :width])
+
+
+def conv_weight_by_tiles(x, dz, padding, fma):
+    """The weight's gradient by 16 multiplications for a tile, in chains of 128 tiles."""
+    count = _tile_count(x, padding)
+    inputs = _on_axes(_input_sums, _tiles(pad_images(x, padding), 4, count), (0, 1))
+    outputs = _on_axes(_output_shares, _tiles(dz, 2, count), (0, 1))
+    sums = np.stack([
+        [product_in_order(a.T, b, fma, 128) for a, b in zip(*rows, strict=True)]
+        for rows in zip(inputs, outputs, strict=True)
+    ])  # fmt: skip
+    return _on_axes(_kernel_shares, sums, (1, 0))
 
 
 def patch_matrix(x, kernel, geometry):

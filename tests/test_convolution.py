@@ -60,6 +60,16 @@ CASES = {
     "15 images": case((15, 4, 3, 3), (2, 2), 5),
     "16 images": case((16, 4, 3, 3), (2, 2), 5),
     "17 images": case((17, 4, 3, 3), (2, 2), 5, padding=((1, 0), (0, 1))),
+    "tiles": case((2, 8, 6, 24), (3, 3), 24, padding=((1, 1), (1, 1))),
+    "tiles, some cut": case((3, 9, 7, 33), (3, 3), 25),
+    "tiles of one output": case((5, 3, 3, 24), (3, 3), 33),
+    "tiles of one pixel": case((17, 1, 1, 32), (3, 3), 31, padding=((1, 1), (1, 1))),
+    "tiles on a line": case((2, 1, 13, 33), (3, 3), 24, padding=((2, 1), (0, 3))),
+    "tiles over nothing but padding": case((2, 2, 3, 24), (3, 3), 25, padding=((5, 4), (7, 3))),
+    "tiles of 300 channels": case((2, 5, 4, 300), (3, 3), 13, padding=((0, 1), (1, 0))),
+    "tiles of 300 features": case((2, 4, 5, 17), (3, 3), 300, padding=((1, 1), (1, 1))),
+    "tiles of both": case((1, 3, 4, 257), (3, 3), 258, padding=((1, 1), (0, 1))),
+    "tiles of 16 images": case((16, 5, 9, 40), (3, 3), 36, padding=((1, 0), (0, 2))),
     "groups": case((2, 5, 6, 6), (3, 3), 9, groups=3, padding=((1, 1), (1, 1))),
     "groups, strides, dilation": case(
         (2, 9, 11, 34), (3, 2), 68, (2, 1), ((3, 1), (0, 2)), (2, 3), groups=2
@@ -132,6 +142,23 @@ def run(x, weight, bias, dz, geometry):
     )
 
 
+def is_in_tiles(weight, geometry):
+    """Whether csrc/winograd.inc does it, whose rounding scales with the largest of 2x2 outputs."""
+    *kernel, channels, features = weight.shape
+    stride, _, *others = geometry
+    enough = channels * features >= 12 * (channels + features)
+    return kernel == [3, 3] and stride == (1, 1) and others == [(1, 1), 1] and enough
+
+
+def largest_of_tiles(a):
+    """For each element the largest of the 2x2 it lies in."""
+    _, height, width, _ = a.shape
+    a = np.pad(a, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
+    a = np.maximum(a[:, ::2], a[:, 1::2])
+    a = np.maximum(a[:, :, ::2], a[:, :, 1::2])
+    return a.repeat(2, axis=1).repeat(2, axis=2)[:, :height, :width]
+
+
 def expected(x, weight, bias, dz, geometry):
     """The same by the reference, and what the rounding of each element scales with."""
     arrays = [wide(array) for array in (x, weight, bias, dz)]
@@ -139,7 +166,11 @@ def expected(x, weight, bias, dz, geometry):
     for a, b, c, d in (arrays, map(np.abs, arrays)):
         backward = reference.conv_backward(a, b, d, geometry)[:2]
         results.append((reference.conv_forward(a, b, c, geometry), *backward))
-    return zip(*results, strict=True)
+    right, (y, dx, dweight) = results
+    if is_in_tiles(weight, geometry):
+        all_taps = np.broadcast_to(dweight.max(axis=(0, 1)), dweight.shape)
+        y, dx, dweight = largest_of_tiles(y), largest_of_tiles(dx), all_taps
+    return zip(right, (y, dx, dweight), strict=True)
 
 
 def assert_right(arrays, geometry, dtype):
@@ -205,6 +236,21 @@ def test_any_shape(isa, axes, groups, channels, features, batch, double):
     assert_right_for(axes, batch, groups * channels, groups * features, groups, double)
 
 
+side = st.tuples(st.integers(1, 12), st.integers(0, 4), st.integers(0, 4))
+
+
+@pytest.mark.parametrize("isa", _kernels.isa_levels())
+@ANY
+@given(
+    sides=st.tuples(side, side), channels=st.integers(24, 70), features=st.integers(24, 70),
+    batch=any_batch, double=st.booleans(),
+)  # fmt: skip
+def test_any_shape_in_tiles(isa, sides, channels, features, batch, double):
+    _kernels.set_isa(isa)
+    axes = tuple((size, 3, 1, before, behind, 1) for size, before, behind in sides)
+    assert_right_for(axes, batch, channels, features, 1, double)
+
+
 @pytest.mark.parametrize("isa", _kernels.isa_levels())
 @ANY
 @given(axes=any_axes, channels=st.integers(2, 40), batch=any_batch, double=st.booleans())
@@ -222,6 +268,9 @@ THREADED = {
     "many images": case((33, 9, 8, 16), (3, 3), 33, padding=((1, 1), (1, 1))),
     "lines": case((3, 1, 1000, 9), (1, 5), 16),
     "many channels": case((3, 5, 7, 130), (3, 3), 20, dilation=(1, 2)),
+    "tiles": case((3, 21, 22, 24), (3, 3), 40, padding=((1, 1), (1, 1))),
+    "tiles, one image": case((1, 41, 30, 33), (3, 3), 24),
+    "tiles, many images": case((17, 8, 7, 70), (3, 3), 33, padding=((2, 0), (0, 1))),
     "groups": case((7, 17, 16, 24), (3, 3), 36, groups=3, padding=((0, 1), (2, 1))),
     "depthwise": case((5, 40, 41, 48), (3, 3), 48, (1, 1), ((1, 1), (1, 1)), groups=48),
     "depthwise, many images": case((40, 20, 15, 33), (3, 3), 33, (2, 1), groups=33),
@@ -247,7 +296,7 @@ def test_same_bits_for_any_threads_and_fma_isa(name, dtype, threads, fma_isas, r
                 assert_same_bits(actual, right)
 
 
-@pytest.mark.parametrize("name", ["few images", "groups", "depthwise"])
+@pytest.mark.parametrize("name", ["few images", "tiles", "groups", "depthwise"])
 def test_an_image_has_the_same_bits_alone_and_among_others(name, dtype, isa, rng):
     """Few images are cut into lines, many are not."""
     (_, *image), weight_shape, geometry = THREADED[name]
@@ -298,6 +347,32 @@ def test_float64_is_one_chain_of_fused_multiply_adds(fma_isas, rng):
         assert_same_bits(np.ascontiguousarray(actual), dweight)
 
 
+IN_TILES = ["tiles", "tiles, some cut", "tiles of 300 channels", "tiles of both"]
+
+
+@pytest.mark.parametrize("name", IN_TILES)
+def test_tiles_are_sums_of_chains(name, fma_isas, rng):
+    (x, weight, _, dz), (_, padding, *_) = operands(rng, CASES[name], np.float32), CASES[name][2]
+    y = reference.conv_by_tiles(x, weight, padding, reference.fma32)
+    turned = np.ascontiguousarray(weight[::-1, ::-1].swapaxes(2, 3))
+    around = tuple((2 - before, 2 - behind) for before, behind in padding)
+    dx = reference.conv_by_tiles(dz, turned, around, reference.fma32)
+    for isa in fma_isas:
+        _kernels.set_isa(isa)
+        geometry = CASES[name][2]
+        assert_same_bits(_kernels.conv_forward(x, weight, None, geometry), y)
+        assert_same_bits(_kernels.conv_backward_input(x.shape, dz, weight, geometry), dx)
+
+
+def test_the_weight_s_gradient_in_tiles_is_a_sum_of_chains(fma_isas, rng):
+    shapes = case((3, 15, 14, 65), (3, 3), 25, padding=((1, 1), (2, 1)))
+    (x, _, _, dz), geometry = operands(rng, shapes, np.float32), shapes[2]
+    dweight = reference.conv_weight_by_tiles(x, dz, geometry[1], reference.fma32)
+    for isa in fma_isas:
+        _kernels.set_isa(isa)
+        assert_same_bits(weight_gradient(x, dz, dweight, geometry), dweight)
+
+
 @pytest.mark.parametrize("taps", [(3, 3), (1, 100)])
 def test_depthwise_is_a_chain_over_the_taps(taps, fma_isas, rng):
     """64 taps taken together are a chain of their own."""
@@ -317,7 +392,8 @@ def test_depthwise_is_a_chain_over_the_taps(taps, fma_isas, rng):
 
 # ---- epilogue, packed weights ----
 
-SOME = ["3x3", "33 channels, four chunks", "groups", "depthwise", "17 images", "many features"]
+SOME = ["3x3", "33 channels, four chunks", "tiles", "tiles of 300 channels", "groups", "depthwise",
+        "17 images", "many features"]  # fmt: skip
 
 
 @pytest.mark.parametrize("activation", _kernels.ACTIVATIONS)
@@ -338,22 +414,23 @@ def test_epilogue(name, activation, dtype, isa, rng):
 def test_a_packed_weight_gives_the_same_bits_and_is_all_that_is_read(name, dtype, isa, rng):
     (x, weight, bias, _), geometry = operands(rng, CASES[name], dtype), CASES[name][2]
     y = _kernels.conv_forward(x, weight, bias, geometry)
-    packed = _kernels.conv_pack(weight, geometry[3])
+    packed = _kernels.conv_pack(weight, geometry)
     assert (packed is None) == name.startswith("depthwise")
     if packed is not None:
         weight[:] = np.nan
     assert_same_bits(_kernels.conv_forward(x, weight, bias, geometry, packed=packed), y)
 
 
-def test_a_packed_weight_of_another_shape_or_type_is_refused(rng):
-    (x, weight, bias, _), geometry = operands(rng, CASES["3x3"], np.float32), CASES["3x3"][2]
-    packed = _kernels.conv_pack(weight, 1)
+@pytest.mark.parametrize("name", ["3x3", "tiles"])
+def test_a_packed_weight_of_another_shape_or_type_is_refused(name, rng):
+    (x, weight, bias, _), geometry = operands(rng, CASES[name], np.float32), CASES[name][2]
+    packed = _kernels.conv_pack(weight, geometry)
     for wrong in (packed[:-1], packed.astype(np.float64), packed[None], packed[::2]):
         with pytest.raises(ValueError, match=r"^packed must"):
             _kernels.conv_forward(x, weight, bias, geometry, packed=wrong)
-    for groups in (0, -1, 3, 17):
-        with pytest.raises(ValueError, match="groups must divide the features, 16, got"):
-            _kernels.conv_pack(weight, groups)
+    for groups in (0, -1, 5, 17):
+        with pytest.raises(ValueError, match=r"groups must divide the features, \d+, got"):
+            _kernels.conv_pack(weight, (*geometry[:3], groups))
 
 
 # ---- NaN and infinity ----
@@ -387,6 +464,31 @@ def test_nan_and_infinity_reach_exactly_what_depends_on_them(name, value, dtype,
         np.testing.assert_array_equal(~np.isfinite(result), reached)
         if np.isnan(value):
             assert np.isnan(result[reached]).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinity_reach_no_more_than_a_tile(value, dtype, isa, rng):
+    """All that depends on them, and what else lies in its tile of 2x2."""
+    (x, weight, _, dz), geometry = operands(rng, CASES["tiles"], dtype), CASES["tiles"][2]
+    for source, last in itertools.product((x, dz), (True, False)):
+        at = tuple(n - 1 if last else n // 2 for n in source.shape)
+        broken = source.copy()
+        broken[at] = value
+        reached = touched(x, weight, geometry, at, source)
+        in_tiles = reached.reshape(2, 4, 2, 3, 2, 24).any(axis=(2, 4), keepdims=True)
+        in_tiles = np.broadcast_to(in_tiles, (2, 4, 2, 3, 2, 24)).reshape(reached.shape)
+        if source is x:
+            result = _kernels.conv_forward(broken, weight, None, geometry)
+        else:
+            result = _kernels.conv_backward_input(x.shape, broken, weight, geometry)
+        assert not np.isfinite(result[reached]).any()
+        assert np.isfinite(result[~in_tiles]).all()
+        if np.isnan(value):
+            assert np.isnan(result[reached]).all()
+        if source is x:
+            gradient = weight_gradient(broken, dz, weight, geometry)
+            assert not np.isfinite(gradient[1, 1, at[3]]).any()
+            assert np.isfinite(gradient[:, :, at[3] - 1]).all()
 
 
 @pytest.mark.parametrize("name", ["15 images", "groups of one channel", "depthwise, two channels"])
@@ -448,8 +550,8 @@ def faces(x, weight, bias, dz, dweight, geometry):
         "forward": lambda: _kernels.conv_forward(x, weight, bias, geometry),
         "input": lambda: _kernels.conv_backward_input((2, 5, 4, 6), dz, weight, geometry),
         "weight": lambda: _kernels.conv_backward_weight(x, dz, dweight, geometry),
-        "pack": lambda: _kernels.conv_pack(weight, geometry[3]),
-        "pad": lambda: _kernels.conv_pad(x, ((1, 0), (0, 2))),
+        "pack": lambda: _kernels.conv_pack(weight, geometry),
+        "pad": lambda: _kernels.conv_pad(x, weight, geometry),
     }
 
 
@@ -477,7 +579,7 @@ BROKEN = {
 TAKES = [
     ("forward", "x"), ("forward", "weight"), ("forward", "bias"), ("input", "dz"),
     ("input", "weight"), ("weight", "x"), ("weight", "dz"), ("weight", "dweight"),
-    ("pack", "weight"), ("pad", "x"),
+    ("pack", "weight"), ("pad", "x"), ("pad", "weight"),
 ]  # fmt: skip
 
 
@@ -495,7 +597,8 @@ def test_faces_check_their_arguments(face, argument, broken, groups):
     given = arguments(groups)
     faces(**given)[face]()
     given[argument] = BROKEN[broken](given[argument])
-    none_else = face in ("pack", "pad") and broken in ("another type", "wrong shape")
+    none_else = face == "pack" and broken in ("another type", "wrong shape")
+    none_else |= (face, argument, broken) == ("pad", "weight", "wrong shape")  # more features
     if none_else or (argument, broken) == ("bias", "None"):  # a layer without bias
         faces(**given)[face]()
         return
@@ -534,12 +637,20 @@ def test_a_geometry_that_is_none_is_an_error(face, wrong):
 def test_padding(dtype, threads, rng):
     for batch, sides in itertools.product([1, 15, 16], itertools.product([0, 2], repeat=4)):
         padding = sides[:2], sides[2:]
-        x = rng.standard_normal((batch, 5, 4, 7)).astype(dtype)
-        padded = _kernels.conv_pad(x, padding)
+        x_shape, weight, geometry = case((batch, 5, 4, 7), (3, 3), 5, padding=padding)
+        x, weight = rng.standard_normal(x_shape).astype(dtype), np.ones(weight, dtype)
+        padded, rest = _kernels.conv_pad(x, weight, geometry)
         assert_same_bits(padded, reference.pad_images(x, padding))
         assert (padded is x) == (sum(sides) == 0)
-    with pytest.raises(ValueError, match=r"^padding must be >= 0, got \(\(0, 0\), \(0, -1\)\)"):
-        _kernels.conv_pad(x, ((0, 0), (0, -1)))
+        assert rest == ((1, 1), ((0, 0), (0, 0)), (1, 1), 1)
+
+
+@pytest.mark.parametrize("name", ["tiles", "depthwise"])
+def test_what_needs_no_copy_with_its_padding_is_given_none(name, dtype, rng):
+    (x, weight, *_), geometry = operands(rng, CASES[name], dtype), CASES[name][2]
+    images, rest = _kernels.conv_pad(x, weight, geometry)
+    assert images is x
+    assert rest == geometry
 
 
 @pytest.mark.parametrize("wrong", [
