@@ -89,7 +89,8 @@ static void run_convolution(const fnn_kernels *kernel, int d, void *const *array
         report("depthwise_backward_input", variant, d, out, 5 * 11 * 9 * 48);
     }
     for (int variant = 0; variant < 4; variant++) {
-        const ptrdiff_t channels = variant % 2 ? 37 : 260, features = variant / 2 ? 29 : 262;
+        const ptrdiff_t channels = variant % 2 ? 37 : 260;
+        const ptrdiff_t features = variant % 2 ? 262 : 29;
         fnn_conv p = {.x = a, .weight = b, .bias = b, .packed = packed, .y = out, .z = z,
                       .batch = 3, .height = 7, .width = 8, .channels = channels,
                       .features = features, .before = {variant, 1}, .out_height = 5 + 2 * variant,
