@@ -10,8 +10,13 @@ cdef bint in_tiles(const fnn_conv *p) noexcept:
             and p.channels * p.features >= 12 * (p.channels + p.features))
 
 
+# Each has a matrix at each of 16 places, and room behind it: place_size and sums_size there.
 cdef ptrdiff_t tiles_size(const fnn_conv *p) noexcept:
-    return 16 * packed_size(p.channels, p.features)
+    return 16 * (packed_size(p.channels, p.features) + 16)
+
+
+cdef ptrdiff_t sums_size(const fnn_conv *p) noexcept:
+    return 16 * (p.channels * p.features + 16)
 
 
 cdef cnp.ndarray pack_for_tiles(cnp.ndarray weight, bint transpose):
@@ -30,6 +35,11 @@ cdef cnp.ndarray pack_for_tiles(cnp.ndarray weight, bint transpose):
     return packed
 
 
+# So few tiles are not cut further: each piece reads the whole weight (1x14x14, 256 to 256 channels:
+# packed: from 305 to 255 us on two threads).
+cdef ptrdiff_t PIECE_TILES = 28
+
+
 cdef int convolve_tiles(fnn_call *call, cnp.ndarray x, cnp.ndarray bias, cnp.ndarray packed,
                         cnp.ndarray y, cnp.ndarray z) except -1:
     """y and z of a call whose sizes and activation are set."""
@@ -39,6 +49,8 @@ cdef int convolve_tiles(fnn_call *call, cnp.ndarray x, cnp.ndarray bias, cnp.nda
     start(call, kernels_for(x).winograd_forward, p.batch if whole else p.batch * lines,
           conv_work(p) / 2)
     call.size = lines if whole else 1
+    cdef ptrdiff_t tiles = call.size * ((p.out_width + 1) // 2)
+    call.grain = (PIECE_TILES + tiles - 1) // tiles
     p.x = reads(call, x, unit_of(x) if whole else 0)
     p.bias, p.packed = reads(call, bias), <void *>reads(call, packed)
     p.y = writes(call, y, unit_of(y) if whole else 0)
@@ -65,7 +77,7 @@ cdef int tiles_backward_weight(fnn_call *call, cnp.ndarray x, cnp.ndarray dz,
                                cnp.ndarray dweight) except -1:
     cdef fnn_conv *p = &call.arguments.conv
     cdef const fnn_kernels *kernels = kernels_for(x)
-    cdef cnp.ndarray sums = empty_vector(x, 16 * p.channels * p.features)
+    cdef cnp.ndarray sums = empty_vector(x, sums_size(p))
     start(call, kernels.winograd_sums, 4 * ((p.channels + SUM_CHANNELS - 1) // SUM_CHANNELS),
           conv_work(p) / 2)
     p.x, p.z = reads(call, x), <void *>reads(call, dz)

@@ -102,7 +102,7 @@ static void run_convolution(const fnn_kernels *kernel, int d, void *const *array
         report("winograd_forward's z", variant, d, z, pixels * features);
         p.z = (void *)b;
         RUN(winograd_sums, &p, 4 * groups);
-        report("winograd_sums", variant, d, packed, 16 * channels * features);
+        report("winograd_sums", variant, d, packed, channels * features);
         RUN(winograd_weight, &p, channels);
         report("winograd_weight", variant, d, out, 9 * channels * features);
     }
