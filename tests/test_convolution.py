@@ -425,7 +425,7 @@ def test_a_packed_weight_gives_the_same_bits_and_is_all_that_is_read(name, dtype
 def test_a_packed_weight_of_another_shape_or_type_is_refused(name, rng):
     (x, weight, bias, _), geometry = operands(rng, CASES[name], np.float32), CASES[name][2]
     packed = _kernels.conv_pack(weight, geometry)
-    for wrong in (packed[:-1], packed.astype(np.float64), packed[None], packed[::2]):
+    for wrong in (packed[:-1], np.zeros(packed.shape), packed[None], packed[::2]):
         with pytest.raises(ValueError, match=r"^packed must"):
             _kernels.conv_forward(x, weight, bias, geometry, packed=wrong)
     for groups in (0, -1, 5, 17):
