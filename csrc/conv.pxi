@@ -156,7 +156,7 @@ def conv_pack(cnp.ndarray weight, tuple geometry):
     set_kernel(&p, weight, stride, dilation, groups)
     if is_depthwise(&p):
         return None
-    return pack_for_tiles(weight, False) if in_tiles(&p) else pack(weight, groups, False)
+    return pack_for_tiles(weight) if in_tiles(&p) else pack(weight, groups, False)
 
 
 def conv_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, tuple geometry,
@@ -180,7 +180,7 @@ def conv_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, tuple geom
         check_vector("packed", packed, x, tiles_size(p) if tiles else p.groups * packed_size(
             p.kernel[0] * p.kernel[1] * weight.shape[2], p.features // p.groups))
     elif not depthwise:
-        packed = pack_for_tiles(weight, False) if tiles else pack(weight, p.groups, False)
+        packed = pack_for_tiles(weight) if tiles else pack(weight, p.groups, False)
     cdef cnp.ndarray y = empty_images(x, p.batch, p.out_height, p.out_width, p.features)
     cdef cnp.ndarray z = empty_like(y) if keep_z else None
     p.activation, p.alpha = activation, alpha
@@ -237,6 +237,37 @@ def conv_backward_weight(cnp.ndarray x, cnp.ndarray dz, cnp.ndarray dweight, tup
     execute(&call)
 
 
+cdef cnp.ndarray turn(cnp.ndarray weight, ptrdiff_t groups):
+    """The weight by which dz is convolved to the input's gradient at stride 1."""
+    cdef fnn_call call
+    cdef fnn_conv *p = &call.arguments.conv
+    p.kernel[0], p.kernel[1], p.features = weight.shape[0], weight.shape[1], weight.shape[3]
+    p.groups, p.channels = groups, groups * weight.shape[2]
+    cdef cnp.ndarray turned = empty_images(weight, p.kernel[0], p.kernel[1], p.features // groups,
+                                           p.channels)
+    start(&call, kernels_for(weight).conv_turn, p.kernel[0] * p.kernel[1] * groups,
+          copied * cnp.PyArray_SIZE(weight))
+    p.weight, p.y = reads(&call, weight), writes(&call, turned)
+    execute(&call)
+    return turned
+
+
+cdef tuple turned_padding(const fnn_conv *p):
+    """Of dz then; negative where the padding is larger than the kernel."""
+    cdef ptrdiff_t rows = (p.kernel[0] - 1) * p.dilation[0]
+    cdef ptrdiff_t columns = (p.kernel[1] - 1) * p.dilation[1]
+    return (rows - p.before[0], rows - p.behind[0]), (columns - p.before[1], columns - p.behind[1])
+
+
+cdef bint is_turned(const fnn_conv *p):
+    """Whether the input's gradient is the convolution of dz with the weight turned around: with strides
+    it cannot be, and it would take longer where dz has too few pixels, as all of dx's count."""
+    cdef double least = 0.6 if in_tiles(p) else 0.8
+    return (p.stride[0] == p.stride[1] == 1 and not is_depthwise(p)
+            and min([min(sides) for sides in turned_padding(p)]) >= 0
+            and p.out_height * p.out_width >= least * p.height * p.width)
+
+
 # Of few images' gradient, a unit has so many channels: a tile's (1x28x28x64: from 229 to 133 us).
 cdef ptrdiff_t INPUT_CHANNELS = 32
 
@@ -249,10 +280,11 @@ def conv_backward_input(tuple shape, cnp.ndarray dz, cnp.ndarray weight, tuple g
         raise ValueError(f"shape must be (batch, height, width, channels), got {shape}")
     set_geometry(p, shape, weight, geometry)
     check_outputs(p, weight, dz)
+    if is_turned(p):
+        stride, _, dilation, groups = geometry
+        turned = stride, turned_padding(p), dilation, groups
+        return conv_forward(dz, turn(weight, groups), None, turned)
     cdef cnp.ndarray dx = empty_images(dz, p.batch, p.height, p.width, p.channels)
-    if in_tiles(p):
-        tiles_backward_input(&call, dz, weight, dx)
-        return dx
     if is_depthwise(p):
         start(&call, kernels_for(dz).depthwise_backward_input, units_of(dx), conv_work(p))
         call.size = p.batch * p.height // call.units

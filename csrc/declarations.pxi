@@ -161,6 +161,7 @@ cdef extern from "fastnn.h" nogil:
         fnn_kernel *column_sum
         fnn_kernel *conv_pad
         fnn_kernel *conv_pack
+        fnn_kernel *conv_turn
         fnn_kernel *conv_forward
         fnn_kernel *winograd_pack
         fnn_kernel *winograd_forward

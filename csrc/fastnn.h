@@ -235,6 +235,7 @@ typedef struct {
     K(column_sum)          /* sum(features) = Σ_rows x            groups of 16 columns */     \
     K(conv_pad)            /* y = x with its padding            lines of the padded images */ \
     K(conv_pack)           /* packed = weight, as the others read it           blocks of it */ \
+    K(conv_turn)           /* y = weight turned around, as for dx          groups of the taps */ \
     K(conv_forward)        /* y = f(x * weight + bias), x padded         lines of the output */ \
     K(conv_backward_weight) /* dweight(kernel * channels, features) = x * dz, x padded  rows */ \
     K(conv_backward_input) /* dx = dz * weight              images' parts of the channels */ \

@@ -19,14 +19,11 @@ cdef ptrdiff_t sums_size(const fnn_conv *p) noexcept:
     return 16 * (p.channels * p.features + 16)
 
 
-cdef cnp.ndarray pack_for_tiles(cnp.ndarray weight, bint transpose):
-    """The weight, or with transpose that of the input's gradient, as winograd_forward reads it."""
+cdef cnp.ndarray pack_for_tiles(cnp.ndarray weight):
+    """The weight as winograd_forward reads it."""
     cdef fnn_call call
     cdef fnn_conv *p = &call.arguments.conv
     p.channels, p.features = weight.shape[2], weight.shape[3]
-    if transpose:
-        p.channels, p.features = p.features, p.channels
-    p.transpose = transpose
     cdef cnp.ndarray packed = empty_vector(weight, tiles_size(p))
     start(&call, kernels_for(weight).winograd_pack, (p.channels + 15) // 16,
           copied * cnp.PyArray_SIZE(packed))
@@ -56,17 +53,6 @@ cdef int convolve_tiles(fnn_call *call, cnp.ndarray x, cnp.ndarray bias, cnp.nda
     p.y = writes(call, y, unit_of(y) if whole else 0)
     p.z = writes(call, z, unit_of(y) if whole else 0)
     return execute(call)
-
-
-cdef int tiles_backward_input(fnn_call *call, cnp.ndarray dz, cnp.ndarray weight,
-                              cnp.ndarray dx) except -1:
-    """dx is the convolution of dz with the kernels turned around."""
-    cdef fnn_conv *p = &call.arguments.conv
-    p.height, p.width, p.out_height, p.out_width = p.out_height, p.out_width, p.height, p.width
-    p.channels, p.features = p.features, p.channels
-    p.before[0], p.before[1] = 2 - p.before[0], 2 - p.before[1]
-    p.activation, p.alpha = FNN_LINEAR, 0.0
-    return convolve_tiles(call, dz, None, pack_for_tiles(weight, True), dx, None)
 
 
 # At each place the sums are of so many channels a unit, SUM_CHANNELS in winograd.inc.

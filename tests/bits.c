@@ -71,6 +71,8 @@ static void run_convolution(const fnn_kernels *kernel, int d, void *const *array
         report("conv_pad", variant, d, array[5], p.batch * (p.height + 2) * (p.width + 4) * 48);
         padded = p, padded.x = array[5], padded.height += 2, padded.width += 4;
         RUN(conv_pack, &p, groups * ((K + FNN_CHUNK_K - 1) / FNN_CHUNK_K) * ((N * item + 511) / 512));
+        RUN(conv_turn, &p, 12 * groups);
+        report("conv_turn", variant, d, out, K * 40);
         RUN(conv_forward, &padded, p.batch * p.out_height);
         report("conv_forward", variant, d, out, places * 40);
         RUN(conv_backward_weight, &padded, K);
@@ -94,7 +96,7 @@ static void run_convolution(const fnn_kernels *kernel, int d, void *const *array
         fnn_conv p = {.x = a, .weight = b, .bias = b, .packed = packed, .y = out, .z = z,
                       .batch = 3, .height = 7, .width = 8, .channels = channels,
                       .features = features, .before = {variant, 1}, .out_height = 5 + 2 * variant,
-                      .out_width = 7, .activation = FNN_TANH, .transpose = variant % 2};
+                      .out_width = 7, .activation = FNN_TANH};
         const ptrdiff_t pixels = 3 * p.out_height * 7, groups = (channels + 63) / 64;
         RUN(winograd_pack, &p, (channels + 15) / 16);
         RUN(winograd_forward, &p, 3 * ((p.out_height + 1) / 2));
