@@ -352,15 +352,39 @@ IN_TILES = ["tiles", "tiles, some cut", "tiles of 300 channels", "tiles of both"
 
 @pytest.mark.parametrize("name", IN_TILES)
 def test_tiles_are_sums_of_chains(name, fma_isas, rng):
-    (x, weight, _, dz), (_, padding, *_) = operands(rng, CASES[name], np.float32), CASES[name][2]
+    (x, weight, *_), (_, padding, *_) = operands(rng, CASES[name], np.float32), CASES[name][2]
     y = reference.conv_by_tiles(x, weight, padding, reference.fma32)
-    turned = np.ascontiguousarray(weight[::-1, ::-1].swapaxes(2, 3))
-    around = tuple((2 - before, 2 - behind) for before, behind in padding)
-    dx = reference.conv_by_tiles(dz, turned, around, reference.fma32)
     for isa in fma_isas:
         _kernels.set_isa(isa)
-        geometry = CASES[name][2]
-        assert_same_bits(_kernels.conv_forward(x, weight, None, geometry), y)
+        assert_same_bits(_kernels.conv_forward(x, weight, None, CASES[name][2]), y)
+
+
+TURNED = {
+    "tiles": case((2, 9, 12, 24), (3, 3), 33, padding=((1, 1), (0, 1))),
+    "three chunks": case((2, 12, 13, 18), (4, 5), 30, padding=((1, 3), (2, 2))),
+    "dilation": case((3, 23, 23, 5), (3, 3), 29, (1, 1), ((2, 1), (2, 3)), (2, 2)),
+    "groups": case((2, 12, 13, 36), (3, 3), 62, groups=2, padding=((1, 1), (1, 1))),
+}
+
+
+@pytest.mark.parametrize("name", TURNED)
+def test_the_input_s_gradient_at_stride_1_is_a_convolution_with_the_weight_turned(
+    name, fma_isas, rng
+):
+    (x, weight, _, dz), geometry = operands(rng, TURNED[name], np.float32), TURNED[name][2]
+    stride, padding, dilation, groups = geometry
+    extents = [(n - 1) * d for n, d in zip(weight.shape[:2], dilation, strict=True)]
+    around = tuple((n - before, n - behind)
+                   for n, (before, behind) in zip(extents, padding, strict=True))  # fmt: skip
+    parts = np.split(weight[::-1, ::-1], groups, axis=3)
+    turned = np.concatenate([part.swapaxes(2, 3) for part in parts], axis=3)
+    if is_in_tiles(weight, geometry):
+        dx = reference.conv_by_tiles(dz, turned, around, reference.fma32)
+    else:
+        back = (stride, around, dilation, groups)
+        dx = reference.conv_in_order(dz, turned, back, reference.fma32)
+    for isa in fma_isas:
+        _kernels.set_isa(isa)
         assert_same_bits(_kernels.conv_backward_input(x.shape, dz, weight, geometry), dx)
 
 
