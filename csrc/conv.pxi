@@ -25,10 +25,14 @@ cdef int check_images(str name, cnp.ndarray x) except -1:
     return check_real(name, x, 4)
 
 
-cdef int set_kernel(fnn_conv *p, cnp.ndarray weight, tuple stride, tuple dilation,
-                    ptrdiff_t groups) except -1:
+cdef void set_weight(fnn_conv *p, cnp.ndarray weight, ptrdiff_t groups) noexcept:
     p.kernel[0], p.kernel[1], p.features = weight.shape[0], weight.shape[1], weight.shape[3]
     p.channels, p.groups = weight.shape[2] * groups, groups
+
+
+cdef int set_kernel(fnn_conv *p, cnp.ndarray weight, tuple stride, tuple dilation,
+                    ptrdiff_t groups) except -1:
+    set_weight(p, weight, groups)
     p.stride[0], p.stride[1] = stride
     p.dilation[0], p.dilation[1] = dilation
     return 0
@@ -96,8 +100,8 @@ cdef bint pads_itself(const fnn_conv *p) noexcept:
 
 
 def conv_pad(cnp.ndarray x, cnp.ndarray weight, tuple geometry):
-    """x as it is to be kept for both ways, and the geometry with the padding that it lacks: a copy
-    with all of it, or x itself where there is none or the kernels need no copy."""
+    """The images as both ways read them, and the geometry whose padding is what they still lack: a
+    copy with all of it, or x itself where there is none or the kernels need no copy."""
     cdef fnn_conv p
     check_images("x", x)
     check_type("weight", weight, x)
@@ -129,8 +133,8 @@ cdef cnp.ndarray pack(cnp.ndarray weight, ptrdiff_t groups, bint transpose):
     """The weight as the kernels read it."""
     cdef fnn_call call
     cdef fnn_conv *p = &call.arguments.conv
-    p.kernel[0], p.kernel[1], p.features = weight.shape[0], weight.shape[1], weight.shape[3]
-    p.groups, p.channels, p.transpose = groups, groups * weight.shape[2], transpose
+    set_weight(p, weight, groups)
+    p.transpose = transpose
     cdef ptrdiff_t channels = weight.shape[2], features = p.features // groups
     cdef ptrdiff_t taps = p.kernel[0] * p.kernel[1], itemsize = cnp.PyArray_ITEMSIZE(weight)
     cdef ptrdiff_t K = features if transpose else taps * channels
@@ -147,7 +151,8 @@ cdef cnp.ndarray pack(cnp.ndarray weight, ptrdiff_t groups, bint transpose):
 
 def conv_pack(cnp.ndarray weight, tuple geometry):
     """A copy of weight as conv_forward reads it, to be passed as `packed`; good until the weight
-    changes.  None for a kernel of each channel's own, which needs no copy."""
+    changes.  The geometry is conv_forward's, whatever its padding.  None for a kernel of each
+    channel's own, which needs no copy."""
     cdef fnn_conv p
     check_real("weight", weight, 4)
     stride, _, dilation, groups = geometry
@@ -166,7 +171,7 @@ def conv_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, tuple geom
     height, kernel width, channels / groups, features), bias (features,) or None.
 
     geometry: (stride, padding, dilation, groups), as in set_geometry.  Returns y, or (y, z) with
-    keep_z.  packed: conv_pack(weight, groups)."""
+    keep_z.  packed: conv_pack(weight, geometry)."""
     cdef fnn_call call
     cdef fnn_conv *p = &call.arguments.conv
     check_images("x", x)
@@ -241,8 +246,7 @@ cdef cnp.ndarray turn(cnp.ndarray weight, ptrdiff_t groups):
     """The weight by which dz is convolved to the input's gradient at stride 1."""
     cdef fnn_call call
     cdef fnn_conv *p = &call.arguments.conv
-    p.kernel[0], p.kernel[1], p.features = weight.shape[0], weight.shape[1], weight.shape[3]
-    p.groups, p.channels = groups, groups * weight.shape[2]
+    set_weight(p, weight, groups)
     cdef cnp.ndarray turned = empty_images(weight, p.kernel[0], p.kernel[1], p.features // groups,
                                            p.channels)
     start(&call, kernels_for(weight).conv_turn, p.kernel[0] * p.kernel[1] * groups,
@@ -253,7 +257,7 @@ cdef cnp.ndarray turn(cnp.ndarray weight, ptrdiff_t groups):
 
 
 cdef tuple turned_padding(const fnn_conv *p):
-    """Of dz then; negative where the padding is larger than the kernel."""
+    """Of dz for it; negative where x's is larger than the kernel covers, less one."""
     cdef ptrdiff_t rows = (p.kernel[0] - 1) * p.dilation[0]
     cdef ptrdiff_t columns = (p.kernel[1] - 1) * p.dilation[1]
     return (rows - p.before[0], rows - p.behind[0]), (columns - p.before[1], columns - p.behind[1])
@@ -261,7 +265,7 @@ cdef tuple turned_padding(const fnn_conv *p):
 
 cdef double share_inside(ptrdiff_t out, ptrdiff_t size, ptrdiff_t kernel, ptrdiff_t dilation,
                          ptrdiff_t before) noexcept:
-    """How many of an axis' taps of all outputs lie inside, for each of its pixels and taps."""
+    """The share of the turned convolution's products along an axis that are with dz."""
     cdef ptrdiff_t tap, at, first, last, count = 0
     for tap in range(kernel):
         at = tap * dilation - before
@@ -271,9 +275,9 @@ cdef double share_inside(ptrdiff_t out, ptrdiff_t size, ptrdiff_t kernel, ptrdif
 
 
 cdef bint is_turned(const fnn_conv *p):
-    """Whether the input's gradient is the convolution of dz with the weight turned around, at stride 1.
-    That takes padding of dz for pixels, too, and pays where taps have few features (1.2 to 1.7 times
-    as fast up to 32; 64: 0.9) or in tiles."""
+    """Whether the input's gradient at stride 1 is the convolution of dz, padded, with the weight
+    turned around.  Products with that padding are wasted: it pays where they are few, and taps have
+    few features (up to 32: 1.2 to 1.7 times as fast; 64: 0.9) or it is done in tiles."""
     cdef bint tiles = in_tiles(p)
     if p.stride[0] > 1 or p.stride[1] > 1 or is_depthwise(p):
         return False

@@ -163,12 +163,12 @@ cdef extern from "fastnn.h" nogil:
         fnn_kernel *conv_pack
         fnn_kernel *conv_turn
         fnn_kernel *conv_forward
+        fnn_kernel *conv_backward_weight
+        fnn_kernel *conv_backward_input
         fnn_kernel *winograd_pack
         fnn_kernel *winograd_forward
         fnn_kernel *winograd_sums
         fnn_kernel *winograd_weight
-        fnn_kernel *conv_backward_weight
-        fnn_kernel *conv_backward_input
         fnn_kernel *depthwise_forward
         fnn_kernel *depthwise_backward_weight
         fnn_kernel *depthwise_backward_input
@@ -271,7 +271,7 @@ cdef extern from "fastnn.h" nogil:
     int fnn_schedule(fnn_program *program)
     void fnn_clear(fnn_program *program)
 
-    int FNN_CHUNK_K, FNN_CHUNK_ROWS, FNN_CHUNK_SUM, FNN_PACK_BYTES
+    int FNN_CHUNK_K, FNN_CHUNK_ROWS, FNN_CHUNK_SUM, FNN_PACK_BYTES, FNN_SUM_CHANNELS
     int FNN_ISAS
     const char *fnn_isa_name(int isa)
     bint fnn_isa_available(int isa)

@@ -18,6 +18,9 @@
 #define FNN_CHUNK_K 256    /* a matrix product adds in chunks of this many terms */
 #define FNN_CHUNK_ROWS 128 /* a reduction over the batch adds in chunks of this many rows */
 
+#define FNN_CHUNK_TILES 128 /* in tiles, a weight's gradient adds in chunks of this many tiles */
+
+#define FNN_SUM_CHANNELS 64 /* of a unit of winograd_sums */
 #define FNN_PACK_BYTES 512 /* of a row in a block of a packed matrix */
 #define FNN_CHUNK_SUM 4096 /* a sum of squares adds in chunks of this many elements */
 
@@ -58,7 +61,7 @@ typedef struct {
     void *z; /* forward: the value before the activation is kept, or NULL; backward: dz */
     ptrdiff_t batch, height, width, channels, out_height, out_width, features, groups;
     ptrdiff_t kernel[2], stride[2], dilation[2], before[2], behind[2]; /* padding: 0 */
-    int transpose;      /* packed for conv_backward_input, */
+    int transpose;      /* packed for conv_backward_input, tap by tap, */
     ptrdiff_t part;     /* of which a unit has so many channels of a group */
     int activation;     /* fnn_activation_kind */
     double alpha;
@@ -238,11 +241,11 @@ typedef struct {
     K(conv_turn)           /* y = weight turned around, as for dx          groups of the taps */ \
     K(conv_forward)        /* y = f(x * weight + bias), x padded         lines of the output */ \
     K(conv_backward_weight) /* dweight(kernel * channels, features) = x * dz, x padded  rows */ \
-    K(conv_backward_input) /* dx = dz * weight              images' parts of the channels */ \
-    K(winograd_pack)       /* packed = weight, as winograd_forward reads it  groups of 16 channels */ \
+    K(conv_backward_input) /* dx = dz * weight, tap by tap  images' parts of the channels */ \
+    K(winograd_pack)       /* packed = G weight G^T                   groups of 16 channels */     \
     K(winograd_forward)    /* y = f(x * weight + bias), 3x3     rows of 2x2 tiles of the output */ \
-    K(winograd_sums)       /* packed = the sums for it    rows of places of channels, see there */ \
-    K(winograd_weight)     /* dweight = of those sums                                  channels */ \
+    K(winograd_sums)       /* packed = dweight's sums over tiles        rows of places, see there */ \
+    K(winograd_weight)     /* dweight = G^T packed G                             channels */     \
     K(depthwise_forward)   /* y = f(x * weight + bias), channel by channel             lines */ \
     K(depthwise_backward_weight) /* dweight = x * dz             groups of 16 channels */       \
     K(depthwise_backward_input) /* dx = dz * weight                           lines of dx */    \

@@ -1,21 +1,22 @@
 # Convolution with kernels of 3x3 at stride 1 in tiles of 2x2 outputs.
 
 cdef bint in_tiles(const fnn_conv *p) noexcept:
-    """Whether it is done so: 20 of 36 multiplications are saved and all channels and features are
-    transformed, which pays where there are enough of both (16 to 32: 1.1 times as fast, 17 to 33:
-    1.2, 32 to 32: 1.5, 64 to 64: 1.7).  The size of the images does not matter."""
+    """Whether it is done so.  That saves 20 of 36 multiplications, but transforms all channels and
+    features, which pays with enough of both: forward 32 to 32 channels are 1.5 times as fast, 64
+    to 64 1.7.  16 to 32 and 17 to 33, at 1.1 and 1.2, are left to the exact order of the chain.
+    The size of the images does not matter."""
     return (p.kernel[0] == 3 and p.kernel[1] == 3 and p.groups == 1
             and p.stride[0] == 1 and p.stride[1] == 1
             and p.dilation[0] == 1 and p.dilation[1] == 1
             and p.channels * p.features >= 12 * (p.channels + p.features))
 
 
-# Each has a matrix at each of 16 places, and room behind it: place_size and sums_size there.
+# 16 matrices, each with room behind it: 16 times place_size and sums_size of winograd.inc.
 cdef ptrdiff_t tiles_size(const fnn_conv *p) noexcept:
     return 16 * (packed_size(p.channels, p.features) + 16)
 
 
-cdef ptrdiff_t sums_size(const fnn_conv *p) noexcept:
+cdef ptrdiff_t all_sums_size(const fnn_conv *p) noexcept:
     return 16 * (p.channels * p.features + 16)
 
 
@@ -32,8 +33,8 @@ cdef cnp.ndarray pack_for_tiles(cnp.ndarray weight):
     return packed
 
 
-# So few tiles are not cut further: each piece reads the whole weight (1x14x14, 256 to 256 channels:
-# packed: from 305 to 255 us on two threads).
+# A piece has so many tiles at least, since each reads the whole weight (1x14x14, 256 to 256
+# channels, the weight packed before: from 305 to 255 us on two threads).
 cdef ptrdiff_t PIECE_TILES = 28
 
 
@@ -55,17 +56,14 @@ cdef int convolve_tiles(fnn_call *call, cnp.ndarray x, cnp.ndarray bias, cnp.nda
     return execute(call)
 
 
-# At each place the sums are of so many channels a unit, SUM_CHANNELS in winograd.inc.
-cdef ptrdiff_t SUM_CHANNELS = 64
-
-
 cdef int tiles_backward_weight(fnn_call *call, cnp.ndarray x, cnp.ndarray dz,
                                cnp.ndarray dweight) except -1:
+    """Of a call whose sizes are set.  Up to 64 channels are work for four threads, no more."""
     cdef fnn_conv *p = &call.arguments.conv
     cdef const fnn_kernels *kernels = kernels_for(x)
-    cdef cnp.ndarray sums = empty_vector(x, sums_size(p))
-    start(call, kernels.winograd_sums, 4 * ((p.channels + SUM_CHANNELS - 1) // SUM_CHANNELS),
-          conv_work(p) / 2)
+    cdef cnp.ndarray sums = empty_vector(x, all_sums_size(p))
+    cdef ptrdiff_t parts = (p.channels + FNN_SUM_CHANNELS - 1) // FNN_SUM_CHANNELS
+    start(call, kernels.winograd_sums, 4 * parts, conv_work(p) / 2)
     p.x, p.z = reads(call, x), <void *>reads(call, dz)
     p.packed = writes(call, sums)
     execute(call)

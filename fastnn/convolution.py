@@ -23,7 +23,8 @@ _PADDINGS = ("same", "valid")
 _MOST = 2**31 - 1  # the product of two of these does not overflow in C
 _NONE: tuple[Pair, Pair] = ((0, 0), (0, 0))
 _Geometry: TypeAlias = "tuple[Pair, tuple[Pair, Pair], Pair, int]"  # as csrc/conv.pxi takes it
-_Padded: TypeAlias = "tuple[NDArray[Any], _Geometry, Pair]"  # and the size without the padding
+# images, a geometry with the padding they still lack, and their size without any
+_Read: TypeAlias = "tuple[NDArray[Any], _Geometry, Pair]"
 
 
 class Windows:
@@ -179,7 +180,7 @@ class _Convolution(Weighted):
     def _weights(self, weight: NDArray[Any]) -> NDArray[Any]:
         return weight if self.dimensions == 3 else weight.reshape(1, *weight.shape)
 
-    def _read(self, x: NDArray[Any]) -> _Padded:
+    def _read(self, x: NDArray[Any]) -> _Read:
         x = self._images(x)
         size = x.shape[1], x.shape[2]
         geometry = self._geometry(self.windows.around(size))
@@ -187,7 +188,7 @@ class _Convolution(Weighted):
 
     def _multiply(
         self,
-        x: _Padded,
+        x: _Read,
         weight: NDArray[Any],
         bias: NDArray[Any] | None,
         kind: int,
@@ -205,13 +206,13 @@ class _Convolution(Weighted):
     def _pack(self, weight: NDArray[Any]) -> NDArray[Any] | None:
         return _kernels.conv_pack(self._weights(weight), self._geometry(_NONE))
 
-    def _set_gradient(self, x: _Padded, dz: NDArray[Any]) -> None:
+    def _set_gradient(self, x: _Read, dz: NDArray[Any]) -> None:
         images, geometry, _ = x
         _kernels.conv_backward_weight(
             images, self._images(dz), self._weights(self._dweight), geometry
         )
 
-    def _input_gradient(self, x: _Padded, dz: NDArray[Any]) -> NDArray[Any]:
+    def _input_gradient(self, x: _Read, dz: NDArray[Any]) -> NDArray[Any]:
         dz, weight = self._images(dz), self._weights(self._weight)
         size = x[2]
         padding, shape = self.windows.around(size), (len(dz), *size, self.in_features)

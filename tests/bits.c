@@ -50,7 +50,33 @@ static void run(const fnn_kernels *table, fnn_kernel *const *kernel, const void 
 }
 #define RUN(name, arguments, units) run(kernel, &kernel->name, arguments, units, scratch)
 
-/* Images of 11x9 with 6 channels to 40 features, in one group and in two, padded and strided. */
+/* In tiles: images of 7x8 with 260 channels to 29 features and with 37 to 262. */
+static void run_winograd(const fnn_kernels *kernel, int d, void *const *array, void *scratch) {
+    const void *a = array[0], *b = array[1];
+    void *out = array[2], *z = array[3], *packed = array[4];
+    for (int variant = 0; variant < 4; variant++) {
+        const ptrdiff_t channels = variant % 2 ? 37 : 260;
+        const ptrdiff_t features = variant % 2 ? 262 : 29;
+        fnn_conv p = {.x = a, .weight = b, .bias = b, .packed = packed, .y = out, .z = z,
+                      .batch = 3, .height = 7, .width = 8, .channels = channels,
+                      .features = features, .before = {variant, 1}, .out_height = 5 + 2 * variant,
+                      .out_width = 7, .activation = FNN_TANH};
+        const ptrdiff_t pixels = 3 * p.out_height * 7;
+        const ptrdiff_t groups = (channels + FNN_SUM_CHANNELS - 1) / FNN_SUM_CHANNELS;
+        RUN(winograd_pack, &p, (channels + 15) / 16);
+        RUN(winograd_forward, &p, 3 * ((p.out_height + 1) / 2));
+        report("winograd_forward", variant, d, out, pixels * features);
+        report("winograd_forward's z", variant, d, z, pixels * features);
+        p.z = (void *)b;
+        RUN(winograd_sums, &p, 4 * groups);
+        report("winograd_sums", variant, d, packed, channels * features);
+        RUN(winograd_weight, &p, channels);
+        report("winograd_weight", variant, d, out, 9 * channels * features);
+    }
+}
+
+/* Images of 11x9 with 48 channels to 40 features, in one group and in two, padded and strided;
+ * pooling. */
 static void run_convolution(const fnn_kernels *kernel, int d, void *const *array, void *scratch) {
     const void *a = array[0], *b = array[1];
     void *out = array[2], *z = array[3], *packed = array[4];
@@ -89,24 +115,6 @@ static void run_convolution(const fnn_kernels *kernel, int d, void *const *array
         report("depthwise_backward_weight", variant, d, out, 12 * 48);
         RUN(depthwise_backward_input, &p, p.batch * p.height);
         report("depthwise_backward_input", variant, d, out, 5 * 11 * 9 * 48);
-    }
-    for (int variant = 0; variant < 4; variant++) {
-        const ptrdiff_t channels = variant % 2 ? 37 : 260;
-        const ptrdiff_t features = variant % 2 ? 262 : 29;
-        fnn_conv p = {.x = a, .weight = b, .bias = b, .packed = packed, .y = out, .z = z,
-                      .batch = 3, .height = 7, .width = 8, .channels = channels,
-                      .features = features, .before = {variant, 1}, .out_height = 5 + 2 * variant,
-                      .out_width = 7, .activation = FNN_TANH};
-        const ptrdiff_t pixels = 3 * p.out_height * 7, groups = (channels + 63) / 64;
-        RUN(winograd_pack, &p, (channels + 15) / 16);
-        RUN(winograd_forward, &p, 3 * ((p.out_height + 1) / 2));
-        report("winograd_forward", variant, d, out, pixels * features);
-        report("winograd_forward's z", variant, d, z, pixels * features);
-        p.z = (void *)b;
-        RUN(winograd_sums, &p, 4 * groups);
-        report("winograd_sums", variant, d, packed, channels * features);
-        RUN(winograd_weight, &p, channels);
-        report("winograd_weight", variant, d, out, 9 * channels * features);
     }
     for (int variant = 0; variant < 4; variant++) {
         fnn_pool p = {.x = a, .dy = b, .y = z, .dx = out, .batch = 5, .height = 11, .width = 9,
@@ -166,6 +174,7 @@ static void run_all(const fnn_kernels *kernel, int d) {
     report("embedding_backward", 0, d, out, 50 * FEATURES);
 
     void *const images[] = {a, b, out, z, packed, make(d, 4)};
+    run_winograd(kernel, d, images, scratch);
     run_convolution(kernel, d, images, scratch);
     free(images[5]);
 

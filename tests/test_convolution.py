@@ -388,6 +388,35 @@ def test_the_input_s_gradient_at_stride_1_is_a_convolution_with_the_weight_turne
         assert_same_bits(_kernels.conv_backward_input(x.shape, dz, weight, geometry), dx)
 
 
+BESIDE = {  # as near to TURNED's rules as can be, on the other side
+    "33 features": (case((2, 8, 7, 5), (3, 3), 33, padding=((1, 1), (1, 1))), 32),
+    "padding one larger": (
+        case((2, 8, 7, 5), (3, 3), 4, padding=((3, 1), (1, 1))),
+        ((2, 1), (1, 1)),
+    ),
+    "products with padding": (case((2, 9, 50, 5), (3, 3), 4), ((1, 0), (0, 0))),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_beside_the_rules_it_is_taken_tap_by_tap(name, dtype):
+    """Which shows in the calls: one convolves where three turn, pack and convolve."""
+    (x_shape, weight_shape, geometry), other = BESIDE[name]
+
+    def phases(features, padding):
+        x, weight, geometry = case(x_shape, weight_shape[:2], features, padding=padding)
+        x, weight, _, dz = operands(np.random.default_rng(0), (x, weight, geometry), dtype)
+        program = _kernels.Program()
+        with program:
+            _kernels.conv_backward_input(x.shape, dz, weight, geometry)
+        return sum(alone + sum(count for count, _ in chains) for alone, chains in program.phases())
+
+    features, padding = weight_shape[3], geometry[1]
+    inside = (other, padding) if isinstance(other, int) else (features, other)
+    assert phases(features, padding) == 2
+    assert phases(*inside) > 2
+
+
 def test_the_weight_s_gradient_in_tiles_is_a_sum_of_chains(fma_isas, rng):
     shapes = case((3, 15, 14, 65), (3, 3), 25, padding=((1, 1), (2, 1)))
     (x, _, _, dz), geometry = operands(rng, shapes, np.float32), shapes[2]
@@ -509,10 +538,16 @@ def test_nan_and_infinity_reach_no_more_than_a_tile(value, dtype, isa, rng):
         assert np.isfinite(result[~in_tiles]).all()
         if np.isnan(value):
             assert np.isnan(result[reached]).all()
-        if source is x:
-            gradient = weight_gradient(broken, dz, weight, geometry)
-            assert not np.isfinite(gradient[1, 1, at[3]]).any()
-            assert np.isfinite(gradient[:, :, at[3] - 1]).all()
+        arrays = (broken, dz) if source is x else (x, broken)
+        gradient = weight_gradient(*arrays, weight, geometry)
+        at_channel = np.s_[:, :, at[3]] if source is x else np.s_[:, :, :, at[3]]
+        assert not np.isfinite(gradient[at_channel][1, 1]).any()
+        gradient[at_channel] = 0
+        assert np.isfinite(gradient).all()
+    weight[1, 2, 3, 5] = value
+    result = _kernels.conv_forward(x, weight, None, geometry)
+    assert not np.isfinite(result[:, :, :-1, 5]).any()
+    assert np.isfinite(np.delete(result, 5, axis=3)).all()
 
 
 @pytest.mark.parametrize("name", ["15 images", "groups of one channel", "depthwise, two channels"])
@@ -554,7 +589,7 @@ def test_an_infinite_weight_times_zero_is_nan(groups, dtype, isa):
 # ---- what the faces take ----
 
 
-@pytest.mark.parametrize("name", ["3x3", "groups", "depthwise"])
+@pytest.mark.parametrize("name", ["3x3", "tiles", "groups", "depthwise"])
 def test_operands_are_read_only_and_gradients_are_set_not_added(name, dtype, isa, rng):
     arrays, geometry = operands(rng, CASES[name], dtype), CASES[name][2]
     before = [array.copy() for array in arrays]

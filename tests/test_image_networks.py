@@ -181,7 +181,7 @@ def run(dtype, batch_size):
     """Digest of parameters, running statistics, history and predictions after training."""
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((70, 16, 15, 3)).astype(dtype), np.arange(70) % CLASSES
-    model = images(dtype, width=3, l2=0.01)
+    model = images(dtype, width=4, l2=0.01)
     history = model.fit(
         x, y, loss=SoftmaxCrossEntropy(), optimizer=fastnn.Adam(0.01), epochs=1, seed=3,
         batch_size=batch_size, validation_data=(x[:20], y[:20]), progress=False,

@@ -139,12 +139,17 @@ def predict(network: Network | ConvNet) -> Callable[[], Any]:
 
 
 def product(case: Product) -> Callable[[], Any]:
+    """Recorded, so that outputs are not allocated anew: the peers write into one, too."""
     a, b, c = case.data()
-    if case.form == "forward":
-        return lambda: kernels.dense_forward(a, b)
-    if case.form == "input":
-        return lambda: kernels.dense_backward_input(a, b)
-    return lambda: kernels.dense_backward_weight(a, b, c)
+    program = kernels.Program()
+    with program:
+        if case.form == "forward":
+            kernels.dense_forward(a, b)
+        elif case.form == "input":
+            kernels.dense_backward_input(a, b)
+        else:
+            kernels.dense_backward_weight(a, b, c)
+    return program.replay
 
 
 def convolution(case: Convolution) -> Callable[[], Any]:
