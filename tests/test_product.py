@@ -11,8 +11,8 @@ from compare import assert_close, assert_same_bits, uses_threads
 from fastnn import _kernels
 
 # One below, equal and one above the tiles' rows (14, 6, 8, 4) and columns (whole vectors), and
-# the chunk of K, and the fewest rows for which B is packed (43, 25, 19 or 13); the last shapes are far
-# from square, or big enough for threads: 1e6 operations.
+# the chunk of K, and the fewest rows for which B is packed (43, 25, 19 or 13); the last shapes are
+# far from square, or big enough for threads: 1e6 operations.
 ROWS = [*range(1, 16), 19, 25, 29, 43]
 COLUMNS = [1, 2, 10, 15, 16, 17, 31, 32, 33, 64, 129]
 TERMS = [1, 2, 255, 256, 257, 513]
