@@ -318,7 +318,8 @@ def conv_backward_input(tuple shape, cnp.ndarray dz, cnp.ndarray weight, tuple g
         start(&call, kernels_for(dz).conv_backward_input,
               p.batch * ((weight.shape[2] + p.part - 1) // p.part), conv_work(p))
         p.transpose, p.packed = True, <void *>reads(&call, packed)
-    p.z = <void *>reads(&call, dz, own_part(&call, dz, one_line(p)))
+    # parts of channels may be as many as dz has lines, but are none
+    p.z = <void *>reads(&call, dz, own_part(&call, dz, is_depthwise(p) and one_line(p)))
     cdef bint whole = call.units == p.batch or is_depthwise(p)
     p.y = writes(&call, dx, cnp.PyArray_SIZE(dx) // call.units if whole else 0)
     execute(&call)

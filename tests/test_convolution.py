@@ -143,7 +143,8 @@ def run(x, weight, bias, dz, geometry):
 
 
 def is_in_tiles(weight, geometry):
-    """Whether csrc/winograd.inc does it, whose rounding scales with the largest of 2x2 outputs."""
+    """Whether csrc/winograd.inc does it: of numbers of one size, as here, its rounding scales with
+    the largest of 2x2 outputs."""
     *kernel, channels, features = weight.shape
     stride, _, *others = geometry
     enough = channels * features >= 12 * (channels + features)

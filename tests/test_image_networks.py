@@ -174,6 +174,30 @@ def test_windows_reach_into_the_lines_of_other_threads(rows, name):
         assert losses(threads) == losses(1)
 
 
+@pytest.mark.parametrize("batch, size, channels", [
+    (8, (8, 8), 256), (4, (2, 32), 64), (15, (4, 4), 128),
+])  # fmt: skip
+def test_parts_of_channels_are_no_lines(batch, size, channels, threads):
+    """As many of either: the gradient of 1x1 kernels' inputs still waits for all of dz."""
+
+    def make():
+        return Sequential(
+            Conv2D(3, channels, 1), Conv2D(channels, channels, 1, activation="gelu"),
+            GlobalAvgPool2D(), Dense(channels, CLASSES), seed=1,
+        )  # fmt: skip
+
+    rng = np.random.default_rng(0)
+    batches = [
+        (rng.standard_normal((batch, *size, 3)).astype("f"), rng.integers(0, CLASSES, batch))
+        for _ in range(4)
+    ]
+    hand, recorded = make(), make()
+    losses = by_hand(hand, SoftmaxCrossEntropy(), fastnn.SGD(0.1), batches)
+    step = TrainStep(recorded, SoftmaxCrossEntropy(), fastnn.SGD(0.1))
+    assert [step(*arrays) for arrays in batches] == losses
+    assert_alike(recorded, hand)
+
+
 # ---- the promise: the same bits on any number of threads and any fused instruction set ----
 
 
