@@ -149,6 +149,13 @@ cdef cnp.ndarray pack(cnp.ndarray weight, ptrdiff_t groups, bint transpose):
     return packed
 
 
+cdef cnp.ndarray pack_as_read(const fnn_conv *p, cnp.ndarray weight):
+    """As the forward kernel reads it that p's sizes ask for; None if as it lies."""
+    if is_depthwise(p):
+        return None
+    return pack_for_tiles(weight) if in_tiles(p) else pack(weight, p.groups, False)
+
+
 def conv_pack(cnp.ndarray weight, tuple geometry):
     """A copy of weight as conv_forward reads it, to be passed as `packed`; good until the weight
     changes.  The geometry is conv_forward's, whatever its padding.  None for a kernel of each
@@ -159,9 +166,7 @@ def conv_pack(cnp.ndarray weight, tuple geometry):
     if groups < 1 or weight.shape[3] % groups:
         raise ValueError(f"groups must divide the features, {weight.shape[3]}, got {groups}")
     set_kernel(&p, weight, stride, dilation, groups)
-    if is_depthwise(&p):
-        return None
-    return pack_for_tiles(weight) if in_tiles(&p) else pack(weight, groups, False)
+    return pack_as_read(&p, weight)
 
 
 def conv_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, tuple geometry,
@@ -184,15 +189,15 @@ def conv_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, tuple geom
     if packed is not None:
         check_vector("packed", packed, x, tiles_size(p) if tiles else p.groups * packed_size(
             p.kernel[0] * p.kernel[1] * weight.shape[2], p.features // p.groups))
-    elif not depthwise:
-        packed = pack_for_tiles(weight) if tiles else pack(weight, p.groups, False)
+    else:
+        packed = pack_as_read(p, weight)
     cdef cnp.ndarray y = empty_images(x, p.batch, p.out_height, p.out_width, p.features)
     cdef cnp.ndarray z = empty_like(y) if keep_z else None
     p.activation, p.alpha = activation, alpha
-    x = x if depthwise or tiles else pad(p, x)
     if tiles:
         convolve_tiles(&call, x, bias, packed, y, z)
         return (y, z) if keep_z else y
+    x = x if depthwise else pad(p, x)
     cdef const fnn_kernels *kernels = kernels_for(x)
     start(&call, kernels.depthwise_forward if depthwise else kernels.conv_forward, units_of(y),
           conv_work(p))
