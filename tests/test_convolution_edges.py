@@ -10,7 +10,6 @@ from compare import assert_same_bits
 from convolutions import CASES, case, operands, run, weight_gradient
 from fastnn import _kernels
 
-
 # ---- NaN and infinity ----
 
 NANS = ["3x3", "strides", "dilation", "four sides", "groups", "depthwise", "depthwise, dilation",
