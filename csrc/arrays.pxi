@@ -60,8 +60,10 @@ cdef inline void start(fnn_call *call, fnn_kernel *kernel, ptrdiff_t units, doub
 cdef double copied = 8.0  # operations that an element takes which is loaded and stored
 
 
-cdef inline void *touches(fnn_call *call, cnp.ndarray x, ptrdiff_t unit, bint writes) except? NULL:
-    """Notes that the call touches x: so many elements by each unit; with unit 0, any by any unit.
+cdef inline void *touches(fnn_call *call, cnp.ndarray x, ptrdiff_t unit, ptrdiff_t line,
+                          bint writes) except? NULL:
+    """Notes that the call touches x: so many elements of each line by each unit, line 0: all of x
+    being one; with unit 0, any by any unit.
 
     Returns where x's elements lie, or NULL for None.  A program that is being recorded keeps x."""
     if x is None:
@@ -73,17 +75,32 @@ cdef inline void *touches(fnn_call *call, cnp.ndarray x, ptrdiff_t unit, bint wr
     access.begin = <const char *>cnp.PyArray_DATA(x)
     access.end = access.begin + cnp.PyArray_NBYTES(x)
     access.unit, access.writes = unit * cnp.PyArray_ITEMSIZE(x), writes
+    access.line = 0 if line == cnp.PyArray_SIZE(x) else line * cnp.PyArray_ITEMSIZE(x)
     if recorder() != NULL and not (<Program>recorder()).is_large_part(x):
         (<Program>recorder()).kept.append(x)
     return cnp.PyArray_DATA(x)
 
 
-cdef inline const void *reads(fnn_call *call, cnp.ndarray x, ptrdiff_t unit=0) except? NULL:
-    return touches(call, x, unit, False)
+cdef inline const void *reads(fnn_call *call, cnp.ndarray x, ptrdiff_t unit=0,
+                              ptrdiff_t line=0) except? NULL:
+    return touches(call, x, unit, line, False)
 
 
-cdef inline void *writes(fnn_call *call, cnp.ndarray x, ptrdiff_t unit=0) except? NULL:
-    return touches(call, x, unit, True)
+cdef inline void *writes(fnn_call *call, cnp.ndarray x, ptrdiff_t unit=0,
+                         ptrdiff_t line=0) except? NULL:
+    return touches(call, x, unit, line, True)
+
+
+cdef ptrdiff_t written_unit(cnp.ndarray x) noexcept:
+    """How many elements a unit has of a call over x's: as many as one had of the recorded call that
+    last wrote x, where these lie together, so that a thread does both; else 16."""
+    cdef const char *begin = <const char *>data(x)
+    cdef const fnn_access *written = NULL
+    if recorder() != NULL:
+        written = fnn_written(&(<Program>recorder()).program, begin, begin + cnp.PyArray_NBYTES(x))
+    if written == NULL or written.unit == 0 or written.line != 0:
+        return 16
+    return written.unit // cnp.PyArray_ITEMSIZE(x)
 
 
 cdef int execute(fnn_call *call) except -1:

@@ -242,7 +242,7 @@ cdef extern from "fastnn.h" nogil:
     ctypedef struct fnn_access:
         const char *begin
         const char *end
-        ptrdiff_t unit
+        ptrdiff_t unit, line
         int writes
 
     ctypedef struct fnn_call:
@@ -269,6 +269,7 @@ cdef extern from "fastnn.h" nogil:
 
     int fnn_record(fnn_program *program, const fnn_call *call)
     int fnn_schedule(fnn_program *program)
+    const fnn_access *fnn_written(const fnn_program *program, const char *begin, const char *end)
     void fnn_clear(fnn_program *program)
 
     int FNN_CHUNK_K, FNN_CHUNK_ROWS, FNN_CHUNK_SUM, FNN_PACK_BYTES, FNN_SUM_CHANNELS

@@ -323,11 +323,11 @@ typedef union {
     fnn_value value;
 } fnn_arguments;
 
-/* Memory that a call reads or writes: unit bytes by each of its units, one after the other, or,
- * with unit 0, any of it by any unit. */
+/* Memory that a call reads or writes: unit bytes of each line of so many bytes by each of its
+ * units, one after the other (line 0: all of it is one), or, with unit 0, any of it by any unit. */
 typedef struct {
     const char *begin, *end;
-    ptrdiff_t unit;
+    ptrdiff_t unit, line;
     int writes;
 } fnn_access;
 
@@ -378,6 +378,8 @@ typedef struct {
 
 int fnn_record(fnn_program *program, const fnn_call *call); /* appends; -1: no memory */
 int fnn_schedule(fnn_program *program);                     /* -1: no memory */
+/* How the last recorded call that writes begin..end touches it; NULL: none does. */
+const fnn_access *fnn_written(const fnn_program *program, const char *begin, const char *end);
 void fnn_clear(fnn_program *program);                       /* frees everything, sets all to 0 */
 
 /* ---- dispatch.c ---- */

@@ -29,6 +29,11 @@ cdef void by_areas(fnn_call *call, fnn_kernel *kernel, double operations) noexce
     start(call, kernel, chunks_of(p) * ((p.features + 15) // 16), operations * p.rows * p.features)
 
 
+cdef ptrdiff_t column_of(const fnn_norm *p) noexcept:
+    """How many elements of a row an area has that is a column: there is one chunk; else 0."""
+    return 16 if chunks_of(p) == 1 else 0
+
+
 cdef int apply(fnn_call *call, cnp.ndarray x, cnp.ndarray gamma, cnp.ndarray beta,
                cnp.ndarray mean, cnp.ndarray inv_std, cnp.ndarray y) except -1:
     """y = gamma * x̂ + beta, from statistics of the features."""
@@ -65,10 +70,12 @@ def batchnorm_forward(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray bet
     cdef cnp.ndarray y = empty_like(x), partial = empty_matrix(x, 2 * chunks_of(p), p.features)
     cdef const fnn_kernels *kernels = kernels_for(x)
     by_areas(&call, kernels.batchnorm_moments, 8.0)
-    p.x, p.partial = reads(&call, x), writes(&call, partial)
+    p.x = reads(&call, x, column_of(p), p.features)
+    p.partial = writes(&call, partial, column_of(p), p.features)
     execute(&call)
     by_features(&call, kernels.batchnorm_merge, 6.0 * chunks_of(p) + 20.0)
-    p.x, p.partial = reads(&call, x), <void *>reads(&call, partial)
+    p.x = reads(&call, x, 16, p.features)
+    p.partial = <void *>reads(&call, partial, 16, p.features)
     p.mean, p.inv_std = writes(&call, mean, 16), writes(&call, inv_std, 16)
     p.running_mean = writes(&call, running_mean, 16)
     p.running_variance = writes(&call, running_var, 16)
@@ -115,11 +122,13 @@ cdef int sum_up(fnn_call *call, fnn_kernel *sums, cnp.ndarray x, cnp.ndarray dy,
     cdef fnn_norm *p = &call.arguments.norm
     cdef cnp.ndarray partial = empty_matrix(x, 2 * chunks_of(p), p.features)
     by_areas(call, sums, 10.0)
-    p.x, p.dy, p.partial = reads(call, x), reads(call, dy), writes(call, partial)
+    p.x = reads(call, x, column_of(p), p.features)
+    p.dy = reads(call, dy, column_of(p), p.features)
+    p.partial = writes(call, partial, column_of(p), p.features)
     p.mean, p.inv_std = <void *>reads(call, mean), <void *>reads(call, inv_std)
     execute(call)
     by_features(call, kernels_for(x).norm_merge, 6.0 * chunks_of(p) + 20.0)
-    p.partial = <void *>reads(call, partial)
+    p.partial = <void *>reads(call, partial, 16, p.features)
     p.dgamma, p.dbeta = writes(call, dgamma, 16), writes(call, dbeta, 16)
     return execute(call)
 

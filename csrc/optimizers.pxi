@@ -29,12 +29,10 @@ cdef int check_hyper(cnp.ndarray hyper) except -1:
 
 cdef fnn_update *new_update(fnn_call *call, fnn_kernel *kernel, double operations,
                             cnp.ndarray parameters, cnp.ndarray gradients, cnp.ndarray mean,
-                            cnp.ndarray mean_square, cnp.ndarray hyper,
-                            ptrdiff_t row) except NULL:
+                            cnp.ndarray mean_square, cnp.ndarray hyper) except NULL:
     """Checks the vectors, of which mean and mean_square may be None, and fills in the call.
 
-    operations: for one element.  row: how many elements are a unit, here and in all faces.
-    hyper counts as read: whoever finds a fault may store it."""
+    operations: for one element.  hyper counts as read: whoever finds a fault may store it."""
     check_real("parameters", parameters, 1)
     check_writable("parameters", parameters)
     check_like("gradients", gradients, "parameters", parameters)
@@ -44,62 +42,52 @@ cdef fnn_update *new_update(fnn_call *call, fnn_kernel *kernel, double operation
             check_like("the optimizer's state", state, "parameters", parameters)
             check_writable("the optimizer's state", state)
     check_hyper(hyper)
-    check_row(row)
     cdef fnn_update *p = &call.arguments.update
-    p.size, p.row, p.nesterov = parameters.shape[0], row, 0
-    start(call, kernel, (p.size + row - 1) // row, operations * p.size)
-    p.parameters, p.gradients = writes(call, parameters, row), reads(call, gradients, row)
-    p.mean, p.mean_square = writes(call, mean, row), writes(call, mean_square, row)
+    p.size, p.row, p.nesterov = parameters.shape[0], written_unit(gradients), 0
+    start(call, kernel, (p.size + p.row - 1) // p.row, operations * p.size)
+    p.parameters, p.gradients = writes(call, parameters, p.row), reads(call, gradients, p.row)
+    p.mean, p.mean_square = writes(call, mean, p.row), writes(call, mean_square, p.row)
     p.hyper = <double *>reads(call, hyper)
     return p
 
 
-cdef int check_row(ptrdiff_t row) except -1:
-    if row < 1:
-        raise ValueError(f"row must be at least 1, got {row}")
-    return 0
-
-
 def sgd(cnp.ndarray parameters not None, cnp.ndarray gradients not None,
-        cnp.ndarray hyper not None, ptrdiff_t row=16):
+        cnp.ndarray hyper not None):
     """parameters -= learning_rate * g, with g = gradient_scale * gradients here and below."""
     cdef fnn_call call
-    new_update(&call, kernels_for(parameters).sgd, 10.0, parameters, gradients, None, None, hyper,
-               row)
+    new_update(&call, kernels_for(parameters).sgd, 10.0, parameters, gradients, None, None, hyper)
     execute(&call)
 
 
 def momentum(cnp.ndarray parameters not None, cnp.ndarray gradients not None,
-             cnp.ndarray velocity not None, cnp.ndarray hyper not None, bint nesterov=False,
-             ptrdiff_t row=16):
+             cnp.ndarray velocity not None, cnp.ndarray hyper not None, bint nesterov=False):
     """velocity = beta1 * velocity + g; parameters -= learning_rate * velocity, or, with
     nesterov, learning_rate * (g + beta1 * velocity)."""
     cdef fnn_call call
     new_update(&call, kernels_for(parameters).momentum, 16.0, parameters, gradients, velocity, None,
-               hyper, row)
+               hyper)
     call.arguments.update.nesterov = nesterov
     execute(&call)
 
 
 def rmsprop(cnp.ndarray parameters not None, cnp.ndarray gradients not None,
-            cnp.ndarray mean_square not None, cnp.ndarray hyper not None, ptrdiff_t row=16):
+            cnp.ndarray mean_square not None, cnp.ndarray hyper not None):
     """mean_square = beta2 * mean_square + (1 - beta2) * g²;
     parameters -= learning_rate * g / (sqrt(mean_square * correction2) + eps)."""
     cdef fnn_call call
     new_update(&call, kernels_for(parameters).rmsprop, 20.0, parameters, gradients, None,
-               mean_square, hyper, row)
+               mean_square, hyper)
     execute(&call)
 
 
 def adam(cnp.ndarray parameters not None, cnp.ndarray gradients not None,
-         cnp.ndarray mean not None, cnp.ndarray mean_square not None, cnp.ndarray hyper not None,
-         ptrdiff_t row=16):
+         cnp.ndarray mean not None, cnp.ndarray mean_square not None, cnp.ndarray hyper not None):
     """mean = beta1 * mean + (1 - beta1) * g; mean_square likewise with beta2 and g²;
     parameters -= learning_rate * weight_decay * parameters; then
     parameters -= learning_rate * mean * correction1 / (sqrt(mean_square * correction2) + eps)."""
     cdef fnn_call call
     new_update(&call, kernels_for(parameters).adam, 25.0, parameters, gradients, mean, mean_square,
-               hyper, row)
+               hyper)
     execute(&call)
 
 
@@ -148,15 +136,14 @@ def clip_norm(cnp.ndarray gradients not None, cnp.ndarray hyper not None, double
     return (<double *>data(norm))[0]
 
 
-def add_scaled(cnp.ndarray y not None, cnp.ndarray x not None, double a, ptrdiff_t row=16):
+def add_scaled(cnp.ndarray y not None, cnp.ndarray x not None, double a):
     """y += a * x, in place; for L2's gradient."""
     check_real("y", y, cnp.PyArray_NDIM(y))
     check_writable("y", y)
     check_like("x", x, "y", y)
-    check_row(row)
     cdef fnn_call call
     cdef fnn_vector *p = &call.arguments.vector
-    p.size, p.row, p.scale = cnp.PyArray_SIZE(y), row, a
-    start(&call, kernels_for(y).add_scaled, (p.size + row - 1) // row, 8.0 * p.size)
-    p.x, p.y = reads(&call, x, row), writes(&call, y, row)
+    p.size, p.row, p.scale = cnp.PyArray_SIZE(y), written_unit(y), a
+    start(&call, kernels_for(y).add_scaled, (p.size + p.row - 1) // p.row, 8.0 * p.size)
+    p.x, p.y = reads(&call, x, p.row), writes(&call, y, p.row)
     execute(&call)

@@ -2,8 +2,8 @@
  *
  * Two calls are in conflict where one writes what the other reads or writes; then the later one
  * must wait.  It need not wait for all of the earlier one where both are cut alike and touch that
- * memory unit by unit, as the layers of a network do with the rows of a batch: such calls may
- * share a phase.  Within a phase, all calls with the same number of units form a chain: a thread
+ * memory unit by unit, as the layers of a network do with the rows of a batch, or wide ones with
+ * columns: such calls may share a phase.  Within a phase, all calls with the same number of units form a chain: a thread
  * carries its units through it while they are in its cache.  Calls of one unit and little work run
  * alone, before the phase's chains, so that what needs only those may be in the same phase.
  * Between phases all threads wait for one another. */
@@ -33,6 +33,13 @@ void fnn_clear(fnn_program *p) {
     memset(p, 0, sizeof *p);
 }
 
+const fnn_access *fnn_written(const fnn_program *p, const char *begin, const char *end) {
+    for (const fnn_call *call = p->calls + p->count; call-- > p->calls;)
+        for (const fnn_access *a = call->access; a < call->access + call->accesses; a++)
+            if (a->writes && a->begin == begin && a->end == end) return a;
+    return NULL;
+}
+
 static int is_alone(const fnn_call *call) { return call->units == 1 && call->work <= ALONE_WORK; }
 
 enum { NO_CONFLICT, UNIT_BY_UNIT, ALL_WITH_ALL };
@@ -42,7 +49,8 @@ static int conflict(const fnn_call *x, const fnn_call *y) {
     for (const fnn_access *a = x->access; a < x->access + x->accesses; a++)
         for (const fnn_access *b = y->access; b < y->access + y->accesses; b++) {
             if (!(a->writes || b->writes) || a->begin >= b->end || b->begin >= a->end) continue;
-            if (!a->unit || a->unit != b->unit || a->begin != b->begin || x->units != y->units)
+            if (!a->unit || a->unit != b->unit || a->line != b->line || a->begin != b->begin ||
+                x->units != y->units)
                 return ALL_WITH_ALL;
             found = UNIT_BY_UNIT;
         }
@@ -96,7 +104,7 @@ static void gather(fnn_program *p, const place *places) {
         phase->work += call->work;
         if (call->grain > chain->grain) chain->grain = call->grain;
         for (const fnn_access *a = call->access; a < call->access + call->accesses; a++)
-            if (a->writes) chain->bytes += a->unit;
+            if (a->writes) chain->bytes += a->unit * (a->line ? (a->end - a->begin) / a->line : 1);
     }
 }
 

@@ -154,21 +154,19 @@ def hinge(
 HYPER: Mapping[str, int]
 FAULT_VALUE: int
 
-def sgd(parameters: Array, gradients: Array, hyper: NDArray[np.float64], row: int = 16) -> None: ...
+def sgd(parameters: Array, gradients: Array, hyper: NDArray[np.float64]) -> None: ...
 def momentum(
     parameters: Array,
     gradients: Array,
     velocity: Array,
     hyper: NDArray[np.float64],
     nesterov: bool = False,
-    row: int = 16,
 ) -> None: ...
 def rmsprop(
     parameters: Array,
     gradients: Array,
     mean_square: Array,
     hyper: NDArray[np.float64],
-    row: int = 16,
 ) -> None: ...
 def adam(
     parameters: Array,
@@ -176,11 +174,10 @@ def adam(
     mean: Array,
     mean_square: Array,
     hyper: NDArray[np.float64],
-    row: int = 16,
 ) -> None: ...
 def adam_advance(hyper: NDArray[np.float64]) -> None: ...
 def clip_norm(gradients: Array, hyper: NDArray[np.float64], max_norm: float) -> float: ...
-def add_scaled(y: Array, x: Array, a: float, row: int = 16) -> None: ...
+def add_scaled(y: Array, x: Array, a: float) -> None: ...
 def sum_squares(x: Array) -> float: ...
 
 # convolution and pooling; geometry: see csrc/conv.pxi and csrc/pool.pxi

@@ -142,7 +142,7 @@ class Weighted(Layer, ABC):
             dz = _kernels.activation_backward(saved, dy, self._kind, self._activation._alpha)
         self._set_gradient(x, dz)
         if decay := self._decay():
-            _kernels.add_scaled(self._dflat, self._flat, decay / dz.shape[0], self.out_features)
+            _kernels.add_scaled(self._dflat, self._flat, decay / dz.shape[0])
         if self._dbias is not None:
             _kernels.dense_backward_bias(dz.reshape(-1, self.out_features), self._dbias)
         return x, dz

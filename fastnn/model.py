@@ -137,10 +137,10 @@ class Sequential:
         self._flat_parameters = _arrays.aligned_zeros(size, self.dtype)
         self._flat_gradients = _arrays.aligned_zeros(size, self.dtype)
         views: list[tuple[dict[str, Any], dict[str, Any]]] = [({}, {}) for _ in self.layers]
-        self._parts: list[tuple[slice, int]] = []  # of the flat vectors, and a row's elements
+        self._parts: list[slice] = []  # of the flat vectors, array by array
         for i, name, shape, start in names:
             part = slice(start, start + math.prod(shape))
-            self._parts.append((part, shape[-1] if len(shape) > 1 else 16))
+            self._parts.append(part)
             views[i][0][name] = self._flat_parameters[part].reshape(shape)
             views[i][1][name] = self._flat_gradients[part].reshape(shape)
         self._build([(Arrays(p), Arrays(g)) for p, g in views])

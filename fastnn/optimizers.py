@@ -1,5 +1,5 @@
 """Optimizers, in order of complexity: one pass over a model's flat vectors, or, in a recorded step,
-each array by its rows.
+array by array.
 
 `optimizer.step(model)` after `model.backward(gradient)` updates the parameters p from their
 gradients g.  What a kernel needs besides, its constants and the number of steps, stands in one
@@ -131,32 +131,32 @@ class Optimizer(Guarded):
         return {
             f"{vector}.{name}": buffer[part].reshape(parameter.shape)
             for vector, buffer in zip(self._vectors, self._buffers, strict=True)
-            for (name, parameter), (part, _) in parts
+            for (name, parameter), part in parts
         }
 
     def _step(self, parameters: NDArray[Any], gradients: NDArray[Any]) -> None:
         if self._clip_norm is not None:
             _kernels.clip_norm(gradients, self._hyper, self._clip_norm)
         self._begin()
-        for part, row in self._parts():
+        for part in self._parts():
             state = (buffer[part] for buffer in self._buffers)
-            self._apply(parameters[part], gradients[part], row, *state)
+            self._apply(parameters[part], gradients[part], *state)
         if self._get("fault"):
             self._set(fault=0.0)
             raise FloatingPointError(NOT_FINITE)
 
-    def _parts(self) -> list[tuple[slice, int]]:
-        """What is updated in one call, and how many elements are a unit of it.  All at once; but
-        in a recording each array by its rows, right behind the product that gives its gradient."""
+    def _parts(self) -> list[slice]:
+        """What is updated in one call: all; but in a recording array by array, each cut as the call
+        that gives its gradient, which it follows in a thread."""
         if self._model is not None and _kernels.recording():
             return self._model._parts
-        return [(slice(None), 16)]
+        return [slice(None)]
 
     def _begin(self) -> None:
         """What comes once a step, before all parts."""
 
     def _apply(
-        self, parameters: NDArray[Any], gradients: NDArray[Any], row: int, *state: NDArray[Any]
+        self, parameters: NDArray[Any], gradients: NDArray[Any], *state: NDArray[Any]
     ) -> None:
         raise NotImplementedError(f"{type(self).__name__} has no _apply")
 
@@ -192,9 +192,9 @@ class SGD(Optimizer):
         super().__init__(learning_rate, clip_norm)
 
     def _apply(
-        self, parameters: NDArray[Any], gradients: NDArray[Any], row: int, *state: NDArray[Any]
+        self, parameters: NDArray[Any], gradients: NDArray[Any], *state: NDArray[Any]
     ) -> None:
-        _kernels.sgd(parameters, gradients, self._hyper, row)
+        _kernels.sgd(parameters, gradients, self._hyper)
 
 
 class Momentum(Optimizer):
@@ -224,10 +224,10 @@ class Momentum(Optimizer):
         self.beta, self.nesterov = beta, nesterov
 
     def _apply(
-        self, parameters: NDArray[Any], gradients: NDArray[Any], row: int, *state: NDArray[Any]
+        self, parameters: NDArray[Any], gradients: NDArray[Any], *state: NDArray[Any]
     ) -> None:
         (velocity,) = state
-        _kernels.momentum(parameters, gradients, velocity, self._hyper, self._nesterov, row)
+        _kernels.momentum(parameters, gradients, velocity, self._hyper, self._nesterov)
 
     def __repr__(self) -> str:
         return self._repr(beta=self.beta, nesterov=self.nesterov)
@@ -284,10 +284,10 @@ class RMSprop(Optimizer):
             _kernels.adam_advance(self._hyper)
 
     def _apply(
-        self, parameters: NDArray[Any], gradients: NDArray[Any], row: int, *state: NDArray[Any]
+        self, parameters: NDArray[Any], gradients: NDArray[Any], *state: NDArray[Any]
     ) -> None:
         (mean_square,) = state
-        _kernels.rmsprop(parameters, gradients, mean_square, self._hyper, row)
+        _kernels.rmsprop(parameters, gradients, mean_square, self._hyper)
 
     def __repr__(self) -> str:
         extra = {"bias_correction": True} if self.bias_correction else {}
@@ -325,10 +325,10 @@ class Adam(Optimizer):
         _kernels.adam_advance(self._hyper)
 
     def _apply(
-        self, parameters: NDArray[Any], gradients: NDArray[Any], row: int, *state: NDArray[Any]
+        self, parameters: NDArray[Any], gradients: NDArray[Any], *state: NDArray[Any]
     ) -> None:
         mean, mean_square = state
-        _kernels.adam(parameters, gradients, mean, mean_square, self._hyper, row)
+        _kernels.adam(parameters, gradients, mean, mean_square, self._hyper)
 
     def _constants(self) -> dict[str, float]:
         return {"beta1": self.beta1, "beta2": self.beta2, "eps": self.eps}

@@ -135,6 +135,40 @@ def test_what_is_touched_whole_or_by_other_units_waits():
     assert [chains for _, chains in rows_after.phases()] == [[(1, 128)], [(1, 64)]]
 
 
+@pytest.mark.parametrize("rows, phases", [(100, [(4, 10)]), (130, [(2, 10)])])
+def test_columns_alike_form_a_chain(rows, phases):
+    """A wide layer's product, its columns' sums, and their moments if the rows are one chunk."""
+    x, weight, bias = zeros(rows, 20), zeros(20, 160), zeros(160)
+    one, gamma = np.ones(160, np.float32), np.ones(160, np.float32)
+
+    def layer():
+        y = _kernels.dense_forward(x, weight)
+        dense_backward_bias(y, bias)
+        _kernels.batchnorm_forward(y, gamma, bias, zeros(160), one, 0.1, 1e-5)
+
+    assert record(layer).phases()[0][1] == phases
+
+
+def test_columns_and_rows_of_a_matrix_wait_for_one_another():
+    x, weight = zeros(4, 20), zeros(20, 64)
+    program = record(lambda: _kernels.activation_forward(_kernels.dense_forward(x, weight), RELU))
+    assert [chains for _, chains in program.phases()] == [[(1, 4)], [(1, 4)]]
+
+
+def test_an_update_is_cut_as_its_gradient():
+    x, dz, hyper = zeros(8, 30), zeros(8, 50), np.zeros(len(HYPER))
+    dweight, dbias, weight = zeros(1500), zeros(50), zeros(1500)
+
+    def backward():
+        _kernels.dense_backward_weight(x, dz, dweight.reshape(30, 50))
+        dense_backward_bias(dz, dbias)
+        _kernels.sgd(weight, dweight, hyper)
+        _kernels.sgd(zeros(50), dbias, hyper)
+        _kernels.sgd(weight[:20], dweight[:20], hyper)
+
+    assert record(backward).phases() == [(0, [(2, 30), (2, 4)]), (0, [(1, 2)])]
+
+
 def test_the_beginning_of_a_longer_array_waits():
     x = zeros(128)
     program = record(lambda: copy(x, zeros(128)), lambda: copy(zeros(64), x[:64]))
