@@ -63,6 +63,7 @@ typedef struct {
     ptrdiff_t kernel[2], stride[2], dilation[2], before[2], behind[2]; /* padding: 0 */
     int transpose;      /* packed for conv_backward_input, tap by tap, */
     ptrdiff_t part;     /* of which a unit has so many channels of a group */
+    ptrdiff_t spans;    /* winograd_sums: into so many the tiles are cut */
     int activation;     /* fnn_activation_kind */
     double alpha;
 } fnn_conv;
@@ -244,7 +245,7 @@ typedef struct {
     K(conv_backward_input) /* dx = dz * weight, tap by tap  images' parts of the channels */ \
     K(winograd_pack)       /* packed = G weight G^T                   groups of 16 channels */     \
     K(winograd_forward)    /* y = f(x * weight + bias), 3x3     rows of 2x2 tiles of the output */ \
-    K(winograd_sums)       /* packed = dweight's sums over tiles        rows of places, see there */ \
+    K(winograd_sums)       /* packed = dweight's sums over spans of tiles          see there */ \
     K(winograd_weight)     /* dweight = G^T packed G                             channels */     \
     K(depthwise_forward)   /* y = f(x * weight + bias), channel by channel             lines */ \
     K(depthwise_backward_weight) /* dweight = x * dz             groups of 16 channels */       \

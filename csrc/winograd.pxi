@@ -17,7 +17,7 @@ cdef ptrdiff_t tiles_size(const fnn_conv *p) noexcept:
 
 
 cdef ptrdiff_t all_sums_size(const fnn_conv *p) noexcept:
-    return 16 * (p.channels * p.features + 16)
+    return p.spans * 16 * (p.channels * p.features + 16)
 
 
 cdef cnp.ndarray pack_for_tiles(cnp.ndarray weight):
@@ -56,14 +56,26 @@ cdef int convolve_tiles(fnn_call *call, cnp.ndarray x, cnp.ndarray bias, cnp.nda
     return execute(call)
 
 
+cdef ptrdiff_t SUM_UNITS = 16  # of a weight's gradient, so that many threads have work
+
+
+cdef ptrdiff_t tile_spans(const fnn_conv *p, ptrdiff_t parts) noexcept:
+    """Into how many spans of chunks the tiles are cut, each of which has so many units."""
+    cdef ptrdiff_t tiles = p.batch * ((p.out_height + 1) // 2) * ((p.out_width + 1) // 2)
+    cdef ptrdiff_t chunks = (tiles + FNN_CHUNK_TILES - 1) // FNN_CHUNK_TILES
+    return max(1, min(SUM_UNITS // parts, chunks))
+
+
 cdef int tiles_backward_weight(fnn_call *call, cnp.ndarray x, cnp.ndarray dz,
                                cnp.ndarray dweight) except -1:
-    """Of a call whose sizes are set.  Up to 64 channels are work for four threads, no more."""
+    """Of a call whose sizes are set."""
     cdef fnn_conv *p = &call.arguments.conv
     cdef const fnn_kernels *kernels = kernels_for(x)
+    cdef ptrdiff_t parts = 4 * ((p.channels + FNN_SUM_CHANNELS - 1) // FNN_SUM_CHANNELS)
+    p.spans = tile_spans(p, parts)
     cdef cnp.ndarray sums = empty_vector(x, all_sums_size(p))
-    cdef ptrdiff_t parts = (p.channels + FNN_SUM_CHANNELS - 1) // FNN_SUM_CHANNELS
-    start(call, kernels.winograd_sums, 4 * parts, conv_work(p) / 2)
+    start(call, kernels.winograd_sums, p.spans * parts, conv_work(p) / 2)
+    call.grain = parts  # which share what they read
     p.x, p.z = reads(call, x), <void *>reads(call, dz)
     p.packed = writes(call, sums)
     execute(call)

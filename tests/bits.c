@@ -60,7 +60,7 @@ static void run_winograd(const fnn_kernels *kernel, int d, void *const *array, v
         fnn_conv p = {.x = a, .weight = b, .bias = b, .packed = packed, .y = out, .z = z,
                       .batch = 3, .height = 7, .width = 8, .channels = channels,
                       .features = features, .before = {variant, 1}, .out_height = 5 + 2 * variant,
-                      .out_width = 7, .activation = FNN_TANH};
+                      .out_width = 7, .spans = 1, .activation = FNN_TANH};
         const ptrdiff_t pixels = 3 * p.out_height * 7;
         const ptrdiff_t groups = (channels + FNN_SUM_CHANNELS - 1) / FNN_SUM_CHANNELS;
         RUN(winograd_pack, &p, (channels + 15) / 16);

@@ -4,6 +4,8 @@ Formulas only, no speed: each function computes in the type of what it is given,
 give float64 (or long double, where the kernel under test is itself float64).
 """
 
+import functools
+import itertools
 import math
 
 import numpy as np
@@ -429,12 +431,21 @@ def conv_by_tiles(x, weight, padding, fma):
 
 
 def conv_weight_by_tiles(x, dz, padding, fma):
-    """The weight's gradient by 16 multiplications for a tile, in chains of 128 tiles."""
+    """The weight's gradient by 16 multiplications a tile, in chains of 128 tiles, of which spans
+    are added apart."""
     count = _tile_count(x, padding)
     inputs = _on_axes(_input_sums, _tiles(pad_images(x, padding), 4, count), (0, 1))
     outputs = _on_axes(_output_shares, _tiles(dz, 2, count), (0, 1))
+    chunks = -(-inputs.shape[2] // 128)
+    spans = max(1, min(4 // -(-x.shape[3] // 64), chunks))
+    ends = [128 * (chunks * span // spans) for span in range(spans + 1)]
+
+    def sum_over_tiles(a, b):
+        parts = [product_in_order(a[i:j].T, b[i:j], fma, 128) for i, j in itertools.pairwise(ends)]
+        return functools.reduce(np.add, parts)
+
     sums = np.stack([
-        [product_in_order(a.T, b, fma, 128) for a, b in zip(*rows, strict=True)]
+        [sum_over_tiles(a, b) for a, b in zip(*rows, strict=True)]
         for rows in zip(inputs, outputs, strict=True)
     ])  # fmt: skip
     return _on_axes(_kernel_shares, sums, (1, 0))

@@ -287,8 +287,9 @@ def test_beside_the_rules_it_is_taken_tap_by_tap(name, dtype):
     assert phases(*inside) > 2
 
 
-def test_the_weight_s_gradient_in_tiles_is_a_sum_of_chains(fma_isas, rng):
-    shapes = case((3, 15, 14, 65), (3, 3), 25, padding=((1, 1), (2, 1)))
+@pytest.mark.parametrize("batch, channels", [(3, 65), (9, 40), (1, 40), (12, 130)])
+def test_the_weight_s_gradient_in_tiles_is_a_sum_of_chains(batch, channels, fma_isas, rng):
+    shapes = case((batch, 15, 14, channels), (3, 3), 25, padding=((1, 1), (2, 1)))
     (x, _, _, dz), geometry = operands(rng, shapes, np.float32), shapes[2]
     dweight = reference.conv_weight_by_tiles(x, dz, geometry[1], reference.fma32)
     for isa in fma_isas:
