@@ -13,7 +13,8 @@ cdef int multiply(cnp.ndarray a, bint transpose_a, cnp.ndarray b, bint transpose
     p.activation, p.alpha = activation, alpha
     # the longer side is cut, so that the threads together read the fewest bytes; a weight's
     # gradient rather by rows, which the update then takes over while they are in the cache (down
-    # the columns that the layer's outputs are cut into, a step of 784-128-10 takes 1.4 times as long)
+    # columns, as the outputs are cut, two threads update 784x128 no faster than one: prefetchers
+    # run on into the other's columns)
     p.by_columns = p.N > (4 * p.M if transpose_a else p.M)
     # reading an element takes as long as four multiply-adds: it matters where a side is short
     start(&call, kernels_for(c).product, (p.N + 15) // 16 if p.by_columns else p.M,
