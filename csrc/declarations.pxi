@@ -272,7 +272,8 @@ cdef extern from "fastnn.h" nogil:
     const fnn_access *fnn_written(const fnn_program *program, const char *begin, const char *end)
     void fnn_clear(fnn_program *program)
 
-    int FNN_CHUNK_K, FNN_CHUNK_ROWS, FNN_CHUNK_SUM, FNN_PACK_BYTES, FNN_SUM_CHANNELS, FNN_CHUNK_TILES
+    int FNN_CHUNK_K, FNN_CHUNK_ROWS, FNN_CHUNK_SUM, FNN_CHUNK_TILES, FNN_PACK_BYTES
+    int FNN_SUM_CHANNELS
     int FNN_ISAS
     const char *fnn_isa_name(int isa)
     bint fnn_isa_available(int isa)

@@ -3,10 +3,11 @@
  * Two calls are in conflict where one writes what the other reads or writes; then the later one
  * must wait.  It need not wait for all of the earlier one where both are cut alike and touch that
  * memory unit by unit, as the layers of a network do with the rows of a batch, or wide ones with
- * columns: such calls may share a phase.  Within a phase, all calls with the same number of units form a chain: a thread
- * carries its units through it while they are in its cache.  Calls of one unit and little work run
- * alone, before the phase's chains, so that what needs only those may be in the same phase.
- * Between phases all threads wait for one another. */
+ * columns: such calls may share a phase.  Within a phase, all calls with the same number of units
+ * form a chain: a thread carries its units through it while they are in its cache.  Calls of one
+ * unit and little work run alone, before the phase's chains, so that what needs only those may be
+ * in the same phase. Between phases all threads wait for one another.
+ */
 #include "fastnn.h"
 
 #include <stdlib.h>

@@ -92,7 +92,8 @@ cdef class Program:
 
     ``with program:`` records what the calling thread runs meanwhile; `replay` runs it again.
     `feed` says whose rows it takes and where its results go; then, while recording, `take`,
-    `give`, `take_rate` and `end_batch` are calls among the others.  One thread at a time may use it."""
+    `give`, `take_rate` and `end_batch` are calls among the others.  One thread at a time may use
+    it."""
     cdef fnn_program program
     cdef fnn_feed sources
     cdef Hold owner                 # the Hold of the model whose calls it records, None for all

@@ -95,7 +95,9 @@ SIMD vreal v_fma(vreal a, vreal b, vreal c) {
 SIMD vreal v_sqrt(vreal a) { return (vreal)_mm512_sqrt_pd((__m512d)a); }
 SIMD vmask v_lt(vreal a, vreal b) { return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_LT_OQ); }
 SIMD vmask v_le(vreal a, vreal b) { return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_LE_OQ); }
-SIMD vmask v_ne(vreal a, vreal b) { return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_NEQ_UQ); }
+SIMD vmask v_ne(vreal a, vreal b) {
+    return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_NEQ_UQ);
+}
 SIMD vreal v_select(vmask m, vreal yes, vreal no) {
     return (vreal)_mm512_mask_blend_pd(m, (__m512d)no, (__m512d)yes);
 }

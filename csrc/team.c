@@ -47,8 +47,8 @@ typedef struct {
 } share;
 
 /* `state` is twice the number of the phase, and 1 while it is open to those who come now.  A worker
- * says that it is inside and then looks whether the phase is open; the caller closes it and then
- * looks who is inside, and goes on when all have left.  (Each says so on a line of its own: to count
+ * says that it is inside and then looks whether the phase is open; the caller closes it, then looks
+ * who is inside, and goes on when all have left.  (Each says so on a line of its own: to count
  * themselves in on one took sixteen workers 10 us.) */
 #define OPEN ((uint64_t)1)
 
