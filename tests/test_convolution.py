@@ -317,7 +317,8 @@ def test_depthwise_is_a_chain_over_the_taps(taps, fma_isas, rng):
 # ---- epilogue, packed weights ----
 
 SOME = ["3x3", "33 channels, four chunks", "tiles", "tiles of 300 channels", "groups", "depthwise",
-        "17 images", "many features"]  # fmt: skip
+        "17 images", "many features", "few features, strides, groups",
+        "few features behind whole vectors"]  # fmt: skip
 
 
 @pytest.mark.parametrize("activation", _kernels.ACTIVATIONS)
