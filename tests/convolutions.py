@@ -30,6 +30,14 @@ CASES = {
     "16 channels": case((2, 5, 8, 16), (2, 3), 17),
     "17 channels": case((2, 5, 8, 17), (3, 3), 1),
     "33 channels, four chunks": case((2, 5, 6, 33), (5, 5), 3, padding=((2, 2), (2, 2))),
+    "few features, two chunks of pixels": case((3, 13, 11, 9), (3, 3), 5, padding=((1, 1), (1, 0))),
+    "few features, strides, groups": case(
+        (2, 19, 31, 36), (2, 3), 6, (1, 2), ((1, 0), (1, 2)), (1, 2), groups=2
+    ),
+    "few features behind whole vectors": case(
+        (3, 11, 14, 20), (3, 3), 34, stride=(2, 1), padding=((1, 1), (1, 1))
+    ),
+    "few features of many rows": case((1, 17, 18, 35), (4, 4), 2, padding=((1, 2), (2, 1))),
     "256 terms": case((1, 5, 5, 64), (2, 2), 5),
     "257 terms": case((1, 4, 260, 1), (1, 257), 5),
     "many features": case((1, 4, 5, 3), (3, 3), 200, padding=((1, 1), (1, 1))),

@@ -182,6 +182,7 @@ def test_an_image_has_the_same_bits_alone_and_among_others(name, dtype, isa, rng
 
 # more than a chunk of terms forward, more than a chunk of places
 ORDERED = {
+    "few features": case((2, 12, 13, 65), (3, 3), 6, padding=((1, 1), (1, 1))),
     "three chunks": case((2, 12, 13, 33), (4, 5), 18, (1, 1), ((1, 3), (2, 0))),
     "strides and dilation": case((3, 23, 23, 29), (3, 3), 5, (2, 2), ((1, 1), (4, 0)), (2, 1)),
     "groups": case((2, 12, 13, 62), (3, 3), 36, groups=2, padding=((1, 1), (1, 1))),
@@ -317,7 +318,8 @@ def test_depthwise_is_a_chain_over_the_taps(taps, fma_isas, rng):
 # ---- epilogue, packed weights ----
 
 SOME = ["3x3", "33 channels, four chunks", "tiles", "tiles of 300 channels", "groups", "depthwise",
-        "17 images", "many features"]  # fmt: skip
+        "17 images", "many features", "few features, strides, groups",
+        "few features behind whole vectors"]  # fmt: skip
 
 
 @pytest.mark.parametrize("activation", _kernels.ACTIVATIONS)
