@@ -63,7 +63,7 @@ typedef struct {
     ptrdiff_t kernel[2], stride[2], dilation[2], before[2], behind[2]; /* padding: 0 */
     int transpose;      /* packed for conv_backward_input, tap by tap, */
     ptrdiff_t part;     /* of which a unit has so many channels of a group */
-    ptrdiff_t spans;    /* winograd_sums: into so many the tiles are cut */
+    ptrdiff_t spans;    /* dweight is summed apart over so many, of tiles or output pixels */
     int activation;     /* fnn_activation_kind */
     double alpha;
 } fnn_conv;
@@ -241,7 +241,7 @@ typedef struct {
     K(conv_pack)           /* packed = weight, as the others read it           blocks of it */ \
     K(conv_turn)           /* y = weight turned around, as for dx          groups of the taps */ \
     K(conv_forward)        /* y = f(x * weight + bias), x padded         lines of the output */ \
-    K(conv_backward_weight) /* dweight(kernel * channels, features) = x * dz, x padded  rows */ \
+    K(conv_backward_weight) /* y = spans' dweight(kernel * channels, features) = x * dz   rows */ \
     K(conv_backward_input) /* dx = dz * weight, tap by tap  images' parts of the channels */ \
     K(winograd_pack)       /* packed = G weight G^T                   groups of 16 channels */     \
     K(winograd_forward)    /* y = f(x * weight + bias), 3x3     rows of 2x2 tiles of the output */ \

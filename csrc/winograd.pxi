@@ -56,14 +56,7 @@ cdef int convolve_tiles(fnn_call *call, cnp.ndarray x, cnp.ndarray bias, cnp.nda
     return execute(call)
 
 
-cdef ptrdiff_t SUM_UNITS = 16  # of a weight's gradient, so that many threads have work
-
-
-cdef ptrdiff_t tile_spans(const fnn_conv *p, ptrdiff_t parts) noexcept:
-    """Into how many spans of chunks the tiles are cut, each of which has so many units."""
-    cdef ptrdiff_t tiles = p.batch * ((p.out_height + 1) // 2) * ((p.out_width + 1) // 2)
-    cdef ptrdiff_t chunks = (tiles + FNN_CHUNK_TILES - 1) // FNN_CHUNK_TILES
-    return max(1, min(SUM_UNITS // parts, chunks))
+cdef ptrdiff_t SUM_UNITS = 16  # of a weight's gradient with spans, so that many threads have work
 
 
 cdef int tiles_backward_weight(fnn_call *call, cnp.ndarray x, cnp.ndarray dz,
@@ -72,7 +65,8 @@ cdef int tiles_backward_weight(fnn_call *call, cnp.ndarray x, cnp.ndarray dz,
     cdef fnn_conv *p = &call.arguments.conv
     cdef const fnn_kernels *kernels = kernels_for(x)
     cdef ptrdiff_t parts = 4 * ((p.channels + FNN_SUM_CHANNELS - 1) // FNN_SUM_CHANNELS)
-    p.spans = tile_spans(p, parts)
+    cdef ptrdiff_t tiles = p.batch * ((p.out_height + 1) // 2) * ((p.out_width + 1) // 2)
+    p.spans = count_spans(SUM_UNITS // parts, tiles, FNN_CHUNK_TILES)
     cdef cnp.ndarray sums = empty_vector(x, all_sums_size(p))
     start(call, kernels.winograd_sums, p.spans * parts, conv_work(p) / 2)
     call.grain = parts  # which share what they read

@@ -101,8 +101,9 @@ static void run_convolution(const fnn_kernels *kernel, int d, void *const *array
         report("conv_turn", variant, d, out, K * 40);
         RUN(conv_forward, &padded, p.batch * p.out_height);
         report("conv_forward", variant, d, out, places * 40);
-        RUN(conv_backward_weight, &padded, K);
-        report("conv_backward_weight", variant, d, out, K * 40);
+        padded.spans = places > FNN_CHUNK_K ? 2 : 1;
+        RUN(conv_backward_weight, &padded, padded.spans * K);
+        report("conv_backward_weight", variant, d, out, padded.spans * K * 40);
         p.transpose = 1;
         RUN(conv_pack, &p, groups * 12 * ((48 / groups * item + 511) / 512));
         p.part = variant / 2 ? 16 : 48 / groups;

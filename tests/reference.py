@@ -5,8 +5,8 @@ give float64 (or long double, where the kernel under test is itself float64).
 """
 
 import functools
-import itertools
 import math
+from itertools import pairwise
 
 import numpy as np
 
@@ -58,6 +58,15 @@ def product_in_order(x, weight, fma, chunk=CHUNK):
             chain = fma(a, b, chain)
         total = chain if total is None else total + chain
     return total
+
+
+def product_in_spans(x, weight, fma, most, chunk=CHUNK):
+    """The same of at most so many spans of whole chunks, and their sums added in order."""
+    chunks = -(-x.shape[1] // chunk)
+    spans = max(1, min(most, chunks))
+    ends = [chunks * span // spans * chunk for span in range(spans + 1)]
+    parts = [product_in_order(x[:, i:j], weight[i:j], fma, chunk) for i, j in pairwise(ends)]
+    return functools.reduce(np.add, parts)
 
 
 # ---- activations ----
@@ -354,12 +363,12 @@ def conv_in_order(x, weight, geometry, fma):
 
 
 def conv_weight_in_order(x, dz, kernel, geometry, fma):
-    """The weight's gradient as the law states it: one chain over (image, row, column)."""
+    """The weight's gradient as the law states it: chains over (image, row, column)."""
     parts = []
     for c, f in group_parts(geometry[3], x.shape[3], dz.shape[3]):
         patches, _ = patch_matrix(x[..., c], kernel, geometry)
         columns = dz[..., f].reshape(len(patches), -1)
-        dweight = product_in_order(patches.T, columns, fma)
+        dweight = product_in_spans(patches.T, columns, fma, min(16, 512 // patches.shape[1]))
         parts.append(dweight.reshape(*kernel, -1, columns.shape[1]))
     return np.concatenate(parts, axis=3)
 
@@ -436,16 +445,9 @@ def conv_weight_by_tiles(x, dz, padding, fma):
     count = _tile_count(x, padding)
     inputs = _on_axes(_input_sums, _tiles(pad_images(x, padding), 4, count), (0, 1))
     outputs = _on_axes(_output_shares, _tiles(dz, 2, count), (0, 1))
-    chunks = -(-inputs.shape[2] // 128)
-    spans = max(1, min(4 // -(-x.shape[3] // 64), chunks))
-    ends = [128 * (chunks * span // spans) for span in range(spans + 1)]
-
-    def sum_over_tiles(a, b):
-        parts = [product_in_order(a[i:j].T, b[i:j], fma, 128) for i, j in itertools.pairwise(ends)]
-        return functools.reduce(np.add, parts)
-
+    spans = 4 // -(-x.shape[3] // 64)
     sums = np.stack([
-        [sum_over_tiles(a, b) for a, b in zip(*rows, strict=True)]
+        [product_in_spans(a.T, b, fma, spans, 128) for a, b in zip(*rows, strict=True)]
         for rows in zip(inputs, outputs, strict=True)
     ])  # fmt: skip
     return _on_axes(_kernel_shares, sums, (1, 0))

@@ -202,6 +202,24 @@ def test_float32_is_one_chain_of_fused_multiply_adds(name, fma_isas, rng):
         assert_same_bits(weight_gradient(x, dz, weight, geometry), dweight)
 
 
+@pytest.mark.parametrize(
+    "shape, kernel, geometry",
+    [
+        ((9, 12, 13, 3), (3, 3), {}),
+        ((2, 17, 60, 20), (2, 5), {"stride": (1, 2)}),
+        ((3, 23, 25, 34), (3, 2), {"groups": 2, "dilation": (2, 1)}),
+    ],
+)
+@pytest.mark.parametrize("features", [4, 18])
+def test_the_weight_s_gradient_is_a_sum_of_spans(shape, kernel, geometry, features, fma_isas, rng):
+    shapes = case(shape, kernel, features, **geometry)
+    (x, weight, _, dz), geometry = operands(rng, shapes, np.float32), shapes[2]
+    dweight = reference.conv_weight_in_order(x, dz, kernel, geometry, reference.fma32)
+    for isa in fma_isas:
+        _kernels.set_isa(isa)
+        assert_same_bits(weight_gradient(x, dz, weight, geometry), dweight)
+
+
 def test_float64_is_one_chain_of_fused_multiply_adds(fma_isas, rng):
     shapes = case((1, 17, 17, 29), (3, 3), 2, padding=((1, 0), (0, 1)))
     (x, weight, _, dz), geometry = operands(rng, shapes, np.float64), shapes[2]
