@@ -40,7 +40,8 @@ cdef int set_kernel(fnn_conv *p, cnp.ndarray weight, tuple stride, tuple dilatio
 
 cdef int set_geometry(fnn_conv *p, tuple shape, cnp.ndarray weight, tuple geometry) except -1:
     """shape: the images', (batch, height, width, channels); geometry: (stride, padding, dilation,
-    groups), the first three as pairs of rows and columns, padding ((top, bottom), (left, right))."""
+    groups), the first three as pairs of rows and columns, padding ((top, bottom), (left, right)).
+    """
     check_real("weight", weight, 4)
     stride, padding, dilation, groups = geometry
     (top, bottom), (left, right) = padding

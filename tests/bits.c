@@ -96,7 +96,8 @@ static void run_convolution(const fnn_kernels *kernel, int d, void *const *array
         RUN(conv_pad, &padded, p.batch * (p.height + 2));
         report("conv_pad", variant, d, array[5], p.batch * (p.height + 2) * (p.width + 4) * 48);
         padded = p, padded.x = array[5], padded.height += 2, padded.width += 4;
-        RUN(conv_pack, &p, groups * ((K + FNN_CHUNK_K - 1) / FNN_CHUNK_K) * ((N * item + 511) / 512));
+        RUN(conv_pack, &p,
+            groups * ((K + FNN_CHUNK_K - 1) / FNN_CHUNK_K) * ((N * item + 511) / 512));
         RUN(conv_turn, &p, 12 * groups);
         report("conv_turn", variant, d, out, K * 40);
         RUN(conv_forward, &padded, p.batch * p.out_height);
@@ -131,7 +132,8 @@ static void run_convolution(const fnn_kernels *kernel, int d, void *const *array
 
 static void run_all(const fnn_kernels *kernel, int d) {
     void *a = make(d, 88172645463325252u), *b = make(d, 362436069362436069u);
-    void *out = make(d, 1), *z = make(d, 2), *packed = make(d, 3), *scratch = aligned_alloc(64, FNN_SCRATCH);
+    void *out = make(d, 1), *z = make(d, 2), *packed = make(d, 3);
+    void *scratch = aligned_alloc(64, FNN_SCRATCH);
     char *many = make(d, 521288629521288629u); /* vectors of 1000 elements: at(i) */
 #define at(i) (many + (i)*8000)
     const ptrdiff_t n = ROWS * FEATURES, groups = (FEATURES + 15) / 16;
@@ -142,7 +144,8 @@ static void run_all(const fnn_kernels *kernel, int d) {
     for (int shape = 0; shape < 6; shape++)
         for (int form = 0; form < 3; form++) {
             const ptrdiff_t M = shapes[shape][0], N = shapes[shape][1], K = shapes[shape][2];
-            fnn_product p = {.a = a, .b = b, .bias = b, .c = out, .M = M, .N = N, .K = K, .c_row = N};
+            fnn_product p = {.a = a, .b = b, .bias = b, .c = out, .M = M, .N = N, .K = K,
+                             .c_row = N};
             p.a_row = form == 1 ? 1 : K, p.a_column = form == 1 ? M : 1;
             p.b_row = form == 2 ? 1 : N, p.b_column = form == 2 ? K : 1;
             for (int by_columns = 0; by_columns < 2; by_columns++) {
@@ -312,8 +315,10 @@ static void run_all(const fnn_kernels *kernel, int d) {
 int main(int count, char **arguments) {
     if (count > 2) cut = atoi(arguments[2]);
     for (int isa = 0; isa < FNN_ISAS; isa++) {
-        if (count < 2 || strcmp(arguments[1], fnn_isa_name(isa)) || !fnn_isa_available(isa)) continue;
-        for (int is_double = 0; is_double < 2; is_double++) run_all(fnn_table(isa, is_double), is_double);
+        if (count < 2 || strcmp(arguments[1], fnn_isa_name(isa)) || !fnn_isa_available(isa))
+            continue;
+        for (int is_double = 0; is_double < 2; is_double++)
+            run_all(fnn_table(isa, is_double), is_double);
         for (size_t i = 0; i < KERNELS; i++)
             if (!ran[i]) {
                 fprintf(stderr, "kernel %d of FNN_KERNELS does not run here\n", (int)i);
