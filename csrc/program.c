@@ -6,8 +6,7 @@
  * columns: such calls may share a phase.  Within a phase, all calls with the same number of units
  * form a chain: a thread carries its units through it while they are in its cache.  Calls of one
  * unit and little work run alone, before the phase's chains, so that what needs only those may be
- * in the same phase. Between phases all threads wait for one another.
- */
+ * in the same phase.  Between phases all threads wait for one another. */
 #include "fastnn.h"
 
 #include <stdlib.h>

@@ -69,7 +69,6 @@ cdef int tiles_backward_weight(fnn_call *call, cnp.ndarray x, cnp.ndarray dz,
     p.spans = count_spans(SUM_UNITS // parts, tiles, FNN_CHUNK_TILES)
     cdef cnp.ndarray sums = empty_vector(x, all_sums_size(p))
     start(call, kernels.winograd_sums, p.spans * parts, conv_work(p) / 2)
-    call.grain = parts  # which share what they read
     p.x, p.z = reads(call, x), <void *>reads(call, dz)
     p.packed = writes(call, sums)
     execute(call)

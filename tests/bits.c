@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SIZE 200000 /* elements of each array */
+#define SIZE 300000 /* elements of each array */
 #define ROWS 300
 #define FEATURES 37
 
@@ -58,17 +58,17 @@ static void run_winograd(const fnn_kernels *kernel, int d, void *const *array, v
         const ptrdiff_t channels = variant % 2 ? 37 : 260;
         const ptrdiff_t features = variant % 2 ? 262 : 29;
         fnn_conv p = {.x = a, .weight = b, .bias = b, .packed = packed, .y = out, .z = z,
-                      .batch = 3, .height = 7, .width = 8, .channels = channels,
+                      .batch = 9, .height = 7, .width = 8, .channels = channels,
                       .features = features, .before = {variant, 1}, .out_height = 5 + 2 * variant,
-                      .out_width = 7, .spans = 1, .activation = FNN_TANH};
-        const ptrdiff_t pixels = 3 * p.out_height * 7;
+                      .out_width = 7, .spans = variant % 2 + 1, .activation = FNN_TANH};
+        const ptrdiff_t pixels = 9 * p.out_height * 7;
         const ptrdiff_t groups = (channels + FNN_SUM_CHANNELS - 1) / FNN_SUM_CHANNELS;
         RUN(winograd_pack, &p, (channels + 15) / 16);
-        RUN(winograd_forward, &p, 3 * ((p.out_height + 1) / 2));
+        RUN(winograd_forward, &p, 9 * ((p.out_height + 1) / 2));
         report("winograd_forward", variant, d, out, pixels * features);
         report("winograd_forward's z", variant, d, z, pixels * features);
         p.z = (void *)b;
-        RUN(winograd_sums, &p, 4 * groups);
+        RUN(winograd_sums, &p, 4 * groups * p.spans);
         report("winograd_sums", variant, d, packed, channels * features);
         RUN(winograd_weight, &p, channels);
         report("winograd_weight", variant, d, out, 9 * channels * features);

@@ -85,6 +85,23 @@ print(tasks() - before)
     assert out == ["0"]
 
 
+@LINUX
+def test_fewer_threads_end_the_others():
+    out = python("""
+import time
+import fastnn
+before = tasks()
+for count in (5, 2, 4, 3):
+    fastnn.set_num_threads(count)
+    product()
+    for _ in range(1000):
+        if tasks() - before >= count:
+            time.sleep(0.01)  # joined, but the system counts it a moment longer
+    print(tasks() - before)
+""")
+    assert out == ["4", "1", "3", "2"]
+
+
 def test_more_threads_than_work_and_than_cores():
     out = python("""
 import fastnn
