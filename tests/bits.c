@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SIZE 300000 /* elements of each array */
+#define SIZE 320000 /* elements of each array */
 #define ROWS 300
 #define FEATURES 37
 
