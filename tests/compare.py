@@ -67,6 +67,14 @@ def ulp_error(actual, exact):
     return np.abs(actual.astype(np.longdouble) - exact.astype(np.longdouble)) / unit
 
 
+def _tasks():
+    """This process's threads.  A list made while one ends may lack others, so twice alike."""
+    last, tasks = None, set()
+    while tasks != last:
+        last, tasks = tasks, set(os.listdir("/proc/self/task"))
+    return tasks
+
+
 def uses_threads(call):
     """Whether `call` has work enough for threads: in a Python thread that has no team yet, it
     starts one.  True where the system does not tell."""
@@ -75,10 +83,10 @@ def uses_threads(call):
     started = set()
 
     def run():
-        before = set(os.listdir("/proc/self/task"))
+        before = _tasks()
         with fastnn.threads(2):
             call()
-        started.update(set(os.listdir("/proc/self/task")) - before)
+        started.update(_tasks() - before)
 
     thread = threading.Thread(target=run)
     thread.start()
