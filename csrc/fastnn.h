@@ -17,10 +17,8 @@
 /* The library-wide constants of the numerics laws: changing one changes results' bits. */
 #define FNN_CHUNK_K 256    /* a matrix product adds in chunks of this many terms */
 #define FNN_CHUNK_ROWS 128 /* a reduction over the batch adds in chunks of this many rows */
-
 #define FNN_CHUNK_TILES 128 /* in tiles, a weight's gradient adds in chunks of this many tiles */
-
-#define FNN_SUM_CHANNELS 64 /* of a unit of winograd_sums */
+#define FNN_SUM_CHANNELS 64 /* of a unit of winograd_sums, by which its spans are counted */
 #define FNN_PACK_BYTES 512 /* of a row in a block of a packed matrix */
 #define FNN_CHUNK_SUM 4096 /* a sum of squares adds in chunks of this many elements */
 

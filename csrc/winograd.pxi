@@ -56,7 +56,9 @@ cdef int convolve_tiles(fnn_call *call, cnp.ndarray x, cnp.ndarray bias, cnp.nda
     return execute(call)
 
 
-cdef ptrdiff_t SUM_UNITS = 16  # of a weight's gradient with spans, so that many threads have work
+# Of a weight's gradient with its spans, so that many threads have work.  Another number gives other
+# bits, as those of fastnn.h's numerics laws do.
+cdef ptrdiff_t SUM_UNITS = 16
 
 
 cdef int tiles_backward_weight(fnn_call *call, cnp.ndarray x, cnp.ndarray dz,
