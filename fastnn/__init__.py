@@ -12,23 +12,12 @@
 (1797, 10)
 """
 
-from fastnn import _threads, datasets, initializers, metrics
-from fastnn._layer import Layer
-from fastnn._threads import build_info, get_num_threads, set_num_threads, threads
+from fastnn import datasets, initializers, metrics
 from fastnn._version import __version__
 from fastnn.averages import ExponentialAverage
-from fastnn.callbacks import (
-    Callback,
-    CSVLogger,
-    EarlyStopping,
-    ModelCheckpoint,
-    ReduceOnPlateau,
-    Run,
-    TensorBoard,
-)
 from fastnn.data import Standardizer, batches, stratified_split, to_nhwc
+from fastnn.files.checkpoint import save, save_checkpoint
 from fastnn.gradcheck import gradcheck
-from fastnn.gradient_step import GradientStep
 from fastnn.history import History
 from fastnn.layers import (
     ELU,
@@ -47,6 +36,7 @@ from fastnn.layers import (
     GlobalAvgPool2D,
     GlobalMaxPool1D,
     GlobalMaxPool2D,
+    Layer,
     LayerNorm,
     LeakyReLU,
     Linear,
@@ -72,12 +62,28 @@ from fastnn.losses import (
     SigmoidCrossEntropy,
     SoftmaxCrossEntropy,
 )
-from fastnn.model import Sequential
+from fastnn.model import Checkpoint, Sequential, load, load_checkpoint
 from fastnn.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, RMSprop
-from fastnn.persistence import Checkpoint, load, load_checkpoint, save, save_checkpoint
 from fastnn.predictor import Predictor
 from fastnn.schedules import Cosine, ExponentialDecay, OneCycle, StepDecay
-from fastnn.step import TrainStep
+from fastnn.support.threads import (
+    build_info,
+    get_num_threads,
+    set_defaults,
+    set_num_threads,
+    threads,
+)
+from fastnn.training.callbacks import (
+    Callback,
+    CSVLogger,
+    EarlyStopping,
+    ModelCheckpoint,
+    ReduceOnPlateau,
+    TensorBoard,
+)
+from fastnn.training.gradient_step import GradientStep
+from fastnn.training.run import Run
+from fastnn.training.step import TrainStep
 
 __all__ = [
     "ELU",
@@ -162,4 +168,9 @@ __all__ = [
     "to_nhwc",
 ]
 
-_threads.set_defaults()
+for _name in __all__:  # pickles, tracebacks and help shall show the public path
+    if getattr(globals()[_name], "__module__", "").startswith("fastnn."):
+        globals()[_name].__module__ = "fastnn"
+del _name
+set_defaults()
+del set_defaults

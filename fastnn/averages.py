@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _checks
+from fastnn.support import checks
 
 
 class ExponentialAverage:
@@ -28,7 +28,7 @@ class ExponentialAverage:
     """
 
     def __init__(self, beta: float) -> None:
-        self.beta = _checks.fraction(beta, "beta")
+        self.beta = checks.fraction(beta, "beta")
         self._weighted: Any = 0.0
         self._weight = 0.0  # 1 - beta^t, the sum of all values' weights
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn import _arrays, _checks
+from fastnn.support import arrays, checks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,14 +51,14 @@ class batches:
         drop_last: bool = False,
         sample_weight: ArrayLike | None = None,
     ) -> None:
-        arrays = {"X": _arrays.numeric_array(X, "X"), "y": _arrays.numeric_array(y, "y")}
+        named = {"X": arrays.numeric_array(X, "X"), "y": arrays.numeric_array(y, "y")}
         if sample_weight is not None:
-            arrays["sample_weight"] = _arrays.numeric_array(sample_weight, "sample_weight")
-        _arrays.same_length(**arrays)
-        self.arrays = tuple(arrays.values())
-        self.batch_size = _checks.positive_int(batch_size, "batch_size")
+            named["sample_weight"] = arrays.numeric_array(sample_weight, "sample_weight")
+        arrays.same_length(**named)
+        self.arrays = tuple(named.values())
+        self.batch_size = checks.positive_int(batch_size, "batch_size")
         self.shuffle, self.drop_last = bool(shuffle), bool(drop_last)
-        self._generator = np.random.Generator(np.random.PCG64(_checks.seed(seed)))
+        self._generator = np.random.Generator(np.random.PCG64(checks.seed(seed)))
 
     def __len__(self) -> int:
         n: int = self.arrays[0].shape[0]
@@ -125,10 +125,10 @@ def check_order(state: Any) -> dict[str, int]:
         raise ValueError(
             f"state: expected what batches.state_dict() gives, {', '.join(_ORDER)}, got {state!r}"
         )
-    checked = {name: _checks.whole(state[name], name, 0, most) for name, most in _ORDER.items()}
+    checked = {name: checks.whole(state[name], name, 0, most) for name, most in _ORDER.items()}
     if checked["inc"] % 2 == 0:
         raise ValueError(f"inc: expected an odd number, as all generators have, got {state['inc']}")
-    _checks.positive_int(checked["rows"], "rows")
+    checks.positive_int(checked["rows"], "rows")
     return checked
 
 
@@ -145,7 +145,7 @@ def to_nhwc(x: ArrayLike) -> NDArray[Any]:
     >>> to_nhwc(np.zeros((8, 3, 32, 24))).shape
     (8, 32, 24, 3)
     """
-    array = _arrays.numeric_array(x, "x")
+    array = arrays.numeric_array(x, "x")
     if array.ndim not in (3, 4) or array.size == 0:
         raise ValueError(
             "x: expected shape (batch, channels, height, width) or (batch, channels, length), "
@@ -184,7 +184,7 @@ def stratified_split(
     most_short = np.argsort(take - shares, kind="stable")
     take[most_short[: total - take.sum()]] += 1
 
-    shuffled = np.random.Generator(np.random.PCG64(_checks.seed(seed))).permutation(len(labels))
+    shuffled = np.random.Generator(np.random.PCG64(checks.seed(seed))).permutation(len(labels))
     is_test = np.zeros(len(labels), dtype=bool)
     for label, count in enumerate(take):
         is_test[shuffled[classes[shuffled] == label][:count]] = True
@@ -215,7 +215,7 @@ class Standardizer:
     std: NDArray[np.float64]
 
     def __init__(self, dtype: DTypeLike = "float32") -> None:
-        self.dtype = _arrays.real_dtype(dtype)
+        self.dtype = arrays.real_dtype(dtype)
 
     def fit(self, X: ArrayLike) -> Standardizer:
         X = self._checked(X)
@@ -257,17 +257,17 @@ class Standardizer:
         with np.errstate(over="ignore"):
             for start, block in enumerate(_float64_blocks(X)):
                 out[start * _BLOCK_ROWS :][: len(block)] = formula(block)
-        _arrays.finite(out, f"X standardised to {self.dtype}")
+        arrays.finite(out, f"X standardised to {self.dtype}")
         return out
 
     def _checked(self, X: ArrayLike) -> NDArray[Any]:
-        X = _arrays.numeric_array(X, "X")
+        X = arrays.numeric_array(X, "X")
         if X.ndim != 2 or 0 in X.shape:
             hint = "; write .reshape(-1, 1) for one feature" if X.ndim == 1 else ""
             raise ValueError(
                 f"X: expected shape (n, features), both at least 1, got {X.shape}{hint}"
             )
-        return _arrays.finite(X, "X")
+        return arrays.finite(X, "X")
 
 
 def _float64_blocks(X: NDArray[Any]) -> Iterator[NDArray[np.float64]]:

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn import _arrays, _checks
+from fastnn.support import checks
+from fastnn.support.arrays import real_array
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from fastnn.losses import Loss
-    from fastnn.model import Sequential
+    from fastnn.network import Network
 
 
 def gradcheck(
-    model: Sequential,
+    model: Network,
     loss: Loss,
     x: ArrayLike,
     y: ArrayLike,
@@ -43,9 +44,9 @@ def gradcheck(
     >>> gradcheck(model, fastnn.SoftmaxCrossEntropy(), x, y) < 1e-7
     True
     """
-    epsilon = _checks.positive(epsilon, "epsilon")
+    epsilon = checks.positive(epsilon, "epsilon")
     model = _float64_copy(model)
-    x = _arrays.real_array(x, "x", model.dtype).copy()
+    x = real_array(x, "x", model.dtype).copy()
     step = model._counter.copy()
 
     def value_and_gradient() -> tuple[float, NDArray[Any]]:
@@ -57,7 +58,7 @@ def gradcheck(
     gradient = value_and_gradient()[1]
     for array in model.gradients.values():
         array.fill(1e3)  # which a backward that adds, or forgets one, would leave in the result
-    by_inputs = model._codes is None  # codes have no gradient
+    by_inputs = model._chain.embedding is None  # codes have no gradient
     dx = model.backward(gradient, input_gradient=by_inputs)
     arrays = [*model.parameters.values(), *([x] if by_inputs else [])]
     gradients = [*model.gradients.values(), *([np.asarray(dx)] if by_inputs else [])]
@@ -86,9 +87,7 @@ def _differences(
     return result
 
 
-def _float64_copy(model: Sequential) -> Sequential:
+def _float64_copy(model: Network) -> Network:
     state = copy.deepcopy(model.__getstate__())
     state["dtype"] = "float64"
-    twin = type(model).__new__(type(model))
-    twin.__setstate__(state)
-    return twin
+    return type(model).restore(state)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn import _checks
+from fastnn.support import checks
+from fastnn.support.settings import Fixed, Guarded
 
 if TYPE_CHECKING:  # numpy.random is not imported before it is needed
     from collections.abc import Callable
@@ -21,14 +22,7 @@ if TYPE_CHECKING:  # numpy.random is not imported before it is needed
     Initializer: TypeAlias = Callable[[np.random.Generator, tuple[int, ...], int], NDArray[Any]]
 
 
-class _Plain:
-    """An initializer without arguments."""
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
-
-
-class Zeros(_Plain):
+class Zeros(Guarded):
     """0 everywhere; for biases, as zero weights never learn to differ.
 
     >>> Zeros()(np.random.default_rng(0), (2,), 3)
@@ -41,26 +35,25 @@ class Zeros(_Plain):
         return np.zeros(shape)
 
 
-class Normal:
+class Normal(Guarded):
     """Normal with standard deviation `std` (> 0, else ValueError), whatever the fan in.
 
-    >>> Normal(0.01)
-    Normal(std=0.01)
+    >>> Normal(0.1)
+    Normal(std=0.1)
     """
 
+    std = Fixed[float]()
+
     def __init__(self, std: float = 0.01) -> None:
-        self.std = _checks.positive(std, "std")
+        self.std = checks.positive(std, "std")
 
     def __call__(
         self, rng: np.random.Generator, shape: tuple[int, ...], fan_in: int
     ) -> NDArray[Any]:
         return rng.normal(0.0, self.std, shape)
 
-    def __repr__(self) -> str:
-        return f"Normal(std={self.std!r})"
 
-
-class Xavier(_Plain):
+class Xavier(Guarded):
     """Normal with standard deviation sqrt(1 / n), n the fan in: for sigmoid, tanh, SELU, linear.
 
     Keeps the variance of what passes forward (X. Glorot, Y. Bengio, 2010; LeCun et al., 1998).
@@ -76,7 +69,7 @@ class Xavier(_Plain):
         return rng.normal(0.0, math.sqrt(1.0 / fan_in), shape)
 
 
-class He(_Plain):
+class He(Guarded):
     """Normal with standard deviation sqrt(2 / n), n the fan in: for ReLU and its like.
 
     Makes up for the half that a ReLU cuts off (K. He, X. Zhang, S. Ren, J. Sun, 2015).
@@ -92,7 +85,7 @@ class He(_Plain):
         return rng.normal(0.0, math.sqrt(2.0 / fan_in), shape)
 
 
-class XavierUniform(_Plain):
+class XavierUniform(Guarded):
     """Uniform in ± sqrt(3 / n), n the fan in: the variance of `Xavier`.
 
     >>> w = XavierUniform()(np.random.default_rng(0), (3, 100), 3)
@@ -107,7 +100,7 @@ class XavierUniform(_Plain):
         return rng.uniform(-limit, limit, shape)
 
 
-class HeUniform(_Plain):
+class HeUniform(Guarded):
     """Uniform in ± sqrt(6 / n), n the fan in: the variance of `He`.
 
     >>> w = HeUniform()(np.random.default_rng(0), (6, 100), 6)
@@ -144,7 +137,7 @@ def resolve(initializer: str | Initializer, name: str) -> Initializer:
         if isinstance(initializer, type):
             raise TypeError(f"{name}: expected an initializer, got the class {initializer!r}")
         return initializer
-    return INITIALIZERS[_checks.choice(initializer, name, INITIALIZERS)]
+    return INITIALIZERS[checks.choice(initializer, name, INITIALIZERS)]
 
 
 def suitable_for(activation: str) -> Initializer:

@@ -1,19 +1,20 @@
 """Losses: `loss(outputs, targets, sample_weight=None)` returns the value and its gradient.
 
 The value is the mean Σ w l / Σ w over the batch, as a float; the gradient, like `outputs`, is
-that of the value.  Outputs and targets are brought into a kernel's form here; the kernels
-compute value and gradient in one pass and look at what the targets hold."""
+that of the value.  Outputs and targets are brought into a kernel's form here; the kernels compute
+value and gradient in one pass and check that the targets are in their range."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn import _arrays, _checks, _kernels
-from fastnn._settings import Guarded, Setting
+import fastnn._kernels as _kernels
+from fastnn.support import arrays, checks
+from fastnn.support.settings import Guarded, Setting
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -26,10 +27,10 @@ def _quantiles(value: Any, name: str) -> float | Sequence[float]:
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if not isinstance(value, list | tuple):
-        return _checks.proportion(value, name)
+        return checks.proportion(value, name)
     if not value:
         raise ValueError(f"{name}: expected a number in (0, 1) or several, got {value!r}")
-    return tuple(_checks.proportion(number, name) for number in value)
+    return tuple(checks.proportion(number, name) for number in value)
 
 
 class Loss(Guarded):
@@ -54,7 +55,8 @@ class Loss(Guarded):
     (4.5, [[1.5], [6.0]])
     """
 
-    _largest: float | None = None  # targets other than labels are from 0 to this; None: are any
+    _kernel: Callable[..., tuple[NDArray[np.float64], NDArray[Any]]] | None = None
+    _largest: float | None = None  # targets but labels must be from 0 to this; None: may be any
 
     def __call__(
         self, outputs: ArrayLike, targets: ArrayLike, sample_weight: ArrayLike | None = None
@@ -65,16 +67,21 @@ class Loss(Guarded):
         `sample_weight` w (batch,), not negative and not all 0; `targets` as the class says.
         Raises ValueError for shapes that do not fit, for weights and targets out of their range.
         """
-        outputs = _outputs(outputs)
-        return self.evaluate(outputs, *self._prepare(outputs, targets, sample_weight))
+        is_float32 = getattr(outputs, "dtype", None) == _FLOAT32
+        outputs = arrays.real_array(outputs, "outputs", _FLOAT32 if is_float32 else _FLOAT64)
+        return self.evaluate(outputs, *self._in_form(outputs, targets, sample_weight))
 
-    def _prepare(
+    def _in_form(
         self, outputs: NDArray[Any], targets: ArrayLike, sample_weight: ArrayLike | None
     ) -> tuple[NDArray[Any], NDArray[Any] | None]:
-        """Targets and weights in the kernel's form; only the shape and type of outputs matter."""
+        """Targets and weights as `evaluate` gets them, checked; of the outputs only shape and type
+        matter."""
+        if outputs.ndim != 2 or outputs.size == 0:
+            what = "an empty array of shape" if outputs.size == 0 else "shape"
+            raise ValueError(f"outputs: expected shape (batch, n), got {what} {outputs.shape}")
         weight = None
         if sample_weight is not None:
-            weight = _arrays.real_array(sample_weight, "sample_weight", outputs.dtype)
+            weight = arrays.real_array(sample_weight, "sample_weight", outputs.dtype)
             if weight.shape != outputs.shape[:1]:
                 raise ValueError(
                     f"sample_weight: expected shape ({len(outputs)},), got {weight.shape}"
@@ -96,11 +103,14 @@ class Loss(Guarded):
     def _measure(
         self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
     ) -> tuple[NDArray[np.float64], NDArray[Any]]:
-        """The same by kernels alone: the value in an array of one element, and the gradient."""
-        raise NotImplementedError(f"{type(self).__name__} has no evaluate")
+        """`evaluate` by kernels alone: the value in an array of one element, and the gradient."""
+        if self._kernel is None:
+            raise NotImplementedError(f"{type(self).__name__} has no evaluate")
+        return self._kernel(outputs, targets, weight, *self._constants(outputs))
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
+    def _constants(self, outputs: NDArray[Any]) -> tuple[Any, ...]:
+        """The numbers that the kernel gets besides."""
+        return ()
 
 
 class MeanSquaredError(Loss):
@@ -111,10 +121,7 @@ class MeanSquaredError(Loss):
     (2.5, [[1.0], [2.0]])
     """
 
-    def _measure(
-        self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
-    ) -> tuple[NDArray[np.float64], NDArray[Any]]:
-        return _kernels.squared_error(outputs, targets, weight)
+    _kernel = staticmethod(_kernels.squared_error)
 
 
 class MeanAbsoluteError(Loss):
@@ -125,10 +132,7 @@ class MeanAbsoluteError(Loss):
     (1.5, [[0.5], [0.5]])
     """
 
-    def _measure(
-        self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
-    ) -> tuple[NDArray[np.float64], NDArray[Any]]:
-        return _kernels.absolute_error(outputs, targets, weight)
+    _kernel = staticmethod(_kernels.absolute_error)
 
 
 class Quantile(Loss):
@@ -148,6 +152,7 @@ class Quantile(Loss):
     """
 
     q = Setting(_quantiles)
+    _kernel = staticmethod(_kernels.quantile)
 
     def __init__(self, q: float | Sequence[float] = 0.5) -> None:
         self.q = q
@@ -159,19 +164,13 @@ class Quantile(Loss):
                 raise ValueError(
                     f"outputs: expected a column for each of {len(self.q)} quantiles, got {columns}"
                 )
-            array = _arrays.real_array(targets, "targets", outputs.dtype)
+            array = arrays.real_array(targets, "targets", outputs.dtype)
             if array.shape in ((len(outputs),), (len(outputs), 1)):
                 return np.repeat(array.reshape(-1, 1), columns, axis=1)
         return super().prepare_targets(outputs, targets)
 
-    def _measure(
-        self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
-    ) -> tuple[NDArray[np.float64], NDArray[Any]]:
-        quantiles = np.full(outputs.shape[1], self.q, outputs.dtype)
-        return _kernels.quantile(outputs, targets, weight, quantiles)
-
-    def __repr__(self) -> str:
-        return f"Quantile(q={self.q!r})"
+    def _constants(self, outputs: NDArray[Any]) -> tuple[Any, ...]:
+        return (np.full(outputs.shape[1], self.q, outputs.dtype),)
 
 
 class Huber(Loss):
@@ -185,18 +184,14 @@ class Huber(Loss):
     (1.0, [[0.5], [0.5]])
     """
 
-    delta = Setting(_checks.positive)
+    delta = Setting(checks.positive)
+    _kernel = staticmethod(_kernels.huber)
 
     def __init__(self, delta: float = 1.0) -> None:
         self.delta = delta
 
-    def _measure(
-        self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
-    ) -> tuple[NDArray[np.float64], NDArray[Any]]:
-        return _kernels.huber(outputs, targets, weight, self.delta)
-
-    def __repr__(self) -> str:
-        return f"Huber(delta={self.delta!r})"
+    def _constants(self, outputs: NDArray[Any]) -> tuple[Any, ...]:
+        return (self.delta,)
 
 
 class Poisson(Loss):
@@ -214,10 +209,7 @@ class Poisson(Loss):
 
     _largest = math.inf
 
-    def _measure(
-        self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
-    ) -> tuple[NDArray[np.float64], NDArray[Any]]:
-        return _kernels.poisson(outputs, targets, weight)
+    _kernel = staticmethod(_kernels.poisson)
 
 
 class SigmoidCrossEntropy(Loss):
@@ -233,10 +225,7 @@ class SigmoidCrossEntropy(Loss):
 
     _largest = 1.0
 
-    def _measure(
-        self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
-    ) -> tuple[NDArray[np.float64], NDArray[Any]]:
-        return _kernels.sigmoid_cross_entropy(outputs, targets, weight)
+    _kernel = staticmethod(_kernels.sigmoid_cross_entropy)
 
 
 class SoftmaxCrossEntropy(Loss):
@@ -251,15 +240,15 @@ class SoftmaxCrossEntropy(Loss):
     (0.6931, [[0.5, -0.5]])
     """
 
+    label_smoothing = Setting(checks.fraction)
+    _kernel = staticmethod(_kernels.softmax_cross_entropy)
     _largest = 1.0
-
-    label_smoothing = Setting(_checks.fraction)
 
     def __init__(self, *, label_smoothing: float = 0.0) -> None:
         self.label_smoothing = label_smoothing
 
     def prepare_targets(self, outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
-        array = _arrays.numeric_array(targets, "targets")
+        array = arrays.numeric_array(targets, "targets")
         if outputs.shape[1] == 1 and (array != (array.ndim > 1)).any():
             raise ValueError(
                 "outputs: expected at least 2 classes, got 1, of which softmax is always 1; for "
@@ -269,14 +258,8 @@ class SoftmaxCrossEntropy(Loss):
             return _labels(outputs, array)
         return super().prepare_targets(outputs, array)
 
-    def _measure(
-        self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
-    ) -> tuple[NDArray[np.float64], NDArray[Any]]:
-        return _kernels.softmax_cross_entropy(outputs, targets, weight, self.label_smoothing)
-
-    def __repr__(self) -> str:
-        text = f"label_smoothing={self.label_smoothing!r}" if self.label_smoothing else ""
-        return f"SoftmaxCrossEntropy({text})"
+    def _constants(self, outputs: NDArray[Any]) -> tuple[Any, ...]:
+        return (self.label_smoothing,)
 
 
 class Hinge(Loss):
@@ -291,35 +274,22 @@ class Hinge(Loss):
     (0.5, [[1.0, -1.0]])
     """
 
-    margin = Setting(_checks.positive)
+    margin = Setting(checks.positive)
+    _kernel = staticmethod(_kernels.hinge)
 
     def __init__(self, margin: float = 1.0) -> None:
         self.margin = margin
 
     def prepare_targets(self, outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
-        return _labels(outputs, _arrays.numeric_array(targets, "targets"))
+        return _labels(outputs, arrays.numeric_array(targets, "targets"))
 
-    def _measure(
-        self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
-    ) -> tuple[NDArray[np.float64], NDArray[Any]]:
-        return _kernels.hinge(outputs, targets, weight, self.margin)
-
-    def __repr__(self) -> str:
-        return f"Hinge(margin={self.margin!r})"
-
-
-def _outputs(outputs: ArrayLike) -> NDArray[Any]:
-    dtype = getattr(outputs, "dtype", None)
-    array = _arrays.real_array(outputs, "outputs", _FLOAT32 if dtype == _FLOAT32 else _FLOAT64)
-    if array.ndim != 2 or array.size == 0:
-        what = "an empty array of shape" if array.size == 0 else "shape"
-        raise ValueError(f"outputs: expected shape (batch, n), got {what} {array.shape}")
-    return array
+    def _constants(self, outputs: NDArray[Any]) -> tuple[Any, ...]:
+        return (self.margin,)
 
 
 def _values(outputs: NDArray[Any], targets: ArrayLike, largest: float | None) -> NDArray[Any]:
     """Targets of the outputs' shape and type; a vector stands for one column."""
-    array = _arrays.real_array(targets, "targets", outputs.dtype)
+    array = arrays.real_array(targets, "targets", outputs.dtype)
     if array.ndim == 1 and outputs.shape[1] == 1:
         array = array.reshape(-1, 1)
     if array.shape != outputs.shape:

@@ -30,7 +30,6 @@ from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
 
-from fastnn import _arrays, _checks
 from fastnn.losses import (
     Hinge,
     Huber,
@@ -41,6 +40,7 @@ from fastnn.losses import (
     SigmoidCrossEntropy,
     SoftmaxCrossEntropy,
 )
+from fastnn.support import arrays, checks
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -80,7 +80,7 @@ def top_k_accuracy(outputs: ArrayLike, targets: ArrayLike, k: int = 5) -> float:
     >>> top_k_accuracy([[0.1, 2.0, 1.0], [0.3, 0.1, 0.2]], [2, 1], k=2)
     0.5
     """
-    k = _checks.positive_int(k, "k")
+    k = checks.positive_int(k, "k")
     outputs, targets = _pair(outputs, targets)
     if outputs.shape[1] == 1:
         raise ValueError(f"outputs: expected at least 2 classes, got shape {outputs.shape}")
@@ -197,9 +197,9 @@ def r2(outputs: ArrayLike, targets: ArrayLike) -> float:
 
 def _pair(outputs: ArrayLike, targets: ArrayLike) -> tuple[Array, Array]:
     """Outputs (n, columns), and targets (n, 1) where they are one column."""
-    o = _arrays.numeric_array(outputs, "outputs")
-    t = _arrays.numeric_array(targets, "targets")
-    _arrays.same_length(outputs=o, targets=t)
+    o = arrays.numeric_array(outputs, "outputs")
+    t = arrays.numeric_array(targets, "targets")
+    arrays.same_length(outputs=o, targets=t)
     if o.ndim == 1:
         o = o[:, None]
     if o.ndim != 2 or o.size == 0:

@@ -1,5 +1,5 @@
-"""Optimizers, in order of complexity: one pass over a model's flat vectors, or, in a recorded step,
-array by array.
+"""Optimizers, in order of complexity: one pass over a model's flat vectors, or, in a program, array
+by array.
 
 `optimizer.step(model)` after `model.backward(gradient)` updates the parameters p from their
 gradients g.  What a kernel needs besides, its constants and the number of steps, stands in one
@@ -11,23 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn import _arrays, _checks, _kernels
-from fastnn._settings import Fixed, Guarded, Settable, Setting, settings
+import fastnn._kernels as _kernels
+from fastnn.support import checks
+from fastnn.support.arrays import aligned_zeros
+from fastnn.support.settings import Fixed, Guarded, Settable, Setting, settable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from fastnn.losses import Loss
-    from fastnn.model import Sequential
+    from fastnn.network import Network
 
 
 NOT_FINITE = "the update is not finite for some parameters"
 
 
 class _Number(Settable):
-    """A number in `hyper`, which kernels read when they run: no recorded step goes stale by it."""
+    """A number in `hyper`, which kernels read when they run: a change makes no program stale."""
 
     def __init__(self, check: Callable[[Any, str], float], place: str) -> None:
         self.check, self.place = check, place
@@ -45,8 +46,8 @@ class _Number(Settable):
         optimizer._set(**{self.place: number})
 
     def check_fits(self, number: float, dtype: np.dtype[Any]) -> None:
-        _checks.fits(number, self.name, dtype)
-        if self.check is _checks.fraction and dtype.type(number) == 1:
+        checks.fits(number, self.name, dtype)
+        if self.check is checks.fraction and dtype.type(number) == 1:
             raise ValueError(f"{self.name}: {number!r} is 1 in {dtype}")
 
 
@@ -60,7 +61,7 @@ class _Switch(Setting[Any]):
 
 
 class Optimizer(Guarded):
-    """What all optimizers share.
+    """Base of the optimizers.
 
     All numbers may be set between steps under the names that the constructor gives them.
     `learning_rate`: the step's size, > 0.  `clip_norm`: where the norm of all gradients together
@@ -70,25 +71,21 @@ class Optimizer(Guarded):
     Raises TypeError or ValueError for a constant out of its range.
     """
 
-    _vectors: tuple[str, ...] = ()  # what it keeps for each parameter
-    _model: Sequential | None = None
+    _vectors: tuple[str, ...] = ()  # the names of those that it has beside the parameters
+    _model: Network | None = None
     _buffers: tuple[NDArray[Any], ...] = ()
-    _kept: tuple[Loss, dict[str, Any]] | None = None  # what the last fit recorded, and its loss
     _hyper: NDArray[np.float64]
     _clip_norm: float | None
     hyper = Fixed["NDArray[np.float64]"]()
-    learning_rate = _Number(_checks.positive, "learning_rate")
-    clip_norm = _Switch(_checks.optional(_checks.positive))
+    learning_rate = _Number(checks.positive, "learning_rate")
+    clip_norm = _Switch(checks.optional(checks.positive))
 
     def __init__(self, learning_rate: float, clip_norm: float | None) -> None:
         self.hyper = np.zeros(len(_kernels.HYPER))
         self.learning_rate = learning_rate
         self.clip_norm = clip_norm
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
-
-    def step(self, model: Sequential) -> None:
+    def step(self, model: Network) -> None:
         """Update the model's parameters in place from its gradients.
 
         Raises ValueError for a model without parameters, for another model than the first, and
@@ -100,7 +97,7 @@ class Optimizer(Guarded):
             self._bind(model)
         model.update(self._step)
 
-    def _bind(self, model: Sequential) -> None:
+    def _bind(self, model: Network) -> None:
         if self._model is not None:
             raise ValueError(
                 f"model: {self!r} has stepped another model before; make an optimizer for each"
@@ -110,28 +107,29 @@ class Optimizer(Guarded):
             raise RuntimeError("no gradients yet: call model.backward(gradient) before step(model)")
         self._attach(model)
 
-    def _check_suits(self, model: Sequential) -> None:
+    def _check_suits(self, model: Network) -> None:
         if model.flat_parameters.size == 0:
             raise ValueError("model: expected one with parameters, got one without")
-        for name, setting in settings(type(self)).items():
+        for name, setting in settable(type(self)).items():
             if isinstance(setting, _Number):
                 setting.check_fits(getattr(self, name), model.dtype)
 
-    def _attach(self, model: Sequential) -> None:
+    def _attach(self, model: Network) -> None:
         """Belong to this model, with vectors of zeros for it."""
         flat = model.flat_parameters
-        self._buffers = tuple(_arrays.aligned_zeros(flat.size, flat.dtype) for _ in self._vectors)
+        self._buffers = tuple(aligned_zeros(flat.size, flat.dtype) for _ in self._vectors)
         self._model = model
 
-    def _kept_arrays(self) -> dict[str, NDArray[Any]]:
-        """What it keeps for each parameter, by names such as ``"mean.0.weight"``: views."""
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        """Views of the vectors that it has for each parameter, by names such as
+        ``"mean.0.weight"``; none before it belongs to a model."""
         if self._model is None:
             return {}
-        parts = list(zip(self._model.parameters.items(), self._model._parts, strict=True))
+        slices = self._model._slices
         return {
-            f"{vector}.{name}": buffer[part].reshape(parameter.shape)
+            f"{vector}.{name}": buffer[slices[name]].reshape(parameter.shape)
             for vector, buffer in zip(self._vectors, self._buffers, strict=True)
-            for (name, parameter), part in parts
+            for name, parameter in self._model.parameters.items()
         }
 
     def _step(self, parameters: NDArray[Any], gradients: NDArray[Any]) -> None:
@@ -146,14 +144,14 @@ class Optimizer(Guarded):
             raise FloatingPointError(NOT_FINITE)
 
     def _parts(self) -> list[slice]:
-        """What is updated in one call: all; but in a recording array by array, each cut as the call
-        that gives its gradient, which it follows in a thread."""
+        """The elements that each call updates: all in one; but in a program array by array, so
+        that an update is cut as the call that gives its gradient and follows it in a thread."""
         if self._model is not None and _kernels.recording():
-            return self._model._parts
+            return list(self._model._slices.values())
         return [slice(None)]
 
     def _begin(self) -> None:
-        """What comes once a step, before all parts."""
+        """Do what comes once a step, before all updates."""
 
     def _apply(
         self, parameters: NDArray[Any], gradients: NDArray[Any], *state: NDArray[Any]
@@ -166,15 +164,6 @@ class Optimizer(Guarded):
 
     def _get(self, name: str) -> float:
         return float(self._hyper[_kernels.HYPER[name]])
-
-    def _repr(self, **constants: Any) -> str:
-        if self.clip_norm is not None:
-            constants["clip_norm"] = self.clip_norm
-        text = "".join(f", {name}={value!r}" for name, value in constants.items())
-        return f"{type(self).__name__}({self.learning_rate!r}{text})"
-
-    def __repr__(self) -> str:
-        return self._repr()
 
 
 class SGD(Optimizer):
@@ -204,12 +193,12 @@ class Momentum(Optimizer):
     by Y. Bengio et al.  `beta` lies in [0, 1).
 
     >>> Momentum(0.1, beta=0.5)
-    Momentum(0.1, beta=0.5, nesterov=False)
+    Momentum(0.1, beta=0.5)
     """
 
     _vectors = ("velocity",)
-    beta = _Number(_checks.fraction, "beta1")
-    nesterov: Setting[bool] | Fixed[bool] = Setting(_checks.flag)
+    beta = _Number(checks.fraction, "beta1")
+    nesterov: Setting[bool] | Fixed[bool] = Setting(checks.flag)
     _nesterov: bool
 
     def __init__(
@@ -229,15 +218,12 @@ class Momentum(Optimizer):
         (velocity,) = state
         _kernels.momentum(parameters, gradients, velocity, self._hyper, self._nesterov)
 
-    def __repr__(self) -> str:
-        return self._repr(beta=self.beta, nesterov=self.nesterov)
-
 
 class Nesterov(Momentum):
     """`Momentum` with nesterov: v = beta v + g; p -= learning_rate (g + beta v).
 
     >>> Nesterov(0.1)
-    Nesterov(0.1, beta=0.9)
+    Nesterov(0.1)
     """
 
     nesterov = Fixed[bool]()
@@ -247,9 +233,6 @@ class Nesterov(Momentum):
     ) -> None:
         super().__init__(learning_rate, beta=beta, nesterov=True, clip_norm=clip_norm)
 
-    def __repr__(self) -> str:
-        return self._repr(beta=self.beta)
-
 
 class RMSprop(Optimizer):
     """s = beta s + (1 - beta) g²; p -= learning_rate g / (sqrt(s) + eps).
@@ -258,13 +241,13 @@ class RMSprop(Optimizer):
     counting the steps that had it.  `beta` lies in [0, 1), `eps` is > 0.
 
     >>> RMSprop(0.01)
-    RMSprop(0.01, beta=0.9, eps=1e-08)
+    RMSprop(0.01)
     """
 
     _vectors = ("mean_square",)
-    beta = _Number(_checks.fraction, "beta2")
-    eps = _Number(_checks.positive, "eps")
-    bias_correction = _Switch(_checks.flag)
+    beta = _Number(checks.fraction, "beta2")
+    eps = _Number(checks.positive, "eps")
+    bias_correction = _Switch(checks.flag)
     _bias_correction: bool
 
     def __init__(
@@ -289,10 +272,6 @@ class RMSprop(Optimizer):
         (mean_square,) = state
         _kernels.rmsprop(parameters, gradients, mean_square, self._hyper)
 
-    def __repr__(self) -> str:
-        extra = {"bias_correction": True} if self.bias_correction else {}
-        return self._repr(beta=self.beta, eps=self.eps, **extra)
-
 
 class Adam(Optimizer):
     """m = beta1 m + (1 - beta1) g; s = beta2 s + (1 - beta2) g²; then, t counting the steps,
@@ -300,14 +279,14 @@ class Adam(Optimizer):
 
     D. P. Kingma, J. Ba, 2015.  `beta1`, `beta2` lie in [0, 1), `eps` is > 0.
 
-    >>> Adam()
-    Adam(0.001, beta1=0.9, beta2=0.999, eps=1e-08)
+    >>> Adam(0.01, beta2=0.99)
+    Adam(learning_rate=0.01, beta2=0.99)
     """
 
     _vectors = ("mean", "mean_square")
-    beta1 = _Number(_checks.fraction, "beta1")
-    beta2 = _Number(_checks.fraction, "beta2")
-    eps = _Number(_checks.positive, "eps")
+    beta1 = _Number(checks.fraction, "beta1")
+    beta2 = _Number(checks.fraction, "beta2")
+    eps = _Number(checks.positive, "eps")
 
     def __init__(
         self,
@@ -330,12 +309,6 @@ class Adam(Optimizer):
         mean, mean_square = state
         _kernels.adam(parameters, gradients, mean, mean_square, self._hyper)
 
-    def _constants(self) -> dict[str, float]:
-        return {"beta1": self.beta1, "beta2": self.beta2, "eps": self.eps}
-
-    def __repr__(self) -> str:
-        return self._repr(**self._constants())
-
 
 class AdamW(Adam):
     """`Adam` after p -= learning_rate weight_decay p, weight_decay >= 0.
@@ -343,10 +316,10 @@ class AdamW(Adam):
     I. Loshchilov, F. Hutter, 2019.  The decay takes all parameters, biases and norms too.
 
     >>> AdamW(weight_decay=0.1)
-    AdamW(0.001, beta1=0.9, beta2=0.999, eps=1e-08, weight_decay=0.1)
+    AdamW(weight_decay=0.1)
     """
 
-    weight_decay = _Number(_checks.not_negative, "weight_decay")
+    weight_decay = _Number(checks.not_negative, "weight_decay")
 
     def __init__(
         self,
@@ -360,6 +333,3 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(learning_rate, beta1=beta1, beta2=beta2, eps=eps, clip_norm=clip_norm)
         self.weight_decay = weight_decay
-
-    def __repr__(self) -> str:
-        return self._repr(**self._constants(), weight_decay=self.weight_decay)

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn import _arrays, _checks, _kernels
-from fastnn._weighted import Weighted
+import fastnn._kernels as _kernels
 from fastnn.layers import Activation, BatchNorm, Dropout, Softmax
+from fastnn.layers.weighted import Weighted
+from fastnn.support import arrays, checks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import ArrayLike, NDArray
 
-    from fastnn.model import Sequential
+    from fastnn.network import Network
 
     Array = NDArray[Any]
     _Run = Callable[[Any, Array | None], Array | None]
@@ -49,16 +50,16 @@ class Predictor:
     True
     """
 
-    def __init__(self, model: Sequential, batch_size: int = 1) -> None:
-        rows = _checks.positive_int(batch_size, "batch_size")
+    def __init__(self, model: Network, batch_size: int = 1) -> None:
+        rows = checks.positive_int(batch_size, "batch_size")
         self._model = copy.deepcopy(model)
         self.batch_size = rows
         self._run: _Run = self._by_hand
-        self.recorded = all(layer.native for layer in self._model._path)
+        self.recorded = all(layer.native for layer in self._model._chain.path)
         if self.recorded:
             self._operations = _kernels.unrecorded(_fold, self._model)  # packing is not recorded
             self._run = _not_yet
-            if model._ends.dimensions == 1 and model.in_features is not None:
+            if model._chain.dimensions == 1 and model.in_features is not None:
                 self._make_ready(np.zeros((rows, model.in_features), model.dtype))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -67,14 +68,14 @@ class Predictor:
     def _make_ready(self, x: Array) -> None:
         """For rows of the shape of x's."""
         model = self._model
-        most = model._rows_at_once(x.shape[1:], len(x))
+        most = model._chain.rows_at_once(x.shape[1:], len(x), x.itemsize)
         rows = next(n for n in range(most, 0, -1) if len(x) % n == 0)
         rows = rows if 2 * rows >= most else len(x)  # a prime number of images
         predict: _Run = _kernels.unrecorded(self._record, x[:rows]).predict
         if rows < len(x):
             predict = _InParts(predict, x, rows)
         self._run = predict
-        if model._codes is not None:  # which are looked at each time
+        if model._chain.embedding is not None:  # codes are checked each time
             self._run = lambda x, out: predict(model._input(x, "x"), out)
 
     def _record(self, x: Array) -> _kernels.Program:
@@ -150,7 +151,7 @@ class _InParts:
 
 def _check_out(out: object, like: Array) -> None:
     """TypeError or ValueError unless `out` may take what is like that."""
-    got, wanted = _arrays.describe(out), _arrays.describe(like)
+    got, wanted = arrays.describe(out), arrays.describe(like)
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out: expected an array like the outputs, {wanted}, got {got}")
     if got != wanted or not out.flags.writeable:
@@ -196,7 +197,7 @@ class _Affine:
         return run
 
 
-def _fold(model: Sequential) -> list[Callable[[Array], Array]]:
+def _fold(model: Network) -> list[Callable[[Array], Array]]:
     """What evaluation does, in as few operations as possible."""
     steps: list[Any] = []
     for layer in model.layers:

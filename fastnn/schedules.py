@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn import _checks
-from fastnn._settings import Guarded, Setting
+from fastnn.support import checks
+from fastnn.support.settings import Checked, Guarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,17 +57,14 @@ class StepDecay(Schedule):
     array([1.  , 1.  , 0.5 , 0.25])
     """
 
-    every = Setting(_checks.positive_int)
-    factor = Setting(_checks.share)
+    every = Checked(checks.positive_int)
+    factor = Checked(checks.share)
 
     def __init__(self, every: int, factor: float = 0.1) -> None:
         self.every, self.factor = every, factor
 
     def _factors(self, t: Times, epochs: int) -> Any:
         return self.factor ** np.floor(t / self.every)
-
-    def __repr__(self) -> str:
-        return f"StepDecay({self.every}, factor={self.factor!r})"
 
 
 class ExponentialDecay(Schedule):
@@ -77,16 +74,13 @@ class ExponentialDecay(Schedule):
     array([1.  , 0.5 , 0.25])
     """
 
-    factor = Setting(_checks.share)
+    factor = Checked(checks.share)
 
     def __init__(self, factor: float) -> None:
         self.factor = factor
 
     def _factors(self, t: Times, epochs: int) -> Any:
         return self.factor**t
-
-    def __repr__(self) -> str:
-        return f"ExponentialDecay({self.factor!r})"
 
 
 class Cosine(Schedule):
@@ -99,17 +93,14 @@ class Cosine(Schedule):
     array([0.5, 1. , 0.5, 0. ])
     """
 
-    warmup = Setting(_checks.not_negative)
-    end = Setting(_checks.fraction)
+    warmup = Checked(checks.not_negative)
+    end = Checked(checks.fraction)
 
     def __init__(self, *, warmup: float = 0.0, end: float = 0.0) -> None:
         self.warmup, self.end = warmup, end
 
     def _factors(self, t: Times, epochs: int) -> Any:
         return _rise_and_fall(t, self.warmup, epochs, self.end, t / max(self.warmup, 1e-300))
-
-    def __repr__(self) -> str:
-        return f"Cosine(warmup={self.warmup!r}, end={self.end!r})"
 
 
 class OneCycle(Schedule):
@@ -122,9 +113,9 @@ class OneCycle(Schedule):
     array([0.5, 1. , 0.5, 0. ])
     """
 
-    rise = Setting(_checks.fraction)
-    start = Setting(_checks.fraction)
-    end = Setting(_checks.fraction)
+    rise = Checked(checks.fraction)
+    start = Checked(checks.fraction)
+    end = Checked(checks.fraction)
 
     def __init__(self, *, rise: float = 0.3, start: float = 0.04, end: float = 1e-4) -> None:
         self.rise, self.start, self.end = rise, start, end
@@ -132,9 +123,6 @@ class OneCycle(Schedule):
     def _factors(self, t: Times, epochs: int) -> Any:
         top = self.rise * epochs
         return _rise_and_fall(t, top, epochs, self.end, _half_cosine(t, 0, top, self.start, 1.0))
-
-    def __repr__(self) -> str:
-        return f"OneCycle(rise={self.rise!r}, start={self.start!r}, end={self.end!r})"
 
 
 def _rise_and_fall(t: Times, top: float, epochs: int, end: float, rise: Times) -> Times:

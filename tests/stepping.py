@@ -26,7 +26,7 @@ def by_hand(model, loss, optimizer, batches):
         outputs = model.forward(xb, training=True)
         value, gradient = loss(outputs, yb, *weight)
         value = np.array([value])
-        model._add_penalty(value, len(xb))
+        model._chain.add_penalty(value, len(xb))
         model.backward(gradient)
         optimizer.step(model)
         values.append(value[0])
@@ -81,7 +81,7 @@ def trainer(kind, model, loss, optimizer):
     def take(x, *targets):
         value, gradient = loss(step.forward(x), *targets)
         value = np.array([value])
-        model._add_penalty(value, len(x))
+        model._chain.add_penalty(value, len(x))
         step.backward(gradient)
         return value[0]
 

@@ -39,7 +39,7 @@ def wide(dtype):
 
 
 def every_activation(dtype):
-    names = [name for name in fastnn.activations.ACTIVATIONS if name != "softmax"]
+    names = [name for name in fastnn.layers.activations.ACTIVATIONS if name != "softmax"]
     layers = [Dense(FEATURES, 140), fastnn.Softmax()]
     layers += [Dense(140, 140, activation=name) for name in names]
     return Sequential(*layers, LayerNorm(140), Dense(140, CLASSES), seed=1, dtype=dtype)

@@ -38,9 +38,9 @@ from fastnn import (
     SoftmaxCrossEntropy,
     Tanh,
     TrainStep,
-    _describe,
     initializers,
 )
+from fastnn.files import describe
 from stepping import CLASSES, FEATURES, assert_alike
 from tables import IMAGE_LAYERS, LAYERS, OPTIMIZERS, image_shape
 
@@ -125,22 +125,22 @@ ARGUMENTS = {
 }
 
 
-@pytest.mark.parametrize("name", [*_describe.PARTS, *_describe.OPTIMIZERS])
+@pytest.mark.parametrize("name", [*describe.PARTS, *describe.OPTIMIZERS])
 def test_every_argument_comes_back(name):
     """A class that cannot be described, or forgets an argument, fails here."""
-    known = _describe.PARTS | _describe.OPTIMIZERS
+    known = describe.PARTS | describe.OPTIMIZERS
     kind, given = known[name], ARGUMENTS.get(name, {})
     parameters = inspect.signature(kind).parameters.values()
     assert {p.name for p in parameters} == set(given)
     assert not any(p.default == given[p.name] for p in parameters)
     keywords = {name: value for name, value in given.items() if name != "layers"}
-    described = _describe.describe(kind(*given.get("layers", []), **keywords), "it", known)
+    described = describe.describe(kind(*given.get("layers", []), **keywords), "it", known)
     described = json.loads(json.dumps(described))
     assert described.pop("type") == name
     assert described == json.loads(json.dumps(plain(given)))
-    same = _describe.build({"type": name, **described}, "it", iter(range(9)), known)
+    same = describe.build({"type": name, **described}, "it", iter(range(9)), known)
     assert type(same) is kind
-    assert _describe.describe(same, "it", known) == _describe.describe(
+    assert describe.describe(same, "it", known) == describe.describe(
         kind(*given.get("layers", []), **keywords), "it", known
     )
 
@@ -150,7 +150,7 @@ def plain(value):
         return {name: plain(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [plain(inner) for inner in value]
-    return value if isinstance(value, int | float | tuple) else _describe.describe(value, "it")
+    return value if isinstance(value, int | float | tuple) else describe.describe(value, "it")
 
 
 def test_every_public_class_is_known():
@@ -158,9 +158,9 @@ def test_every_public_class_is_known():
     layers = {c for c in classes if issubclass(c, fastnn.Layer)} - {fastnn.Layer}
     starts = {c for c in vars(initializers).values() if isinstance(c, type) and "__call__" in
               vars(c) and c.__module__ == initializers.__name__}  # fmt: skip
-    assert layers | starts == set(_describe.PARTS.values())
+    assert layers | starts == set(describe.PARTS.values())
     optimizers = {c for c in classes if issubclass(c, fastnn.optimizers.Optimizer)}
-    assert optimizers == set(_describe.OPTIMIZERS.values())
+    assert optimizers == set(describe.OPTIMIZERS.values())
 
 
 def nested(dtype="float32"):
@@ -354,7 +354,7 @@ def data(seed=7):
 
 
 def kept(optimizer):
-    return {"hyper": optimizer.hyper, **optimizer._kept_arrays()}
+    return {"hyper": optimizer.hyper, **optimizer._arrays()}
 
 
 @pytest.mark.parametrize("loop", [train, by_hand])

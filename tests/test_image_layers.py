@@ -30,7 +30,9 @@ from fastnn import (
     TrainStep,
     gradcheck,
 )
-from fastnn.convolution import Windows, _Convolution, _Pool
+from fastnn.layers.convolution import _Convolution
+from fastnn.layers.pooling import _Pool
+from fastnn.layers.windows import Windows
 from fastnn.predictor import _fold
 from stepping import assert_same_training
 from tables import IMAGE_LAYERS, image_shape

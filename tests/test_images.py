@@ -28,11 +28,12 @@ from fastnn import (
     SoftmaxCrossEntropy,
     Tanh,
     TrainStep,
-    _sources,
     gradcheck,
     to_nhwc,
 )
 from fastnn.predictor import _Affine
+from fastnn.training import sources
+from fastnn.training.samples import check_samples
 from stepping import assert_alike, by_hand
 from tables import LAYERS
 
@@ -186,7 +187,7 @@ def test_layers_that_do_not_follow_are_refused(layers, message):
 def test_what_is_known_of_a_model(layers, features, dimensions):
     model = Sequential(*layers())
     assert (model.in_features, model.out_features) == features
-    assert (model._ends.dimensions, model._ends.out_dimensions) == dimensions
+    assert (model._chain.dimensions, model._chain.out_dimensions) == dimensions
 
 
 FLAT = r"layer 3, Dense\(100, 3\) takes 100 features, got 5408 \(after Flatten\(\) of "
@@ -385,7 +386,7 @@ def test_a_step_has_the_bits_of_the_loop_by_hand(weighted, isa, threads):
     step = TrainStep(model, SoftmaxCrossEntropy(), Adam(0.01))
     weights = [np.ones(len(x)) if weighted else None for x, _ in batches()]
     losses = [step(*batch, weight) for batch, weight in zip(batches(), weights, strict=True)]
-    assert step.recorded and len(step._recordings) == 3
+    assert step.recorded and len(step.recording._entries) == 3
     if not weighted:
         assert losses == by_hand(hand, SoftmaxCrossEntropy(), Adam(0.01), batches())
         assert_alike(model, hand)
@@ -428,9 +429,8 @@ def test_fit_has_the_bits_of_the_loop_by_hand(make):
 def test_a_memory_mapped_x_stays_in_place(tmp_path, monkeypatch):
     np.save(tmp_path / "x.npy", draw((23, 4, 6, 3)))
     x, seen = np.load(tmp_path / "x.npy", mmap_mode="r"), []
-    prepare = TrainStep.prepare
     monkeypatch.setattr(
-        TrainStep, "prepare", lambda step, data: (seen.append(data), prepare(step, data))[1]
+        sources, "check_samples", lambda *given: (seen.append(check_samples(*given)), seen[-1])[1]
     )
     model, twin = classifier(), classifier()
     for each, data in ((model, x), (twin, np.array(x))):
@@ -443,14 +443,14 @@ def test_a_memory_mapped_x_stays_in_place(tmp_path, monkeypatch):
 def test_outputs_that_are_images_have_no_loss_of_fastnns():
     x = draw((5, 4, 6, 3))
     for loss in (MeanSquaredError(), SoftmaxCrossEntropy()):
-        with pytest.raises(ValueError, match="2 dimensions, got"):
+        with pytest.raises(ValueError, match=r"outputs: expected shape \(batch, n\)"):
             TrainStep(Sequential(BatchNorm(3)), loss, SGD(0.1))(x, abs(x) / 9)
         with pytest.raises(ValueError, match=r"y: outputs: expected shape \(batch, n\)"):
             Sequential(BatchNorm(3)).fit(x, x, loss=loss, optimizer=SGD(0.1), progress=False)
 
 
 def test_the_rows_in_a_batch_are_those_of_the_images():
-    assert _sources.prepare(
+    assert check_samples(
         classifier(), SoftmaxCrossEntropy(), draw((5, 4, 6, 3)), np.arange(5) % 4, np.arange(5.0)
     ).X.shape == (4, 4, 6, 3)
 

@@ -27,11 +27,11 @@ from fastnn import (
     Residual,
     Sequential,
     SoftmaxCrossEntropy,
-    _settings,
     activations,
     initializers,
 )
 from fastnn.layers import Activation
+from fastnn.support import settings
 from tables import LAYERS
 
 FEATURES = 7
@@ -251,14 +251,14 @@ SETTINGS = {
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_setting_is_checked_and_counted(name):
     make, attribute, value, refused = SETTINGS[name]
-    before, owner = _settings.changes, make()
-    assert _settings.changes == before
+    before, owner = settings.changes, make()
+    assert settings.changes == before
     setattr(owner, attribute, value)
-    assert _settings.changes == before + 1 and getattr(owner, attribute) == value
+    assert settings.changes == before + 1 and getattr(owner, attribute) == value
     for wrong in refused:
         with pytest.raises((ValueError, TypeError), match=f"^{attribute}: expected .*, got"):
             setattr(owner, attribute, wrong)
-    assert _settings.changes == before + 1 and getattr(owner, attribute) == value
+    assert settings.changes == before + 1 and getattr(owner, attribute) == value
     for twin in (copy.deepcopy(owner), pickle.loads(pickle.dumps(owner))):
         assert getattr(twin, attribute) == value and repr(twin) == repr(owner)
 

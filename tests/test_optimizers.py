@@ -18,8 +18,8 @@ from fastnn import (
     RMSprop,
     Sequential,
     _kernels,
-    _settings,
 )
+from fastnn.support import settings
 from tables import OPTIMIZERS
 
 STEPS = 20
@@ -254,12 +254,12 @@ NUMBERS = {
 def test_numbers_may_be_read_and_set(kind):
     numbers = NUMBERS[kind] | {"learning_rate": 0.2, "clip_norm": 0.7}
     made, changed = kind(**numbers), kind(0.1)
-    before = _settings.changes
+    before = settings.changes
     for name, value in numbers.items():
         setattr(changed, name, value)
         assert getattr(changed, name) == getattr(made, name) == value
     kernels_get = {"clip_norm", "nesterov", "bias_correction"} & set(numbers)
-    assert _settings.changes == before + len(kernels_get)
+    assert settings.changes == before + len(kernels_get)
     assert repr(changed) == repr(made)
     models = model_of("float32"), model_of("float32")
     for model, optimizer in zip(models, (made, changed), strict=True):

@@ -231,8 +231,8 @@ def test_each_dropout_has_its_own_mask():
         parts = [model.layers[0], outer.layers[0], outer.layers[1].layers[0], outer.shortcut,
                  last.layers[0], model.layers[3]]  # fmt: skip
         model.forward(np.ones((9, 64)), training=True)
-        assert len({part._index for part in parts}) == len(parts)
-        assert all(0 <= part._index < 2**32 for part in parts)
+        assert len({part._place.position for part in parts}) == len(parts)
+        assert all(0 <= part._place.position < 2**32 for part in parts)
         return [np.asarray(part._saved[0]) for part in parts]
 
     found = masks()

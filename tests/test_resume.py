@@ -73,8 +73,8 @@ def assert_same_run(one, other):
     (model, optimizer, history), (model2, optimizer2, history2) = one, other
     assert_alike(model, model2)
     assert repr(optimizer) == repr(optimizer2)
-    for name, array in optimizer._kept_arrays().items():
-        assert_same_bits(array, optimizer2._kept_arrays()[name])
+    for name, array in optimizer._arrays().items():
+        assert_same_bits(array, optimizer2._arrays()[name])
     assert list(history) == list(history2) and history.epochs == history2.epochs
     assert all(history[name] == history2[name] for name in history if name not in TIMES)
 

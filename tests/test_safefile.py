@@ -566,7 +566,7 @@ def test_no_other_thread_may_train_what_is_saved(path):
 
 
 def test_a_model_too_large_for_a_header_is_not_written(path, monkeypatch):
-    monkeypatch.setattr(fastnn._safefile, "_LONGEST_HEADER", 100)
+    monkeypatch.setattr(fastnn.files.safefile, "_LONGEST_HEADER", 100)
     with pytest.raises(ValueError, match="its header would have"):
         model_of(0).save(path)
     monkeypatch.undo()

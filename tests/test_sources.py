@@ -73,9 +73,9 @@ def test_memory_maps(tmp_path, dtype):
 def test_a_float32_memory_map_is_not_copied(tmp_path):
     np.save(tmp_path / "x.npy", X)
     on_disk = np.load(tmp_path / "x.npy", mmap_mode="r")
-    from fastnn import _sources
+    from fastnn.training.samples import check_samples
 
-    data = _sources.prepare(network(), SoftmaxCrossEntropy(), on_disk, Y)
+    data = check_samples(network(), SoftmaxCrossEntropy(), on_disk, Y)
     assert np.shares_memory(data.X, on_disk)
 
 

@@ -25,6 +25,8 @@ from fastnn import (
     TrainStep,
     _kernels,
 )
+from fastnn.training import sources
+from fastnn.training.samples import check_samples
 from stepping import (
     CLASSES,
     FEATURES,
@@ -102,7 +104,9 @@ def test_the_programs_of_few_sizes_are_kept():
     step = TrainStep(network(), SoftmaxCrossEntropy(), fastnn.SGD(0.01))
     for batch in draw(range(2, 50)):
         step(*batch)
-    assert list(step._recordings) == [((rows, FEATURES), 1, True, 1, 1) for rows in range(34, 50)]
+    assert list(step.recording._entries) == [
+        ((rows, FEATURES), 1, True, 1, 1) for rows in range(34, 50)
+    ]
 
 
 def test_any_form_of_the_arrays():
@@ -312,14 +316,14 @@ def test_fit_takes_rows_from_the_users_own_memory(tmp_path):
         X = np.load(tmp_path / "X.npy", mmap_mode=mode)
         y = np.zeros(rows, np.int64)
         model, seen = Sequential(Dense(features, 2), seed=0), []
-        prepare = TrainStep.prepare
 
-        def look(step, data, seen=seen, prepare=prepare):
-            seen.append(prepare(step, data).X)
-            return prepare(step, data)
+        def look(*given, seen=seen):
+            data = check_samples(*given)
+            seen.append(data.X)
+            return data
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(TrainStep, "prepare", look)
+            patch.setattr(sources, "check_samples", look)
             tracemalloc.start()
             model.fit(X, y, loss=SoftmaxCrossEntropy(), optimizer=fastnn.SGD(0.1), epochs=2,
                       batch_size=100, progress=False)  # fmt: skip
@@ -442,7 +446,7 @@ def test_what_fit_keeps_holds_neither_data_nor_model():
     fit_once(model, SoftmaxCrossEntropy(), optimizer, (X, y))
     alive = [weakref.ref(X), weakref.ref(y)]
     del X, y
-    assert optimizer._kept and [ref() for ref in alive] == [None, None]
+    assert model._handover._recording and [ref() for ref in alive] == [None, None]
     ref = weakref.ref(model)
     gc.disable()
     try:

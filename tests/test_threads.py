@@ -13,7 +13,8 @@ import pytest
 
 import fastnn
 from compare import assert_same_bits
-from fastnn import Dense, Dropout, ReLU, Sequential, _kernels, _threads
+from fastnn import Dense, Dropout, ReLU, Sequential, _kernels
+from fastnn.support.threads import _cpu_quota
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 ENVIRONMENT = ("FASTNN_NUM_THREADS", "OMP_NUM_THREADS", "FASTNN_ISA")
@@ -324,4 +325,4 @@ def test_the_quota_of_a_control_group(name, tmp_path):
     for path, text in files.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
-    assert _threads._cpu_quota(str(tmp_path)) == expected
+    assert _cpu_quota(str(tmp_path)) == expected

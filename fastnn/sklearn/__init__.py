@@ -34,7 +34,6 @@ from sklearn.utils.multiclass import (
     unique_labels,
 )
 
-from fastnn import _checks
 from fastnn.losses import (
     Hinge,
     Huber,
@@ -47,11 +46,12 @@ from fastnn.losses import (
     SoftmaxCrossEntropy,
 )
 from fastnn.sklearn._estimator import STOCHASTIC, Perceptron, Task
+from fastnn.support import checks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fastnn.step import Samples
+    from fastnn.training.samples import Samples
 
     Array = NDArray[Any]
 
@@ -430,7 +430,7 @@ class MLPRegressor(RegressorMixin, Perceptron):
             return Task(Poisson(), "exp", outputs, scale=outputs, share=outputs)
         if isinstance(loss, str):
             loss = MeanAbsoluteError() if loss == "absolute_error" else Huber()
-        _checks.parts(loss=loss)
+        checks.parts(loss=loss)
         if isinstance(loss, Quantile) and isinstance(loss.q, tuple):
             raise ValueError(f"loss: expected a Quantile of one q, got {loss!r}")
         return Task(loss, "exp" if isinstance(loss, Poisson) else "identity", outputs)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.callbacks import Callback
+from fastnn.training.callbacks import Callback
 
 if TYPE_CHECKING:
-    from fastnn.callbacks import Run
     from fastnn.sklearn._estimator import Task
-    from fastnn.step import Samples
+    from fastnn.training.run import Run
+    from fastnn.training.samples import Samples
 
 _SMALLEST_RATE = 1e-6  # the adaptive learning rate is lowered no further
 

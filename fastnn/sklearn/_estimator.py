@@ -27,14 +27,24 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from fastnn import _arrays, activations, optimizers
-from fastnn._threads import threads
-from fastnn.layers import Activation, BatchNorm, Dense, Dropout, Layer, Sigmoid, Softmax
+from fastnn import optimizers
+from fastnn.layers import (
+    Activation,
+    BatchNorm,
+    Dense,
+    Dropout,
+    Layer,
+    Sigmoid,
+    Softmax,
+    activations,
+)
 from fastnn.losses import Loss
 from fastnn.model import Sequential
 from fastnn.sklearn import _lbfgs
 from fastnn.sklearn._epochs import Epochs
-from fastnn.step import Samples
+from fastnn.support import arrays
+from fastnn.support.threads import threads
+from fastnn.training.samples import Samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -172,7 +182,7 @@ class Perceptron(BaseEstimator, ABC):
         return X, y
 
     def _data_type(self) -> np.dtype[Any]:
-        dtype = _arrays.real_dtype(self.dtype)
+        dtype = arrays.real_dtype(self.dtype)
         return np.dtype(np.float64) if self.solver == "lbfgs" else dtype
 
     def _samples(self, X: Any, y: Array, weight: Any) -> Samples:
@@ -182,7 +192,8 @@ class Perceptron(BaseEstimator, ABC):
             weight = _check_sample_weight(weight, X, dtype=X.dtype)
             if (weight < 0).any():
                 raise ValueError("Negative values in data passed to `sample_weight`.")
-        return Samples(np.ascontiguousarray(dense), self._targets(y), weight)
+        targets = self._targets(y)
+        return Samples(np.ascontiguousarray(dense), targets, weight, targets)
 
     def _held_out(self, validation_data: Any) -> Samples | None:
         if validation_data is None:
@@ -190,7 +201,7 @@ class Perceptron(BaseEstimator, ABC):
         if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
             raise ValueError(
                 "validation_data: expected (X, y) or (X, y, sample_weight), "
-                f"got {_arrays.describe(validation_data)}"
+                f"got {arrays.describe(validation_data)}"
             )
         X, y, *weight = validation_data
         X, y = self._validate(X, y, reset=False)
@@ -210,7 +221,7 @@ class Perceptron(BaseEstimator, ABC):
                 "The validation set is too small. Increase 'validation_fraction' or the size of "
                 "your dataset."
             )
-        train, held = (_take(data, rows) for rows in parts)
+        train, held = (data.rows(rows) for rows in parts)
         return train, held
 
     # ---- the network ---------------------------------------------------------------------------
@@ -316,10 +327,10 @@ class Perceptron(BaseEstimator, ABC):
             weight = balance if weight is None else weight * balance
         if weight is None:
             return data
-        used, data = weight != 0, Samples(data.X, data.y, weight)
+        used, data = weight != 0, data._replace(weight=weight)
         if not used.any():
             raise ValueError("Sample weights must contain at least one non-zero number.")
-        return data if used.all() else _take(data, used)
+        return data if used.all() else data.rows(used)
 
     def _begin(self, sizes: list[int], random: Any) -> None:
         self.n_iter_ = self.t_ = 0
@@ -446,7 +457,7 @@ class Perceptron(BaseEstimator, ABC):
 
     def _new_optimizer(self) -> optimizers.Optimizer:
         """For fastnn's loss, whose gradient is 1 / scale of scikit-learn's."""
-        limits, scale = np.finfo(_arrays.real_dtype(self.dtype)), self._task.scale
+        limits, scale = np.finfo(arrays.real_dtype(self.dtype)), self._task.scale
         if self.solver == "adam":
             eps = max(self.epsilon / scale, float(limits.tiny))
             rate = self.learning_rate_init
@@ -511,10 +522,6 @@ def _shown(model: Sequential) -> dict[str, list[Array]]:
         "coefs_": [layer.weight for layer in layers],
         "intercepts_": [cast("Array", layer.bias) for layer in layers],
     }
-
-
-def _take(data: Samples, rows: Array) -> Samples:
-    return Samples(data.X[rows], data.y[rows], None if data.weight is None else data.weight[rows])
 
 
 def _seed(random: Any) -> int:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from fastnn.losses import Loss
     from fastnn.model import Sequential
-    from fastnn.step import Samples
+    from fastnn.training.samples import Samples
 
 
 def train(

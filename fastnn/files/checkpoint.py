@@ -1,0 +1,306 @@
+"""Models and whole trainings in safe files: safetensors, with the architecture as JSON beside them.
+
+A file holds numbers and names and nothing that runs.  It is read whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import numpy as np
+
+from fastnn.data import check_order
+from fastnn.files import describe, safefile
+from fastnn.history import History
+from fastnn.layers.chain import Chain, check_layers, numbered
+from fastnn.network import Network
+from fastnn.optimizers import Optimizer
+from fastnn.support import checks
+from fastnn.support.settings import is_ours
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from os import PathLike
+
+    from numpy.typing import NDArray
+
+    Arrays = Mapping[str, NDArray[Any]]
+    Shapes = dict[str, tuple[int, ...]]
+
+N = TypeVar("N", bound=Network)
+Content: TypeAlias = "tuple[N, Optimizer | None, dict[str, int] | None, History | None]"
+
+_FORMAT = 1  # a newer one has what this version does not know
+_KEY = "fastnn"  # in the file's metadata; the keys of what stands there, and in its parts:
+_NEEDED, _TRAINING = ("format", "model"), ("optimizer", "order", "history")
+_MODEL = ("layers", "dtype", "seed", "l2", "passes")
+_OPTIMIZER = ("rule", "steps", "bound")
+_HISTORY = ("names", "interrupted")
+_LONGEST_MESSAGE = 2000
+_MOST_STEPS = 2**53  # that float64 counts
+
+
+def save(model: Network, path: str | PathLike[str]) -> None:
+    """Write the model to a file: layers and their settings, dtype, seed, parameters, running
+    statistics and the count of training passes, which dropout goes by.
+
+    The file is in the safetensors format, under the names of `state_dict`.  An old one is replaced
+    when the new one is whole and on the disk; its permissions stay.  (Killed just then, a process
+    leaves a ``.fastnn-*.tmp`` beside it.)  Parameters may be NaN.  An initializer of your own is
+    not saved: it has done its work.
+
+    Raises TypeError for what is no `Sequential` and for layers of classes of your own, which it
+    names: save `state_dict` then; OSError with the path where it cannot be written: an old file
+    stays; RuntimeError if another thread is training the model.
+
+    >>> import os, tempfile, fastnn
+    >>> model = fastnn.Sequential(fastnn.Dense(3, 2), seed=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "model.safetensors")
+    ...     fastnn.save(model, path)
+    ...     same = fastnn.load(path)
+    >>> bool((same.flat_parameters == model.flat_parameters).all())
+    True
+    """
+    _check_model(model)
+    with model.exclusive("save"):
+        content = {"format": _FORMAT, "model": _describe_model(model)}
+        arrays = model.state_dict()
+    _write(path, content, arrays)
+
+
+def save_checkpoint(
+    path: str | PathLike[str],
+    model: Network,
+    optimizer: Optimizer,
+    *,
+    order: Mapping[str, int] | None = None,
+    history: History | None = None,
+) -> None:
+    """Write a training to a file, as `save` writes a model: what goes on from there gives the same
+    bits as if it had never stopped.
+
+    `order` is the `state_dict` of the `batches` in use, between two passes; a step that accumulates
+    batches must have updated the model.  Raises as `save` does; TypeError for an optimizer of a
+    class of your own, TypeError or ValueError for an `order` or a `history` that is none,
+    ValueError for an optimizer that steps another model.
+
+    >>> import os, tempfile, fastnn
+    >>> X, y = fastnn.datasets.digits()
+    >>> model = fastnn.Sequential(fastnn.Dense(64, 10), seed=0)
+    >>> loss, optimizer = fastnn.SoftmaxCrossEntropy(), fastnn.Adam()
+    >>> data = fastnn.batches(X, y, batch_size=600)
+    >>> def epoch(model, optimizer, data):
+    ...     step = fastnn.TrainStep(model, loss, optimizer)
+    ...     return [step(xb, yb) for xb, yb in data]
+    >>> losses = epoch(model, optimizer, data)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "training.safetensors")
+    ...     fastnn.save_checkpoint(path, model, optimizer, order=data.state_dict())
+    ...     saved = fastnn.load_checkpoint(path)
+    >>> again = fastnn.batches(X, y, batch_size=600, seed=1)
+    >>> again.load_state_dict(saved.order)
+    >>> epoch(saved.model, saved.optimizer, again) == epoch(model, optimizer, data)
+    True
+    """
+    check_savable(model, optimizer)
+    content: dict[str, Any] = {"format": _FORMAT}
+    with model.exclusive("save_checkpoint"):
+        content["model"] = _describe_model(model)
+        content["optimizer"] = _describe_optimizer(optimizer)
+        arrays = model.state_dict()
+        vectors = optimizer._arrays()
+        arrays |= {f"optimizer.{name}": array.copy() for name, array in vectors.items()}
+    if order is not None:
+        content["order"] = check_order(order)
+    if history is not None:
+        content["history"], columns = _describe_history(history)
+        arrays |= columns
+    _write(path, content, arrays)
+
+
+# ---- writing -----------------------------------------------------------------------------------
+
+
+def _check_model(model: Network) -> None:
+    if not (isinstance(model, Network) and is_ours(type(model))):
+        raise TypeError(f"model: expected a Sequential, got a {type(model).__name__}")
+    count, most = sum(1 for _ in model._chain.walk()), describe.MOST_LAYERS
+    if count > most:
+        raise ValueError(f"model: expected at most {most} layers, got {count}")
+
+
+def check_savable(model: Network, optimizer: Optimizer) -> None:
+    """Raise what `save_checkpoint` raises for objects that it cannot save."""
+    _check_model(model)
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer: expected an object such as fastnn.Adam(), got {optimizer!r}")
+    if optimizer._model is not None and optimizer._model is not model:
+        raise ValueError(f"optimizer: {optimizer!r} steps another model")
+    _describe_model(model)
+    _describe_optimizer(optimizer)
+
+
+def _describe_model(model: Network) -> dict[str, Any]:
+    return {
+        "layers": [describe.describe(part, f"layer {i}") for i, part in enumerate(model.layers)],
+        "dtype": model.dtype.name,
+        "seed": model.seed,
+        "l2": model.l2,
+        "passes": int(model._counter[0]),
+    }
+
+
+def _describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
+    """The optimizer's constants and its count of steps; all else is made anew in each step."""
+    return {
+        "rule": describe.describe(optimizer, "optimizer", describe.OPTIMIZERS),
+        "steps": int(optimizer._get("step")),
+        "bound": optimizer._model is not None,
+    }
+
+
+def _describe_history(history: History) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    if not isinstance(history, History):
+        raise TypeError(f"history: expected a History, got {history!r}")
+    described = {"names": list(history), "interrupted": bool(history.interrupted)}
+    columns = {f"history.{name}": np.array(values, float) for name, values in history.items()}
+    return described, columns
+
+
+def _write(path: str | PathLike[str], content: dict[str, Any], arrays: Arrays) -> None:
+    import json
+
+    safefile.write(os.fsdecode(path), arrays, {_KEY: json.dumps(content, allow_nan=False)})
+
+
+# ---- reading -----------------------------------------------------------------------------------
+
+
+def read(path: str | PathLike[str], kind: type[N]) -> Content[N]:
+    """The model, a `kind`, and the optimizer, order and history of a file, None where it has none.
+
+    Raises as `fastnn.load` does."""
+    name = os.fsdecode(path)
+    try:
+        return _restore(kind, *safefile.read(name))
+    except RecursionError:
+        raise ValueError(f"{name}: its layers are nested too deeply") from None
+    except (TypeError, ValueError) as error:
+        text = str(error)
+        text = text if len(text) < _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]} ..."
+        raise ValueError(f"{name}: {text}") from None
+
+
+def _restore(
+    kind: type[N], metadata: dict[str, str], arrays: dict[str, NDArray[Any]]
+) -> Content[N]:
+    """Check everything, the tensors' shapes too, before memory is taken for a model."""
+    content = _parse(metadata)
+    order = check_order(content["order"]) if "order" in content else None
+    history = _make_history(content["history"], arrays) if "history" in content else None
+    described = content["model"]
+    describe.check_keys(described, "model", _MODEL, _MODEL)
+    chain = _make_chain(described["layers"])
+    parameters = chain.parameter_shapes()
+    wanted = {name: array.shape for name, array in chain.state().items()}
+    optimizer, steps, bound = None, 0, False
+    if "optimizer" in content:
+        optimizer, steps, bound = _make_optimizer(content["optimizer"])
+    if optimizer is not None and bound:
+        for vector in optimizer._vectors:
+            wanted |= {f"optimizer.{vector}.{name}": shape for name, shape in parameters.items()}
+    _check_tensors(parameters | wanted, arrays, described["dtype"])
+    model = _make_model(kind, chain, described, arrays)
+    if optimizer is not None:
+        optimizer._set(step=float(steps))
+        if bound:
+            _bind(optimizer, model, arrays)
+    return model, optimizer, order, history
+
+
+def _parse(metadata: dict[str, str]) -> dict[str, Any]:
+    if _KEY not in metadata:
+        raise ValueError(f"no file of fastnn's: its metadata have no {_KEY!r}")
+    content = safefile.parse(metadata[_KEY], "its architecture")
+    version = content.get("format")
+    if type(version) is not int or version < 1:
+        raise ValueError(f"format: expected a version number, found {version!r}")
+    if version > _FORMAT:
+        raise ValueError(f"format {version} is newer than this fastnn reads, {_FORMAT}")
+    describe.check_keys(content, "its architecture", _NEEDED, _NEEDED + _TRAINING)
+    return content
+
+
+def _make_chain(described: Any) -> Chain:
+    if not isinstance(described, list):
+        raise ValueError(f"layers: expected a list, found {described!r}")
+    budget = iter(range(4 * describe.MOST_LAYERS))
+    layers = tuple(describe.build(part, f"layer {i}", budget) for i, part in enumerate(described))
+    check_layers(numbered(layers))
+    return Chain(layers)
+
+
+def _check_tensors(wanted: Shapes, arrays: Arrays, dtype: Any) -> None:
+    """One ValueError that lists all that are missing, unknown or of another shape or dtype."""
+    kind = np.dtype(checks.choice(dtype, "dtype", ("float32", "float64")))
+    missing = [name for name in wanted if name not in arrays]
+    unknown = [name for name in sorted(arrays) if name not in wanted]
+    others = [
+        f"{name} expected {kind} {shape}, found {arrays[name].dtype} {arrays[name].shape}"
+        for name, shape in wanted.items()
+        if name in arrays and (arrays[name].shape, arrays[name].dtype) != (shape, kind)
+    ]
+    groups = {"missing": missing, "unknown": unknown, "of another kind": others}
+    if faults := [f"{what} {', '.join(names)}" for what, names in groups.items() if names]:
+        raise ValueError(f"tensors: {'; '.join(faults)}")
+
+
+def _make_model(kind: type[N], chain: Chain, described: dict[str, Any], arrays: Arrays) -> N:
+    model = kind.restore(
+        {
+            "layers": chain.layers,
+            "dtype": described["dtype"],
+            "seed": checks.seed(described["seed"]),
+            "l2": checks.not_negative(described["l2"], "l2"),
+            "counter": checks.seed(described["passes"], "passes"),
+            "parameters": arrays,
+        }
+    )
+    for name, array in model.state.items():
+        array[...] = arrays[name]
+    return model
+
+
+def _make_optimizer(described: Any) -> tuple[Optimizer, int, bool]:
+    """The optimizer, which no model has yet, its number of steps, and whether one is to have it."""
+    describe.check_keys(described, "optimizer", _OPTIMIZER, _OPTIMIZER)
+    budget = iter(range(1))
+    rule = describe.build(described["rule"], "optimizer", budget, describe.OPTIMIZERS)
+    steps = checks.whole(described["steps"], "optimizer: steps", 0, _MOST_STEPS)
+    return rule, steps, checks.flag(described["bound"], "optimizer: bound")
+
+
+def _bind(optimizer: Optimizer, model: Network, arrays: Arrays) -> None:
+    optimizer._check_suits(model)
+    optimizer._attach(model)
+    for name, array in optimizer._arrays().items():
+        array[...] = arrays[f"optimizer.{name}"]
+
+
+def _make_history(described: Any, arrays: dict[str, NDArray[Any]]) -> History:
+    """The history, whose columns are taken out of `arrays`."""
+    describe.check_keys(described, "history", _HISTORY, _HISTORY)
+    names = described["names"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"history: expected a list of names, found {names!r}")
+    history = History()
+    for name in names:
+        column = arrays.pop(f"history.{name}", None)
+        if column is None or column.ndim != 1 or column.dtype != np.float64:
+            raise ValueError(
+                f"history: expected a float64 tensor {'history.' + name!r} of one axis"
+            )
+        history._columns[name] = column.tolist()
+    history.interrupted = checks.flag(described["interrupted"], "history: interrupted")
+    return history

@@ -1,0 +1,33 @@
+"""All layers by name, an idea a file."""
+
+from fastnn.layers.activations import ELU as ELU
+from fastnn.layers.activations import GELU as GELU
+from fastnn.layers.activations import SELU as SELU
+from fastnn.layers.activations import Activation as Activation
+from fastnn.layers.activations import LeakyReLU as LeakyReLU
+from fastnn.layers.activations import Linear as Linear
+from fastnn.layers.activations import Mish as Mish
+from fastnn.layers.activations import ReLU as ReLU
+from fastnn.layers.activations import Sigmoid as Sigmoid
+from fastnn.layers.activations import SiLU as SiLU
+from fastnn.layers.activations import Softmax as Softmax
+from fastnn.layers.activations import Softplus as Softplus
+from fastnn.layers.activations import Tanh as Tanh
+from fastnn.layers.convolution import Conv1D as Conv1D
+from fastnn.layers.convolution import Conv2D as Conv2D
+from fastnn.layers.dense import Dense as Dense
+from fastnn.layers.dropout import Dropout as Dropout
+from fastnn.layers.embedding import Embedding as Embedding
+from fastnn.layers.flatten import Flatten as Flatten
+from fastnn.layers.layer import Layer as Layer
+from fastnn.layers.normalization import BatchNorm as BatchNorm
+from fastnn.layers.normalization import LayerNorm as LayerNorm
+from fastnn.layers.pooling import AvgPool1D as AvgPool1D
+from fastnn.layers.pooling import AvgPool2D as AvgPool2D
+from fastnn.layers.pooling import GlobalAvgPool1D as GlobalAvgPool1D
+from fastnn.layers.pooling import GlobalAvgPool2D as GlobalAvgPool2D
+from fastnn.layers.pooling import GlobalMaxPool1D as GlobalMaxPool1D
+from fastnn.layers.pooling import GlobalMaxPool2D as GlobalMaxPool2D
+from fastnn.layers.pooling import MaxPool1D as MaxPool1D
+from fastnn.layers.pooling import MaxPool2D as MaxPool2D
+from fastnn.layers.residual import Residual as Residual

@@ -1,0 +1,241 @@
+"""Activations: elementwise functions that run one kernel each way, and softmax over features.
+
+All take arrays of any shape of one real type and return the same shape; a NaN stays a NaN.
+`Dense(..., activation=...)` computes them in the product's epilogue instead."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import fastnn._kernels as _kernels
+from fastnn.layers.layer import Layer
+from fastnn.support import checks
+from fastnn.support.settings import Setting, is_ours, settable
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Activation(Layer):
+    """Base of the activations: y = f(x), dx = f'(x) dy, all of one shape.
+
+    Raises RuntimeError for `backward` without a `forward` in training before it."""
+
+    native = True
+    activation_name: str = "linear"
+    alpha: float | Setting[float] = 0.0
+
+    def __init__(self) -> None:
+        self._alpha: float = self.alpha
+        self._kind = _kernels.ACTIVATIONS[self.activation_name]
+        self._saves_input = self.activation_name in _kernels.SAVES_INPUT
+
+    def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
+        y = _kernels.activation_forward(x, self._kind, self._alpha)
+        if training:
+            self._saved = (x if self._saves_input else y,)
+        return y
+
+    def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
+        (saved,) = self._take()
+        return _kernels.activation_backward(saved, dy, self._kind, self._alpha)
+
+
+class Linear(Activation):
+    """f(x) = x.
+
+    >>> import numpy as np
+    >>> Linear().forward(np.array([[-1.0, 2.0]]))
+    array([[-1.,  2.]])
+    """
+
+
+class ReLU(Activation):
+    """f(x) = max(0, x); the derivative at 0 is 0 (V. Nair, G. Hinton, 2010).
+
+    >>> import numpy as np
+    >>> ReLU().forward(np.array([[-1.0, 2.0]]))
+    array([[0., 2.]])
+    """
+
+    activation_name = "relu"
+
+
+class LeakyReLU(Activation):
+    """f(x) = x for x > 0, else alpha x, alpha >= 0 (A. Maas, A. Hannun, A. Ng, 2013).
+
+    Raises ValueError or TypeError for another `alpha`.
+
+    >>> import numpy as np
+    >>> LeakyReLU(0.1).forward(np.array([[-1.0, 2.0]]))
+    array([[-0.1,  2. ]])
+    """
+
+    activation_name = "leaky_relu"
+    alpha = Setting(checks.not_negative)
+
+    def __init__(self, alpha: float = 0.01) -> None:
+        self.alpha = alpha
+        super().__init__()
+
+
+class Sigmoid(Activation):
+    """f(x) = 1 / (1 + exp(-x)).
+
+    >>> import numpy as np
+    >>> Sigmoid().forward(np.array([[0.0]]))
+    array([[0.5]])
+    """
+
+    activation_name = "sigmoid"
+
+
+class Tanh(Activation):
+    """f(x) = tanh(x).
+
+    >>> import numpy as np
+    >>> Tanh().forward(np.array([[0.0]]))
+    array([[0.]])
+    """
+
+    activation_name = "tanh"
+
+
+class ELU(Activation):
+    """f(x) = x for x > 0, else alpha (exp(x) - 1), alpha > 0.
+
+    D.-A. Clevert, T. Unterthiner, S. Hochreiter, 2016.  Raises ValueError or TypeError for
+    another `alpha`.
+
+    >>> import numpy as np
+    >>> ELU().forward(np.array([[-1e9, 2.0]]))
+    array([[-1.,  2.]])
+    """
+
+    activation_name = "elu"
+    alpha = Setting(checks.positive)
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        self.alpha = alpha
+        super().__init__()
+
+
+class SELU(Activation):
+    """f(x) = 1.0507 x for x > 0, else 1.7581 (exp(x) - 1): keeps mean 0 and variance 1.
+
+    G. Klambauer, T. Unterthiner, A. Mayr, S. Hochreiter, 2017.
+
+    >>> import numpy as np
+    >>> SELU().forward(np.array([[1.0]])).round(4)
+    array([[1.0507]])
+    """
+
+    activation_name = "selu"
+
+
+class Softplus(Activation):
+    """f(x) = log(1 + exp(x)), without overflow.
+
+    >>> import numpy as np
+    >>> Softplus().forward(np.array([[1000.0]]))
+    array([[1000.]])
+    """
+
+    activation_name = "softplus"
+
+
+class SiLU(Activation):
+    """f(x) = x sigmoid(x), also called swish (S. Elfwing, E. Uchibe, K. Doya, 2018).
+
+    >>> import numpy as np
+    >>> SiLU().forward(np.array([[0.0, 100.0]]))
+    array([[  0., 100.]])
+    """
+
+    activation_name = "silu"
+
+
+class GELU(Activation):
+    """f(x) = x (1 + erf(x / sqrt(2))) / 2, the exact form (D. Hendrycks, K. Gimpel, 2016).
+
+    >>> import numpy as np
+    >>> GELU().forward(np.array([[0.0, 100.0]]))
+    array([[  0., 100.]])
+    """
+
+    activation_name = "gelu"
+
+
+class Mish(Activation):
+    """f(x) = x tanh(softplus(x)) (D. Misra, 2019).
+
+    >>> import numpy as np
+    >>> Mish().forward(np.array([[0.0, 100.0]]))
+    array([[  0., 100.]])
+    """
+
+    activation_name = "mish"
+
+
+class Softmax(Activation):
+    """f(x)_j = exp(x_j) / Σ_k exp(x_k) over the last axis, without overflow.
+
+    To train on it, leave it out and use `SoftmaxCrossEntropy`, which takes its inputs.
+
+    >>> import numpy as np
+    >>> Softmax().forward(np.array([[1000.0, 1000.0]]))
+    array([[0.5, 0.5]])
+    """
+
+    activation_name = "softmax"
+
+    def __init__(self) -> None:
+        self._alpha = self.alpha  # its kernels are its own
+
+    def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
+        y = _kernels.softmax_forward(x)
+        if training:
+            self._saved = (y,)
+        return y
+
+    def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
+        (y,) = self._take()
+        return _kernels.softmax_backward(y, dy)
+
+
+ACTIVATIONS: dict[str, type[Activation]] = {
+    kind.activation_name: kind
+    for kind in (
+        Linear, ReLU, LeakyReLU, Sigmoid, Tanh, Softmax, ELU, SELU, Softplus, SiLU, GELU, Mish,
+    )
+}  # fmt: skip
+
+
+def resolve(activation: str | Activation | None, name: str) -> Activation:
+    """An activation from its name or from itself; errors name the argument `name`.
+
+    >>> resolve("relu", "activation"), resolve(None, "activation")
+    (ReLU(), Linear())
+    """
+    if activation is None:
+        return Linear()
+    if isinstance(activation, Activation):
+        if not is_ours(type(activation)):
+            raise TypeError(
+                f"{name}: expected one of fastnn's own, got {activation!r}; put your own behind "
+                "the layer"
+            )
+        return activation
+    return ACTIVATIONS[checks.choice(activation, name, ACTIVATIONS)]()
+
+
+def argument(activation: Activation) -> str | Activation | None:
+    """What a layer's `activation` takes to make this one: its name, if it has no settings.
+
+    >>> argument(ReLU()), argument(LeakyReLU(0.2)), argument(Linear())
+    ('relu', LeakyReLU(alpha=0.2), None)
+    """
+    name = activation.activation_name
+    if name == "linear":
+        return None
+    return activation if settable(type(activation)) else name

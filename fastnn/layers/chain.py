@@ -1,0 +1,420 @@
+"""Chain: layers one after the other, in a model or within a layer.
+
+It knows what follows what, the shapes through all layers, and the way forward and backward along
+them.  A user's own layer is wrapped, so that what it returns is fit for the next one."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import fastnn._kernels as _kernels
+from fastnn.layers.embedding import Embedding
+from fastnn.layers.layer import Arrays, Layer, axis_name, batch_of, shape_text
+from fastnn.support import arrays, checks
+from fastnn.support.settings import is_plain, label
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from fastnn.layers.layer import Place, SupportsForwardBackward
+
+    Shape = tuple[int, ...]
+
+_CACHE_BYTES = 2**22  # the size of the cache that one layer's outputs should leave in
+
+
+class Chain:
+    """Layers of which each takes what the one before gives.
+
+    `names` stand in front of the names of the layers' parameters: by default their numbers.
+    `in_features` and `dimensions` are those of a row that the chain takes (None: any),
+    `out_features` and `out_dimensions` those of a row that it gives (None: as it takes, or
+    unknown before data come).
+
+    Raises ValueError where a layer takes other features or dimensions than the one before gives."""
+
+    def __init__(self, layers: tuple[Any, ...], names: tuple[str, ...] | None = None) -> None:
+        if not layers:
+            raise ValueError("layers: expected at least one, got none")
+        self.layers = layers
+        self.names = tuple(map(str, range(len(layers)))) if names is None else names
+        self.embedding = layers[0] if isinstance(layers[0], Embedding) else None
+        self.path: list[Layer] = []  # the layers as they run, from `build` on
+        self.first_trained = 0  # no layer before this one needs a gradient
+        self.checked_shape: Shape = ()  # the last that passed `check_input`
+        # the shape of its rows and that of their outputs (None: unknown), set together as other
+        # threads may read them
+        self._known: tuple[Shape, Shape | None] = ((), None)
+        self._follow()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Chain, (self.layers, self.names)  # a copy belongs to no model
+
+    # ---- what follows what ---------------------------------------------------------------------
+
+    def _follow(self) -> None:
+        """Check that the layers fit together, and note what the chain takes and gives."""
+        self.in_features: int | None = None
+        self.dimensions: int | None = None
+        width: int | None = None
+        dims: int | None = None
+        self._sized = giver = shaper = 0  # the layer that says in_features, width, dims
+        same_width = same_dims = True  # all layers so far give what they take
+        for i, layer in enumerate(self.layers):
+            takes, gives, needs, leaves = _stated(layer)
+            self._check_next(i, width, giver, dims, shaper)
+            if same_width and self.in_features is None and takes is not None:
+                self.in_features, self._sized = takes, i
+            if same_dims and self.dimensions is None:
+                self.dimensions = needs
+            giver = giver if takes is None and gives is None else i
+            shaper = shaper if needs is None and leaves is None else i
+            width, dims = known_after(layer, width, dims)
+            tells = isinstance(layer, Layer)  # a layer without that base does not say what it gives
+            same_width &= tells and gives is None and not layer._resizes
+            same_dims &= tells and leaves is None
+        self.out_features, self.out_dimensions = width, dims
+
+    def _check_next(
+        self, i: int, width: int | None, giver: int, dims: int | None, shaper: int
+    ) -> None:
+        """Check layer i against what comes: `width` from layer `giver`, `dims` from `shaper`."""
+        layers = self.layers
+        takes, _, needs, _ = _stated(layers[i])
+        who = f"layer {i}, {label(layers[i])}, takes"
+        if needs is not None and dims is not None and needs != dims:
+            pool = f"GlobalAvgPool{dims - 1}D()"
+            hint = f": put Flatten() or {pool} between them" if needs == 1 else ""
+            raise ValueError(
+                f"{who} {shape_text(needs, takes)}, but layer {shaper}, {label(layers[shaper])}, "
+                f"gives {shape_text(dims, width)}{hint}"
+            )
+        if takes is not None and width is not None and takes != width:
+            raise ValueError(
+                f"{who} {takes} {axis_name(needs)}, but layer {giver}, {label(layers[giver])}, "
+                f"gives {width}"
+            )
+
+    def walk(self, row: Shape | None = None) -> Iterator[tuple[Any, Shape | None]]:
+        """All layers, those within others behind these, each with the shape of the rows that it
+        takes where the chain takes `row`, or None where that is unknown."""
+        for layer in self.layers:
+            yield layer, row
+            for chain in inner_chains(layer):
+                yield from chain.walk(row)
+            row = None if row is None else shape_after(layer, row)
+
+    def activation_after(self, i: int, behind: str = "linear") -> str:
+        """The activation that layer i feeds, its own or a later one, past norms and dropout;
+        `behind` is the one behind the chain."""
+        name = getattr(self.layers[i], "activation_name", None)
+        if name not in (None, "linear"):
+            return str(name)
+        for layer in self.layers[i + 1 :]:
+            name = getattr(layer, "activation_name", None)
+            if name is not None:
+                return str(name)
+            if not isinstance(layer, Layer):
+                return "linear"
+        return behind
+
+    # ---- shapes --------------------------------------------------------------------------------
+
+    def check_input(self, shape: Shape, name: str) -> None:
+        """Raise ValueError, which names `name`, for the shape of a batch that the layers refuse."""
+        row = shape[1:]
+        if not row or row != self._known[0] or 0 in shape:
+            self._check_ends(shape, name)
+            self._known = row, self.shapes(row, name)[-1]
+        self.checked_shape = shape
+
+    def _check_ends(self, shape: Shape, name: str) -> None:
+        """Check a batch's shape against what the first layers say, for the clearest message."""
+        features, dimensions = self.in_features, self.dimensions
+        if len(shape) < 2 or dimensions not in (None, len(shape) - 1):
+            wanted = shape_text(dimensions, features)
+            raise ValueError(f"{name}: expected shape {wanted}, got {shape}")
+        if 0 in shape:
+            raise ValueError(f"{name}: expected rows and features, got none: shape {shape}")
+        if features is not None and shape[-1] != features:
+            swapped = len(shape) > 2 and shape[1] == features
+            hint = "; looks like NCHW: use fastnn.to_nhwc(x)" if swapped else ""
+            raise ValueError(
+                f"{name}: layer {self._sized}, {label(self.layers[self._sized])}, takes {features} "
+                f"{axis_name(dimensions)}, got {shape[-1]} (shape {shape}){hint}"
+            )
+
+    def shapes(self, row: Shape, name: str = "") -> list[Shape | None]:
+        """The shapes of a row behind each layer, None from where a layer does not say.
+
+        Raises ValueError, which names `name`, at the first layer that does not take what comes."""
+        shapes: list[Shape | None] = [row]
+        for i, layer in enumerate(self.layers):
+            before = shapes[-1]
+            try:
+                shapes.append(None if before is None else shape_after(layer, before))
+            except ValueError as error:
+                came = batch_of(shapes[-2] or ()) if i else ""
+                came = f" (after {label(self.layers[i - 1])} of {came})" if i else ""
+                where = f"{name}: layer" if name else "layer"
+                raise ValueError(f"{where} {i}, {error}{came}") from None
+        return shapes[1:]
+
+    def output_row(self, row: Shape) -> Shape | None:
+        """The shape of the outputs for a row of that shape, None where a layer does not say."""
+        known, output_row = self._known
+        return output_row if row == known else self.shapes(row, "x")[-1]
+
+    def rows_at_once(self, row: Shape, most: int, itemsize: int) -> int:
+        """How many rows, at most `most`, best go through all layers together: so many images that
+        what one layer leaves for the next is in a cache then."""
+        if len(row) == 1:
+            return most
+        largest = max(math.prod(shape) for shape in [row, *self.shapes(row, "x")] if shape)
+        return min(most, max(_kernels.FEW_IMAGES, _CACHE_BYTES // (largest * itemsize)))
+
+    # ---- parameters ----------------------------------------------------------------------------
+
+    def parts(self) -> Iterator[tuple[int, str, Layer]]:
+        """Number, name and layer of those that may have parameters and state."""
+        for i, (name, layer) in enumerate(zip(self.names, self.layers, strict=True)):
+            if isinstance(layer, Layer):
+                yield i, name, layer
+
+    def parameter_shapes(self) -> dict[str, Shape]:
+        """The shapes of all parameters, checked, under names such as ``"0.weight"``."""
+        return {
+            f"{name}.{key}": shape
+            for _, name, layer in self.parts()
+            for key, shape in _parameter_shapes(name, layer).items()
+        }
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The state of all layers, under names such as ``"1.running_mean"``."""
+        return {
+            f"{name}.{key}": array
+            for _, name, layer in self.parts()
+            for key, array in layer.state.items()
+        }
+
+    def build(
+        self,
+        parameters: Mapping[str, NDArray[Any]],
+        gradients: Mapping[str, NDArray[Any]],
+        state: Mapping[str, NDArray[Any]],
+        place: Place,
+        positions: Iterator[int],
+    ) -> None:
+        """Hand the layers their arrays, and each its place with the next of the positions."""
+        views = [_by_layer(named) for named in (parameters, gradients, state)]
+        for _, name, layer in self.parts():
+            its = [of_layers.get(name) or Arrays() for of_layers in views]
+            if layer.state:
+                layer.state = its[2]
+            layer.build(its[0], its[1], place._replace(position=next(positions)))
+        self.path = [
+            layer if is_native(layer) else _Wrapped(layer, place.dtype, self.layers[i + 1 :])
+            for i, layer in enumerate(self.layers)
+        ]
+        trained = [not layer.native or bool(layer.parameters) for layer in self.path]
+        self.first_trained = trained.index(True) if any(trained) else len(trained)
+
+    def initialize(
+        self, generator: Callable[[int], np.random.Generator], behind: str = "linear"
+    ) -> None:
+        """Let the layers fill their parameters, with `generator(i)` for layer i."""
+        for i, _, layer in self.parts():
+            layer.initialize(generator(i), self.activation_after(i, behind))
+
+    def add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
+        """Add to ``value[0]``, the loss of a batch, what the layers' parameters cost."""
+        for _, _, layer in self.parts():
+            layer.add_penalty(value, batch_size)
+
+    # ---- forward and backward ------------------------------------------------------------------
+
+    def forward(self, x: NDArray[Any], training: bool) -> NDArray[Any]:
+        for layer in self.path:
+            x = layer.forward(x, training)
+        return x
+
+    def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
+        """Set all gradients; returns that of the inputs."""
+        for layer in reversed(self.path):
+            dy = layer.backward(dy)
+        return dy
+
+    def backward_parameters(self, dy: NDArray[Any]) -> None:
+        """`backward` where nobody needs the inputs' gradient."""
+        first = self.first_trained
+        for layer in self.path[:first:-1]:
+            dy = layer.backward(dy)
+        if first < len(self.path):
+            self.path[first].backward_parameters(dy)
+
+    @property
+    def saved(self) -> tuple[Any, ...]:
+        """What each layer saved in its last forward in training; may be given back later."""
+        return tuple(layer._saved for layer in self.path)
+
+    @saved.setter
+    def saved(self, saved: tuple[Any, ...]) -> None:
+        for layer, its in zip(self.path, saved, strict=True):
+            layer._saved = its
+
+
+# ---- one layer ---------------------------------------------------------------------------------
+
+
+def is_native(layer: object) -> bool:
+    """Whether it is fastnn's own, in all its parts, only runs kernels, and nobody has put a
+    `forward` or `backward` on it."""
+    return isinstance(layer, Layer) and layer.native and is_plain(layer)
+
+
+def inner_chains(layer: object) -> tuple[Chain, ...]:
+    """The chains of layers within a layer, such as the paths of a `Residual`."""
+    return layer._chains if isinstance(layer, Layer) else ()
+
+
+def _stated(layer: Any) -> tuple[int | None, int | None, int | None, int | None]:
+    """The features that a layer takes and gives, and the dimensions that it takes and gives."""
+    takes, gives = getattr(layer, "in_features", None), getattr(layer, "out_features", None)
+    if not isinstance(layer, Layer):
+        return takes, gives, None, None
+    return takes, gives, layer.dimensions, layer.out_dimensions
+
+
+def known_after(layer: Any, width: int | None, dims: int | None) -> tuple[int | None, int | None]:
+    """The features and dimensions that a layer gives, from those that it takes; None: unknown."""
+    takes, gives, needs, leaves = _stated(layer)
+    if not isinstance(layer, Layer):
+        return gives, None
+    if gives is None and not layer._resizes:
+        gives = width if takes is None else takes
+    return gives, next((known for known in (leaves, dims, needs) if known is not None), None)
+
+
+def shape_after(layer: Any, row: Shape) -> Shape | None:
+    """The shape of a row's outputs, None where the layer does not say."""
+    if not isinstance(layer, Layer):
+        return None
+    after, name = layer.output_shape(row), f"output_shape of {label(layer)}"
+    if not isinstance(after, tuple) or not after:
+        raise TypeError(f"{name}: expected a tuple of integers >= 1, got {after!r}")
+    return tuple(checks.positive_int(length, name) for length in after)
+
+
+def check_layers(named: Iterable[tuple[str, Any]]) -> None:
+    """Raise TypeError or ValueError unless each of these is a layer, stands in one place only and
+    is part of no model yet; messages name it as the pair does."""
+    seen: set[int] = set()
+    for who, layer in named:
+        if isinstance(layer, list | tuple):
+            raise TypeError(
+                f"{who}: expected a layer, got a {type(layer).__name__}; write Sequential(*layers)"
+            )
+        if isinstance(layer, type):
+            raise TypeError(f"{who}: expected a layer, got the class; write {layer.__name__}()")
+        if not all(callable(getattr(layer, name, None)) for name in ("forward", "backward")):
+            raise TypeError(f"{who}: expected a layer with forward and backward, got {layer!r}")
+        parts = [layer, *(part for chain in inner_chains(layer) for part, _ in chain.walk())]
+        for part in parts:
+            if isinstance(part, Layer) and part._place is not None:
+                raise ValueError(
+                    f"{who}: {part!r} is part of another model; give each its own, or a copy.copy"
+                )
+            if id(part) in seen:
+                raise ValueError(f"{who}: {label(part)} stands in the model twice")
+        seen.update(map(id, parts))
+
+
+def numbered(layers: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    """Layers with the names that messages have for them."""
+    return ((f"layer {i}", layer) for i, layer in enumerate(layers))
+
+
+def _parameter_shapes(name: str, layer: Layer) -> dict[str, Shape]:
+    """The shapes that a layer states, checked."""
+    shapes, who = layer.parameter_shapes(), f"parameter_shapes of layer {name}, {label(layer)}"
+    wanted = "a dict of name: shape, a tuple of integers >= 1"
+    if not isinstance(shapes, dict) or not all(isinstance(key, str) for key in shapes):
+        raise TypeError(f"{who}: expected {wanted}, got {shapes!r}")
+    for key, shape in shapes.items():
+        if not isinstance(shape, tuple):
+            raise TypeError(f"{who}: expected {wanted}, got {key!r}: {shape!r}")
+        for length in shape:
+            checks.positive_int(length, f"{who}: {key!r}: {shape!r}")
+    return shapes
+
+
+def _by_layer(named: Mapping[str, NDArray[Any]]) -> dict[str, Arrays]:
+    """The arrays of each layer, from names such as ``"0.weight"``."""
+    found: dict[str, dict[str, NDArray[Any]]] = {}
+    for name, array in named.items():
+        layer, _, key = name.partition(".")
+        found.setdefault(layer, {})[key] = array
+    return {layer: Arrays(its) for layer, its in found.items()}
+
+
+class _Wrapped(Layer):
+    """A user's own layer, whose results are brought into the form that kernels take.
+
+    It gets copies, since it may work in place, and what comes is the user's array or what the
+    layer before saved for its backward."""
+
+    def __init__(
+        self,
+        layer: Layer | SupportsForwardBackward,
+        dtype: np.dtype[Any],
+        following: tuple[Any, ...],
+    ) -> None:
+        self._layer, self._dtype = layer, dtype
+        self._taker = _taker(following)
+        self._shape: Shape = ()  # the shape of the last inputs in training
+
+    def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
+        if training:
+            self._shape = x.shape
+        name, rows = f"output of {label(self._layer)}", len(x)
+        y = arrays.real_array(self._layer.forward(x.copy(), training), name, self._dtype)
+        if len(y) != rows:
+            raise ValueError(f"{name}: expected {rows} rows as in its input, got shape {y.shape}")
+        if self._taker is not None and y.shape[-1] != self._taker.in_features:
+            raise ValueError(
+                f"{name}: {label(self._taker)} behind it takes {self._taker.in_features} features, "
+                f"got shape {y.shape}"
+            )
+        return y
+
+    def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
+        name = f"input gradient of {label(self._layer)}"
+        dx = arrays.real_array(self._layer.backward(dy.copy()), name, self._dtype)
+        if dx.shape != self._shape:
+            raise ValueError(f"{name}: expected its input's shape {self._shape}, got {dx.shape}")
+        return dx
+
+    def backward_parameters(self, dy: NDArray[Any]) -> None:
+        """Run the layer's own `backward_parameters`, unless a `backward` was put before it: on the
+        object, or in a class derived from the one that has it."""
+        layer, name = self._layer, "backward_parameters"
+        holders = [getattr(layer, "__dict__", {}), *map(vars, type(layer).__mro__)]
+        first: Any = next((h for h in holders if {"backward", name} & h.keys()), ())
+        backward = getattr(layer, name) if name in first else layer.backward
+        backward(dy.copy())
+
+
+def _taker(following: tuple[Any, ...]) -> Any:
+    """The first of these layers that says how many features it takes, if none before it gives
+    another number."""
+    for layer in following:
+        if getattr(layer, "in_features", None) is not None:
+            return layer
+        if not isinstance(layer, Layer) or layer.out_features is not None:
+            break
+    return None

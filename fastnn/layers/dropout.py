@@ -1,0 +1,56 @@
+"""Dropout: elements set to 0 at random in training, by masks that follow from a seed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import fastnn._kernels as _kernels
+from fastnn.layers.layer import Layer
+from fastnn.support import checks
+from fastnn.support.settings import Setting
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Dropout(Layer):
+    """In training, sets elements to 0 with probability `rate` and scales the rest to make up.
+
+    y = x keep / (1 - rate), inverted dropout (N. Srivastava et al., 2014), so that evaluation is
+    the identity.  `rate`, in [0, 1), is rounded to a multiple of 2^-16 and the scale is that of
+    the rounded rate.  The mask depends on the model's seed, the number of its training passes so
+    far, the layer's index, the row and the column, and on nothing else.
+
+    Raises ValueError or TypeError for another `rate`; RuntimeError for a training `forward`
+    outside a model.
+
+    >>> import numpy as np
+    >>> from fastnn import Dropout, Sequential
+    >>> model = Sequential(Dropout(0.5), seed=0, dtype="float64")
+    >>> model.forward(np.ones((1, 4)))
+    array([[1., 1., 1., 1.]])
+    >>> sorted(set(model.forward(np.ones((8, 8)), training=True).ravel().tolist()))
+    [0.0, 2.0]
+    """
+
+    native = True
+    random = True
+    rate = Setting(checks.fraction)
+    _rate: float
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+
+    def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
+        if not training:
+            return x
+        place = self._place
+        if place is None:
+            raise RuntimeError(f"{self!r} draws its mask from a model: it is part of none yet")
+        seed, counter, position = place.seed, place.counter, place.position
+        y, mask = _kernels.dropout_forward(x, self._rate, seed, counter, position)
+        self._saved = (mask, self._rate)
+        return y
+
+    def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
+        return _kernels.dropout_backward(dy, *self._take())

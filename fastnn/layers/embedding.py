@@ -1,0 +1,117 @@
+"""Embeddings: learnt features for codes, such as the categories of a column or words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import fastnn._kernels as _kernels
+from fastnn import initializers
+from fastnn.layers.layer import Layer, Named, Place, Placed
+from fastnn.support import checks
+from fastnn.support.settings import Fixed
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from fastnn.initializers import Initializer
+
+_EXACT_FLOAT32 = 2**24  # integers above are not all float32 numbers
+
+
+class Embedding(Layer):
+    """y = weight[x]: each code's own features, which are learnt.
+
+    Shapes: `x` (batch, columns), whole numbers from 0 to n - 1 of any real type, `weight` (n,
+    features), `y` (batch, columns, features): `Flatten` makes rows of it for a dense layer, and
+    `Conv1D` takes it as it is.  It must be a model's first layer.  A code's gradient is the sum of
+    those of all places where it stands, in the order of the batch; codes themselves have none.
+    Weights begin normal with standard deviation 1 / sqrt(features), or as `weight_init` says.
+
+    Raises TypeError or ValueError for counts that are no integers >= 1, for more codes than the
+    model's dtype tells apart (2^24 in float32), where it is not the first layer, and in use for
+    what is no code.
+
+    >>> import numpy as np
+    >>> from fastnn import Dense, Embedding, Flatten, Sequential
+    >>> model = Sequential(Embedding(7, 4), Flatten(), Dense(2 * 4, 1))
+    >>> model.predict(np.array([[0, 6], [3, 3]])).shape
+    (2, 1)
+    >>> model.predict(np.array([[0, 7]]))
+    Traceback (most recent call last):
+    ValueError: X: expected whole numbers from 0 to 6, the codes of Embedding(7, 4), got 7.0
+    """
+
+    native = True
+    dimensions = 1
+    out_dimensions = 2
+    codes = Fixed[int]()
+    weight_init = Fixed["Initializer | None"]()
+    weight = Named("parameters")
+    _weight: Any = Placed()
+    _dweight: Any = Placed()
+
+    def __init__(
+        self, n: int, features: int, *, weight_init: str | Initializer | None = None
+    ) -> None:
+        self.codes = checks.positive_int(n, "n")
+        self.out_features = checks.positive_int(features, "features")
+        self.weight_init = (
+            None if weight_init is None else initializers.resolve(weight_init, "weight_init")
+        )
+
+    @property
+    def n(self) -> int:
+        """How many codes there are."""
+        return self.codes
+
+    @property
+    def features(self) -> int | None:
+        """How many features each code has."""
+        return self.out_features
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        assert self.out_features is not None
+        return {"weight": (self.codes, self.out_features)}
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        self._check_takes(shape)
+        assert self.out_features is not None
+        return (*shape, self.out_features)
+
+    def build(
+        self,
+        parameters: dict[str, NDArray[Any]],
+        gradients: dict[str, NDArray[Any]],
+        place: Place,
+    ) -> None:
+        if place.position != 0:
+            raise ValueError(f"{self!r} takes codes, so it must be the model's first layer")
+        if place.dtype.itemsize == 4 and self.codes > _EXACT_FLOAT32:
+            raise ValueError(f"{self!r}: float32 tells 2^24 codes apart; use dtype='float64'")
+        super().build(parameters, gradients, place)
+
+    def initialize(self, rng: np.random.Generator, activation: str) -> None:
+        initializer = self.weight_init or initializers.Xavier()
+        initializers.fill(self._weight, initializer, rng, self._weight.shape[1], self)
+
+    def check_codes(self, x: NDArray[Any], name: str) -> None:
+        """Raise ValueError, which names `name`, for what is no code."""
+        wrong = _kernels.first_no_code(x, self.codes)
+        if wrong >= 0:
+            raise ValueError(
+                f"{name}: expected whole numbers from 0 to {self.codes - 1}, the codes of "
+                f"{self!r}, got {x.flat[wrong]}"
+            )
+
+    def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
+        if training:
+            self._saved = (x,)
+        return _kernels.embedding_forward(x, self._weight)
+
+    def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
+        raise RuntimeError(f"{self!r}: its inputs are codes, which have no gradient")
+
+    def backward_parameters(self, dy: NDArray[Any]) -> None:
+        (x,) = self._take()
+        _kernels.embedding_backward(x, dy, self._dweight)

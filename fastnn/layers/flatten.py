@@ -1,0 +1,39 @@
+"""Flatten: all numbers of a row as features, as dense layers take them."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from fastnn.layers.layer import Layer
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Flatten(Layer):
+    """All numbers of a row as features: what a dense layer takes behind images.
+
+    Shapes: `x` (batch, ...), `y` (batch, features), features being the product of the others.
+    Both ways it is a view, without any copy.
+
+    >>> import numpy as np
+    >>> from fastnn import Dense, Flatten, Sequential
+    >>> Sequential(Flatten(), Dense(64, 10)).predict(np.zeros((3, 8, 8, 1))).shape
+    (3, 10)
+    """
+
+    native = True
+    out_dimensions = 1
+    _resizes = True
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (math.prod(shape),)
+
+    def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
+        if training:
+            self._saved = x.shape
+        return x.reshape(len(x), -1)
+
+    def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
+        return dy.reshape(self._take())

@@ -1,0 +1,279 @@
+"""The base class of layers, and what a model tells a layer about its place.
+
+A layer without parameters needs no base class: `forward` and `backward` are enough."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from fastnn.support.arrays import describe
+from fastnn.support.settings import Guarded, label
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+class Arrays(dict[str, Any]):
+    """The arrays that a model made for a layer, by name: to be written into, not replaced."""
+
+    def __setitem__(self, name: str, array: Any) -> None:
+        if name not in self or self[name] is not array:  # the same one: after += in place
+            raise ValueError(
+                f"{name}: expected values written into the array that the model made, as in "
+                f"[{name!r}][...] = values; got {describe(array)}"
+            )
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> Any:
+        raise ValueError(f"{', '.join(self)}: these arrays stay; write into them, as in [...] = 0")
+
+    __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+
+class _Views:
+    """A layer's mapping of arrays, which the model makes: empty until then."""
+
+    def __set_name__(self, owner: type[Layer], name: str) -> None:
+        self.name = name
+
+    def __get__(self, layer: Layer | None, owner: type[Layer]) -> Any:
+        return self if layer is None else getattr(layer, f"_model_{self.name}")
+
+    def __set__(self, layer: Layer, arrays: Mapping[str, NDArray[Any]]) -> None:
+        raise AttributeError(
+            f"{self.name} of {label(layer)}: the model makes them; state the shapes in "
+            "parameter_shapes, fill them in initialize and write into them, as in [...] = values"
+        )
+
+
+class _State(_Views):
+    """A layer's state, which it states itself before it is part of a model."""
+
+    def __set__(self, layer: Layer, arrays: Mapping[str, NDArray[Any]]) -> None:
+        if layer._place is not None:
+            raise AttributeError(
+                f"state of {label(layer)}: part of a model now; write into the arrays, as in "
+                "layer.state[name][...] = values"
+            )
+        layer._model_state = arrays
+
+
+class Placed:
+    """An attribute that a layer gets from its model, or has between forward and backward.
+
+    The value in the layer's ``__dict__`` hides this object, so that reading it costs nothing.
+    Copies and pickles leave such attributes out, as a copy belongs to no model."""
+
+    def __init__(self, *default: Any) -> None:
+        self.default = default  # what a layer of no model has; nothing: reading it is an error
+
+    def __get__(self, layer: Layer | None, owner: type[Layer]) -> Any:
+        if layer is None:
+            return self
+        if self.default:
+            return self.default[0]
+        raise RuntimeError(f"{layer!r} is part of no model yet: put it into a Sequential")
+
+
+class Place(NamedTuple):
+    """What a model tells a layer about the place that it gets."""
+
+    position: int  # of the layer in the model; layers within others draw theirs from `inner`
+    dtype: np.dtype[Any]
+    seed: int  # the model's
+    counter: NDArray[np.uint64]  # (1,): training passes begun, the step in dropout's masks
+    l2: float  # the model's lambda, for layers that state none
+    penalty_share: NDArray[np.float64]  # (1,): the part of the penalty that one batch bears
+    inner: Iterator[int]  # positions for layers within others, from 2^32 - 1 downwards
+
+
+class SupportsForwardBackward(Protocol):
+    """The methods that every layer has, also one of a plain class."""
+
+    def forward(self, x: Any, training: bool = False, /) -> Any: ...
+    def backward(self, dy: Any, /) -> Any: ...
+
+
+class Layer(Guarded):
+    """Base class of layers; derive from it to write one whose parameters a model trains.
+
+    `forward(x, training=False)` returns the outputs, and in training keeps what `backward` needs;
+    `backward(dy)` sets (not adds) the arrays in `gradients` and returns the inputs' gradient.
+    Shapes: `x` (batch, ..., in_features), `dy` like the outputs, (batch, ..., out_features).
+
+    A derived class states its parameters' shapes in `parameter_shapes`, fills them in
+    `initialize`, and uses ``self.parameters[name]`` and ``self.gradients[name]``: views of the
+    model's flat buffers, which optimizers update, `state_dict` saves and `gradcheck` checks.
+    `in_features` is None for a layer that takes any number, `out_features` is None for one that
+    gives as many as it takes.  `dimensions` and `out_dimensions` say likewise how many dimensions a
+    row has, the batch not counted: 1 features, 2 (length, channels), 3 (height, width, channels).
+    Where the outputs' shape follows otherwise from the inputs', `output_shape` says how.  A class
+    with `forward` and `backward` alone, without this base, works in a model too, but its
+    parameters, if it has any, are its own affair.
+
+    In a model, `x` and `dy` are copies that the layer may change and keep.  What it returns may
+    have any real type, but as many rows as `x`, and from `backward` its shape: ValueError else.
+
+    >>> from fastnn import Dense, Layer, Sequential
+    >>> class Scale(Layer):
+    ...     def __init__(self, features):
+    ...         self.in_features = self.out_features = features
+    ...     def parameter_shapes(self):
+    ...         return {"scale": (self.in_features,)}
+    ...     def initialize(self, rng, activation):
+    ...         self.parameters["scale"][:] = 1.0
+    ...     def forward(self, x, training=False):
+    ...         if training:
+    ...             self.x = x
+    ...         return x * self.parameters["scale"]
+    ...     def backward(self, dy):
+    ...         self.gradients["scale"][:] = (dy * self.x).sum(axis=0)
+    ...         return dy * self.parameters["scale"]
+    >>> model = Sequential(Dense(3, 4), Scale(4))
+    >>> list(model.parameters)
+    ['0.weight', '0.bias', '1.scale']
+    """
+
+    in_features: int | None = None
+    out_features: int | None = None
+    dimensions: int | None = None
+    out_dimensions: int | None = None
+    parameters = _Views()
+    gradients = _Views()
+    state = _State()  # saved with the model, but not trained
+
+    # the activation that a layer before this one should be initialised for; None: look past it
+    activation_name: str | None = None
+    native = False  # only runs kernels: what it returns is fit for the next one as it is
+    random = False  # reads the model's counter in training
+
+    _resizes = False  # whether the number of features that it gives is unknown before data come
+    _chains: tuple[Any, ...] = ()  # a `Chain` for each path of layers within this one
+
+    _place: Any = Placed(None)
+    _saved: Any = Placed(None)  # what the last forward in training left for backward
+    _model_parameters: Any = Placed(_EMPTY)
+    _model_gradients: Any = Placed(_EMPTY)
+    _model_state: Mapping[str, NDArray[Any]] = _EMPTY
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every parameter, in the order in which they lie in memory."""
+        return {}
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The outputs' shape for inputs of that shape, both without the batch.
+
+        Raises ValueError for a shape that the layer does not take.
+
+        >>> from fastnn import Dense
+        >>> Dense(3, 5).output_shape((3,))
+        (5,)
+        """
+        self._check_takes(shape)
+        return shape if self.out_features is None else (*shape[:-1], self.out_features)
+
+    def _check_takes(self, shape: tuple[int, ...]) -> None:
+        """ValueError for inputs of other dimensions, features or channels; no batch in `shape`."""
+        features, dimensions = self.in_features, self.dimensions
+        if dimensions is not None and len(shape) != dimensions:
+            raise ValueError(
+                f"{label(self)} takes {shape_text(dimensions, features)}, got {batch_of(shape)}"
+            )
+        if features is not None and shape[-1] != features:
+            what = axis_name(len(shape))
+            raise ValueError(f"{label(self)} takes {features} {what}, got {shape[-1]}")
+
+    def build(
+        self,
+        parameters: dict[str, NDArray[Any]],
+        gradients: dict[str, NDArray[Any]],
+        place: Place,
+    ) -> None:
+        """Take in the views that the model made; called again for each copy of the model.
+
+        Where a class declares ``_weight = Placed()``, that attribute gets ``parameters["weight"]``,
+        and ``_dweight`` its gradient; the state's arrays likewise."""
+        self._model_parameters, self._model_gradients, self._place = parameters, gradients, place
+        kind, arrays = type(self), parameters | self.state
+        views = {f"_{name}": array for name, array in arrays.items()}
+        views |= {f"_d{name}": array for name, array in gradients.items()}
+        placed = {n: view for n, view in views.items() if isinstance(getattr(kind, n, 0), Placed)}
+        vars(self).update(placed)
+
+    def initialize(self, rng: np.random.Generator, activation: str) -> None:
+        """Fill `parameters` and make `state` anew; `activation` is the one that follows."""
+
+    def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
+
+    def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
+        raise NotImplementedError(f"{type(self).__name__} has no backward")
+
+    def backward_parameters(self, dy: NDArray[Any]) -> None:
+        """`backward` where nobody needs the inputs' gradient."""
+        self.backward(dy)
+
+    def add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
+        """Add to ``value[0]``, the loss of a batch, what the layer's parameters cost."""
+
+    def _take(self) -> tuple[Any, ...]:
+        """What the training forward saved, for one backward: the layer forgets it."""
+        saved: tuple[Any, ...] | None = self._saved
+        if saved is None:
+            raise RuntimeError(f"{self!r}: backward needs a forward in training before it")
+        self._saved = None
+        return saved
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy belongs to no model: the model that is copied with it builds it again."""
+        kind = type(self)
+        kept = {k: v for k, v in vars(self).items() if not isinstance(getattr(kind, k, 0), Placed)}
+        if self.state:
+            kept["_model_state"] = {name: array.copy() for name, array in self.state.items()}
+        return kept
+
+
+def axis_name(dimensions: int | None) -> str:
+    """The name of the last axis of rows that have so many dimensions."""
+    return "channels" if dimensions is not None and dimensions > 1 else "features"
+
+
+def shape_text(dimensions: int | None, features: int | None) -> str:
+    """The shape of a batch whose rows have so many dimensions (None: any number) in words."""
+    between = {2: "length, ", 3: "height, width, "}.get(dimensions or 1, "")
+    if dimensions is None and features is not None:
+        between = "..., "
+    return f"(batch, {between}{features or axis_name(dimensions)})"
+
+
+def batch_of(shape: tuple[Any, ...]) -> str:
+    """The shape of a batch whose rows have that shape."""
+    return f"(batch, {', '.join(map(str, shape))})"
+
+
+class Named:
+    """An array of a layer's `parameters` or `state` as an attribute of the same name."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __set_name__(self, owner: type[Layer], name: str) -> None:
+        self.name = name
+
+    def _arrays(self, layer: Layer) -> dict[str, NDArray[Any]]:
+        if layer._place is None:
+            raise RuntimeError(f"{layer!r} has no {self.name} before it is part of a model")
+        arrays: dict[str, NDArray[Any]] = getattr(layer, self.kind)
+        return arrays
+
+    def __get__(self, layer: Layer | None, owner: type[Layer]) -> Any:
+        return self if layer is None else self._arrays(layer).get(self.name)
+
+    def __set__(self, layer: Layer, value: NDArray[Any]) -> None:
+        self._arrays(layer)[self.name] = value  # refuses another array than it has

@@ -1,0 +1,134 @@
+"""Batch norm (over the rows of a batch) and layer norm (over the features of a row); of images and
+sequences each position is a row, and its channels are the features."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import fastnn._kernels as _kernels
+from fastnn.layers.layer import Layer, Named, Placed
+from fastnn.support import checks
+from fastnn.support.settings import Setting
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class _Norm(Layer):
+    """Base of both norms: y = gamma x̂ + beta, where gamma begins as 1 and beta as 0."""
+
+    native = True
+    in_features: int
+    gamma = Named("parameters")
+    beta = Named("parameters")
+    eps = Setting(checks.positive)
+    _eps: float
+    _gamma: Any = Placed()
+    _dgamma: Any = Placed()
+    _beta: Any = Placed()
+    _dbeta: Any = Placed()
+
+    def __init__(self, features: int, eps: float) -> None:
+        self.in_features = self.out_features = checks.positive_int(features, "features")
+        self.eps = eps
+
+    @property
+    def features(self) -> int:
+        """How many features it normalises."""
+        return self.in_features
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"gamma": (self.in_features,), "beta": (self.in_features,)}
+
+    def initialize(self, rng: np.random.Generator, activation: str) -> None:
+        self._gamma.fill(1.0)
+        self._beta.fill(0.0)
+
+
+class BatchNorm(_Norm):
+    """y = gamma (x - mean) / sqrt(var + eps) + beta, each feature over the batch and positions.
+
+    S. Ioffe, C. Szegedy, 2015.  In training mean and var are those of the batch, var being
+    divided by the number of values, and
+    running = (1 - momentum) running + momentum batch; in evaluation they are the running ones.
+    Shapes: `x`, `y` (batch, ..., features); parameters `gamma`, `beta` and state `running_mean`,
+    `running_var` (features,).
+
+    Raises ValueError or TypeError for `features` < 1, `momentum` outside (0, 1], `eps` <= 0;
+    `forward` in training raises ValueError for a batch of one, of one position if it has some.
+
+    >>> from fastnn import BatchNorm, Sequential
+    >>> model = Sequential(BatchNorm(1), dtype="float64")
+    >>> model.forward(np.array([[1.0], [3.0]]), training=True).round(3)
+    array([[-1.],
+           [ 1.]])
+    >>> model.layers[0].running_mean, model.layers[0].running_var
+    (array([0.2]), array([1.]))
+    """
+
+    running_mean = Named("state")
+    running_var = Named("state")
+    momentum = Setting(checks.share)
+    _momentum: float
+    _running_mean: Any = Placed()
+    _running_var: Any = Placed()
+
+    def __init__(self, features: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        super().__init__(features, eps)
+        self.momentum = momentum
+        # Only views of one number, until the model has checked the features and makes the arrays.
+        start = {"running_mean": np.float64(0), "running_var": np.float64(1)}
+        self.state = {name: np.broadcast_to(value, features) for name, value in start.items()}
+
+    def initialize(self, rng: np.random.Generator, activation: str) -> None:
+        super().initialize(rng, activation)
+        self._running_mean.fill(0.0)
+        self._running_var.fill(1.0)
+
+    def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
+        gamma, beta, mean, var = self._gamma, self._beta, self._running_mean, self._running_var
+        if not training:
+            return _kernels.batchnorm_evaluate(x, gamma, beta, mean, var, self._eps)
+        y, batch_mean, inv_std = _kernels.batchnorm_forward(
+            x, gamma, beta, mean, var, self._momentum, self._eps
+        )
+        self._saved = (x, batch_mean, inv_std)
+        return y
+
+    def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
+        x, mean, inv_std = self._take()
+        return _kernels.batchnorm_backward(
+            x, dy, self._gamma, mean, inv_std, self._dgamma, self._dbeta
+        )
+
+
+class LayerNorm(_Norm):
+    """y = gamma (x - mean) / sqrt(var + eps) + beta, each row over its features.
+
+    J. L. Ba, J. R. Kiros, G. E. Hinton, 2016; var is divided by the number of features.
+    Shapes: `x`, `y` (batch, ..., features); parameters `gamma`, `beta` (features,).
+
+    Raises ValueError or TypeError for `features` < 1, `eps` <= 0.
+
+    >>> from fastnn import LayerNorm, Sequential
+    >>> model = Sequential(LayerNorm(2), dtype="float64")
+    >>> model.forward(np.array([[1.0, 3.0]])).round(3)
+    array([[-1.,  1.]])
+    """
+
+    def __init__(self, features: int, *, eps: float = 1e-5) -> None:
+        super().__init__(features, eps)
+
+    def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
+        y, mean, inv_std = _kernels.layernorm_forward(x, self._gamma, self._beta, self._eps)
+        if training:
+            self._saved = (x, mean, inv_std)
+        return y
+
+    def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
+        x, mean, inv_std = self._take()
+        return _kernels.layernorm_backward(
+            x, dy, self._gamma, mean, inv_std, self._dgamma, self._dbeta
+        )

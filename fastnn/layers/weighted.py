@@ -1,0 +1,160 @@
+"""Weighted: base of layers with a weight, a bias and an activation, y = f(weight · x + bias)."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import fastnn._kernels as _kernels
+from fastnn import initializers
+from fastnn.layers import activations
+from fastnn.layers.activations import Activation, Softmax
+from fastnn.layers.layer import Layer, Named, Placed
+from fastnn.support import checks
+from fastnn.support.settings import Fixed, Setting
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from fastnn.initializers import Initializer
+
+
+class Weighted(Layer, ABC):
+    """A linear map of the inputs by `weight`, whose last axis is out_features, then `bias` and
+    an activation; a derived class says how it multiplies, both ways."""
+
+    native = True
+    in_features: int
+    out_features: int
+    weight = Named("parameters")
+    bias = Named("parameters")
+    activation = Fixed[Activation]()
+    has_bias = Fixed[bool]()
+    weight_init = Fixed["Initializer | None"]()
+    bias_init = Fixed["Initializer"]()
+    l2 = Setting(checks.optional(checks.not_negative))
+    _activation: Activation
+    _l2: float | None
+    _weight: Any = Placed()
+    _dweight: Any = Placed()
+    _bias: Any = Placed(None)
+    _dbias: Any = Placed(None)
+
+    def __init__(
+        self,
+        weight_shape: tuple[int, ...],
+        activation: str | Activation | None,
+        bias: bool,
+        weight_init: str | Initializer | None,
+        bias_init: str | Initializer,
+        l2: float | None,
+    ) -> None:
+        self._weight_shape, self._fan_in = weight_shape, math.prod(weight_shape[:-1])
+        self.out_features = weight_shape[-1]
+        self.activation = activations.resolve(activation, "activation")
+        self.activation_name = self.activation.activation_name
+        self.has_bias = checks.flag(bias, "bias")
+        self.weight_init = (
+            None if weight_init is None else initializers.resolve(weight_init, "weight_init")
+        )
+        self.bias_init = initializers.resolve(bias_init, "bias_init")
+        self.l2 = l2
+        self._softmax = isinstance(self.activation, Softmax)
+        self._kind = 0 if self._softmax else self.activation._kind
+        self._keeps_z = not self._softmax and self.activation._saves_input
+
+    def _read(self, x: NDArray[Any]) -> Any:
+        """x in the form in which the methods below take it."""
+        return x
+
+    @abstractmethod
+    def _multiply(
+        self,
+        x: Any,
+        weight: NDArray[Any],
+        bias: NDArray[Any] | None,
+        kind: int,
+        alpha: float,
+        keep_z: bool = False,
+        packed: NDArray[Any] | None = None,
+    ) -> Any:
+        """f(weight · x + bias) for an x from `_read`; with keep_z also z, which f is applied to.
+        `packed` is the weight as `_pack` gives it."""
+
+    @abstractmethod
+    def _pack(self, weight: NDArray[Any]) -> NDArray[Any] | None:
+        """A copy of the weight as the kernels read it fastest."""
+
+    @abstractmethod
+    def _set_gradient(self, x: Any, dz: NDArray[Any]) -> None:
+        """Set the weight's gradient."""
+
+    @abstractmethod
+    def _input_gradient(self, x: Any, dz: NDArray[Any]) -> NDArray[Any]:
+        """The gradient of the x that `_read` was given."""
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes = {"weight": self._weight_shape}
+        if self.has_bias:
+            shapes["bias"] = (self.out_features,)
+        return shapes
+
+    def initialize(self, rng: np.random.Generator, activation: str) -> None:
+        initializer = self.weight_init or initializers.suitable_for(activation)
+        initializers.fill(self._weight, initializer, rng, self._fan_in, self)
+        if self._bias is not None:
+            initializers.fill(self._bias, self.bias_init, rng, self._fan_in, self)
+
+    def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
+        x, alpha = self._read(x), self._activation._alpha
+        if training and self._keeps_z:
+            y, z = self._multiply(x, self._weight, self._bias, self._kind, alpha, True)
+            self._saved = (x, z)
+            return y  # type: ignore[no-any-return]
+        y = self._multiply(x, self._weight, self._bias, self._kind, alpha)
+        if self._softmax:
+            y = _kernels.softmax_forward(y)
+        if training:
+            self._saved = (x, y)
+        return y  # type: ignore[no-any-return]
+
+    def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
+        return self._input_gradient(*self._backward(dy))
+
+    def backward_parameters(self, dy: NDArray[Any]) -> None:
+        self._backward(dy)
+
+    def _backward(self, dy: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
+        """Set the parameters' gradients; returns x and dz, z being what the activation takes."""
+        x, saved = self._take()
+        dz = dy
+        if self._softmax:
+            dz = _kernels.softmax_backward(saved, dy)
+        elif self._kind:
+            dz = _kernels.activation_backward(saved, dy, self._kind, self._activation._alpha)
+        self._set_gradient(x, dz)
+        if decay := self._decay():
+            _kernels.add_scaled(self._dweight, self._weight, decay / dz.shape[0])
+        if self._dbias is not None:
+            _kernels.dense_backward_bias(dz.reshape(-1, self.out_features), self._dbias)
+        return x, dz
+
+    def _argument(self, name: str) -> Any:
+        if name == "bias":  # `bias` is the array
+            return self.has_bias
+        if name == "activation":
+            return activations.argument(self.activation)
+        return super()._argument(name)
+
+    def add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
+        if decay := self._decay():
+            _kernels.add_penalty(value, self._weight, decay / (2 * batch_size))
+
+    def _decay(self) -> float:
+        """λ, or in a step of several batches this batch's share of it."""
+        if self._place is None:
+            return 0.0 if self._l2 is None else self._l2
+        decay = self._place.l2 if self._l2 is None else self._l2
+        return decay * float(self._place.penalty_share[0])

@@ -1,0 +1,411 @@
+"""Network: layers over one flat vector of parameters and one of gradients, and their mathematics.
+
+It converts and checks what comes in once, so that the layers need not, and sees to it that one
+thread at a time trains it.  It knows no training loop."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+import sys
+from contextlib import contextmanager
+from threading import get_ident
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import fastnn._kernels as _kernels
+from fastnn.layers.chain import Chain, check_layers, numbered
+from fastnn.layers.layer import Layer, Place
+from fastnn.support import arrays, checks
+from fastnn.support.settings import Fixed, label
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
+    from typing_extensions import Self
+
+    from fastnn.layers.layer import SupportsForwardBackward
+
+
+class Network:
+    """What a `Sequential` is without training loop and files: see there.
+
+    Models are always a `Sequential`; what stands below that class is written for this one."""
+
+    __slots__ = (  # so that a misspelt attribute is refused; a derived class may add any
+        "__weakref__", "_chain", "_counter", "_dtype", "_flat_gradients", "_flat_parameters",
+        "_hold", "_l2", "_layers", "_passes", "_penalty_share", "_pending", "_random", "_seed",
+        "_slices", "_trainer", "_writable", "gradients", "parameters", "state",
+    )  # fmt: skip
+    layers = Fixed[tuple["Layer | SupportsForwardBackward", ...]]()
+    seed = Fixed[int]()
+    l2 = Fixed[float]()
+    dtype = Fixed["np.dtype[Any]"]()
+    _dtype: np.dtype[Any]
+    parameters: Mapping[str, NDArray[Any]]
+    gradients: Mapping[str, NDArray[Any]]
+    state: Mapping[str, NDArray[Any]]
+
+    def __init__(
+        self,
+        *layers: Layer | SupportsForwardBackward,
+        seed: int = 0,
+        dtype: DTypeLike = "float32",
+        l2: float = 0.0,
+    ) -> None:
+        self.seed = checks.seed(seed)
+        self.l2 = checks.not_negative(l2, "l2")
+        self.layers = layers
+        check_layers(numbered(layers))
+        self._set_up(arrays.real_dtype(dtype), passes=0)
+        self._chain.initialize(lambda i: np.random.default_rng([self.seed, i]))
+
+    # ---- memory --------------------------------------------------------------------------------
+
+    def _set_up(self, dtype: np.dtype[Any], passes: int) -> None:
+        """Make everything that follows from `layers` and `dtype`, after so many training passes."""
+        self._chain = Chain(self.layers)
+        self.dtype = dtype
+        self._counter = np.array([passes], np.uint64)  # training passes that a file counts
+        self._hold = _kernels.Hold()  # the thread that trains this network has it
+        self._passes = 0  # training passes begun on this object
+        self._penalty_share = np.ones(1)  # the part of the penalty that one batch bears
+        self._pending: tuple[int, ...] | None = None  # shape of outputs that await their gradient
+        self._trainer: int | None = None  # the thread that ran the last training forward
+        self._random = any(getattr(layer, "random", False) for layer in self.layers)
+        self._lay_out()
+        state = self._chain.state()
+        state = {name: array.astype(dtype) for name, array in state.items()}
+        inner = itertools.count(2**32 - 1, -1)
+        place = Place(0, dtype, self.seed, self._counter, self.l2, self._penalty_share, inner)
+        positions = (i for i, _, _ in self._chain.parts())
+        self._chain.build(self.parameters, self.gradients, state, place, positions)
+        self.state = MappingProxyType(state)
+        self._writable = [
+            *self.parameters.items(), *self.state.items(), *self.gradients.items()
+        ]  # fmt: skip
+
+    def _lay_out(self) -> None:
+        """Make the flat vectors and the parameters' views of them, each on a line of the cache."""
+        shapes, size = self._chain.parameter_shapes(), 0
+        step = arrays.ALIGNMENT // self.dtype.itemsize
+        self._slices: dict[str, slice] = {}  # each parameter's elements in the flat vectors
+        for name, shape in shapes.items():
+            self._slices[name] = slice(size, size + math.prod(shape))
+            size += -(-math.prod(shape) // step) * step
+        if size * self.dtype.itemsize > sys.maxsize:
+            raise ValueError(f"layers: {size} parameters are more than memory can address")
+        self._flat_parameters = arrays.aligned_zeros(size, self.dtype)
+        self._flat_gradients = arrays.aligned_zeros(size, self.dtype)
+        self.parameters, self.gradients = (
+            MappingProxyType(
+                {name: flat[self._slices[name]].reshape(shape) for name, shape in shapes.items()}
+            )
+            for flat in (self._flat_parameters, self._flat_gradients)
+        )
+
+    @property
+    def in_features(self) -> int | None:
+        """How many features or channels the model takes; None: any."""
+        return self._chain.in_features
+
+    @property
+    def out_features(self) -> int | None:
+        """How many it gives; None: as many as it takes, or unknown before data come."""
+        return self._chain.out_features
+
+    @property
+    def flat_parameters(self) -> NDArray[Any]:
+        """All parameters in one vector, with gaps of zeros."""
+        return self._flat_parameters
+
+    @property
+    def flat_gradients(self) -> NDArray[Any]:
+        """All gradients in one vector, laid out as `flat_parameters`."""
+        return self._flat_gradients
+
+    def _check_writable(self) -> None:
+        name = _kernels.first_read_only(self._writable)
+        if name is not None:
+            raise ValueError(f"{name}: expected a writable array, found it read-only")
+
+    # ---- forward, backward, update -------------------------------------------------------------
+
+    def forward(self, x: ArrayLike, training: bool = False) -> NDArray[Any]:
+        """The outputs for a batch; with `training`, what `backward` needs is kept.
+
+        Shapes: `x` (batch, ..., in_features) of any real type, as the layers take it: images are
+        (batch, height, width, channels), sequences (batch, length, channels).  The outputs are
+        (batch, ..., out_features) of the model's type.  Until `backward`, leave `x` and the
+        outputs as they are.
+
+        Raises TypeError or ValueError for what is no array of real numbers or has another shape,
+        for a batch of one where batch norm trains, and in training for read-only parameters;
+        RuntimeError if another thread is training the model.
+
+        >>> from fastnn import Dense, Sequential
+        >>> model = Sequential(Dense(64, 10))
+        >>> model.forward(np.ones((2, 65)))
+        Traceback (most recent call last):
+        ValueError: x: layer 0, Dense(64, 10), takes 64 features, got 65 (shape (2, 65))
+        """
+        x = self._input(x, "x")
+        if not training:
+            return self._evaluate(x)
+        with self._hold:
+            self._begin()
+            if self._random:
+                _kernels.advance(self._counter)
+            y = self._chain.forward(x, True)
+            self._pending = y.shape
+            return _apart(y, x)
+
+    def _begin(self) -> None:
+        """Note that the calling thread begins a training pass."""
+        self._check_writable()
+        self._pending, self._trainer = None, get_ident()
+        self._passes += 1
+
+    def _evaluate(self, x: NDArray[Any]) -> NDArray[Any]:
+        """The outputs for an input that was checked."""
+        if _kernels.recording():  # a training step, which this interrupts
+            return _kernels.unrecorded(self._evaluate, x)
+        y = self._chain.forward(x, False)
+        return y if y.base is None and y is not x else _apart(y, x)
+
+    def backward(self, gradient: ArrayLike, input_gradient: bool = False) -> NDArray[Any] | None:
+        """Set `gradients` from the outputs' gradient, after one `forward` in training.
+
+        Shapes: `gradient` as the outputs.  Returns None, or with `input_gradient` the gradient
+        of `x`, which training does not need.
+
+        Raises RuntimeError without a training `forward` before it, or if that was another
+        thread's; ValueError for a gradient of another shape.
+
+        >>> from fastnn import Dense, Sequential
+        >>> model = Sequential(Dense(2, 1, weight_init="zeros"))
+        >>> y = model.forward([[3.0, 4.0]], training=True)
+        >>> model.backward([[1.0]])
+        >>> model.gradients["0.weight"].ravel()
+        array([3., 4.], dtype=float32)
+        """
+        with self._hold:
+            self._check_trainer()
+            shape = self._pending
+            if shape is None:
+                raise RuntimeError("backward needs a forward(x, training=True) before each call")
+            dy = arrays.real_array(gradient, "gradient", self._dtype)
+            if dy.shape != shape:
+                raise ValueError(f"gradient: expected the outputs' shape {shape}, got {dy.shape}")
+            self._pending = None
+            if input_gradient:
+                return _apart(self._chain.backward(dy), dy)
+            self._chain.backward_parameters(dy)
+            return None
+
+    def update(self, rule: Callable[[NDArray[Any], NDArray[Any]], None]) -> None:
+        """Run ``rule(flat_parameters, flat_gradients)``, which changes them in place.
+
+        What optimizers do.  Raises as `backward` does for another thread's training, RuntimeError
+        between a forward in training and its backward, and ValueError where an array was made
+        read-only.
+        """
+        with self._hold:
+            self._check_trainer()
+            if self._pending is not None:
+                raise RuntimeError("the gradients are not yet those of the last forward: call "
+                                   "model.backward(gradient) before the update")  # fmt: skip
+            self._check_writable()
+            rule(self._flat_parameters, self._flat_gradients)
+
+    def trains_natively(self) -> bool:
+        """Whether forward, backward and update are those of this class, so that no Python of the
+        user's runs between their kernels."""
+        return all(
+            getattr(getattr(self, name), "__func__", None) is getattr(Network, name)
+            for name in ("forward", "backward", "update")
+        )
+
+    @contextmanager
+    def exclusive(self, what: str = "training") -> Iterator[None]:
+        """``with model.exclusive("fit"):`` no other thread can train the model meanwhile.
+
+        Raises RuntimeError if one does already; `what` is named in the message.
+        """
+        self._hold.check(what)
+        with self._hold:
+            yield
+
+    def _check_trainer(self) -> None:
+        if self._trainer is not None and self._trainer != get_ident():
+            raise RuntimeError(
+                "another thread has begun a training step on this model since; forward, backward "
+                "and update of a step belong to one thread"
+            )
+
+    def _input(self, value: ArrayLike, name: str) -> NDArray[Any]:
+        """`value` as the first layer takes it."""
+        x, chain = arrays.real_array(value, name, self._dtype), self._chain
+        if x.shape != chain.checked_shape:
+            chain.check_input(x.shape, name)
+        if chain.embedding is not None:
+            chain.embedding.check_codes(x, name)
+        return x
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The outputs' shape for inputs of that shape, both without the batch.
+
+        Raises ValueError or TypeError for a shape that the model does not take, and RuntimeError
+        where a layer of one's own, without the base `Layer`, does not say what it gives.
+
+        >>> from fastnn import Dense, Flatten, Sequential
+        >>> Sequential(Flatten(), Dense(784, 10)).output_shape((28, 28, 1))
+        (10,)
+        """
+        shape = checks.shape(shape, "shape")
+        self._chain.check_input((1, *shape), "shape")
+        outputs = self._chain.output_row(shape)
+        if outputs is None:
+            raise RuntimeError("output_shape: a layer without the base Layer does not say its own")
+        return outputs
+
+    def predict(self, X: ArrayLike, batch_size: int = 1024) -> NDArray[Any]:
+        """The outputs for all rows, in evaluation: running statistics, no dropout.
+
+        Shapes: `X` (n, ..., in_features), the outputs (n, ..., out_features).  Rows go through
+        `batch_size` at a time, which bounds the memory; the results' bits do not depend on it.
+        Raises as `forward` does, and TypeError or ValueError unless batch_size >= 1.
+
+        >>> from fastnn import Dense, Sequential
+        >>> Sequential(Dense(3, 2)).predict(np.ones((5, 3)), batch_size=2).shape
+        (5, 2)
+        """
+        batch_size = checks.positive_int(batch_size, "batch_size")
+        if not isinstance(X, np.ndarray):
+            X = arrays.numeric_array(X, "X")
+        if X.ndim > 2:
+            self._chain.check_input(X.shape, "X")
+            itemsize = self.dtype.itemsize
+            batch_size = self._chain.rows_at_once(X.shape[1:], batch_size, itemsize)
+        if X.ndim == 0 or len(X) <= batch_size:
+            return self._evaluate(self._input(X, "X"))
+        self._chain.check_input(X.shape, "X")
+        n = len(X)
+        first = self._evaluate(self._input(X[:batch_size], "X"))
+        outputs = np.empty((n, *first.shape[1:]), first.dtype)
+        outputs[:batch_size] = first
+        for start in range(batch_size, n, batch_size):
+            part = slice(start, start + batch_size)
+            outputs[part] = self._evaluate(self._input(X[part], "X"))
+        return outputs
+
+    def penalty(self, batch_size: int) -> float:
+        """The L2 penalty Σ λ / (2 batch_size) ‖weight‖² that belongs to a batch's loss.
+
+        Its gradient is part of `gradients` already, with the batch's own size.
+
+        >>> from fastnn import Dense, Sequential
+        >>> model = Sequential(Dense(1, 1), l2=0.5)
+        >>> model.parameters["0.weight"][...] = 2.0
+        >>> model.penalty(batch_size=10)
+        0.1
+        """
+        batch_size = checks.positive_int(batch_size, "batch_size")
+        value = np.zeros(1)
+        self._chain.add_penalty(value, batch_size)
+        return float(value[0])
+
+    # ---- state ---------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Copies of all parameters and running statistics by name.
+
+        >>> from fastnn import BatchNorm, Sequential
+        >>> list(Sequential(BatchNorm(2)).state_dict())
+        ['0.gamma', '0.beta', '0.running_mean', '0.running_var']
+        """
+        return {name: array.copy() for name, array in self._named().items()}
+
+    def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
+        """Copy in what `state_dict` gave, rounded to the model's dtype.
+
+        Raises one ValueError that lists all missing, unknown and misshapen arrays, and ValueError
+        or TypeError for what is no array of real numbers: the model is then unchanged.
+        RuntimeError if another thread is training the model.
+
+        >>> from fastnn import Dense, Sequential
+        >>> Sequential(Dense(1, 1)).load_state_dict({"0.weight": [[1.0]], "0.scale": [1.0]})
+        Traceback (most recent call last):
+        ValueError: state: missing 0.bias; unknown 0.scale
+        """
+        mine = self._named()
+        missing = [name for name in mine if name not in state]
+        unknown = [name for name in state if name not in mine]
+        new = {
+            name: arrays.real_array(state[name], name, self.dtype).copy()  # may be a view of mine
+            for name in mine
+            if name in state
+        }
+        misshapen = [
+            f"{name} expected {mine[name].shape}, got {array.shape}"
+            for name, array in new.items()
+            if array.shape != mine[name].shape
+        ]
+        groups = {"missing": missing, "unknown": unknown, "of another shape": misshapen}
+        faults = [f"{what} {', '.join(names)}" for what, names in groups.items() if names]
+        if faults:
+            raise ValueError(f"state: {'; '.join(faults)}")
+        with self.exclusive("load_state_dict"):
+            self._check_writable()
+            for name, array in new.items():
+                mine[name][...] = array
+
+    def _named(self) -> dict[str, NDArray[Any]]:
+        """Parameters and state, layer by layer."""
+        named = {**self.parameters, **self.state}
+        return {
+            f"{layer_name}.{name}": named[f"{layer_name}.{name}"]
+            for _, layer_name, layer in self._chain.parts()
+            for name in (*layer.parameters, *layer.state)
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "layers": self.layers,
+            "dtype": self.dtype.name,
+            "seed": self.seed,
+            "l2": self.l2,
+            "counter": int(self._counter[0]),
+            "parameters": {name: array.copy() for name, array in self.parameters.items()},
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.layers, self.seed, self.l2 = state["layers"], state["seed"], state["l2"]
+        self._set_up(np.dtype(state["dtype"]), state["counter"])
+        for name, array in self.parameters.items():
+            array[...] = state["parameters"][name]
+
+    @classmethod
+    def restore(cls, state: dict[str, Any]) -> Self:
+        """The network that a state as `__getstate__` gives it describes, without initialization."""
+        network = cls.__new__(cls)
+        network.__setstate__(state)
+        return network
+
+    def __copy__(self) -> Self:
+        return copy.deepcopy(self)  # two networks cannot share a layer
+
+    def __repr__(self) -> str:
+        lines = "".join(f"    {label(layer)},\n" for layer in self.layers)
+        options = f"seed={self.seed}, dtype={self.dtype.name!r}"
+        options += f", l2={self.l2!r}" if self.l2 else ""
+        return f"{type(self).__name__}(\n{lines}    {options},\n)"
+
+
+def _apart(y: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
+    """`y`, copied if it lies where `x` does, which is the caller's."""
+    return y.copy() if np.may_share_memory(y, x) else y

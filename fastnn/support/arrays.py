@@ -1,0 +1,127 @@
+"""What arrays of numbers users may hand in, and the plain form the package works on.
+
+Any real dtype, byte order and layout is taken; what would lose meaning on the way is refused.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import fastnn._kernels as _kernels
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+_REAL = (np.dtype(np.float32), np.dtype(np.float64))
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+
+
+def numeric_array(value: ArrayLike, name: str) -> NDArray[Any]:
+    """`value` as a C-contiguous array in native byte order, with at least one dimension."""
+    if type(value) is np.ndarray and _is_plain(value):
+        return value
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name}: a masked array would lose its mask; fill or drop the entries")
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: not an array of numbers ({error})") from None
+    if array.dtype.kind not in "biuf":
+        hint = _hint(value, array, name)
+        raise ValueError(f"{name}: expected real numbers, got dtype {array.dtype}{hint}")
+    if array.ndim == 0:
+        raise ValueError(f"{name}: expected an array of rows, got the single number {array}")
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+
+
+def _hint(value: object, array: NDArray[Any], name: str) -> str:
+    """How to make numbers of what many hand in."""
+    if hasattr(value, "toarray"):
+        return ", a sparse matrix; write .toarray()"
+    if array.dtype.kind not in "US" and not any(isinstance(item, str) for item in array.flat):
+        return ""
+    if name.split()[-1] in ("y", "targets"):
+        return "; number the classes: names, y = np.unique(y, return_inverse=True)"
+    return "; encode text as numbers first"
+
+
+def _is_plain(array: NDArray[Any]) -> bool:
+    kind, flags = array.dtype, array.flags
+    return kind.isbuiltin == 1 and kind.kind in "biuf" and flags.carray and array.ndim > 0
+
+
+def real_array(value: ArrayLike, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """`value` as a kernel takes it: of `dtype`, C-contiguous, aligned; not copied if it is so.
+
+    NaN and infinity pass; ValueError where a finite value is too large for `dtype`."""
+    if type(value) is np.ndarray and value.dtype is dtype and value.flags.carray:
+        return value
+    array = numeric_array(value, name)
+    with np.errstate(over="ignore"):
+        out = np.require(array, dtype, ["C", "A"])
+    narrower = out.dtype.itemsize < array.dtype.itemsize
+    if narrower and np.isinf(out).any() and np.isfinite(array[np.isinf(out)]).any():
+        raise ValueError(f"{name} contains values too large for {dtype}")
+    return out
+
+
+def describe(value: object) -> str:
+    """Type and shape, for messages."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} of shape {value.shape}"
+    return f"a {type(value).__name__}"
+
+
+def finite(array: NDArray[Any], name: str) -> NDArray[Any]:
+    """`array` itself, after a look for NaN and infinity that allocates nothing."""
+    if array.dtype.kind != "f" or array.size == 0:
+        return array
+    plain = array.dtype in _REAL and array.flags.c_contiguous and array.flags.aligned
+    if plain and _kernels.all_finite(array):
+        return array
+    low, high = array.min(), array.max()  # a NaN anywhere makes both NaN
+    if np.isnan(low):
+        raise ValueError(f"{name} contains NaN")
+    if np.isinf(low) or np.isinf(high):
+        raise ValueError(f"{name} contains infinity")
+    return array
+
+
+def cast(array: NDArray[Any], dtype: DTypeLike, name: str) -> NDArray[Any]:
+    """Finite `array` in `dtype`, a float type; ValueError where a value is too large for it."""
+    finite(array, name)
+    with np.errstate(over="ignore"):
+        out = array.astype(dtype, copy=False)
+    if out.dtype.itemsize < array.dtype.itemsize and not np.isfinite([out.min(), out.max()]).all():
+        raise ValueError(f"{name} contains values too large for {out.dtype}")
+    return out
+
+
+def same_length(**arrays: NDArray[Any]) -> None:
+    """All have the same number of rows, and at least one."""
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        got = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        raise ValueError(f"the arrays differ in their number of rows: {got}")
+    if 0 in lengths.values():
+        raise ValueError(f"{' and '.join(lengths)}: no rows")
+
+
+def real_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """float32 or float64, by any of NumPy's names for them."""
+    try:
+        found = None if dtype is None else np.dtype(dtype)  # NumPy's None is float64
+    except TypeError:
+        found = None
+    if found not in (np.float32, np.float64):
+        raise ValueError(f"dtype: expected float32 or float64, got {dtype!r}")
+    return found
+
+
+def aligned_zeros(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """A vector that begins on a cache line."""
+    memory = np.zeros(size * dtype.itemsize + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size * dtype.itemsize].view(dtype)

@@ -1,0 +1,128 @@
+"""The attributes of layers, losses, optimizers and schedules: which may be set, and how they print.
+
+The value of ``rate`` stands in ``_rate`` of the same object, so that copies and pickles have it.
+Code that runs at every call reads ``_rate``, which costs less than a descriptor's ``__get__``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import Parameter, signature
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+changes = 0  # counts the settings that got another value: programs recorded before hold the old one
+
+
+class _Attribute(Generic[T]):
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name, self.place = name, f"_{name}"
+
+    def __get__(self, instance: object | None, owner: type) -> T:
+        if instance is None:
+            return self  # type: ignore[return-value]
+        value: T = getattr(instance, self.place)
+        return value
+
+
+class Settable:
+    """An attribute that may be set at any time."""
+
+
+class Checked(_Attribute[T], Settable):
+    """A value that is checked when it is set."""
+
+    def __init__(self, check: Callable[[Any, str], T]) -> None:
+        self.check = check
+
+    def __set__(self, instance: object, value: T) -> None:
+        setattr(instance, self.place, self.check(value, self.name))
+
+
+class Setting(Checked[T]):
+    """A checked value that kernels get as a constant: a change makes recorded programs stale."""
+
+    def __set__(self, instance: object, value: T) -> None:
+        global changes
+        stale = hasattr(instance, self.place)
+        super().__set__(instance, value)
+        changes += stale
+
+
+class Fixed(_Attribute[T]):
+    """An attribute that is set once, in the constructor."""
+
+    def __set__(self, instance: object, value: T) -> None:
+        if hasattr(instance, self.place):
+            raise _fixed(self.name, type(instance))
+        setattr(instance, self.place, value)
+
+
+class Guarded:
+    """Base of fastnn's own classes, whose attributes are their constructor's arguments.
+
+    Setting an attribute that such a class lacks is refused: it would be a misspelt setting.
+    Classes that users derive are free."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        kind = type(self)
+        if name[0] != "_" and is_ours(kind):
+            if isinstance(getattr(kind, name, None), property):
+                raise _fixed(name, kind)
+            if not _takes(kind, name, value):
+                may = ", ".join(sorted(settable(kind))) or "nothing"
+                raise AttributeError(f"{kind.__name__} has no {name}; what may be set: {may}")
+        super().__setattr__(name, value)
+
+    def _argument(self, name: str) -> Any:
+        """The constructor's argument of this name, as it would make the same object now."""
+        return getattr(self, name)
+
+    def __repr__(self) -> str:
+        """The call that makes the object: what a caller must give by value, the rest where it is
+        not the default.  Initializers are left out, as they have done their work."""
+        kind = type(self)
+        shown: list[str] = []
+        for name, parameter in signature(kind).parameters.items() if is_ours(kind) else ():
+            value = self._argument(name)
+            if parameter.kind is Parameter.VAR_POSITIONAL:
+                shown += map(label, value)
+            elif parameter.default is Parameter.empty:
+                shown.append(label(value))
+            elif value != parameter.default and not name.endswith("_init"):
+                shown.append(f"{name}={label(value)}")
+        return f"{kind.__name__}({', '.join(shown)})"
+
+
+def _fixed(name: str, kind: type) -> AttributeError:
+    return AttributeError(f"{name} is fixed once a {kind.__name__} is made; make another")
+
+
+def _takes(kind: type, name: str, value: Any) -> bool:
+    """Whether the class has that name, and if it is a method's, another function is given."""
+    return hasattr(kind, name) and (callable(value) or not callable(getattr(kind, name)))
+
+
+def label(part: object) -> str:
+    """The repr by which messages and tables show an object, also one of a user's plain class."""
+    plain = type(part).__repr__ is object.__repr__
+    return f"{type(part).__name__}()" if plain else repr(part)
+
+
+def is_ours(kind: type) -> bool:
+    """Whether this is one of fastnn's own classes."""
+    return kind.__module__.partition(".")[0] == "fastnn"
+
+
+def is_plain(part: object) -> bool:
+    """Whether the object is of a class of fastnn's own, and none of its methods was replaced."""
+    kind = type(part)
+    return is_ours(kind) and not any(
+        name[0] != "_" and callable(getattr(kind, name, None)) for name in vars(part)
+    )
+
+
+def settable(kind: type) -> dict[str, Settable]:
+    """The attributes that may be set on objects of this class, by name."""
+    found = {name: getattr(kind, name) for name in dir(kind) if not name.startswith("_")}
+    return {name: value for name, value in found.items() if isinstance(value, Settable)}

@@ -1,0 +1,179 @@
+"""How many threads the kernels use, and which instruction set: the calls, and the defaults that
+are read once from the environment and the machine.  Starts no thread itself (csrc/team.c does,
+at the first kernel that is worth it)."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import warnings
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+import fastnn._kernels as _kernels
+from fastnn._version import __version__
+from fastnn.support import checks
+
+
+def set_num_threads(n: int) -> None:
+    """Let the kernels of this process use `n` threads, 1 to 256; results' bits do not change.
+
+    Raises TypeError for what is no integer, ValueError out of range.
+
+    >>> before = get_num_threads()
+    >>> set_num_threads(1)
+    >>> get_num_threads()
+    1
+    >>> set_num_threads(before)
+    """
+    _kernels.set_threads(checks.whole(n, "n", 1, _kernels.MAX_THREADS))
+
+
+def get_num_threads() -> int:
+    """How many threads the kernels that the calling thread runs may use.
+
+    >>> get_num_threads() >= 1
+    True
+    """
+    return _kernels.get_threads()
+
+
+class threads:
+    """``with threads(n):`` the kernels that the calling thread runs use `n` threads.
+
+    Other Python threads keep theirs; blocks nest.  Raises as `set_num_threads` does.
+
+    >>> with threads(1):
+    ...     get_num_threads()
+    1
+    """
+
+    def __init__(self, n: int) -> None:
+        self.n = checks.whole(n, "n", 1, _kernels.MAX_THREADS)
+        self._before: list[int] = []
+
+    def __enter__(self) -> threads:
+        self._before.append(_kernels.override_threads(self.n))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        _kernels.override_threads(self._before.pop())
+
+
+def build_info() -> dict[str, Any]:
+    """What this copy of fastnn is and how it runs: a dict for bug reports.
+
+    ``version``, ``numpy`` and ``python`` versions; ``isa`` in use, ``isa_available`` here,
+    ``isa_compiled`` in, lowest first; ``threads`` for the calling thread; ``compiler``.
+
+    >>> info = build_info()
+    >>> info["isa"] in info["isa_available"]
+    True
+    """
+    return {
+        "version": __version__,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "numpy": np.__version__,
+        "isa": _kernels.get_isa(),
+        "isa_available": _kernels.isa_levels(),
+        "isa_compiled": _kernels.isa_compiled(),
+        "threads": get_num_threads(),
+        "compiler": _kernels.COMPILER,
+    }
+
+
+def _from_environment() -> int | None:
+    """The count that FASTNN_NUM_THREADS or else OMP_NUM_THREADS states, if it is a good one."""
+    for name in ("FASTNN_NUM_THREADS", "OMP_NUM_THREADS"):
+        text = os.environ.get(name, "").strip()
+        if not text:
+            continue
+        # OpenMP takes a list, one count per level of nesting
+        first = text.split(",")[0].strip() if name == "OMP_NUM_THREADS" else text
+        if first.isascii() and first.isdigit() and 1 <= int(first[:9]) <= _kernels.MAX_THREADS:
+            return int(first)
+        warnings.warn(
+            f"{name}: expected an integer from 1 to {_kernels.MAX_THREADS}, got {text[:40]!r}; "
+            "it is ignored",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return None
+
+
+def _cpu_quota(root: str = "/") -> float:
+    """How many CPUs' time the process's control group may use (Linux, v2 or v1), or infinity.
+
+    A group's limit also binds those below it, so that the least one on the way up counts."""
+    quota = math.inf
+    for line in _read(os.path.join(root, "proc/self/cgroup")).splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        folder = os.path.join(root, "sys/fs/cgroup", "cpu" if controllers else "")
+        # inside a container the path may be the host's: only what exists is read
+        parts = [part for part in path.split("/") if part]
+        for depth in range(len(parts), -1, -1):
+            group = os.path.join(folder, *parts[:depth])
+            quota = min(quota, _quota_of(group, bool(controllers)))
+    return quota
+
+
+def _quota_of(group: str, is_v1: bool) -> float:
+    """The limit that one control group states itself."""
+    names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if is_v1 else ("cpu.max",)
+    try:
+        allowed, period = " ".join(_read(os.path.join(group, name)) for name in names).split()
+        return int(allowed) / int(period) if int(allowed) > 0 else math.inf
+    except (ValueError, ZeroDivisionError):  # no such file, or "max"
+        return math.inf
+
+
+def _read(path: str) -> str:
+    """The file's text, nothing where it cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _from_machine() -> int:
+    """The CPUs that this process may use: its affinity, and its share of their time, rounded up."""
+    cpus = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        cpus = len(os.sched_getaffinity(0))
+    quota = _cpu_quota()
+    if quota < cpus:
+        cpus = math.ceil(quota)
+    return max(1, min(cpus, _kernels.MAX_THREADS))
+
+
+def _set_isa() -> None:
+    """Lower the instruction set to what FASTNN_ISA says."""
+    wanted = os.environ.get("FASTNN_ISA", "").strip().lower()
+    levels = _kernels.isa_levels()
+    if wanted in levels:
+        _kernels.set_isa(wanted)
+    elif wanted:
+        warnings.warn(
+            f"FASTNN_ISA: expected one of {', '.join(levels)}, got {wanted[:40]!r}; "
+            f"{_kernels.get_isa()} is used",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def set_defaults() -> None:
+    """Set what the environment and the machine say; `import fastnn` does this once."""
+    _set_isa()
+    _kernels.set_threads(_from_environment() or _from_machine())

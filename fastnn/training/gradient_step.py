@@ -1,0 +1,125 @@
+"""A training step in two halves, between which the user makes the gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fastnn.support import arrays
+from fastnn.training.step import Step
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from fastnn.network import Network
+    from fastnn.optimizers import Optimizer
+
+    Array = NDArray[Any]
+
+
+@dataclass
+class _Halves:
+    """A step in two programs, between which the user makes the gradient."""
+
+    forward: Any  # a program, or `Unrecorded`
+    outputs: Array
+    saved: tuple[Any, ...]  # what each layer saved for its backward
+    backward: Any = None  # likewise, None before it was run
+
+
+class GradientStep(Step):
+    """A training step whose gradient you make yourself, as policy gradients and custom losses do.
+
+    ``outputs = step.forward(xb)`` runs the model in training, ``step.backward(gradient)`` takes
+    the gradient of your loss by these outputs, runs the model backward and updates it.  Both are
+    recorded and replayed as in `TrainStep`.  `steps` counts the steps done.
+
+    >>> import fastnn
+    >>> model = fastnn.Sequential(fastnn.Dense(2, 1), seed=0)
+    >>> step = GradientStep(model, fastnn.SGD(0.1))
+    >>> x, wanted = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0], [2.0]])
+    >>> for _ in range(200):
+    ...     outputs = step.forward(x)
+    ...     step.backward((outputs - wanted) / len(x))
+    >>> bool(abs(model.predict(x) - wanted).max() < 0.1)
+    True
+    """
+
+    def __init__(self, model: Network, optimizer: Optimizer) -> None:
+        super().__init__(model, optimizer)
+        self._halves: _Halves | None = None  # of a forward that awaits its backward
+        self._passes = 0  # the model's training passes after that forward
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_halves": None}
+
+    def forward(self, xb: ArrayLike) -> Array:
+        """The outputs for a batch, in training.
+
+        Shapes: `xb` (batch, ...), the outputs (batch, out_features).  The next `forward` on a
+        batch of that shape overwrites them, and until `backward` they must stay as they are.
+        Raises as `Sequential.forward` does.
+        """
+        x = self._model._input(xb, "x")
+        with self._model._hold:
+            halves: _Halves | None = self.recording.find(x.shape)
+            if halves is None:
+                halves = self._run_forward(x)
+            else:
+                halves.forward.feed(x)
+                self._replay(halves.forward)
+            self._halves, self._passes = halves, self._model._passes
+            return halves.outputs.view()  # whose shape may be set
+
+    def backward(self, gradient: ArrayLike) -> None:
+        """Backward from the outputs' gradient, and the update.
+
+        Shapes: `gradient` as the outputs of `forward`, once after each.  Raises RuntimeError
+        without a `forward` before it, or if the model was trained otherwise since; ValueError for
+        another shape; FloatingPointError where the update would be NaN or infinite: those
+        parameters stay as they were.
+        """
+        halves = self._halves
+        if halves is None:
+            raise RuntimeError("backward needs a forward(xb) of this step before each call")
+        dy = arrays.real_array(gradient, "gradient", self._model.dtype)
+        if dy.shape != halves.outputs.shape:
+            raise ValueError(
+                f"gradient: expected the outputs' shape {halves.outputs.shape}, got {dy.shape}"
+            )
+        with self._model._hold:
+            self._model._check_trainer()
+            self._halves = None
+            if self._passes != self._model._passes:
+                raise RuntimeError(
+                    "the model has begun another training pass since this step's forward"
+                )
+            if halves.backward is None or not self.recording.holds:
+                self._run_backward(halves, dy)
+            else:
+                halves.backward.feed(dy)
+                self._replay(halves.backward)
+            self.steps += 1
+
+    def _run_forward(self, x: Array) -> _Halves:
+        """The first half by hand, recorded if that can be."""
+        program = self._new_program()
+        program.feed(x)
+        with program:
+            outputs = self._forward(program, len(x))
+        halves = _Halves(program, outputs, self._model._chain.saved)
+        if self._recorded:
+            self.recording.add(x.shape, halves)
+        return halves
+
+    def _run_backward(self, halves: _Halves, dy: Array) -> None:
+        """The second half by hand, recorded if that can be."""
+        model, program = self._model, self._new_program()
+        model._chain.saved, model._pending = halves.saved, dy.shape
+        program.feed(dy)
+        with program:
+            try:
+                self._backward(program.take("x", len(dy)), len(dy))
+            except FloatingPointError as error:
+                raise self._diverged(error) from None
+        halves.backward = program

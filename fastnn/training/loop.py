@@ -1,0 +1,267 @@
+"""Training: the loop over epochs around `TrainStep`, with its history and callbacks.
+
+`fit` checks its input before the first step, so that an error leaves the model as it was.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from contextlib import ExitStack, closing, contextmanager
+from operator import mul
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn import schedules
+from fastnn.metrics import chosen_metrics
+from fastnn.support import checks
+from fastnn.support.settings import is_plain
+from fastnn.training import progress, resume
+from fastnn.training.callbacks import checked_callbacks
+from fastnn.training.run import Run
+from fastnn.training.samples import check_samples, check_validation
+from fastnn.training.sources import make_source
+from fastnn.training.step import TrainStep
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from os import PathLike
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from fastnn.history import History
+    from fastnn.losses import Loss
+    from fastnn.metrics import Metric
+    from fastnn.network import Network
+    from fastnn.optimizers import Optimizer
+    from fastnn.training.callbacks import Callback
+    from fastnn.training.recording import Handover
+    from fastnn.training.samples import Samples
+    from fastnn.training.sources import Source
+
+    Array = NDArray[Any]
+
+
+def fit(
+    model: Network,
+    handover: Handover,
+    X: Any,
+    y: ArrayLike | None = None,
+    *,
+    loss: Loss,
+    optimizer: Optimizer,
+    epochs: int = 10,
+    batch_size: int = 32,
+    validation_data: tuple[ArrayLike, ...] | None = None,
+    shuffle: bool = True,
+    seed: int = 0,
+    sample_weight: ArrayLike | None = None,
+    class_weight: Mapping[int, float] | str | None = None,
+    metrics: Sequence[str | Metric] | None = None,
+    schedule: schedules.Factors | None = None,
+    accumulate: int = 1,
+    callbacks: Iterable[Callback] = (),
+    resume_from: str | PathLike[str] | None = None,
+    show_progress: bool = True,
+) -> History:
+    """`Sequential.fit`, which tells all; the model comes first, then where recordings are left."""
+    epochs = checks.positive_int(epochs, "epochs")
+    batch_size = checks.positive_int(batch_size, "batch_size")
+    checks.parts(loss=loss, optimizer=optimizer, model=model)
+    chosen, callbacks = chosen_metrics(metrics, loss), checked_callbacks(callbacks)
+    with model.exclusive("fit"):
+        step = TrainStep(model, loss, optimizer, accumulate)
+        source = make_source(
+            model, loss, X, y, epochs, batch_size, shuffle, seed, sample_weight, class_weight
+        )
+        _check_schedule(schedule, optimizer, source)
+        validation = check_validation(model, loss, validation_data)
+        step.go_on(handover.take(loss, optimizer))
+        run = Run(model, loss, optimizer, epochs, source.order, _columns(chosen, validation))
+        if resume_from is not None:
+            resume.restore(resume_from, run)
+        display = progress.display(show_progress, epochs, source.rows, run.epoch)
+        with _CtrlC() as ctrl_c, closing(display), _telling(callbacks, run):
+            while run.epoch < epochs and not (run.stopped or ctrl_c.pressed):
+                for callback in callbacks:
+                    callback.on_epoch_begin(run)
+                with _naming(run.epoch + 1), _scheduled(schedule, run, source.steps) as rates:
+                    results = _train_epoch(step, source, rates, chosen, display, ctrl_c)
+                if results is None:
+                    break
+                if validation is not None:
+                    measured = _measure(model, loss, validation, chosen)
+                    results |= {f"validation_{name}": v for name, v in measured.items()}
+                run.history.append({k: results[k] for k in run.columns if k in results})
+                display.epoch(run.results)
+                for callback in callbacks:
+                    callback.on_epoch_end(run)
+        run.history.interrupted = ctrl_c.pressed
+        if step.recorded and not ctrl_c.pressed:
+            handover.leave(step.recording, loss, optimizer)
+    return run.history
+
+
+def _columns(metrics: Mapping[str, Metric], validation: Samples | None) -> list[str]:
+    """The history's columns, in their order."""
+    measured = ["loss", *metrics]
+    validated = [f"validation_{name}" for name in measured] if validation is not None else []
+    columns = [*measured, *validated, "learning_rate", "seconds", "samples_per_second"]
+    for name in metrics:
+        if columns.count(name) > 1:
+            raise ValueError(f"metrics: {name!r} is the name of another result")
+    return columns
+
+
+@contextmanager
+def _telling(callbacks: list[Callback], run: Run) -> Iterator[None]:
+    """Tell the callbacks that training begins; those that were told so hear of its end too."""
+    with ExitStack() as ends:  # an error of one keeps nothing from the others
+        begun: list[Callback] = []
+        try:
+            for callback in callbacks:
+                # one step that no other thread's can come between, unlike a look and a setting
+                if vars(callback).setdefault("_fit", mine := object()) is not mine:
+                    raise RuntimeError(
+                        f"callbacks: {callback!r} is part of a fit already; make one for each"
+                    )
+                ends.callback(vars(callback).pop, "_fit")
+                begun.append(callback)
+                callback.on_fit_begin(run)
+            yield
+        finally:
+            for callback in reversed(begun):
+                ends.callback(callback.on_fit_end, run)
+
+
+def _check_schedule(
+    schedule: schedules.Factors | None, optimizer: Optimizer, source: Source
+) -> None:
+    if schedule is None:
+        return
+    if isinstance(schedule, type) or not callable(schedule):
+        wanted = "schedule: expected a function of t and epochs, or such as fastnn.Cosine()"
+        raise TypeError(f"{wanted}, got {schedule!r}")
+    if not hasattr(optimizer, "learning_rate"):
+        raise TypeError(f"schedule: {optimizer!r} has no learning_rate")
+    if not source.steps:
+        raise ValueError("schedule: needs to know the steps of an epoch; give X a __len__")
+
+
+@contextmanager
+def _scheduled(
+    schedule: schedules.Factors | None, run: Run, steps: int
+) -> Iterator[NDArray[np.float64] | None]:
+    """The learning rates of an epoch, after which the optimizer's is as before."""
+    if schedule is None:
+        yield None
+        return
+    rate = run.optimizer.learning_rate
+    try:
+        yield schedules.rates(schedule, rate, run.epoch, run.epochs, steps)
+    finally:
+        run.optimizer.learning_rate = rate
+
+
+class _CtrlC:
+    """A block in which Ctrl-C only sets `pressed`, so that no step is torn; a second one ends the
+    block at once.
+
+    A handler other than Python's is left alone, as are threads, which no signal reaches."""
+
+    def __init__(self) -> None:
+        self.pressed = False
+
+    def __enter__(self) -> _CtrlC:
+        self._mine = (
+            threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        )
+        if self._mine:
+            signal.signal(signal.SIGINT, self._press)
+        return self
+
+    def _press(self, number: int, frame: object) -> None:
+        self.pressed = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> bool:
+        if self._mine:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.pressed |= kind is KeyboardInterrupt
+        return kind is KeyboardInterrupt
+
+
+def evaluate(
+    model: Network,
+    X: ArrayLike,
+    y: ArrayLike,
+    loss: Loss,
+    metrics: Sequence[str | Metric] | None = None,
+    sample_weight: ArrayLike | None = None,
+    batch_size: int = 1024,
+) -> dict[str, float]:
+    """Loss (without penalty) and metrics of the model's predictions, by name.
+
+    Shapes, `metrics` and errors are as in `fit`; the metrics count all rows of positive weight
+    alike.  Changes nothing.
+    """
+    checks.parts(loss=loss)
+    chosen = chosen_metrics(metrics, loss)
+    data = check_samples(model, loss, X, y, sample_weight)
+    return _measure(model, loss, data, chosen, batch_size)
+
+
+def _train_epoch(
+    step: TrainStep,
+    source: Source,
+    rates: NDArray[np.float64] | None,
+    metrics: Mapping[str, Metric],
+    display: progress.Silent,
+    ctrl_c: _CtrlC,
+) -> dict[str, float] | None:
+    """One pass over the data: its results, or None where Ctrl-C ended it.
+
+    The outputs are kept, so that the metrics are computed once an epoch.
+    """
+    start = time.perf_counter()
+    seen: list[Array] | None = [] if metrics else None
+    losses: list[NDArray[np.float64]] = []
+    for rows, part in source.epoch(step, rates, seen):
+        losses.append(part.copy())
+        display.step(rows, part)
+        if ctrl_c.pressed and not source.finished:
+            return None
+    seconds = time.perf_counter() - start
+    weights = source.weights().tolist()
+    total = sum(map(mul, np.concatenate(losses).tolist(), weights))
+    results = {"loss": total / sum(weights)}
+    if seen:
+        outputs, targets = np.concatenate(seen), source.targets()
+        results |= {name: float(metric(outputs, targets)) for name, metric in metrics.items()}
+    rate = getattr(step.optimizer, "learning_rate", float("nan"))
+    speed = {"seconds": seconds, "samples_per_second": source.rows / seconds}
+    return results | {"learning_rate": float(rate)} | speed
+
+
+def _measure(
+    model: Network,
+    loss: Loss,
+    data: Samples,
+    metrics: Mapping[str, Metric],
+    batch_size: int = 1024,
+) -> dict[str, float]:
+    outputs = model.predict(data.X, batch_size)
+    measure = loss.evaluate if is_plain(loss) else loss  # for which the targets are in form
+    results = {"loss": measure(outputs, data.targets, data.weight)[0]}
+    return results | {name: float(metric(outputs, data.y)) for name, metric in metrics.items()}
+
+
+@contextmanager
+def _naming(epoch: int) -> Iterator[None]:
+    try:
+        yield
+    except FloatingPointError as error:
+        raise FloatingPointError(f"epoch {epoch}, {error}") from None

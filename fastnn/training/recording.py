@@ -1,0 +1,120 @@
+"""What is recorded of a training step: its programs, and how the next `fit` takes them over."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn.support import settings
+from fastnn.support.arrays import aligned_zeros
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from numpy.typing import NDArray
+
+    from fastnn.losses import Loss
+    from fastnn.network import Network
+    from fastnn.optimizers import Optimizer
+
+    Array = NDArray[Any]
+
+_MOST = 16  # programs in a recording, one for each kind of batch; the oldest goes first
+
+
+class Unrecorded:
+    """Stands in for a program where a step cannot be recorded: it gives what it was fed."""
+
+    def __enter__(self) -> Unrecorded:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def feed(self, x: Any, targets: Any = None, weights: Any = None) -> None:
+        self._fed = {"x": x, "targets": targets, "weights": weights}
+
+    def take(self, name: str, rows: int) -> Any:
+        return self._fed[name]
+
+    def give(self, outputs: Array) -> None: ...
+    def take_rate(self, hyper: Array) -> None: ...
+    def end_batch(self, value: Array) -> None: ...
+
+
+class Recording:
+    """All that a step has recorded: an entry with programs for each kind of batch, and the arrays
+    that these programs share.
+
+    A program is about one model, loss and optimizer.  It holds for one shape of the batch and one
+    kind of targets, which its key says, and until a setting changes."""
+
+    def __init__(self, network: Network) -> None:
+        # the running statistics before the step, which an error brings back
+        self.before = {name: np.empty_like(array) for name, array in network.state.items()}
+        self.gradient_sum: Array | None = None  # Σ rows gradients, which wait for an update
+        self._entries: dict[Hashable, Any] = {}
+        self._changes = settings.changes
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_entries": {}}  # a copy records anew
+
+    @property
+    def holds(self) -> bool:
+        """Whether no setting has changed since the entries were recorded."""
+        return self._changes == settings.changes
+
+    def find(self, key: Hashable) -> Any:
+        """The entry of that key, None if there is none that still holds."""
+        if not self.holds:
+            self._entries.clear()
+            self._changes = settings.changes
+        return self._entries.get(key)
+
+    def add(self, key: Hashable, entry: Any) -> None:
+        """Keep an entry, and drop the oldest where there are too many."""
+        while len(self._entries) >= _MOST:
+            del self._entries[next(iter(self._entries))]
+        self._entries[key] = entry
+
+    def sum_like(self, gradients: Array) -> Array:
+        """The vector that sums gradients, zeros at first."""
+        if self.gradient_sum is None:
+            self.gradient_sum = aligned_zeros(gradients.size, gradients.dtype)
+        return self.gradient_sum
+
+
+class Handover:
+    """Where a `fit` leaves its recording for the next one of the same model, loss and optimizer.
+
+    The recording goes with the optimizer, into whose vectors its programs write."""
+
+    def __init__(self) -> None:
+        self._drop()
+
+    def _drop(self) -> None:
+        self._recording: Recording | None = None
+        self._loss: Loss | None = None
+        self._optimizer: weakref.ref[Optimizer] | None = None
+
+    def leave(self, recording: Recording, loss: Loss, optimizer: Optimizer) -> None:
+        """Keep the recording for the next `fit`."""
+        self._recording, self._loss = recording, loss
+        this = weakref.ref(self)  # no circle: what is recorded goes at once, without the collector
+
+        def drop(gone: object) -> None:
+            handover = this()
+            if handover is not None:
+                handover._drop()
+
+        self._optimizer = weakref.ref(optimizer, drop)
+
+    def take(self, loss: Loss, optimizer: Optimizer) -> Recording | None:
+        """The recording for that loss and optimizer, if it was left; a `fit` within this one does
+        not find it any more."""
+        recording, same_loss = self._recording, self._loss is loss
+        same_optimizer = self._optimizer is not None and self._optimizer() is optimizer
+        self._drop()
+        return recording if same_loss and same_optimizer else None

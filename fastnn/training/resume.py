@@ -1,0 +1,113 @@
+"""Resume: a training goes on in `fit` from a checkpoint, in the user's own objects.
+
+The model must be of the same architecture and the optimizer of the same rule; what may be set at
+any time, such as a learning rate or dropout's, is taken from the checkpoint."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from fastnn.files import checkpoint, describe
+from fastnn.network import Network
+from fastnn.support.settings import label, settable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from os import PathLike
+
+    from fastnn.history import History
+    from fastnn.optimizers import Optimizer
+    from fastnn.training.run import Run
+
+
+def restore(path: str | PathLike[str], run: Run) -> None:
+    """Put the checkpoint into the run's model, optimizer, order and history.
+
+    Raises as `load_checkpoint` does, and one ValueError that lists all that differs: nothing is
+    changed then."""
+    checkpoint.check_savable(run.model, run.optimizer)
+    model, optimizer, order, history = checkpoint.read(path, Network)
+    if optimizer is None:
+        raise ValueError(f"{os.fsdecode(path)}: holds a model without its training; use load")
+    if faults := [*_differences(run, model, optimizer, order, history)]:
+        raise ValueError(f"resume: {os.fsdecode(path)} differs: {'; '.join(faults)}")
+    assert history is not None
+    run.model.load_state_dict(model.state_dict())  # raises before it changes anything
+    run.model._counter[...] = model._counter
+    _copy_settings(run.model, model)
+    _copy_optimizer(run.optimizer, optimizer, run.model)
+    if run.order is not None and order is not None:
+        run.order.load_state_dict(order)
+    run.history = history
+    run.history.interrupted = False
+
+
+def _differences(
+    run: Run,
+    others: Network,
+    optimizer: Optimizer,
+    order: dict[str, int] | None,
+    history: History | None,
+) -> Iterator[str]:
+    """What of the run differs from the file, in words."""
+    mine = run.model
+    for name in ("seed", "dtype", "l2"):
+        yield from _differ(name, getattr(mine, name), getattr(others, name))
+    yield from _differ("number of layers", len(mine.layers), len(others.layers))
+    for i, (layer, other) in enumerate(zip(mine.layers, others.layers, strict=False)):
+        if _fixed(describe.describe(layer, f"layer {i}")) != _fixed(describe.describe(other, "")):
+            yield f"layer {i} is {label(layer)}, in the file {label(other)}"
+    yield from _differ("optimizer", type(run.optimizer).__name__, type(optimizer).__name__)
+    if history is None:
+        yield "the file has no history"
+    elif history.epochs:
+        yield from _differ("history", run.columns, list(history))
+    if run.order is not None and order is not None:
+        yield from _differ("number of rows", len(run.order.arrays[0]), order["rows"])
+    elif run.order is not None:
+        yield "the file has no order of the rows"
+    elif order is not None:
+        yield "the batches are your own, in the file those of arrays"
+
+
+def _differ(what: str, mine: Any, other: Any) -> Iterator[str]:
+    if mine != other:
+        yield f"{what} is {mine}, in the file {other}"
+
+
+def _fixed(described: Any) -> Any:
+    """What of a described layer cannot be set later, without how its parameters began."""
+    if isinstance(described, list):
+        return [_fixed(part) for part in described]
+    if not isinstance(described, dict):
+        return described
+    may = settable(describe.PARTS[described["type"]])
+    return {
+        name: _fixed(value)
+        for name, value in described.items()
+        if name not in may and not name.endswith("_init")
+    }
+
+
+def _copy_settings(model: Network, saved: Network) -> None:
+    """Copy the settings of all layers, also of those within others, and of their activations."""
+    for (layer, _), (other, _) in zip(model._chain.walk(), saved._chain.walk(), strict=True):
+        _set_all(layer, other)
+        if hasattr(layer, "activation"):
+            _set_all(layer.activation, other.activation)
+
+
+def _set_all(part: object, other: object) -> None:
+    for name in settable(type(part)):
+        setattr(part, name, getattr(other, name))
+
+
+def _copy_optimizer(optimizer: Optimizer, saved: Optimizer, model: Network) -> None:
+    _set_all(optimizer, saved)
+    if optimizer._model is None and saved._model is not None:
+        optimizer._attach(model)
+    its = saved._arrays()
+    for name, array in optimizer._arrays().items():
+        array[...] = its.get(name, 0.0)
+    optimizer._set(step=saved._get("step"))

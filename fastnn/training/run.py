@@ -1,0 +1,76 @@
+"""Run: a training as its callbacks see it, and what they may do to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastnn.history import History
+
+if TYPE_CHECKING:
+    from fastnn.data import batches
+    from fastnn.losses import Loss
+    from fastnn.network import Network
+    from fastnn.optimizers import Optimizer
+
+
+class Run:
+    """A training as its callbacks see it.
+
+    `model`, `loss`, `optimizer`; `epochs` that are wanted; `history` with all results so far;
+    `order`, the `batches` whose order of the rows is used, or None for an iterable of one's own;
+    `columns`, the names of the results; a callback that logs its own may append its name in
+    `on_fit_begin`, so that others can monitor it.
+
+    >>> import fastnn
+    >>> class Last(fastnn.Callback):
+    ...     def on_fit_end(self, run):
+    ...         print(f"{run.epoch} of {run.epochs} epochs, at {run.optimizer.learning_rate}")
+    >>> model = fastnn.Sequential(fastnn.Dense(1, 1))
+    >>> history = model.fit(
+    ...     [[1.0]], [1.0], loss=fastnn.MeanSquaredError(), optimizer=fastnn.SGD(0.1), epochs=3,
+    ...     callbacks=[Last()], progress=False,
+    ... )
+    3 of 3 epochs, at 0.1
+    """
+
+    def __init__(
+        self,
+        model: Network,
+        loss: Loss,
+        optimizer: Optimizer,
+        epochs: int,
+        order: batches | None,
+        columns: list[str],
+    ) -> None:
+        self.model, self.loss, self.optimizer = model, loss, optimizer
+        self.epochs, self.order, self.columns = epochs, order, columns
+        self.history = History()
+        self.stopped = False
+
+    @property
+    def epoch(self) -> int:
+        """The number of finished epochs."""
+        return self.history.epochs
+
+    @property
+    def results(self) -> dict[str, float]:
+        """The last epoch's line of the history."""
+        return {name: values[-1] for name, values in self.history.items()}
+
+    def log(self, name: str, value: float) -> None:
+        """Add a result of one's own to the last epoch's, for the history and the writers.
+
+        Raises ValueError for a name that the epoch has already, or lacks in earlier epochs."""
+        done = len(self.history.get(name, ()))
+        if done != self.epoch - 1:
+            raise ValueError(
+                f"log: {name!r} has {done} values before this one, expected one for each of "
+                f"{self.epoch - 1} epochs"
+            )
+        if name not in self.columns:
+            self.columns.append(name)
+        self.history.append({name: float(value)})
+
+    def stop(self) -> None:
+        """No epoch begins after this one."""
+        self.stopped = True

@@ -1,0 +1,201 @@
+"""What rows, targets and weights must be: all that `fit`, `evaluate` and the steps are given is
+checked here, once, and brought into the form that steps take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from fastnn.layers import BatchNorm
+from fastnn.losses import Hinge, Loss, SigmoidCrossEntropy, SoftmaxCrossEntropy
+from fastnn.support import arrays, checks
+from fastnn.support.settings import is_plain
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from fastnn.network import Network
+
+    Array = NDArray[Any]
+    ClassWeight = Mapping[int, float] | str
+
+_JUDGED_ROWS = 4096  # targets that are shown to a loss of the user's at a time
+
+
+class Samples(NamedTuple):
+    """Rows with their targets and weights, checked."""
+
+    X: Array
+    y: Any  # the targets as metrics, and losses of the user's own, take them
+    weight: Any
+    targets: Any  # the targets as the loss's kernel takes them; y for losses of the user's own
+
+    def rows(self, index: Array) -> Samples:
+        """The samples of these row numbers, or where a mask is true."""
+        y, weight = self.y[index], self.weight
+        targets = y if self.targets is self.y else self.targets[index]
+        return Samples(self.X[index], y, None if weight is None else weight[index], targets)
+
+
+def check_samples(
+    model: Network,
+    loss: Loss,
+    X: ArrayLike,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None = None,
+    class_weight: ClassWeight | None = None,
+    where: str = "",
+) -> Samples:
+    """A whole data set, without rows of weight 0; `where` begins the names in messages."""
+    data = check_part(model, loss, X, y, sample_weight, class_weight, where)
+    data = data._replace(targets=_check_targets(model, loss, data.X, data.y, f"{where}y"))
+    if data.weight is None or data.weight.all():
+        return data
+    used = data.weight > 0
+    if not used.any():
+        name = "sample_weight" if class_weight is None else "class_weight"
+        raise ValueError(f"{where}{name}: all weights are 0")
+    return data.rows(used)
+
+
+def check_part(
+    model: Network,
+    loss: Loss,
+    X: ArrayLike,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None,
+    class_weight: ClassWeight | None,
+    where: str,
+) -> Samples:
+    """Rows of finite numbers in the model's dtype with targets and weights; the loss has not yet
+    judged the targets."""
+    X, y = arrays.numeric_array(X, f"{where}X"), arrays.numeric_array(y, f"{where}y")
+    model._chain.check_input(X.shape, f"{where}X")
+    arrays.same_length(X=X, y=y)
+    X = arrays.cast(X, model.dtype, f"{where}X")
+    if model._chain.embedding is not None:
+        model._chain.embedding.check_codes(X, f"{where}X")
+    y = _targets_in_dtype(y, loss, model.dtype, f"{where}y")
+    weight = None
+    if sample_weight is not None:
+        weight = _check_weight(sample_weight, X, f"{where}sample_weight")
+    if class_weight is not None:
+        classes = (model._chain.output_row(X.shape[1:]) or (None,))[-1]
+        by_row = _weight_of_classes(class_weight, y, loss, classes)
+        weight = (by_row if weight is None else weight * by_row).astype(X.dtype)
+    return Samples(X, y, weight, y)
+
+
+def check_batch(
+    model: Network, loss: Loss, x: Array, y: ArrayLike, sample_weight: ArrayLike | None
+) -> Samples:
+    """One batch for a recorded step: x is checked, targets and weights are brought into form."""
+    targets, weight = loss._in_form(_outputs_like(model, x), y, sample_weight)
+    return Samples(x, y, weight, targets)
+
+
+def check_validation(model: Network, loss: Loss, validation_data: Any) -> Samples | None:
+    """What `fit` measures after each epoch."""
+    if validation_data is None:
+        return None
+    wanted = "validation_data: expected (X, y) or (X, y, sample_weight)"
+    if not isinstance(validation_data, tuple | list):
+        raise ValueError(f"{wanted}, got {type(validation_data).__name__}")
+    if len(validation_data) not in (2, 3):
+        raise ValueError(f"{wanted}, got {len(validation_data)} parts")
+    X, y, *weight = validation_data
+    return check_samples(model, loss, X, y, weight[0] if weight else None, where="validation ")
+
+
+def check_smallest_batch(model: Network, shape: tuple[int, ...], batch_size: int) -> None:
+    """Raise ValueError where batch norm would train on a batch of one."""
+    n = shape[0]
+    if min(n, batch_size, n % batch_size or batch_size) > 1:
+        return
+    for layer, row in model._chain.walk(shape[1:]):
+        # behind a layer that does not say what it gives, rows are taken for those that came in
+        if isinstance(layer, BatchNorm) and math.prod((row or shape[1:])[:-1]) == 1:
+            raise ValueError(
+                f"batch_size: {n} rows in batches of {batch_size} leave a batch of one row, and "
+                f"batch norm trains on at least 2; choose another batch_size"
+            )
+
+
+# ---- targets -----------------------------------------------------------------------------------
+
+
+def _outputs_like(model: Network, x: Array) -> Array:
+    """An array of the outputs' shape and type, with any content."""
+    row = model._chain.output_row(x.shape[1:])
+    if row is None:  # a layer does not say
+        row = model.predict(x[:1]).shape[1:]
+    return np.empty((len(x), *row), model.dtype)
+
+
+def _targets_in_dtype(y: Array, loss: Loss, dtype: Any, name: str) -> Array:
+    if y.dtype.kind == "f":
+        return arrays.cast(y, dtype, name)
+    if isinstance(loss, SoftmaxCrossEntropy | Hinge):
+        labels = y.ndim == 1 or isinstance(loss, Hinge)
+        return y.astype(np.int64, copy=False) if labels else y.astype(dtype)
+    return y.astype(dtype) if isinstance(loss, Loss) else y
+
+
+def _check_targets(model: Network, loss: Loss, X: Array, y: Array, name: str) -> Array:
+    """Let the loss judge all targets before anything is trained; returns its form of them.
+
+    A loss of the user's own is shown outputs of zeros, some rows at a time."""
+    try:
+        outputs = _outputs_like(model, X)
+        if is_plain(loss):
+            return loss._in_form(outputs, y, None)[0]
+        for start in range(0, len(y), _JUDGED_ROWS):
+            part = y[start : start + _JUDGED_ROWS]
+            loss(np.zeros((len(part), *outputs.shape[1:]), model.dtype), part, None)
+        return y
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+# ---- weights -----------------------------------------------------------------------------------
+
+
+def _check_weight(sample_weight: ArrayLike, X: Array, name: str) -> Array:
+    weight = arrays.numeric_array(sample_weight, name)
+    if weight.shape != (len(X),):
+        raise ValueError(f"{name}: expected shape ({len(X)},), got {weight.shape}")
+    weight = arrays.cast(weight, X.dtype, name)
+    if weight.min() < 0:
+        raise ValueError(f"{name}: expected no negative weight, got {weight.min()}")
+    with np.errstate(over="ignore"):
+        if np.isinf(weight.sum(dtype=np.float64)):
+            raise ValueError(f"{name}: expected a finite sum, got one beyond float64")
+    return weight
+
+
+def _weight_of_classes(
+    class_weight: ClassWeight, y: Array, loss: Loss, classes: int | None
+) -> NDArray[np.float64]:
+    """The weight of each row's class, of so many classes, if that is known."""
+    if isinstance(loss, SigmoidCrossEntropy) and y.size == len(y):
+        labels, classes = (y.reshape(-1) > 0.5).astype(np.int64), 2
+    elif isinstance(loss, SoftmaxCrossEntropy | Hinge) and y.ndim == 1 and y.dtype == np.int64:
+        labels = y
+    else:
+        raise ValueError(f"class_weight: needs one label a row, got y {y.shape} for {loss!r}")
+    present, number, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    if class_weight == "balanced":
+        return (len(labels) / (len(present) * counts))[number]
+    if not isinstance(class_weight, Mapping):
+        wanted = "a dict of weights by class, or 'balanced'"
+        raise TypeError(f"class_weight: expected {wanted}, got {class_weight!r}")
+    by_class = {
+        checks.whole(
+            label, "class_weight: class", 0, None if classes is None else classes - 1
+        ): checks.not_negative(weight, "class_weight")
+        for label, weight in class_weight.items()
+    }
+    return np.array([by_class.get(label, 1.0) for label in present.tolist()])[number]

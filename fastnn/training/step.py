@@ -1,0 +1,470 @@
+"""Training steps: run layer by layer the first time, replayed as one native call from then on.
+
+While a step runs by hand, the kernels' calls are recorded into a program; replaying that does the
+same on other rows and gives the same bits.  So each step has one definition: `Step` has its two
+halves, forward and backward, and `TrainStep` the loss between them.  A layer, loss or optimizer of
+one's own is Python that cannot be recorded: then every step runs by hand.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+import fastnn._kernels as _kernels
+from fastnn.layers import Dense, Sigmoid, Softmax
+from fastnn.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy
+from fastnn.optimizers import NOT_FINITE, Optimizer
+from fastnn.support import checks
+from fastnn.support.settings import Fixed, is_plain, label
+from fastnn.training.recording import Recording, Unrecorded
+from fastnn.training.samples import Samples, check_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from fastnn.losses import Loss
+    from fastnn.network import Network
+
+    Array = NDArray[Any]
+    AnyProgram = _kernels.Program | Unrecorded
+    # x's shape, targets' ndim, no weights, accumulate and the batches of the update
+    _Key = tuple[tuple[int, ...], int, bool, int, int]
+
+_REPLAY_SECONDS = 0.03  # between two looks at signals and progress
+_FAULT = _kernels.HYPER["fault"]
+
+
+class Step:
+    """Base of both steps: a model and its optimizer, the two halves of a step, and what happens
+    where a number is not finite."""
+
+    model = Fixed["Network"]()
+    optimizer = Fixed["Optimizer"]()
+    recorded = Fixed[bool]()
+    _model: Network
+    _optimizer: Optimizer
+    _recorded: bool
+
+    def __init__(self, model: Network, optimizer: Optimizer, *others: object) -> None:
+        checks.parts(optimizer=optimizer, model=model)
+        self.model, self.optimizer = model, optimizer
+        self.steps, self._others = 0, others
+        parts = (*(layer for layer, _ in model._chain.walk()), optimizer, *others)
+        self.recorded = all(map(is_plain, parts)) and model.trains_natively()
+        self._hyper = optimizer.hyper if self.recorded else np.zeros(len(_kernels.HYPER))
+        self.recording = Recording(model)
+
+    def __repr__(self) -> str:
+        model = f"{type(self._model).__name__} of {len(self._model.layers)} layers"
+        others = "".join(f", {part!r}" for part in self._others)
+        done = f"steps={self.steps}, recorded={self._recorded}"
+        return f"<{type(self).__name__}: {model}, {self._optimizer!r}{others}, {done}>"
+
+    def _new_program(self) -> AnyProgram:
+        """A program to record into, or what stands in for it where nothing can be recorded."""
+        return _kernels.Program(self._hyper, self._model._hold) if self._recorded else Unrecorded()
+
+    # ---- the two halves of a step --------------------------------------------------------------
+
+    def _forward(self, program: AnyProgram, rows: int) -> Array:
+        """The outputs in training for the program's next rows."""
+        self._save_state()
+        return self._model.forward(program.take("x", rows), training=True)
+
+    def _backward(self, gradient: Array, rows: int) -> None:
+        """Backward from the outputs' gradient, and the update."""
+        self._model.backward(gradient)
+        self._optimizer.step(self._model)
+
+    def _replay(
+        self, program: _kernels.Program, steps: int = 1, value: Array | None = None
+    ) -> None:
+        """Run the program on the rows that it was fed with; `value` is where it leaves the loss.
+
+        From feeding it to reading the results, the caller holds the model."""
+        self._model._begin()
+        done = program.replay(steps)
+        if done < steps:
+            self.steps += done
+            try:
+                self._raise_fault(value)
+            except FloatingPointError as error:
+                raise self._diverged(error) from None
+
+    # ---- faults --------------------------------------------------------------------------------
+
+    def _save_state(self) -> None:
+        before = self.recording.before
+        for name, array in self._model.state.items():
+            if self._recorded:
+                _kernels.copy(before[name], array)
+            else:  # one's own state may be of any shape
+                before[name][...] = array
+
+    def _restore_state(self) -> None:
+        for name, array in self._model.state.items():
+            array[...] = self.recording.before[name]
+
+    def _raise_fault(self, value: Array | None) -> None:
+        """Raise FloatingPointError if a kernel has met a number that is not finite."""
+        fault = self._hyper[_FAULT]
+        if fault:
+            self._hyper[_FAULT] = 0.0
+            what = NOT_FINITE
+            if fault == _kernels.FAULT_VALUE and value is not None:
+                what = f"the loss is {value[0]}"
+            raise FloatingPointError(what)
+
+    def _diverged(self, error: FloatingPointError) -> FloatingPointError:
+        """The error to raise, after running statistics are those before the step again."""
+        self._restore_state()
+        rate = getattr(self._optimizer, "learning_rate", float("nan"))
+        return FloatingPointError(
+            f"step {self.steps + 1}: {error} at learning rate {rate:g}; "
+            "the last finite parameters are kept"
+        )
+
+
+class _Recorded(NamedTuple):
+    """A step's program with the arrays that it leaves its results in."""
+
+    program: _kernels.Program
+    outputs: Array
+    value: NDArray[np.float64]
+
+
+class _Pass(NamedTuple):
+    """One pass over samples: the order of their rows, and how they become batches."""
+
+    data: Samples
+    order: NDArray[np.int64]
+    batch_size: int
+    seen: list[Array] | None  # where outputs are appended, if they are wanted
+    rates: NDArray[np.float64] | None  # the learning rates of the batches
+
+    def part(self, begin: int, end: int) -> _Pass:
+        """The same of rows begin..end of the order; begin is that of a batch."""
+        rates = None if self.rates is None else self.rates[begin // self.batch_size :]
+        return self._replace(order=self.order[begin:end], rates=rates)
+
+
+class TrainStep(Step):
+    """One training step: forward, loss, backward, update.
+
+    ``step(xb, yb, sample_weight=None)`` returns the loss of the batch, the model's L2 penalty
+    included, as it was before the update.  `xb` is (batch, ...), `yb` what the loss takes,
+    `sample_weight` (batch,).  `outputs` holds the model's outputs of the last step, `steps`
+    the number of steps done.
+
+    With `accumulate` = k only every k-th step updates, with the mean of the gradients of these k
+    batches, each counted by its rows: as one step on all of them does, but for batch norm and
+    sample weights, which see one batch at a time.
+
+    The first step on a batch of some shape is recorded; those after it replay it without Python
+    and give the same bits.  `recorded` says whether that can be: it needs layers, loss and
+    optimizer of fastnn's own.
+
+    Raises FloatingPointError when the loss is NaN or infinite, before anything is updated, or an
+    update would be: those parameters stay as they were.  Running statistics are those before.
+    TypeError or ValueError for an `accumulate` that is no integer >= 1.
+
+    >>> import fastnn
+    >>> X, y = fastnn.datasets.digits()
+    >>> model = fastnn.Sequential(fastnn.Dense(64, 10), seed=0)
+    >>> step = TrainStep(model, fastnn.SoftmaxCrossEntropy(), fastnn.Adam(0.01))
+    >>> losses = [step(X, y) for _ in range(20)]
+    >>> losses[-1] < losses[0], step.recorded
+    (True, True)
+    """
+
+    loss = Fixed["Loss"]()
+    accumulate = Fixed[int]()
+    _loss: Loss
+    _accumulate: int
+
+    def __init__(
+        self, model: Network, loss: Loss, optimizer: Optimizer, accumulate: int = 1
+    ) -> None:
+        checks.parts(loss=loss)
+        super().__init__(model, optimizer, loss)
+        self.loss = loss
+        self.accumulate = checks.positive_int(accumulate, "accumulate")
+        _check_ending(model, loss)
+        self._outputs: Array | None = None
+        self._last: _Recorded | None = None  # what the last step replayed
+        self._group = self._accumulate  # batches that the next update is made from
+        self._waiting = self._waiting_rows = 0  # batches, and rows, that it has so far
+
+    @property
+    def outputs(self) -> Array | None:
+        """The model's outputs of the last step, in training; None before the first."""
+        return None if self._outputs is None else self._outputs.copy()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_last": None}  # a copy records anew
+
+    def __call__(
+        self, xb: ArrayLike, yb: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> float:
+        with self._model._hold:
+            last = self._last
+            if (
+                last is not None
+                and sample_weight is None
+                and self.recording.holds
+                and last.program.point(xb, yb, self._loss._largest)
+            ):  # the same kind of batch again
+                self._replay_steps(last, 1)
+                value = last.value
+                if self._waiting == self._accumulate:
+                    self.flush()
+            else:
+                x = self._model._input(xb, "x")
+                data = Samples(x, yb, sample_weight, yb)
+                if self._recorded:
+                    data = check_batch(self._model, self._loss, x, yb, sample_weight)
+                value = self.train(data)
+            return float(value[0])
+
+    def train(self, data: Samples) -> NDArray[np.float64]:
+        """One step on samples that were checked; returns the loss, in an array of one element."""
+        with self._model._hold:
+            if self._recorded:
+                recorded = self._replay_once(data)
+                value = recorded.value
+                if self._model._chain.embedding is None:  # codes are looked at each time
+                    self._last = recorded
+            else:
+                value = self._run_once(data)
+            if self._waiting == self._accumulate:
+                self.flush()
+            return value
+
+    def _replay_once(self, data: Samples) -> _Recorded:
+        key = self._key(data.X.shape, data)
+        recorded: _Recorded | None = self.recording.find(key)
+        if recorded is None:
+            return self._record(key, data)
+        recorded.program.feed(data.X, data.targets, data.weight)
+        self._replay_steps(recorded, 1)
+        return recorded
+
+    def _run_once(self, data: Samples) -> NDArray[np.float64]:
+        program = Unrecorded()
+        program.feed(data.X, data.targets, data.weight)
+        return self._run(program, len(data.X), data.weight is not None)
+
+    def flush(self) -> None:
+        """Update with the batches that an update waits for, if there are some, few as they are."""
+        gradient_sum = self.recording.gradient_sum
+        if not self._waiting or gradient_sum is None:
+            return
+        model, scale = self._model, 1 / self._waiting_rows
+        with model._hold:
+            try:
+                with np.errstate(over="ignore", invalid="ignore"):
+                    np.multiply(gradient_sum, scale, out=model.flat_gradients)
+                self._optimizer.step(model)
+            except FloatingPointError as error:
+                raise self._diverged(error) from None
+            finally:
+                self._forget()
+
+    def _forget(self) -> None:
+        """Drop the gradients that wait for an update."""
+        if self.recording.gradient_sum is not None:
+            self.recording.gradient_sum.fill(0)
+        self._waiting = self._waiting_rows = 0
+
+    def _diverged(self, error: FloatingPointError) -> FloatingPointError:
+        self._forget()
+        return super()._diverged(error)
+
+    def go_on(self, recording: Recording | None) -> None:
+        """Take over what an earlier step of the same model, loss and optimizer recorded, if any."""
+        if recording is not None and self._recorded:
+            self.recording = recording
+
+    def set_rate(self, rate: float) -> None:
+        """Give the optimizer a learning rate, which may be 0 here."""
+        if isinstance(self._optimizer, Optimizer):
+            self._optimizer._set(learning_rate=rate)
+        else:
+            self._optimizer.learning_rate = rate
+
+    def epoch(
+        self,
+        data: Samples,
+        order: NDArray[np.int64],
+        batch_size: int,
+        seen: list[Array] | None,
+        rates: NDArray[np.float64] | None = None,
+    ) -> Iterator[NDArray[np.float64]]:
+        """Train on the data's rows in that order; yields the losses of the batches since the last
+        one.
+
+        `rates` are the batches' learning rates.  The outputs are appended to `seen`, unless it is
+        None."""
+        rows = _Pass(data, order, batch_size, seen, rates)
+        if self._accumulate == 1:
+            yield from self._pass(rows)
+            return
+        group = batch_size * self._accumulate
+        try:
+            for start in range(0, len(order), group):
+                part = rows.part(start, start + group)
+                self._group = -(-len(part.order) // batch_size)
+                yield from self._pass(part._replace(rates=None))
+                if part.rates is not None:
+                    self.set_rate(part.rates[self._group - 1])
+                self.flush()
+        finally:
+            self._group = self._accumulate
+            self._forget()
+
+    def _pass(self, rows: _Pass) -> Iterator[NDArray[np.float64]]:
+        """Make each batch a step; a last short one has a program of its own."""
+        if not self._recorded:
+            yield from self._pass_by_hand(rows)
+            return
+        whole, left = len(rows.order) // rows.batch_size, len(rows.order) % rows.batch_size
+        if whole:
+            yield from self._replayed(rows.part(0, whole * rows.batch_size))
+        if left:
+            last = rows.part(whole * rows.batch_size, len(rows.order))
+            yield from self._replayed(last._replace(batch_size=left))
+
+    # ---- the definition of a step --------------------------------------------------------------
+
+    def _run(self, program: AnyProgram, rows: int, weighted: bool) -> NDArray[np.float64]:
+        """One step on the program's next rows; returns the loss, in an array of one element."""
+        model = self._model
+        with model._hold:
+            model._penalty_share[0] = 1 / self._group
+            try:
+                outputs = self._outputs = self._forward(program, rows)
+                program.give(outputs)
+                targets = program.take("targets", rows)
+                weight = program.take("weights", rows) if weighted else None
+                value, gradient = self._measure(outputs, targets, weight)
+                model._chain.add_penalty(value, rows)
+                program.take_rate(self._hyper)
+                _kernels.check_value(value, self._hyper)
+                self._raise_fault(value)
+                self._backward(gradient, rows)
+                program.end_batch(value)
+            except FloatingPointError as error:
+                raise self._diverged(error) from None
+            except Exception:
+                self._restore_state()
+                raise
+            finally:
+                model._penalty_share[0], model._pending = 1.0, None  # no backward follows a step
+        self._count(1, rows)
+        return value
+
+    def _measure(
+        self, outputs: Array, targets: Any, weight: Any
+    ) -> tuple[NDArray[np.float64], Array]:
+        """The loss, in an array of one element, and its gradient."""
+        if self._recorded:  # then targets and weight have the kernel's form
+            return self._loss._measure(outputs, targets, weight)
+        value, gradient = self._loss(outputs, targets, weight)
+        return np.array([value], np.float64), gradient
+
+    def _backward(self, gradient: Array, rows: int) -> None:
+        if self._accumulate == 1:
+            super()._backward(gradient, rows)
+            return
+        self._model.backward(gradient)
+        gradients = self._model.flat_gradients
+        _kernels.add_scaled(self.recording.sum_like(gradients), gradients, float(rows))
+
+    def _count(self, steps: int, rows: int) -> None:
+        """Note that so many steps are done, each on so many rows."""
+        self.steps += steps
+        if self._accumulate > 1:
+            self._waiting += steps
+            self._waiting_rows += steps * rows
+
+    def _pass_by_hand(self, rows: _Pass) -> Iterator[NDArray[np.float64]]:
+        data, order, batch_size, seen, rates = rows
+        for start in range(0, len(order), batch_size):
+            if rates is not None:
+                self.set_rate(rates[start // batch_size])
+            value = self._run_once(data.rows(order[start : start + batch_size]))
+            if seen is not None and self._outputs is not None:
+                seen.append(self._outputs)
+            yield value
+
+    # ---- recorded ------------------------------------------------------------------------------
+
+    def _key(self, shape: tuple[int, ...], data: Samples) -> _Key:
+        """The kind of batch that a program holds for."""
+        return shape, data.targets.ndim, data.weight is None, self._accumulate, self._group
+
+    def _record(self, key: _Key, data: Samples, **feed: Any) -> _Recorded:
+        """Train on the first rows, as many as the key says, and keep what was recorded."""
+        program = _kernels.Program(self._hyper, self._model._hold)
+        program.feed(data.X, data.targets, data.weight, **feed)
+        with program:
+            value = self._run(program, key[0][0], data.weight is not None)
+        assert self._outputs is not None
+        recorded = _Recorded(program, self._outputs, value)
+        self.recording.add(key, recorded)
+        return recorded
+
+    def _replay_steps(self, recorded: _Recorded, steps: int) -> None:
+        self._outputs = recorded.outputs
+        self._replay(recorded.program, steps, recorded.value)
+        self._count(steps, len(recorded.outputs))
+
+    def _replayed(self, rows: _Pass) -> Iterator[NDArray[np.float64]]:
+        """Replay whole batches, many in one call: as many as take some tens of milliseconds."""
+        data, order, batch_size, seen, rates = rows
+        losses, outputs = np.empty(len(order) // batch_size), None
+        if seen is not None:
+            row = self._model._chain.output_row(data.X.shape[1:]) or ()
+            outputs = np.empty((len(order), *row), self._model.dtype)
+            seen.append(outputs)
+        feed = {"index": order, "outputs": outputs, "losses": losses, "rates": rates}
+        key = self._key((batch_size, *data.X.shape[1:]), data)
+        recorded, done = self.recording.find(key), 0
+        if recorded is None:
+            recorded, done = self._record(key, data, **feed), 1
+            yield losses[:1]
+        else:
+            recorded.program.feed(data.X, data.targets, data.weight, **feed)
+        seconds = 1.0  # that a step takes: not known yet, so begin with one
+        while done < len(losses):
+            steps = max(1, min(len(losses) - done, int(_REPLAY_SECONDS / seconds)))
+            start = time.perf_counter()
+            self._replay_steps(recorded, steps)
+            seconds = (time.perf_counter() - start) / steps
+            yield losses[done : done + steps]
+            done += steps
+        first = (data.X, data.targets, data.weight)
+        recorded.program.feed(*(None if array is None else array[:1].copy() for array in first))
+        # now the program points to copies, and the data are free
+
+
+def _check_ending(model: Network, loss: Loss) -> None:
+    """Warn of a model that ends in what its loss applies itself: it would learn badly."""
+    if not isinstance(loss, SoftmaxCrossEntropy | SigmoidCrossEntropy):
+        return
+    last, place = model.layers[-1], f"layer {len(model.layers) - 1}"
+    activation = last.activation if isinstance(last, Dense) else last
+    if isinstance(activation, Softmax | Sigmoid):
+        what = f"the activation of {place}" if isinstance(last, Dense) else place
+        warnings.warn(
+            f"{loss!r} takes logits, but the model ends in {activation!r}: remove {what}, "
+            f"{label(last)}",
+            UserWarning,
+            stacklevel=checks.users_level(),
+        )
