@@ -69,12 +69,15 @@ def test_parameters_are_scikit_learns_in_order_and_by_default(name):
     theirs, mine = (
         inspect.signature(getattr(module, name)).parameters for module in (neural_network, ours)
     )
-    shared = list(mine.values())[: len(theirs)]
-    assert [(p.name, p.default, p.kind) for p in shared] == [
-        (p.name, p.default, p.kind) for p in theirs.values()
+    assert all(
+        (p.name, p.default, p.kind) == (q.name, q.default, q.kind)
+        for p, q in ((p, mine[name]) for name, p in theirs.items())
+    )
+    by_keyword = inspect.Parameter.KEYWORD_ONLY
+    positional = [
+        [n for n, p in them.items() if p.kind is not by_keyword] for them in (theirs, mine)
     ]
-    rest = list(mine.values())[len(theirs) :]
-    assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in rest)
+    assert positional[0] == positional[1]
     documented = MLPClassifier.__doc__ + getattr(ours, name).__doc__
     assert [p for p in mine if f"`{p}`" not in documented] == []
 

@@ -18,6 +18,7 @@ What they can do besides stands behind the parameters that scikit-learn has.  Ne
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -45,7 +46,8 @@ from fastnn.losses import (
     SigmoidCrossEntropy,
     SoftmaxCrossEntropy,
 )
-from fastnn.sklearn._estimator import STOCHASTIC, Perceptron, Task
+from fastnn.sklearn._estimator import STOCHASTIC, Perceptron
+from fastnn.sklearn._task import Task
 from fastnn.support import checks
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ def _has_probabilities(estimator: Any) -> bool:
     return True
 
 
+@dataclass(repr=False, eq=False)
 class MLPClassifier(ClassifierMixin, Perceptron):
     """A dense network that classifies: softmax outputs, or logistic ones for two classes and for
     multilabel targets, an indicator (n, classes).
@@ -152,41 +155,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):
         "class_weight": [StrOptions({"balanced"}), dict, list, None],
     }
 
-    def __init__(
-        self,
-        hidden_layer_sizes: Any = (100,),
-        activation: Any = "relu",
-        *,
-        solver: str = "adam",
-        alpha: float = 0.0001,
-        batch_size: Any = "auto",
-        learning_rate: str = "constant",
-        learning_rate_init: float = 0.001,
-        power_t: float = 0.5,
-        max_iter: int = 200,
-        shuffle: bool = True,
-        random_state: Any = None,
-        tol: float = 1e-4,
-        verbose: Any = False,
-        warm_start: bool = False,
-        momentum: float = 0.9,
-        nesterovs_momentum: bool = True,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-8,
-        n_iter_no_change: float = 10,
-        max_fun: int = 15000,
-        loss: Any = "log_loss",
-        class_weight: Any = None,
-        dropout: float = 0.0,
-        batch_norm: bool = False,
-        callbacks: Any = None,
-        dtype: Any = "float32",
-        n_threads: int | None = None,
-    ) -> None:
-        self._keep(locals())
+    loss: Any = field(default="log_loss", kw_only=True)
+    class_weight: Any = field(default=None, kw_only=True)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
@@ -328,6 +298,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):
         return float(np.average(right, weights=weight))
 
 
+@dataclass(repr=False, eq=False)
 class MLPRegressor(RegressorMixin, Perceptron):
     """A dense network for regression, y (n,) or (n, outputs).
 
@@ -357,41 +328,6 @@ class MLPRegressor(RegressorMixin, Perceptron):
             callable,
         ],
     }
-
-    def __init__(
-        self,
-        loss: Any = "squared_error",
-        hidden_layer_sizes: Any = (100,),
-        activation: Any = "relu",
-        *,
-        solver: str = "adam",
-        alpha: float = 0.0001,
-        batch_size: Any = "auto",
-        learning_rate: str = "constant",
-        learning_rate_init: float = 0.001,
-        power_t: float = 0.5,
-        max_iter: int = 200,
-        shuffle: bool = True,
-        random_state: Any = None,
-        tol: float = 1e-4,
-        verbose: Any = False,
-        warm_start: bool = False,
-        momentum: float = 0.9,
-        nesterovs_momentum: bool = True,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-8,
-        n_iter_no_change: float = 10,
-        max_fun: int = 15000,
-        dropout: float = 0.0,
-        batch_norm: bool = False,
-        callbacks: Any = None,
-        dtype: Any = "float32",
-        n_threads: int | None = None,
-    ) -> None:
-        self._keep(locals())
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(

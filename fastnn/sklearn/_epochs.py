@@ -10,7 +10,7 @@ import numpy as np
 from fastnn.training.callbacks import Callback
 
 if TYPE_CHECKING:
-    from fastnn.sklearn._estimator import Task
+    from fastnn.sklearn._task import Task
     from fastnn.training.run import Run
     from fastnn.training.samples import Samples
 

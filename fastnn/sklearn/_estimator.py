@@ -9,9 +9,10 @@ import copy
 import warnings
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 from sklearn.base import BaseEstimator, is_classifier
@@ -34,21 +35,17 @@ from fastnn.layers import (
     Dense,
     Dropout,
     Layer,
-    Sigmoid,
-    Softmax,
     activations,
 )
-from fastnn.losses import Loss
 from fastnn.model import Sequential
 from fastnn.sklearn import _lbfgs
 from fastnn.sklearn._epochs import Epochs
+from fastnn.sklearn._task import LINKS, Task
 from fastnn.support import arrays
 from fastnn.support.threads import threads
 from fastnn.training.samples import Samples
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
@@ -63,31 +60,12 @@ _NOT_FINITE = (
 )
 
 
-class Task(NamedTuple):
-    """What the network learns.  scikit-learn minimises `scale` times fastnn's loss and penalty, and
-    reports `share` times the loss alone, which for squared errors of several outputs differ."""
-
-    loss: Loss
-    link: str  # from the network's outputs to predictions, out_activation_
-    outputs: int
-    scale: float = 1.0
-    share: float = 1.0
-
-
-_LINKS: dict[str, Callable[[Any], Any]] = {
-    "identity": lambda outputs: outputs,
-    "logistic": Sigmoid().forward,
-    "softmax": Softmax().forward,
-    "exp": np.exp,
-}
-
-
 def _at_least(low: int, closed: str = "left", kind: type = Real, high: int | None = None) -> Any:
     return Interval(kind, low, high, closed=closed)
 
 
-class Perceptron(BaseEstimator, ABC):
-    """The base of both; not for use alone."""
+class _Fitted(BaseEstimator):
+    """The attributes that `fit` gives an estimator."""
 
     model_: Sequential
     coefs_: list[Array]
@@ -100,6 +78,11 @@ class Perceptron(BaseEstimator, ABC):
     _task: Task
     _optimizer: optimizers.Optimizer
     _best: dict[str, Array] | None  # the state that scored best
+
+
+@dataclass(repr=False, eq=False)
+class Perceptron(_Fitted, ABC):
+    """Base of both estimators, with the parameters that they have in common."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "hidden_layer_sizes": ["array-like", _at_least(1, kind=Integral)],
@@ -132,11 +115,36 @@ class Perceptron(BaseEstimator, ABC):
         "n_threads": [_at_least(1, kind=Integral), None],
     }
 
-    def _keep(self, settings: dict[str, Any]) -> None:
-        """The arguments of a constructor, its locals, untouched as scikit-learn wants them."""
-        for name, value in settings.items():
-            if name != "self":
-                setattr(self, name, value)
+    loss: Any = "squared_error"
+    hidden_layer_sizes: Any = (100,)
+    activation: Any = "relu"
+    _: KW_ONLY
+    solver: str = "adam"
+    alpha: float = 0.0001
+    batch_size: Any = "auto"
+    learning_rate: str = "constant"
+    learning_rate_init: float = 0.001
+    power_t: float = 0.5
+    max_iter: int = 200
+    shuffle: bool = True
+    random_state: Any = None
+    tol: float = 1e-4
+    verbose: Any = False
+    warm_start: bool = False
+    momentum: float = 0.9
+    nesterovs_momentum: bool = True
+    early_stopping: bool = False
+    validation_fraction: float = 0.1
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+    n_iter_no_change: float = 10
+    max_fun: int = 15000
+    dropout: float = 0.0
+    batch_norm: bool = False
+    callbacks: Any = None
+    dtype: Any = "float32"
+    n_threads: int | None = None
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -493,7 +501,7 @@ class Perceptron(BaseEstimator, ABC):
             )
 
     def _linked(self, outputs: Array) -> Array:
-        return cast("Array", _LINKS[self.out_activation_](outputs))
+        return cast("Array", LINKS[self.out_activation_](outputs))
 
     # ---- copies --------------------------------------------------------------------------------
 
