@@ -38,7 +38,7 @@ LOSS = fastnn.SoftmaxCrossEntropy(label_smoothing=0.1)
 
 
 def optimizer() -> fastnn.Adam:
-    """A new one of the demonstration's."""
+    """A new optimizer for the demonstration."""
     return fastnn.Adam(5e-3)
 
 
@@ -50,7 +50,7 @@ def train_network(
     seed: int = 0,
     progress: bool = True,
 ) -> History:
-    """Train the demonstration's network as `demo` does."""
+    """Train a network with the loss, the optimizer and the batches of the demonstration."""
     return model.fit(
         X,
         y,
@@ -125,7 +125,7 @@ def demo(seed: int = 0, epochs: int = EPOCHS, progress: bool = True) -> int:
 
 
 def _drawn(X: NDArray[Any], logits: NDArray[Any], y: NDArray[Any]) -> str:
-    """A few digits side by side over what was read; a misread one comes last, if there is one."""
+    """Some digits side by side, each over the network's answer; a misread one, if any, is last."""
     read = logits.argmax(axis=1)
     wrong = np.flatnonzero(read != y)[:1]
     chosen = [*np.flatnonzero(read == y)[: _SHOWN - len(wrong)], *wrong]

@@ -38,7 +38,7 @@ class Network:
 
     __slots__ = (  # so that a misspelt attribute is refused; a derived class may add any
         "__weakref__", "_chain", "_counter", "_dtype", "_flat_gradients", "_flat_parameters",
-        "_hold", "_l2", "_layers", "_passes", "_penalty_share", "_pending", "_random", "_seed",
+        "_hold", "_l2", "_layers", "_passes", "_penalty_scale", "_pending", "_random", "_seed",
         "_slices", "_trainer", "_writable", "gradients", "parameters", "state",
     )  # fmt: skip
     layers = Fixed[tuple["Layer | SupportsForwardBackward", ...]]()
@@ -73,7 +73,7 @@ class Network:
         self._counter = np.array([passes], np.uint64)  # training passes that a file counts
         self._hold = _kernels.Hold()  # the thread that trains this network has it
         self._passes = 0  # training passes begun on this object
-        self._penalty_share = np.ones(1)  # the part of the penalty that one batch bears
+        self._penalty_scale = np.ones(1)  # the part of the penalty that one batch bears
         self._pending: tuple[int, ...] | None = None  # shape of outputs that await their gradient
         self._trainer: int | None = None  # the thread that ran the last training forward
         self._random = any(getattr(layer, "random", False) for layer in self.layers)
@@ -81,7 +81,7 @@ class Network:
         state = self._chain.state()
         state = {name: array.astype(dtype) for name, array in state.items()}
         inner = itertools.count(2**32 - 1, -1)
-        place = Place(0, dtype, self.seed, self._counter, self.l2, self._penalty_share, inner)
+        place = Place(0, dtype, self.seed, self._counter, self.l2, self._penalty_scale, inner)
         positions = (i for i, _, _ in self._chain.parts())
         self._chain.build(self.parameters, self.gradients, state, place, positions)
         self.state = MappingProxyType(state)

@@ -386,7 +386,7 @@ def test_a_step_has_the_bits_of_the_loop_by_hand(weighted, isa, threads):
     step = TrainStep(model, SoftmaxCrossEntropy(), Adam(0.01))
     weights = [np.ones(len(x)) if weighted else None for x, _ in batches()]
     losses = [step(*batch, weight) for batch, weight in zip(batches(), weights, strict=True)]
-    assert step.recorded and len(step.recording._entries) == 3
+    assert step.recorded and len(step._recording._entries) == 3
     if not weighted:
         assert losses == by_hand(hand, SoftmaxCrossEntropy(), Adam(0.01), batches())
         assert_alike(model, hand)

@@ -47,7 +47,7 @@ def phases_of_a_step(model, rows, optimizer):
     X = rng.standard_normal((rows, model.in_features)).astype(model.dtype)
     step = fastnn.TrainStep(model, SoftmaxCrossEntropy(), optimizer)
     step(X, rng.integers(0, model.out_features, rows))
-    (recording,) = step.recording._entries.values()
+    (recording,) = step._recording._entries.values()
     return recording.program.phases()
 
 

@@ -104,7 +104,7 @@ def test_the_programs_of_few_sizes_are_kept():
     step = TrainStep(network(), SoftmaxCrossEntropy(), fastnn.SGD(0.01))
     for batch in draw(range(2, 50)):
         step(*batch)
-    assert list(step.recording._entries) == [
+    assert list(step._recording._entries) == [
         ((rows, FEATURES), 1, True, 1, 1) for rows in range(34, 50)
     ]
 

@@ -89,7 +89,7 @@ class Place(NamedTuple):
     seed: int  # the model's
     counter: NDArray[np.uint64]  # (1,): training passes begun, the step in dropout's masks
     l2: float  # the model's lambda, for layers that state none
-    penalty_share: NDArray[np.float64]  # (1,): the part of the penalty that one batch bears
+    penalty_scale: NDArray[np.float64]  # (1,): the part of the penalty that one batch bears
     inner: Iterator[int]  # positions for layers within others, from 2^32 - 1 downwards
 
 

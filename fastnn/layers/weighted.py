@@ -157,4 +157,4 @@ class Weighted(Layer, ABC):
         if self._place is None:
             return 0.0 if self._l2 is None else self._l2
         decay = self._place.l2 if self._l2 is None else self._l2
-        return decay * float(self._place.penalty_share[0])
+        return decay * float(self._place.penalty_scale[0])

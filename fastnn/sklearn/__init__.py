@@ -203,13 +203,13 @@ class MLPClassifier(ClassifierMixin, Perceptron):
             indicator = (outputs > 0).astype(int)
             return csr_matrix(indicator) if self._sparse else indicator
         chosen = outputs.argmax(axis=1) if outputs.shape[1] > 1 else outputs[:, 0] > 0
-        # of a single class there are more outputs than classes
+        # a single class still has two outputs
         return self.classes_[np.minimum(chosen, len(self.classes_) - 1)]
 
     @available_if(_has_probabilities)
     def predict_proba(self, X: Any) -> Array:
-        """Each class's probability, (n, classes), in the order of `classes_`; of multilabel
-        targets each label's own."""
+        """The probability of each class, (n, classes), in the order of `classes_`; for multilabel
+        targets that of each label."""
         likely = self._linked(self._outputs(X))
         return np.hstack([1 - likely, likely]) if self.n_outputs_ == 1 else likely
 
@@ -243,7 +243,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):
         if "multioutput" in kind:
             raise ValueError("Multioutput target data is not supported with label binarization")
         plain = kind in ("binary", "multiclass")
-        self.classes_ = np.unique(y) if plain else unique_labels(y)  # which refuses other kinds
+        self.classes_ = np.unique(y) if plain else unique_labels(y)  # or an error for other kinds
         self._kind, self._sparse = kind.split("-")[0], hasattr(y, "toarray")
 
     def _make_task(self) -> Task:
@@ -260,10 +260,10 @@ class MLPClassifier(ClassifierMixin, Perceptron):
         if kind == "multiclass":
             raise ValueError(f"loss: {classes} classes need 'log_loss', got {self.loss!r}")
         outputs = 1 if kind == "binary" else classes
-        return Task(loss, "logistic", outputs, scale=outputs, share=outputs)
+        return Task(loss, "logistic", outputs, scale=outputs, reported=outputs)
 
     def _targets(self, y: Any) -> Array:
-        """Labels' numbers, (n,), or an indicator for logistic outputs, (n, outputs)."""
+        """The numbers of the labels, (n,), or for logistic outputs an indicator, (n, outputs)."""
         if self._kind == "multilabel":
             known = y.ndim == 2 and y.shape[1] == len(self.classes_)
             labels = y.toarray() if hasattr(y, "toarray") else y
@@ -361,9 +361,9 @@ class MLPRegressor(RegressorMixin, Perceptron):
     def _get_ready(self, y: Array, first: bool, incremental: bool) -> Task:
         outputs, loss = 1 if y.ndim == 1 else y.shape[1], self.loss
         if loss == "squared_error":
-            return Task(MeanSquaredError(), "identity", outputs, scale=outputs / 2, share=0.5)
+            return Task(MeanSquaredError(), "identity", outputs, scale=outputs / 2, reported=0.5)
         if loss == "poisson":
-            return Task(Poisson(), "exp", outputs, scale=outputs, share=outputs)
+            return Task(Poisson(), "exp", outputs, scale=outputs, reported=outputs)
         if isinstance(loss, str):
             loss = MeanAbsoluteError() if loss == "absolute_error" else Huber()
         checks.parts(loss=loss)

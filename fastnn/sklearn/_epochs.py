@@ -18,7 +18,7 @@ _SMALLEST_RATE = 1e-6  # the adaptive learning rate is lowered no further
 
 
 class Epochs(Callback):
-    """After each epoch, for `estimator`, whose attributes it writes; `held` is what is scored."""
+    """After each epoch, writes the attributes of `estimator` and scores the rows in `held`."""
 
     def __init__(
         self, estimator: Any, data: Samples, batch_size: int, held: Samples | None
@@ -26,7 +26,7 @@ class Epochs(Callback):
         self.estimator, self.held = estimator, held
         self.task: Task = estimator._task
         self.rows = len(data.X)
-        # of a batch of one row, in an epoch's loss
+        # an epoch's mean loss holds so many times the penalty of a batch of one row
         self.penalties = -(-self.rows // batch_size) / self.rows
         self.constant: float = estimator._constant(data)
         self.held_constant = 0.0 if held is None else estimator._constant(held)
@@ -59,18 +59,18 @@ class Epochs(Callback):
             self._no_better(run)
 
     def _loss(self, run: Run) -> float:
-        """In scikit-learn's unit."""
-        value, scale, share = run.history["loss"][-1], self.task.scale, self.task.share
-        if scale == share:
+        """The epoch's loss as scikit-learn defines it."""
+        value, scale, reported = run.history["loss"][-1], self.task.scale, self.task.reported
+        if scale == reported:
             return scale * value + self.constant
         penalty = run.model.penalty(1) * self.penalties
-        return share * (value - penalty) + scale * penalty + self.constant
+        return reported * (value - penalty) + scale * penalty + self.constant
 
     def _score(self, run: Run, held: Samples) -> None:
-        """Loss and, to stop by, score of what was held out."""
+        """Measure the held-out rows: their loss, and with early stopping their score."""
         estimator = self.estimator
         outputs = run.model.predict(held.X)
-        value = self.task.share * run.loss(outputs, held.y, held.weight)[0] + self.held_constant
+        value = self.task.reported * run.loss(outputs, held.y, held.weight)[0] + self.held_constant
         estimator.validation_loss_curve_.append(value)
         run.history.append({"validation_loss": value})
         if not estimator.early_stopping:
@@ -113,7 +113,8 @@ class Epochs(Callback):
             print(text)
 
     def _set_rate(self, optimizer: Any, rate: float) -> None:
-        """scikit-learn's velocity has the rate in it, so that past gradients keep their own."""
+        """Change the learning rate, but not the effect of past gradients: scikit-learn's velocity
+        includes the rate that each gradient came with, fastnn's does not."""
         before, after = optimizer.learning_rate, rate * self.task.scale
         optimizer.learning_rate = after
         for velocity in optimizer._buffers:

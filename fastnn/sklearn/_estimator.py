@@ -1,4 +1,4 @@
-"""What fastnn's two scikit-learn estimators share: a `Sequential` made from their settings, trained
+"""Perceptron: base of the two scikit-learn estimators, a `Sequential` made from settings, trained
 by its `fit` or by L-BFGS, and shown as ``coefs_`` and ``intercepts_``.
 
 Imports scikit-learn, and so is imported by fastnn.sklearn alone."""
@@ -51,9 +51,9 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 STOCHASTIC = ("sgd", "adam")
-_NAMES = {"identity": "linear", "logistic": "sigmoid"}  # scikit-learn's: fastnn's
-_FEW_ROWS = 100  # train in float64, see `_exact`
-_SPARSE_ROWS = 1024  # made dense at a time, to predict
+_NAMES = {"identity": "linear", "logistic": "sigmoid"}  # scikit-learn's names: fastnn's
+_FEW_ROWS = 100  # up to so many rows, training is in float64: see `_exact`
+_SPARSE_ROWS = 1024  # so many rows of a sparse X are made dense at a time, to predict
 _NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and "
     "need to be preprocessed."
@@ -111,7 +111,7 @@ class Perceptron(_Fitted, ABC):
         "dropout": [_at_least(0, high=1)],
         "batch_norm": ["boolean"],
         "callbacks": [list, tuple, None],
-        "dtype": "no_validation",  # NumPy's names for it are many; fastnn checks them
+        "dtype": "no_validation",  # NumPy has many names for a type, which fastnn checks itself
         "n_threads": [_at_least(1, kind=Integral), None],
     }
 
@@ -155,22 +155,22 @@ class Perceptron(_Fitted, ABC):
 
     @abstractmethod
     def _get_ready(self, y: Array, first: bool, incremental: bool) -> Task:
-        """Take note of the targets' classes or outputs; what is to be learnt."""
+        """The task that these targets state; their classes or outputs are noted."""
 
     @abstractmethod
     def _targets(self, y: Array) -> Array:
-        """As the loss takes them."""
+        """Targets in the form that the loss takes."""
 
     def _class_weights(self, y: Array, incremental: bool) -> Array | None:
         return None
 
     def _constant(self, data: Samples) -> float:
-        """What scikit-learn's loss has besides fastnn's."""
+        """A constant that scikit-learn's loss includes and fastnn's does not."""
         return 0.0
 
     @abstractmethod
     def _score_outputs(self, outputs: Array, targets: Array, weight: Array | None) -> float:
-        """Of the network's outputs, the higher the better."""
+        """The score of the network's outputs; higher is better."""
 
     # ---- data ----------------------------------------------------------------------------------
 
@@ -194,7 +194,7 @@ class Perceptron(_Fitted, ABC):
         return np.dtype(np.float64) if self.solver == "lbfgs" else dtype
 
     def _samples(self, X: Any, y: Array, weight: Any) -> Samples:
-        """Dense, checked data."""
+        """Rows made dense, with targets as the loss takes them and checked weights."""
         dense = X.toarray() if hasattr(X, "toarray") else X
         if weight is not None:
             weight = _check_sample_weight(weight, X, dtype=X.dtype)
@@ -216,7 +216,7 @@ class Perceptron(_Fitted, ABC):
         return self._samples(X, y, weight[0] if weight else None)
 
     def _split(self, data: Samples, random: Any) -> tuple[Samples, Samples]:
-        """Training and validation rows, those that scikit-learn would choose."""
+        """Training and validation rows, the same that scikit-learn would choose."""
         stratify = data.y > 0 if is_classifier(self) and self.n_outputs_ == 1 else None
         parts = train_test_split(
             np.arange(len(data.X)),
@@ -242,8 +242,8 @@ class Perceptron(_Fitted, ABC):
         return sizes
 
     def _draw(self, sizes: list[int], random: Any) -> None:
-        """Parameters to begin with, for one random state those of scikit-learn: X. Glorot,
-        Y. Bengio, 2010."""
+        """Draw the parameters that training begins with: for one random state the same as
+        scikit-learn's (X. Glorot, Y. Bengio, 2010)."""
         name = getattr(self.activation, "activation_name", self.activation)
         factor = 2.0 if name in ("logistic", "sigmoid") else 6.0
         self.coefs_, self.intercepts_ = [], []
@@ -253,13 +253,13 @@ class Perceptron(_Fitted, ABC):
             self.intercepts_.append(random.uniform(-bound, bound, m))
 
     def _network(self, dtype: Any, seed: int = 0) -> Sequential:
-        """With layers as large as coefs_ say, and not yet with their values."""
+        """A network with layers of the shapes in coefs_, whose values are not yet in it."""
         *hidden, (n, m) = (np.shape(weight) for weight in self.coefs_)
         layers = [layer for shape in hidden for layer in self._hidden(*shape)]
         return Sequential(*layers, Dense(n, m), seed=seed, dtype=dtype)
 
     def _hidden(self, n: int, m: int) -> list[Layer]:
-        """A hidden layer, in fastnn's parts."""
+        """The layers of fastnn that make one hidden layer."""
         activation = self.activation
         if isinstance(activation, Activation):
             activation = copy.deepcopy(activation)  # a model takes each only once
@@ -271,7 +271,7 @@ class Perceptron(_Fitted, ABC):
         return [*layers, Dropout(self.dropout)] if self.dropout else layers
 
     def _current(self, seed: int = 0) -> Sequential:
-        """The network with what stands in coefs_ and intercepts_: they may have been set."""
+        """The network with the values of coefs_ and intercepts_, which the user may have set."""
         model = self.__dict__.get("model_")
         shapes = [np.shape(weight) for weight in self.coefs_]
         if model is None or [layer.weight.shape for layer in _dense(model)] != shapes:
@@ -288,7 +288,7 @@ class Perceptron(_Fitted, ABC):
         return model
 
     def _renewed(self, seed: int) -> Sequential:
-        """The network as the settings are now, with the parameters so far."""
+        """A network made from the settings as they are now, with the parameters so far."""
         state = self._current().state if "model_" in self.__dict__ else {}
         self.__dict__.pop("model_", None)
         model = self._current(seed)
@@ -329,7 +329,7 @@ class Perceptron(_Fitted, ABC):
         return self
 
     def _weighted(self, data: Samples, y: Array, incremental: bool) -> Samples:
-        """With the classes' weights; rows of weight 0 take no part."""
+        """The samples weighted by class too, without rows of weight 0."""
         balance, weight = self._class_weights(y, incremental), data.weight
         if balance is not None:
             weight = balance if weight is None else weight * balance
@@ -359,7 +359,7 @@ class Perceptron(_Fitted, ABC):
         return nullcontext() if self.n_threads is None else threads(self.n_threads)
 
     def _check_whole(self, validation_data: Any) -> None:
-        """L-BFGS has no epochs, and needs a loss that stays the same."""
+        """Refuse what L-BFGS cannot do: it has no epochs, and its loss must not vary."""
         settings = {"dropout": self.dropout, "callbacks": self.callbacks}
         for name, value in {**settings, "validation_data": validation_data is not None}.items():
             if value:
@@ -376,18 +376,18 @@ class Perceptron(_Fitted, ABC):
         model.load_state_dict(exact.state_dict())
         self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
         self.converged_ = bool(result.success)
-        self.loss_ = task.share * loss + task.scale * penalty + self._constant(data)
+        self.loss_ = task.reported * loss + task.scale * penalty + self._constant(data)
 
     def _fit_stochastic(
         self, data: Samples, held: Samples | None, random: Any, incremental: bool
     ) -> None:
         if self.early_stopping and held is None:
-            # with a number for random_state, each call holds out the same of the same rows
+            # with a number for random_state, every call holds out the same rows of the same data
             data, held = self._split(data, self.random_state if incremental else random)
         seed = _seed(random)
         if incremental and hasattr(self, "_optimizer"):
             model = self._current()
-            if self._optimizer._model is not model:  # it was made anew for what stood in coefs_
+            if self._optimizer._model is not model:  # coefs_ had new shapes, so it was made anew
                 self._optimizer = self._new_optimizer()
         else:
             model, self._optimizer = self._renewed(seed), self._new_optimizer()
@@ -399,11 +399,11 @@ class Perceptron(_Fitted, ABC):
         self._finish(trained, rule, incremental)
         if few:
             model.load_state_dict(trained.state_dict())
-            del self._optimizer  # which belongs to the other
+            del self._optimizer  # it belongs to the network in float64
 
     def _exact(self, model: Sequential) -> Sequential:
-        """The same in float64: for line searches, and for few rows, where it costs little and
-        makes a weight of 2 the same as a row that comes twice."""
+        """The same network in float64: line searches need it, and for few rows it costs little and
+        makes a weight of 2 exactly the same as a row that comes twice."""
         exact = self._network(np.float64, model.seed)
         exact.load_state_dict(model.state_dict())
         return exact
@@ -464,7 +464,7 @@ class Perceptron(_Fitted, ABC):
         return size
 
     def _new_optimizer(self) -> optimizers.Optimizer:
-        """For fastnn's loss, whose gradient is 1 / scale of scikit-learn's."""
+        """An optimizer for fastnn's loss, whose gradient is 1 / scale times scikit-learn's."""
         limits, scale = np.finfo(arrays.real_dtype(self.dtype)), self._task.scale
         if self.solver == "adam":
             eps = max(self.epsilon / scale, float(limits.tiny))
@@ -473,11 +473,12 @@ class Perceptron(_Fitted, ABC):
         rate = self.learning_rate_init * scale
         if self.momentum == 0:
             return optimizers.SGD(rate)
-        beta = min(self.momentum, 1 - float(limits.epsneg))  # 1 is allowed there
+        beta = min(self.momentum, 1 - float(limits.epsneg))  # scikit-learn allows 1
         return optimizers.Momentum(rate, beta=beta, nesterov=self.nesterovs_momentum)
 
     def _set_penalty(self, model: Sequential, data: Samples) -> None:
-        """scikit-learn divides by the weights' sum, fastnn by the rows."""
+        """Set the layers' l2: scikit-learn divides the penalty by the sum of the weights, fastnn by
+        the number of rows."""
         weight = 1.0 if data.weight is None else float(data.weight.mean(dtype=np.float64))
         for layer in _dense(model):
             l2 = self.alpha / (self._task.scale * weight)
@@ -487,7 +488,7 @@ class Perceptron(_Fitted, ABC):
     # ---- prediction ----------------------------------------------------------------------------
 
     def _outputs(self, X: Any) -> Array:
-        """Of the network: logits."""
+        """The network's outputs for X: logits."""
         check_is_fitted(self)
         model = self._current()
         X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=model.dtype, reset=False)
@@ -509,7 +510,7 @@ class Perceptron(_Fitted, ABC):
         if hasattr(self, "coefs_"):
             self._current()
         state = dict(super().__getstate__())
-        if "coefs_" in state:  # views of the model's arrays, which a copy must make again
+        if "coefs_" in state:  # views of the model's arrays, which `__setstate__` makes again
             del state["coefs_"], state["intercepts_"]
         return state
 

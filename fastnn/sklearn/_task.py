@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 class Task(NamedTuple):
     """What the network learns.  scikit-learn minimises `scale` times fastnn's loss and penalty, and
-    reports `share` times the loss alone, which for squared errors of several outputs differ."""
+    reports `reported` times the loss alone: two numbers for squared errors of several outputs."""
 
     loss: Loss
-    link: str  # from the network's outputs to predictions, out_activation_
+    link: str  # the function from outputs to predictions, scikit-learn's out_activation_
     outputs: int
     scale: float = 1.0
-    share: float = 1.0
+    reported: float = 1.0
 
 
 LINKS: dict[str, Callable[[Any], Any]] = {

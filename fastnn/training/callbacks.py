@@ -57,10 +57,10 @@ class Callback:
         """Before the first epoch."""
 
     def on_epoch_begin(self, run: Run) -> None:
-        """Before an epoch, of which ``run.epoch`` are finished."""
+        """Before each epoch; ``run.epoch`` of them are finished."""
 
     def on_epoch_end(self, run: Run) -> None:
-        """After an epoch; ``run.results`` holds what it and its validation gave."""
+        """After each epoch; ``run.results`` holds its results and those of its validation."""
 
     def on_fit_end(self, run: Run) -> None:
         """After the last epoch, also where an error or Ctrl-C ended the training."""

@@ -62,7 +62,7 @@ class GradientStep(Step):
         """
         x = self._model._input(xb, "x")
         with self._model._hold:
-            halves: _Halves | None = self.recording.find(x.shape)
+            halves: _Halves | None = self._recording.find(x.shape)
             if halves is None:
                 halves = self._run_forward(x)
             else:
@@ -94,7 +94,7 @@ class GradientStep(Step):
                 raise RuntimeError(
                     "the model has begun another training pass since this step's forward"
                 )
-            if halves.backward is None or not self.recording.holds:
+            if halves.backward is None or not self._recording.holds:
                 self._run_backward(halves, dy)
             else:
                 halves.backward.feed(dy)
@@ -109,7 +109,7 @@ class GradientStep(Step):
             outputs = self._forward(program, len(x))
         halves = _Halves(program, outputs, self._model._chain.saved)
         if self._recorded:
-            self.recording.add(x.shape, halves)
+            self._recording.add(x.shape, halves)
         return halves
 
     def _run_backward(self, halves: _Halves, dy: Array) -> None:

@@ -66,7 +66,8 @@ def fit(
     resume_from: str | PathLike[str] | None = None,
     show_progress: bool = True,
 ) -> History:
-    """`Sequential.fit`, which tells all; the model comes first, then where recordings are left."""
+    """`Sequential.fit`, where all arguments are explained; through `handover` one fit of the model
+    leaves its recording to the next."""
     epochs = checks.positive_int(epochs, "epochs")
     batch_size = checks.positive_int(batch_size, "batch_size")
     checks.parts(loss=loss, optimizer=optimizer, model=model)
@@ -100,7 +101,7 @@ def fit(
                     callback.on_epoch_end(run)
         run.history.interrupted = ctrl_c.pressed
         if step.recorded and not ctrl_c.pressed:
-            handover.leave(step.recording, loss, optimizer)
+            handover.leave(step._recording, loss, optimizer)
     return run.history
 
 
@@ -118,11 +119,11 @@ def _columns(metrics: Mapping[str, Metric], validation: Samples | None) -> list[
 @contextmanager
 def _telling(callbacks: list[Callback], run: Run) -> Iterator[None]:
     """Tell the callbacks that training begins; those that were told so hear of its end too."""
-    with ExitStack() as ends:  # an error of one keeps nothing from the others
+    with ExitStack() as ends:  # all hear of the end, also where one of them raises
         begun: list[Callback] = []
         try:
             for callback in callbacks:
-                # one step that no other thread's can come between, unlike a look and a setting
+                # look and mark in one: between two operations another thread's fit could come
                 if vars(callback).setdefault("_fit", mine := object()) is not mine:
                     raise RuntimeError(
                         f"callbacks: {callback!r} is part of a fit already; make one for each"
@@ -154,7 +155,7 @@ def _check_schedule(
 def _scheduled(
     schedule: schedules.Factors | None, run: Run, steps: int
 ) -> Iterator[NDArray[np.float64] | None]:
-    """The learning rates of an epoch, after which the optimizer's is as before."""
+    """The learning rates of an epoch; afterwards the optimizer has its own rate again."""
     if schedule is None:
         yield None
         return
@@ -254,7 +255,7 @@ def _measure(
     batch_size: int = 1024,
 ) -> dict[str, float]:
     outputs = model.predict(data.X, batch_size)
-    measure = loss.evaluate if is_plain(loss) else loss  # for which the targets are in form
+    measure = loss.evaluate if is_plain(loss) else loss  # evaluate takes targets in form
     results = {"loss": measure(outputs, data.targets, data.weight)[0]}
     return results | {name: float(metric(outputs, data.y)) for name, metric in metrics.items()}
 

@@ -21,16 +21,16 @@ _BAR = 20  # characters of the plain bar
 
 
 class Silent:
-    """Shows nothing; also the list of what a display can be told."""
+    """A display that shows nothing; its methods are what every display is told."""
 
     def step(self, samples: int, losses: NDArray[np.float64]) -> None:
-        """Training steps on together `samples` rows are done."""
+        """Some training steps are done, on `samples` rows in all, with these losses."""
 
     def epoch(self, results: Mapping[str, float]) -> None:
         """An epoch is done; `results` is its line of the history."""
 
     def close(self) -> None:
-        """Training is over, in whatever way."""
+        """Training is over, whether it finished, failed or was interrupted."""
 
 
 class Lines(Silent):
@@ -48,7 +48,8 @@ class Lines(Silent):
 
 
 class Live(Lines):
-    """One line, rewritten a few times a second: the smoothed loss, at an epoch's end its own."""
+    """One line, rewritten a few times a second.  It shows the smoothed loss of the last steps, and
+    at an epoch's end the epoch's."""
 
     def __init__(self, stream: TextIO, epochs: int, samples: int, done: int) -> None:
         super().__init__(stream, epochs, done)
@@ -68,7 +69,7 @@ class Live(Lines):
     def epoch(self, results: Mapping[str, float]) -> None:
         self.done += 1
         self.loss = results["loss"]
-        *_, last = measures(results)  # one must do: a line has 80 columns
+        *_, last = measures(results)  # a line of 80 columns has room for one
         self.results = {last: results[last]} if last != "loss" else {}
         if self.done == self.epochs:
             self.draw(self.label(self.done))
@@ -92,7 +93,7 @@ class Live(Lines):
 
 
 class Tqdm(Live):
-    """The same as a tqdm bar, which adds the time left."""
+    """The same line as a bar of tqdm's, which adds the time left."""
 
     def __init__(
         self, bar_class: Any, stream: TextIO, epochs: int, samples: int, done: int
@@ -115,8 +116,8 @@ class Tqdm(Live):
 
 
 def display(progress: bool, epochs: int, samples: int, done: int = 0) -> Silent:
-    """The display that suits where stderr goes; `samples` are the rows of an epoch, 0 if
-    nobody knows, and `done` the epochs of before."""
+    """The display that suits stderr, terminal or file.  An epoch has `samples` rows (0: unknown),
+    and `done` epochs were finished before a resume."""
     stream = sys.stderr
     if not progress or stream is None:
         return Silent()
@@ -130,7 +131,7 @@ def display(progress: bool, epochs: int, samples: int, done: int = 0) -> Silent:
 
 
 def measures(results: Mapping[str, float]) -> list[str]:
-    """The names of losses and metrics; the others have their own place."""
+    """The names of losses and metrics among an epoch's results."""
     others = ("learning_rate", "seconds", "samples_per_second")
     return [name for name in results if name not in others]
 

@@ -50,7 +50,7 @@ def _differences(
     order: dict[str, int] | None,
     history: History | None,
 ) -> Iterator[str]:
-    """What of the run differs from the file, in words."""
+    """Say in words, one by one, what of the run differs from the file."""
     mine = run.model
     for name in ("seed", "dtype", "l2"):
         yield from _differ(name, getattr(mine, name), getattr(others, name))
@@ -77,7 +77,8 @@ def _differ(what: str, mine: Any, other: Any) -> Iterator[str]:
 
 
 def _fixed(described: Any) -> Any:
-    """What of a described layer cannot be set later, without how its parameters began."""
+    """A layer's description without its settings, which may differ, and without its initializers,
+    which have done their work."""
     if isinstance(described, list):
         return [_fixed(part) for part in described]
     if not isinstance(described, dict):

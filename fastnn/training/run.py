@@ -58,7 +58,7 @@ class Run:
         return {name: values[-1] for name, values in self.history.items()}
 
     def log(self, name: str, value: float) -> None:
-        """Add a result of one's own to the last epoch's, for the history and the writers.
+        """Add a result to those of the last epoch, for the history and the files.
 
         Raises ValueError for a name that the epoch has already, or lacks in earlier epochs."""
         done = len(self.history.get(name, ()))
@@ -72,5 +72,5 @@ class Run:
         self.history.append({name: float(value)})
 
     def stop(self) -> None:
-        """No epoch begins after this one."""
+        """End the training after this epoch."""
         self.stopped = True

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Rows:
-    """Samples in arrays, of which an epoch takes each row once."""
+    """A source of samples in arrays: an epoch takes each row once."""
 
     def __init__(self, data: Samples, batch_size: int, shuffle: bool, seed: int) -> None:
         self.rows, self.finished = len(data.X), False
@@ -66,7 +66,7 @@ class Rows:
 
 
 class Stream:
-    """Batches that the user makes: one pass over the object is an epoch."""
+    """A source of batches that the user makes: one pass over the object is an epoch."""
 
     finished = False
 

@@ -58,7 +58,7 @@ class Step:
         parts = (*(layer for layer, _ in model._chain.walk()), optimizer, *others)
         self.recorded = all(map(is_plain, parts)) and model.trains_natively()
         self._hyper = optimizer.hyper if self.recorded else np.zeros(len(_kernels.HYPER))
-        self.recording = Recording(model)
+        self._recording = Recording(model)
 
     def __repr__(self) -> str:
         model = f"{type(self._model).__name__} of {len(self._model.layers)} layers"
@@ -100,7 +100,7 @@ class Step:
     # ---- faults --------------------------------------------------------------------------------
 
     def _save_state(self) -> None:
-        before = self.recording.before
+        before = self._recording.before
         for name, array in self._model.state.items():
             if self._recorded:
                 _kernels.copy(before[name], array)
@@ -109,7 +109,7 @@ class Step:
 
     def _restore_state(self) -> None:
         for name, array in self._model.state.items():
-            array[...] = self.recording.before[name]
+            array[...] = self._recording.before[name]
 
     def _raise_fault(self, value: Array | None) -> None:
         """Raise FloatingPointError if a kernel has met a number that is not finite."""
@@ -217,7 +217,7 @@ class TrainStep(Step):
             if (
                 last is not None
                 and sample_weight is None
-                and self.recording.holds
+                and self._recording.holds
                 and last.program.point(xb, yb, self._loss._largest)
             ):  # the same kind of batch again
                 self._replay_steps(last, 1)
@@ -248,7 +248,7 @@ class TrainStep(Step):
 
     def _replay_once(self, data: Samples) -> _Recorded:
         key = self._key(data.X.shape, data)
-        recorded: _Recorded | None = self.recording.find(key)
+        recorded: _Recorded | None = self._recording.find(key)
         if recorded is None:
             return self._record(key, data)
         recorded.program.feed(data.X, data.targets, data.weight)
@@ -262,7 +262,7 @@ class TrainStep(Step):
 
     def flush(self) -> None:
         """Update with the batches that an update waits for, if there are some, few as they are."""
-        gradient_sum = self.recording.gradient_sum
+        gradient_sum = self._recording.gradient_sum
         if not self._waiting or gradient_sum is None:
             return
         model, scale = self._model, 1 / self._waiting_rows
@@ -278,8 +278,8 @@ class TrainStep(Step):
 
     def _forget(self) -> None:
         """Drop the gradients that wait for an update."""
-        if self.recording.gradient_sum is not None:
-            self.recording.gradient_sum.fill(0)
+        if self._recording.gradient_sum is not None:
+            self._recording.gradient_sum.fill(0)
         self._waiting = self._waiting_rows = 0
 
     def _diverged(self, error: FloatingPointError) -> FloatingPointError:
@@ -289,7 +289,7 @@ class TrainStep(Step):
     def go_on(self, recording: Recording | None) -> None:
         """Take over what an earlier step of the same model, loss and optimizer recorded, if any."""
         if recording is not None and self._recorded:
-            self.recording = recording
+            self._recording = recording
 
     def set_rate(self, rate: float) -> None:
         """Give the optimizer a learning rate, which may be 0 here."""
@@ -346,7 +346,7 @@ class TrainStep(Step):
         """One step on the program's next rows; returns the loss, in an array of one element."""
         model = self._model
         with model._hold:
-            model._penalty_share[0] = 1 / self._group
+            model._penalty_scale[0] = 1 / self._group
             try:
                 outputs = self._outputs = self._forward(program, rows)
                 program.give(outputs)
@@ -365,7 +365,7 @@ class TrainStep(Step):
                 self._restore_state()
                 raise
             finally:
-                model._penalty_share[0], model._pending = 1.0, None  # no backward follows a step
+                model._penalty_scale[0], model._pending = 1.0, None  # no backward follows a step
         self._count(1, rows)
         return value
 
@@ -384,7 +384,7 @@ class TrainStep(Step):
             return
         self._model.backward(gradient)
         gradients = self._model.flat_gradients
-        _kernels.add_scaled(self.recording.sum_like(gradients), gradients, float(rows))
+        _kernels.add_scaled(self._recording.sum_like(gradients), gradients, float(rows))
 
     def _count(self, steps: int, rows: int) -> None:
         """Note that so many steps are done, each on so many rows."""
@@ -417,7 +417,7 @@ class TrainStep(Step):
             value = self._run(program, key[0][0], data.weight is not None)
         assert self._outputs is not None
         recorded = _Recorded(program, self._outputs, value)
-        self.recording.add(key, recorded)
+        self._recording.add(key, recorded)
         return recorded
 
     def _replay_steps(self, recorded: _Recorded, steps: int) -> None:
@@ -435,7 +435,7 @@ class TrainStep(Step):
             seen.append(outputs)
         feed = {"index": order, "outputs": outputs, "losses": losses, "rates": rates}
         key = self._key((batch_size, *data.X.shape[1:]), data)
-        recorded, done = self.recording.find(key), 0
+        recorded, done = self._recording.find(key), 0
         if recorded is None:
             recorded, done = self._record(key, data, **feed), 1
             yield losses[:1]
