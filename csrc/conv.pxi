@@ -1,28 +1,11 @@
 # Convolution over images (batch, height, width, channels).
 
-cdef ptrdiff_t out_size(str name, ptrdiff_t size, ptrdiff_t kernel, ptrdiff_t stride,
-                        ptrdiff_t dilation, ptrdiff_t padding) except -1:
-    """Over how many places a kernel goes along an axis of that size, padding included."""
-    cdef ptrdiff_t covered = (kernel - 1) * dilation + 1
-    if size + padding < covered:
-        raise ValueError(f"{name}: the kernel covers {covered}, the padded input has "
-                         f"{size + padding}")
-    return (size + padding - covered) // stride + 1
-
-
-cdef inline tuple shape_of(cnp.ndarray x):
-    return (x.shape[0], x.shape[1], x.shape[2], x.shape[3])
-
 
 cdef int check_type(str name, cnp.ndarray x, cnp.ndarray like) except -1:
     check_real(name, x, 4)
     if cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(like):
         raise ValueError(f"{name} must be {like.dtype}, got {x.dtype}")
     return 0
-
-
-cdef int check_images(str name, cnp.ndarray x) except -1:
-    return check_real(name, x, 4)
 
 
 cdef void set_weight(fnn_conv *p, cnp.ndarray weight, ptrdiff_t groups) noexcept:
@@ -60,13 +43,6 @@ cdef int set_geometry(fnn_conv *p, tuple shape, cnp.ndarray weight, tuple geomet
     p.out_width = out_size("width", p.width, p.kernel[1], p.stride[1], p.dilation[1],
                            left + right)
     return 0
-
-
-cdef cnp.ndarray empty_images(cnp.ndarray like, ptrdiff_t batch, ptrdiff_t height,
-                              ptrdiff_t width, ptrdiff_t channels):
-    cdef cnp.npy_intp[4] shape
-    shape[0], shape[1], shape[2], shape[3] = batch, height, width, channels
-    return new_array(4, shape, cnp.PyArray_TYPE(like))
 
 
 cdef bint is_depthwise(const fnn_conv *p) noexcept:
@@ -111,14 +87,6 @@ def conv_pad(cnp.ndarray x, cnp.ndarray weight, tuple geometry):
         return x, geometry
     stride, _, dilation, groups = geometry
     return pad(&p, x), (stride, ((0, 0), (0, 0)), dilation, groups)
-
-
-cdef ptrdiff_t own_part(const fnn_call *call, cnp.ndarray images, bint one_line) noexcept:
-    """How many elements of the images each unit of a call over windows reads, 0 for any of them:
-    its image; where units are lines, its line only if windows are one line high, in place."""
-    if call.units == images.shape[0]:
-        return cnp.PyArray_SIZE(images) // call.units
-    return unit_of(images) if one_line and units_of(images) == call.units else 0
 
 
 cdef bint one_line(const fnn_conv *p) noexcept:

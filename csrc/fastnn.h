@@ -26,7 +26,7 @@
 
 typedef void fnn_kernel(const void *arguments, ptrdiff_t begin, ptrdiff_t end, void *scratch);
 
-/* ---- matrix product (gemm.inc) ---- */
+/* ---- matrix product (product.inc) ---- */
 
 typedef struct {
     const void *a, *b, *bias; /* bias may be NULL */
@@ -133,7 +133,7 @@ typedef struct {
     double momentum, eps;
 } fnn_norm;
 
-/* ---- losses (loss.inc): Σ w_i l_i / Σ w_i and its gradient in one pass over the rows ---- */
+/* ---- losses (losses.inc): Σ w_i l_i / Σ w_i and its gradient in one pass over the rows ---- */
 
 typedef struct {
     const void *outputs;      /* (batch, features) */
@@ -154,7 +154,7 @@ typedef struct {
     ptrdiff_t size;
 } fnn_total;
 
-/* ---- optimizers (optimizer.inc), over flat vectors ---- */
+/* ---- optimizers (optimizers.inc), over flat vectors ---- */
 
 /* What `hyper`, a float64 vector, holds; kernels read it when they run. */
 enum fnn_hyper {
@@ -201,7 +201,7 @@ typedef struct {
     double scale;
 } fnn_vector;
 
-/* ---- a program's rows and results (feed.inc) ---- */
+/* ---- a program's rows and results (program.inc) ---- */
 
 /* Whose rows a program takes and where its results go; set before a replay. */
 typedef struct {

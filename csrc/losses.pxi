@@ -1,36 +1,6 @@
 # Losses: the mean over the batch, weighted by sample_weight, and its gradient like the outputs.
 # Every check of the targets is made here, before a kernel runs.
 
-ctypedef fused real_type:
-    float
-    double
-
-
-cdef ptrdiff_t first_beyond(const real_type *x, ptrdiff_t size, real_type low,
-                            real_type high) noexcept:
-    """As first_outside.  A block is looked through without a branch: 65,536 elements took 50 us one
-    by one, and take 6."""
-    cdef ptrdiff_t begin, i
-    cdef bint inside
-    for begin in range(0, size, 256):
-        inside = True
-        for i in range(begin, min(begin + 256, size)):
-            inside &= (low <= x[i]) & (x[i] <= high)
-        if not inside:
-            for i in range(begin, size):
-                if not low <= x[i] <= high:
-                    return i
-    return -1
-
-
-cdef ptrdiff_t first_outside(cnp.ndarray x, double low, double high) noexcept:
-    """The flat index of x's first element that is not in [low, high], NaN included; or -1."""
-    cdef ptrdiff_t size = cnp.PyArray_SIZE(x)
-    if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32:
-        return first_beyond(<const float *>data(x), size, <float>low, <float>min(high, FLT_MAX))
-    return first_beyond(<const double *>data(x), size, low, min(high, DBL_MAX))
-
-
 def check_targets(cnp.ndarray targets, cnp.ndarray outputs, double largest):
     """targets are like the outputs, each finite and from 0 to the largest, 1 or beyond all."""
     check_like("targets", targets, "the outputs", outputs)
@@ -75,16 +45,6 @@ def check_sample_weight(cnp.ndarray weights, cnp.ndarray outputs):
         raise ValueError("sample_weight must not be all zero")
     if not sum_of(weights) <= DBL_MAX:
         raise ValueError("sample_weight must have a finite sum, got one beyond float64")
-
-
-cdef int add_up(cnp.ndarray values, cnp.ndarray cell) except -1:
-    """cell[0] = the sum of all values, in double and in an order of its own."""
-    cdef fnn_call call
-    cdef fnn_total *p = &call.arguments.total
-    p.size = cnp.PyArray_SIZE(values)
-    start(&call, kernels_for(values).total, 1, <double>p.size)
-    p.values, p.sum = reads(&call, values), <double *>writes(&call, cell)
-    return execute(&call)
 
 
 cdef tuple run_loss(fnn_kernel *kernel, cnp.ndarray outputs, cnp.ndarray targets,
