@@ -17,13 +17,12 @@ cdef uint32_t threshold(double rate) except? 0:
     return min(round(rate * 65536.0), 65535)
 
 
-cdef fnn_dropout *new_dropout(fnn_call *call, fnn_kernel *kernel, cnp.ndarray x, cnp.ndarray out,
-                              double rate, double work) except NULL:
-    """Fills in what both ways need, the mask left out; work is for one element."""
+cdef fnn_dropout *new_dropout(fnn_call *call, fnn_kernel *kernel, cnp.ndarray x, double rate,
+                              double work) except NULL:
+    """Starts a call over the rows of x, or of a dy like it; work is for one element."""
     cdef fnn_dropout *p = &call.arguments.dropout
     p.rows, p.features, p.threshold = rows_of(x), features_of(x), threshold(rate)
     start_rows(call, kernel, x, work)
-    p.x, p.out = reads(call, x, unit_of(x)), writes(call, out, unit_of(x))
     return p
 
 
@@ -47,7 +46,8 @@ def dropout_forward(cnp.ndarray x, double rate, seed, cnp.ndarray counter, layer
     cdef cnp.ndarray y = empty_like(x)
     cdef cnp.ndarray mask = empty_mask(x)
     cdef fnn_call call
-    cdef fnn_dropout *p = new_dropout(&call, kernels_for(x).dropout_forward, x, y, rate, 20.0)
+    cdef fnn_dropout *p = new_dropout(&call, kernels_for(x).dropout_forward, x, rate, 20.0)
+    p.x, p.y = reads(&call, x, unit_of(x)), writes(&call, y, unit_of(x))
     p.mask = <uint8_t *>writes(&call, mask, unit_of(x))  # a shared byte is the same from both rows
     p.counter, p.seed, p.layer = <uint64_t *>reads(&call, counter), seed, layer
     execute(&call)
@@ -66,7 +66,8 @@ def dropout_backward(cnp.ndarray dy, cnp.ndarray mask, double rate):
                          f"got {describe(mask)}")
     cdef cnp.ndarray dx = empty_like(dy)
     cdef fnn_call call
-    cdef fnn_dropout *p = new_dropout(&call, kernels_for(dy).dropout_backward, dy, dx, rate, 8.0)
+    cdef fnn_dropout *p = new_dropout(&call, kernels_for(dy).dropout_backward, dy, rate, 8.0)
+    p.dy, p.dx = reads(&call, dy, unit_of(dy)), writes(&call, dx, unit_of(dy))
     p.mask = <uint8_t *>reads(&call, mask, unit_of(dy))
     execute(&call)
     return dx

@@ -47,11 +47,11 @@ def check_sample_weight(cnp.ndarray weights, cnp.ndarray outputs):
         raise ValueError("sample_weight must have a finite sum, got one beyond float64")
 
 
-cdef tuple run_loss(fnn_kernel *kernel, cnp.ndarray outputs, cnp.ndarray targets,
-                    cnp.ndarray weights, bint labels, double constant, double operations,
-                    cnp.ndarray constants=None):
-    """Runs the kernel over the rows of arrays that have been checked, and adds up the rows."""
-    cdef fnn_call call
+cdef tuple run_loss(fnn_call *call, fnn_kernel *kernel, cnp.ndarray outputs, cnp.ndarray targets,
+                    cnp.ndarray weights, double operations, cnp.ndarray quantiles=None):
+    """The value and the gradient, from arrays that were checked; operations are for one element.
+    The call has the loss's constant, if there is one; int64 targets are labels."""
+    cdef bint labels = cnp.PyArray_TYPE(targets) == cnp.NPY_INT64
     cdef fnn_loss *p = &call.arguments.loss
     cdef cnp.ndarray weight_sum = empty_doubles(1), value = empty_doubles(1)
     cdef cnp.ndarray gradient = empty_like(outputs)
@@ -60,16 +60,16 @@ cdef tuple run_loss(fnn_kernel *kernel, cnp.ndarray outputs, cnp.ndarray targets
         check_sample_weight(weights, outputs)
         add_up(weights, weight_sum)
     p.batch, p.features = outputs.shape[0], outputs.shape[1]
-    p.labels, p.constant = labels, constant
-    start(&call, kernel, p.batch, operations * p.batch * p.features)
-    p.outputs = reads(&call, outputs, p.features)
-    p.targets = reads(&call, targets, 1 if labels else p.features)
-    p.weights = reads(&call, weights, 1)
-    p.weight_sum = <const double *>reads(&call, weight_sum)
-    p.constants = reads(&call, constants)
-    p.gradient = writes(&call, gradient, p.features)
-    p.row_losses = writes(&call, row_losses, 1)
-    execute(&call)
+    start(call, kernel, p.batch, operations * p.batch * p.features)
+    p.outputs = reads(call, outputs, p.features)
+    p.targets = reads(call, None if labels else targets, p.features)
+    p.labels = <const int64_t *>reads(call, targets if labels else None, 1)
+    p.weights = reads(call, weights, 1)
+    p.weight_sum = <const double *>reads(call, weight_sum)
+    p.quantiles = reads(call, quantiles)
+    p.gradient = writes(call, gradient, p.features)
+    p.row_losses = writes(call, row_losses, 1)
+    execute(call)
     add_up(row_losses, value)
     return value, gradient
 
@@ -79,15 +79,16 @@ def softmax_cross_entropy(cnp.ndarray logits not None, cnp.ndarray targets not N
     """l = -Σ_j t_j log softmax(logits)_j; targets int64 labels (batch,), or numbers between 0
     and 1 like the logits; these need not sum to 1.  Smoothing s: targets become (1-s) t + s/n."""
     check_real("logits", logits, 2)
-    cdef bint labels = cnp.PyArray_NDIM(targets) == 1
-    if labels:
+    if cnp.PyArray_NDIM(targets) == 1:
         check_labels(targets, logits)
     else:
         check_targets(targets, logits, 1.0)
     if not 0.0 <= label_smoothing < 1.0:
         raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
-    return run_loss(kernels_for(logits).softmax_cross_entropy, logits, targets, sample_weight,
-                    labels, label_smoothing, 25.0)
+    cdef fnn_call call
+    call.arguments.loss.smoothing = label_smoothing
+    return run_loss(&call, kernels_for(logits).softmax_cross_entropy, logits, targets,
+                    sample_weight, 25.0)
 
 
 def sigmoid_cross_entropy(cnp.ndarray logits not None, cnp.ndarray targets not None,
@@ -95,8 +96,9 @@ def sigmoid_cross_entropy(cnp.ndarray logits not None, cnp.ndarray targets not N
     """l = the mean over j of -t log sigmoid(z) - (1-t) log(1 - sigmoid(z)); targets in [0, 1]."""
     check_real("logits", logits, 2)
     check_targets(targets, logits, 1.0)
-    return run_loss(kernels_for(logits).sigmoid_cross_entropy, logits, targets, sample_weight,
-                    False, 0.0, 40.0)
+    cdef fnn_call call
+    return run_loss(&call, kernels_for(logits).sigmoid_cross_entropy, logits, targets,
+                    sample_weight, 40.0)
 
 
 def squared_error(cnp.ndarray outputs not None, cnp.ndarray targets not None,
@@ -104,8 +106,8 @@ def squared_error(cnp.ndarray outputs not None, cnp.ndarray targets not None,
     """l = the mean over j of (output - target)²."""
     check_real("outputs", outputs, 2)
     check_like("targets", targets, "the outputs", outputs)
-    return run_loss(kernels_for(outputs).squared_error, outputs, targets, sample_weight,
-                    False, 0.0, 10.0)
+    cdef fnn_call call
+    return run_loss(&call, kernels_for(outputs).squared_error, outputs, targets, sample_weight, 10.0)
 
 
 def absolute_error(cnp.ndarray outputs not None, cnp.ndarray targets not None,
@@ -113,8 +115,8 @@ def absolute_error(cnp.ndarray outputs not None, cnp.ndarray targets not None,
     """l = the mean over j of |output - target|; its gradient is 0 where they are equal."""
     check_real("outputs", outputs, 2)
     check_like("targets", targets, "the outputs", outputs)
-    return run_loss(kernels_for(outputs).absolute_error, outputs, targets, sample_weight,
-                    False, 0.0, 10.0)
+    cdef fnn_call call
+    return run_loss(&call, kernels_for(outputs).absolute_error, outputs, targets, sample_weight, 10.0)
 
 
 def quantile(cnp.ndarray outputs not None, cnp.ndarray targets not None,
@@ -129,8 +131,9 @@ def quantile(cnp.ndarray outputs not None, cnp.ndarray targets not None,
     if not (quantiles.min() > 0.0 and quantiles.max() < 1.0):
         raise ValueError("quantiles must be above 0 and below 1 in "
                          f"{outputs.dtype}, got {quantiles}")
-    return run_loss(kernels_for(outputs).quantile, outputs, targets, sample_weight,
-                    False, 0.0, 12.0, quantiles)
+    cdef fnn_call call
+    return run_loss(&call, kernels_for(outputs).quantile, outputs, targets, sample_weight, 12.0,
+                    quantiles)
 
 
 def huber(cnp.ndarray outputs not None, cnp.ndarray targets not None,
@@ -140,8 +143,9 @@ def huber(cnp.ndarray outputs not None, cnp.ndarray targets not None,
     check_real("outputs", outputs, 2)
     check_like("targets", targets, "the outputs", outputs)
     check_constant("delta", delta, outputs)
-    return run_loss(kernels_for(outputs).huber, outputs, targets, sample_weight,
-                    False, delta, 12.0)
+    cdef fnn_call call
+    call.arguments.loss.delta = delta
+    return run_loss(&call, kernels_for(outputs).huber, outputs, targets, sample_weight, 12.0)
 
 
 def poisson(cnp.ndarray outputs not None, cnp.ndarray targets not None,
@@ -149,8 +153,8 @@ def poisson(cnp.ndarray outputs not None, cnp.ndarray targets not None,
     """l = the mean over j of e^output - target output: outputs are logarithms of means."""
     check_real("outputs", outputs, 2)
     check_targets(targets, outputs, DBL_MAX)
-    return run_loss(kernels_for(outputs).poisson, outputs, targets, sample_weight,
-                    False, 0.0, 30.0)
+    cdef fnn_call call
+    return run_loss(&call, kernels_for(outputs).poisson, outputs, targets, sample_weight, 30.0)
 
 
 def hinge(cnp.ndarray scores not None, cnp.ndarray targets not None,
@@ -159,4 +163,6 @@ def hinge(cnp.ndarray scores not None, cnp.ndarray targets not None,
     check_real("scores", scores, 2)
     check_labels(targets, scores)
     check_constant("margin", margin, scores, True)
-    return run_loss(kernels_for(scores).hinge, scores, targets, sample_weight, True, margin, 16.0)
+    cdef fnn_call call
+    call.arguments.loss.margin = margin
+    return run_loss(&call, kernels_for(scores).hinge, scores, targets, sample_weight, 16.0)

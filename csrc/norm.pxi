@@ -39,7 +39,7 @@ cdef int apply(fnn_call *call, cnp.ndarray x, cnp.ndarray gamma, cnp.ndarray bet
     """y = gamma * x̂ + beta, from statistics of the features."""
     cdef fnn_norm *p = &call.arguments.norm
     start_rows(call, kernels_for(x).batchnorm_apply, x, 8.0)
-    p.x, p.out = reads(call, x, unit_of(x)), writes(call, y, unit_of(x))
+    p.x, p.y = reads(call, x, unit_of(x)), writes(call, y, unit_of(x))
     p.gamma, p.beta = reads(call, gamma), reads(call, beta)
     p.mean, p.inv_std = <void *>reads(call, mean), <void *>reads(call, inv_std)
     return execute(call)
@@ -148,7 +148,7 @@ def batchnorm_backward(cnp.ndarray x not None, cnp.ndarray dy not None, cnp.ndar
     p.gamma = reads(&call, gamma)
     p.dgamma, p.dbeta = <void *>reads(&call, dgamma), <void *>reads(&call, dbeta)
     p.mean, p.inv_std = <void *>reads(&call, mean), <void *>reads(&call, inv_std)
-    p.out = writes(&call, dx, unit_of(x))
+    p.dx = writes(&call, dx, unit_of(x))
     execute(&call)
     return dx
 
@@ -163,7 +163,7 @@ def layernorm_forward(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray bet
     cdef cnp.ndarray y = empty_like(x)
     p.eps = eps
     start_rows(&call, kernels_for(x).layernorm_forward, x, 20.0)
-    p.x, p.out = reads(&call, x, unit_of(x)), writes(&call, y, unit_of(x))
+    p.x, p.y = reads(&call, x, unit_of(x)), writes(&call, y, unit_of(x))
     p.gamma, p.beta = reads(&call, gamma), reads(&call, beta)
     p.mean, p.inv_std = writes(&call, mean, call.size), writes(&call, inv_std, call.size)
     execute(&call)
@@ -184,6 +184,6 @@ def layernorm_backward(cnp.ndarray x not None, cnp.ndarray dy not None, cnp.ndar
     p.x, p.dy = reads(&call, x, unit_of(x)), reads(&call, dy, unit_of(x))
     p.mean = <void *>reads(&call, mean, call.size)
     p.inv_std = <void *>reads(&call, inv_std, call.size)
-    p.gamma, p.out = reads(&call, gamma), writes(&call, dx, unit_of(x))
+    p.gamma, p.dx = reads(&call, gamma), writes(&call, dx, unit_of(x))
     execute(&call)
     return dx

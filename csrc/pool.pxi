@@ -31,7 +31,7 @@ def pool_forward(cnp.ndarray x, tuple geometry, bint average, bint count_padding
     start(&call, kernels_for(x).pool_forward, units_of(y),
           <double>cnp.PyArray_SIZE(y) * p.kernel[0] * p.kernel[1])
     call.size = p.batch * p.out_height // call.units
-    p.x = reads(&call, x, own_part(&call, x, p.kernel[0] == p.stride[0] == 1))
+    p.x = reads(&call, x, read_by_unit(&call, x, p.kernel[0] == p.stride[0] == 1))
     p.y = writes(&call, y, unit_of(y))
     execute(&call)
     return y

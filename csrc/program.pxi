@@ -295,14 +295,14 @@ cdef class Program(Recorder):
             raise ValueError(f"rates: none is left of {self.rates}")
         cdef fnn_call call
         start(&call, fnn_table(active_isa, False).take_rate, 1, 10.0)
-        call.arguments.value.feed = <fnn_feed *>reads(&call, self.here)
-        call.arguments.value.hyper = <double *>writes(&call, hyper)
+        call.arguments.batch.feed = <fnn_feed *>reads(&call, self.here)
+        call.arguments.batch.hyper = <double *>writes(&call, hyper)
         execute(&call)
 
     def end_batch(self, cnp.ndarray value=None):
         """The next replay takes the next rows; value (float64) is the batch's loss."""
         cdef fnn_call call
-        cdef fnn_value *p = &call.arguments.value
+        cdef fnn_batch *p = &call.arguments.batch
         check_doubles("value", value)
         if self.sources.losses != NULL and self.sources.step >= self.losses:
             raise ValueError(f"losses: room is left for none of {self.losses}")
@@ -318,6 +318,6 @@ def check_value(cnp.ndarray value not None, cnp.ndarray hyper not None):
     check_hyper(hyper)
     cdef fnn_call call
     start(&call, fnn_table(active_isa, False).check_value, 1, 10.0)
-    call.arguments.value.value = <double *>reads(&call, value)
-    call.arguments.value.hyper = <double *>writes(&call, hyper)
+    call.arguments.batch.value = <double *>reads(&call, value)
+    call.arguments.batch.hyper = <double *>writes(&call, hyper)
     execute(&call)

@@ -13,6 +13,21 @@ def copy(cnp.ndarray y not None, cnp.ndarray x not None):
     execute(&call)
 
 
+def add(cnp.ndarray a, cnp.ndarray b):
+    """a + b, arrays of one shape."""
+    check_real("a", a, 0)
+    check_like("b", b, "a", a)
+    cdef fnn_call call
+    cdef fnn_vector *p = &call.arguments.vector
+    cdef cnp.ndarray y = empty_like(a)
+    p.size, p.row = cnp.PyArray_SIZE(a), features_of(a)
+    start_rows(&call, kernels_for(a).add, a, 2.0)
+    p.x, p.addend = reads(&call, a, unit_of(a)), reads(&call, b, unit_of(a))
+    p.y = writes(&call, y, unit_of(a))
+    execute(&call)
+    return y
+
+
 def add_scaled(cnp.ndarray y not None, cnp.ndarray x not None, double a):
     """y += a * x, in place; for L2's gradient."""
     check_real("y", y, cnp.PyArray_NDIM(y))
@@ -44,7 +59,7 @@ cdef cnp.ndarray squares_of(cnp.ndarray x):
     cdef ptrdiff_t chunks = (size + FNN_CHUNK_SUM - 1) // FNN_CHUNK_SUM
     cdef cnp.ndarray sums = empty_doubles(chunks), cell = empty_doubles(1)
     start(&call, kernels_for(x).sum_squares, chunks, 4.0 * size)
-    p.x, p.y, p.size = reads(&call, x, FNN_CHUNK_SUM), writes(&call, sums, 1), size
+    p.x, p.sums, p.size = reads(&call, x, FNN_CHUNK_SUM), writes(&call, sums, 1), size
     execute(&call)
     add_up(sums, cell)
     return cell
@@ -62,7 +77,7 @@ def add_penalty(cnp.ndarray value not None, cnp.ndarray weight not None, double 
     check_doubles("value", value)
     check_real("weight", weight, cnp.PyArray_NDIM(weight))
     cdef fnn_call call
-    cdef fnn_value *p = &call.arguments.value
+    cdef fnn_penalty *p = &call.arguments.penalty
     cdef cnp.ndarray squares = squares_of(weight)
     start(&call, fnn_table(active_isa, False).add_penalty, 1, 10.0)
     p.value, p.scale = <double *>writes(&call, value), scale
@@ -80,6 +95,6 @@ def all_finite(cnp.ndarray x not None):
     chunks = (p.size + FNN_CHUNK_SUM - 1) // FNN_CHUNK_SUM
     cdef cnp.ndarray sums = empty_vector(x, chunks)
     start(&call, kernels_for(x).sum_zeros, chunks, 2.0 * p.size)
-    p.x, p.y = reads(&call, x, FNN_CHUNK_SUM), writes(&call, sums, 1)
+    p.x, p.sums = reads(&call, x, FNN_CHUNK_SUM), writes(&call, sums, 1)
     execute(&call)
     return first_outside(sums, 0.0, 0.0) < 0
