@@ -1,11 +1,12 @@
-# Activations, elementwise over arrays of any shape, softmax over the last axis, and a sum.
+# Activations of arrays of any shape: softmax over the last axis, the others elementwise.
 
 ACTIVATIONS = {
     "linear": FNN_LINEAR, "relu": FNN_RELU, "leaky_relu": FNN_LEAKY_RELU,
     "sigmoid": FNN_SIGMOID, "tanh": FNN_TANH, "elu": FNN_ELU, "selu": FNN_SELU,
     "softplus": FNN_SOFTPLUS, "silu": FNN_SILU, "gelu": FNN_GELU, "mish": FNN_MISH,
+    "softmax": FNN_SOFTMAX,
 }
-# whose backward needs the input x; the others need the output y alone
+# The kinds whose backward needs the input x; the others need the output y alone.
 SAVES_INPUT = frozenset(["silu", "gelu", "mish"])
 
 
@@ -45,15 +46,22 @@ cdef cnp.ndarray run_backward(fnn_kernel *kernel, cnp.ndarray saved, cnp.ndarray
 
 cdef int check_kind(int kind, double alpha, cnp.ndarray x) except -1:
     check_constant("alpha", alpha, x, True)
-    if not 0 <= kind < FNN_SOFTMAX:
+    if not 0 <= kind < FNN_ACTIVATION_KINDS:
         raise ValueError(f"kind must be one of {sorted(ACTIVATIONS.values())}, got {kind}")
     return 0
+
+
+cdef cnp.ndarray softmax(cnp.ndarray x):
+    """y, new, of an x that was checked."""
+    return run_forward(kernels_for(x).softmax_forward, x, FNN_SOFTMAX, 0.0, 20.0)
 
 
 def activation_forward(cnp.ndarray x, int kind, double alpha=0.0):
     """y = f(x).  alpha: the slope of leaky_relu (>= 0), the scale of elu (> 0)."""
     check_real("x", x, 0)
     check_kind(kind, alpha, x)
+    if kind == FNN_SOFTMAX:
+        return softmax(x)
     return run_forward(kernels_for(x).activation_forward, x, kind, alpha, activation_work(kind))
 
 
@@ -62,6 +70,8 @@ def activation_backward(cnp.ndarray saved, cnp.ndarray dy, int kind, double alph
     check_real("saved", saved, 0)
     check_like("dy", dy, "saved", saved)
     check_kind(kind, alpha, dy)
+    if kind == FNN_SOFTMAX:
+        return run_backward(kernels_for(dy).softmax_backward, saved, dy, kind, alpha, 12.0)
     cdef bint cheap = kind < FNN_SOFTPLUS  # the slope is a line in y
     return run_backward(kernels_for(dy).activation_backward, saved, dy, kind, alpha,
                         12.0 if cheap else activation_work(kind))
@@ -69,12 +79,9 @@ def activation_backward(cnp.ndarray saved, cnp.ndarray dy, int kind, double alph
 
 def softmax_forward(cnp.ndarray x):
     """y = exp(x) / exp(x).sum(over the last axis), without overflow."""
-    check_real("x", x, 0)
-    return run_forward(kernels_for(x).softmax_forward, x, 0, 0.0, 20.0)
+    return activation_forward(x, FNN_SOFTMAX)
 
 
 def softmax_backward(cnp.ndarray y, cnp.ndarray dy):
     """dx = y (dy - (dy y).sum(over the last axis)); y is softmax_forward's."""
-    check_real("y", y, 0)
-    check_like("dy", dy, "y", y)
-    return run_backward(kernels_for(dy).softmax_backward, y, dy, 0, 0.0, 12.0)
+    return activation_backward(y, dy, FNN_SOFTMAX)

@@ -163,14 +163,18 @@ def conv_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, tuple geom
     else:
         packed = pack_for_forward(p, weight)
     cdef cnp.ndarray y = empty_images(x, p.batch, p.out_height, p.out_width, p.features)
-    cdef cnp.ndarray z = empty_like(y) if keep_z else None
-    p.activation, p.alpha = activation, alpha
+    # softmax is of whole rows: a kernel of its own, after the linear map
+    cdef bint linear = activation == FNN_SOFTMAX
+    cdef cnp.ndarray z = empty_like(y) if keep_z and not linear else None
+    p.activation, p.alpha = FNN_LINEAR if linear else activation, alpha
     if in_tiles(p):
         tiles_forward(&call, x, bias, packed, y, z)
     elif is_depthwise(p):
         depthwise_forward(&call, x, weight, bias, y, z)
     else:
         patches_forward(&call, pad(p, x), bias, packed, y, z)
+    if linear:
+        y, z = softmax(y), y
     return (y, z) if keep_z else y
 
 

@@ -80,8 +80,13 @@ def dense_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias=None,
     check_packed(packed, weight, weight.shape[0], weight.shape[1])
     check_kind(activation, alpha, x)
     cdef cnp.ndarray y = empty_matrix(x, x.shape[0], weight.shape[1])
-    cdef cnp.ndarray z = empty_like(y) if keep_z else None
-    multiply(x, False, weight, False, y, bias, z, activation, alpha, packed)
+    # softmax is of whole rows: a kernel of its own, after the linear map
+    cdef bint linear = activation == FNN_SOFTMAX
+    cdef cnp.ndarray z = empty_like(y) if keep_z and not linear else None
+    multiply(x, False, weight, False, y, bias, z, FNN_LINEAR if linear else activation, alpha,
+             packed)
+    if linear:
+        y, z = softmax(y), y
     return (y, z) if keep_z else y
 
 
