@@ -47,7 +47,7 @@ cdef cnp.ndarray run_backward(fnn_kernel *kernel, cnp.ndarray saved, cnp.ndarray
 cdef int check_kind(int kind, double alpha, cnp.ndarray x) except -1:
     check_constant("alpha", alpha, x, True)
     if not 0 <= kind < FNN_ACTIVATION_KINDS:
-        raise ValueError(f"kind must be one of {sorted(ACTIVATIONS.values())}, got {kind}")
+        raise ValueError(f"kind: expected one of {sorted(ACTIVATIONS.values())}, got {kind}")
     return 0
 
 

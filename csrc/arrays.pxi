@@ -22,16 +22,16 @@ cdef int check_real(str name, cnp.ndarray x, int ndim) except -1:
 
     ndim 0: any number of them but none."""
     if x is None:
-        raise TypeError(f"{name} must be a NumPy array, got None")
+        raise TypeError(f"{name}: expected a NumPy array, got None")
     cdef int kind = cnp.PyArray_TYPE(x)
     if kind != cnp.NPY_FLOAT32 and kind != cnp.NPY_FLOAT64 or not cnp.PyArray_ISNOTSWAPPED(x):
-        raise ValueError(f"{name} must be float32 or float64, got {describe(x)}")
+        raise ValueError(f"{name}: expected float32 or float64, got {describe(x)}")
     if cnp.PyArray_NDIM(x) != (ndim or max(1, cnp.PyArray_NDIM(x))):
-        raise ValueError(f"{name} must have {ndim or 'some'} dimensions, got {describe(x)}")
+        raise ValueError(f"{name}: expected {ndim or 'some'} dimensions, got {describe(x)}")
     if not (cnp.PyArray_IS_C_CONTIGUOUS(x) and cnp.PyArray_ISALIGNED(x)):
-        raise ValueError(f"{name} must be C-contiguous and aligned, got {describe(x)}")
+        raise ValueError(f"{name}: expected a C-contiguous, aligned array, got {describe(x)}")
     if cnp.PyArray_SIZE(x) == 0:
-        raise ValueError(f"{name} must not be empty, got {describe(x)}")
+        raise ValueError(f"{name}: expected at least one element, got {describe(x)}")
     return 0
 
 
@@ -44,7 +44,8 @@ cdef int check_like(str name, cnp.ndarray x, str other_name, cnp.ndarray other) 
                 and cnp.PyArray_CompareLists(cnp.PyArray_DIMS(x), cnp.PyArray_DIMS(other),
                                              cnp.PyArray_NDIM(x)))
     if not same:
-        raise ValueError(f"{name} must be like {other_name}, {describe(other)}, got {describe(x)}")
+        raise ValueError(
+            f"{name}: expected an array like {other_name}, {describe(other)}, got {describe(x)}")
     return 0
 
 
@@ -52,7 +53,7 @@ cdef int check_vector(str name, cnp.ndarray x, cnp.ndarray like, ptrdiff_t lengt
     """x is a vector of that length and of like's type."""
     check_real(name, x, 1)
     if cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(like) or x.shape[0] != length:
-        raise ValueError(f"{name} must be {like.dtype} of shape ({length},), got {describe(x)}")
+        raise ValueError(f"{name}: expected {like.dtype} of shape ({length},), got {describe(x)}")
     return 0
 
 
@@ -63,26 +64,27 @@ cdef int check_matrix(str name, cnp.ndarray x, cnp.ndarray like, ptrdiff_t rows,
     if (cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(like) or x.shape[0] != rows
             or x.shape[1] != columns):
         raise ValueError(
-            f"{name} must be {like.dtype} of shape ({rows}, {columns}), got {describe(x)}")
+            f"{name}: expected {like.dtype} of shape ({rows}, {columns}), got {describe(x)}")
     return 0
 
 
 cdef int check_writable(str name, cnp.ndarray x) except -1:
     if not cnp.PyArray_ISWRITEABLE(x):
-        raise ValueError(f"{name} must be writable, got a read-only array")
+        raise ValueError(f"{name}: expected a writable array, got a read-only one")
     return 0
 
 
 cdef int check_doubles(str name, cnp.ndarray x) except -1:
     if x is None or cnp.PyArray_TYPE(x) != cnp.NPY_FLOAT64 or not cnp.PyArray_ISCARRAY(x):
-        raise ValueError(f"{name} must be writable, contiguous float64")
+        raise ValueError(f"{name}: expected writable, contiguous float64, "
+                         f"got {None if x is None else describe(x)}")
     return 0
 
 
 cdef int check_hyper(cnp.ndarray hyper) except -1:
     if (cnp.PyArray_TYPE(hyper) != cnp.NPY_FLOAT64 or not cnp.PyArray_ISCARRAY(hyper)
             or cnp.PyArray_NDIM(hyper) != 1 or hyper.shape[0] != FNN_HYPER_SIZE):
-        raise ValueError("hyper must be writable, contiguous float64 of shape "
+        raise ValueError("hyper: expected writable, contiguous float64 of shape "
                          f"({<int>FNN_HYPER_SIZE},), got {describe(hyper)}")
     return 0
 
@@ -93,8 +95,8 @@ cdef int check_constant(str name, double value, cnp.ndarray x, bint zero=False) 
     """value is finite and > 0 in x's own type, or is 0 where that is allowed."""
     cdef double seen = <float>value if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32 else value
     if not (0.0 < seen <= DBL_MAX or zero and value == 0.0):
-        raise ValueError(f"{name} must be {'0 or ' if zero else ''}positive and finite in "
-                         f"{x.dtype}, got {value}")
+        raise ValueError(f"{name}: expected {'0 or ' if zero else ''}a positive number, finite "
+                         f"in {x.dtype}, got {value}")
     return 0
 
 

@@ -32,7 +32,7 @@ cdef ptrdiff_t LARGE = 2**20
 cdef ptrdiff_t SLACK = 4096  # so that large arrays begin at different places of a page
 
 
-cdef class Recorder:
+cdef class _Recorder:
     """Kernel calls in the order in which they were made, and the arrays they touch."""
     cdef fnn_program program
     cdef object owner       # the Hold of the model whose calls it records, None for all
@@ -141,8 +141,8 @@ cdef inline void *touches(fnn_call *call, cnp.ndarray x, ptrdiff_t unit, ptrdiff
     access.end = access.begin + cnp.PyArray_NBYTES(x)
     access.unit, access.writes = unit * cnp.PyArray_ITEMSIZE(x), writes
     access.line = 0 if line == cnp.PyArray_SIZE(x) else line * cnp.PyArray_ITEMSIZE(x)
-    if recorder() != NULL and not (<Recorder>recorder()).is_large_part(x):
-        (<Recorder>recorder()).kept.append(x)
+    if recorder() != NULL and not (<_Recorder>recorder()).is_large_part(x):
+        (<_Recorder>recorder()).kept.append(x)
     return cnp.PyArray_DATA(x)
 
 
@@ -162,7 +162,8 @@ cdef ptrdiff_t written_unit(cnp.ndarray x) noexcept:
     cdef const char *begin = <const char *>data(x)
     cdef const fnn_access *written = NULL
     if recorder() != NULL:
-        written = fnn_written(&(<Recorder>recorder()).program, begin, begin + cnp.PyArray_NBYTES(x))
+        written = fnn_written(&(<_Recorder>recorder()).program, begin,
+                              begin + cnp.PyArray_NBYTES(x))
     if written == NULL or written.unit == 0 or written.line != 0:
         return 16
     return written.unit // cnp.PyArray_ITEMSIZE(x)
@@ -176,14 +177,14 @@ cdef int execute(fnn_call *call) except -1:
     if status != 0:
         raise MemoryError("no memory for the threads' scratch space")
     if recorder() != NULL:
-        (<Recorder>recorder()).append(call)
+        (<_Recorder>recorder()).append(call)
     return 0
 
 
 cdef cnp.ndarray new_array(int ndim, cnp.npy_intp *shape, int kind):
     """A new array, with any content; a program that is being recorded makes it itself."""
     if recorder() != NULL:
-        return (<Recorder>recorder()).new_array(ndim, shape, kind)
+        return (<_Recorder>recorder()).new_array(ndim, shape, kind)
     return cnp.PyArray_EMPTY(ndim, shape, kind, 0)
 
 

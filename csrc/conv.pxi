@@ -6,7 +6,7 @@
 cdef int check_type(str name, cnp.ndarray x, cnp.ndarray like) except -1:
     check_real(name, x, 4)
     if cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(like):
-        raise ValueError(f"{name} must be {like.dtype}, got {x.dtype}")
+        raise ValueError(f"{name}: expected {like.dtype}, got {x.dtype}")
     return 0
 
 
@@ -37,10 +37,11 @@ cdef int set_geometry(fnn_conv *p, tuple shape, cnp.ndarray weight, tuple geomet
     p.before[0], p.before[1], p.behind[0], p.behind[1] = top, left, bottom, right
     p.transpose = False
     if min(top, bottom, left, right) < 0 or min(*stride, *dilation, groups) < 1:
-        raise ValueError(f"stride, dilation and groups must be >= 1, padding >= 0, got {geometry}")
+        raise ValueError("geometry: expected stride, dilation and groups >= 1, padding >= 0, "
+                         f"got {geometry}")
     if p.features % p.groups or p.channels != weight.shape[2] * p.groups:
-        raise ValueError(f"weight must be ({p.kernel[0]}, {p.kernel[1]}, channels / groups, "
-                         f"features) for {p.channels} channels and {groups} groups, "
+        raise ValueError(f"weight: expected shape ({p.kernel[0]}, {p.kernel[1]}, channels / "
+                         f"groups, features) for {p.channels} channels and {groups} groups, "
                          f"got {describe(weight)}")
     p.out_height = out_size("height", p.height, p.kernel[0], p.stride[0], p.dilation[0],
                             top + bottom)
@@ -122,7 +123,8 @@ def conv_pack(cnp.ndarray weight, tuple geometry):
     check_real("weight", weight, 4)
     stride, _, dilation, groups = geometry
     if groups < 1 or weight.shape[3] % groups:
-        raise ValueError(f"groups must divide the features, {weight.shape[3]}, got {groups}")
+        raise ValueError(
+            f"groups: expected a divisor of the {weight.shape[3]} features, got {groups}")
     set_kernel(&p, weight, stride, dilation, groups)
     return pack_for_forward(&p, weight)
 
@@ -186,7 +188,7 @@ cdef int check_outputs(fnn_conv *p, cnp.ndarray x, cnp.ndarray dz) except -1:
     if (cnp.PyArray_TYPE(dz) != cnp.PyArray_TYPE(x) or dz.shape[0] != p.batch
             or dz.shape[1] != p.out_height or dz.shape[2] != p.out_width
             or dz.shape[3] != p.features):
-        raise ValueError(f"dz must be {x.dtype} of shape ({p.batch}, {p.out_height}, "
+        raise ValueError(f"dz: expected {x.dtype} of shape ({p.batch}, {p.out_height}, "
                          f"{p.out_width}, {p.features}), got {describe(dz)}")
     return 0
 
@@ -317,7 +319,7 @@ def conv_backward_input(tuple shape, cnp.ndarray dz, cnp.ndarray weight, tuple g
     cdef fnn_call call
     cdef fnn_conv *p = &call.arguments.conv
     if len(shape) != 4 or min(shape) < 1:
-        raise ValueError(f"shape must be (batch, height, width, channels), got {shape}")
+        raise ValueError(f"shape: expected (batch, height, width, channels), got {shape}")
     set_geometry(p, shape, weight, geometry)
     check_outputs(p, weight, dz)
     if is_turned(p):

@@ -4,7 +4,7 @@ cdef int check_codes(cnp.ndarray codes, cnp.ndarray weight) except -1:
     check_real("codes", codes, 0)
     check_real("weight", weight, 2)
     if cnp.PyArray_TYPE(codes) != cnp.PyArray_TYPE(weight):
-        raise ValueError(f"codes must be {weight.dtype}, as the weight, got {codes.dtype}")
+        raise ValueError(f"codes: expected {weight.dtype}, as the weight, got {codes.dtype}")
     return 0
 
 
@@ -50,7 +50,7 @@ def embedding_backward(cnp.ndarray codes, cnp.ndarray dy, cnp.ndarray dweight):
     p.count, p.features, p.rows = dweight.shape[0], dweight.shape[1], cnp.PyArray_SIZE(codes)
     if (cnp.PyArray_TYPE(dy) != cnp.PyArray_TYPE(codes) or features_of(dy) != p.features
             or rows_of(dy) != p.rows):
-        raise ValueError(f"dy must be {codes.dtype}, {p.features} features for each code, "
+        raise ValueError(f"dy: expected {codes.dtype}, {p.features} features for each code, "
                          f"got {describe(dy)}")
     start(&call, kernels_for(codes).embedding_backward, p.count,
           2.0 * cnp.PyArray_SIZE(dy) + cnp.PyArray_SIZE(dweight))

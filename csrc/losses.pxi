@@ -6,8 +6,8 @@ def check_targets(cnp.ndarray targets, cnp.ndarray outputs, double largest):
     check_like("targets", targets, "the outputs", outputs)
     cdef ptrdiff_t wrong = first_outside(targets, 0.0, largest)
     if wrong >= 0:
-        wanted = "between 0 and 1" if largest == 1.0 else "finite and not negative"
-        raise ValueError(f"targets must be {wanted}, got {targets.flat[wrong]} "
+        wanted = "numbers in [0, 1]" if largest == 1.0 else "finite numbers >= 0"
+        raise ValueError(f"targets: expected {wanted}, got {targets.flat[wrong]} "
                          f"in row {wrong // outputs.shape[1]}")
 
 
@@ -16,12 +16,12 @@ def check_labels(cnp.ndarray targets, cnp.ndarray outputs):
     cdef ptrdiff_t i, batch = outputs.shape[0], classes = outputs.shape[1]
     if (cnp.PyArray_TYPE(targets) != cnp.NPY_INT64 or not cnp.PyArray_ISCARRAY_RO(targets)
             or cnp.PyArray_NDIM(targets) != 1 or targets.shape[0] != batch):
-        raise ValueError(f"targets must be C-contiguous int64 labels of shape ({batch},) for "
+        raise ValueError(f"targets: expected C-contiguous int64 labels of shape ({batch},) for "
                          f"outputs of shape ({batch}, {classes}), got {describe(targets)}")
     cdef const int64_t *label = <const int64_t *>data(targets)
     for i in range(batch):
         if not 0 <= label[i] < classes:
-            raise ValueError(f"target {label[i]} is out of range for {classes} classes")
+            raise ValueError(f"targets: expected labels in [0, {classes}), got {label[i]}")
 
 
 cdef double sum_of(cnp.ndarray x) noexcept:
@@ -39,12 +39,12 @@ def check_sample_weight(cnp.ndarray weights, cnp.ndarray outputs):
     check_vector("sample_weight", weights, outputs, outputs.shape[0])
     cdef ptrdiff_t wrong = first_outside(weights, 0.0, DBL_MAX)
     if wrong >= 0:
-        raise ValueError("sample_weight must be finite and not negative, "
+        raise ValueError("sample_weight: expected finite numbers >= 0, "
                          f"got {weights[wrong]} at {wrong}")
     if first_outside(weights, 0.0, 0.0) < 0:
-        raise ValueError("sample_weight must not be all zero")
+        raise ValueError("sample_weight: expected a number > 0 among them, got only zeros")
     if not sum_of(weights) <= DBL_MAX:
-        raise ValueError("sample_weight must have a finite sum, got one beyond float64")
+        raise ValueError("sample_weight: expected a finite sum, got one beyond float64")
 
 
 cdef tuple run_loss(fnn_call *call, fnn_kernel *kernel, cnp.ndarray outputs, cnp.ndarray targets,
@@ -84,7 +84,7 @@ def softmax_cross_entropy(cnp.ndarray logits not None, cnp.ndarray targets not N
     else:
         check_targets(targets, logits, 1.0)
     if not 0.0 <= label_smoothing < 1.0:
-        raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
+        raise ValueError(f"label_smoothing: expected a number in [0, 1), got {label_smoothing}")
     cdef fnn_call call
     call.arguments.loss.smoothing = label_smoothing
     return run_loss(&call, kernels_for(logits).softmax_cross_entropy, logits, targets,
@@ -129,7 +129,7 @@ def quantile(cnp.ndarray outputs not None, cnp.ndarray targets not None,
         quantiles = numpy.full(outputs.shape[1], 0.5, outputs.dtype)
     check_vector("quantiles", quantiles, outputs, outputs.shape[1])
     if not (quantiles.min() > 0.0 and quantiles.max() < 1.0):
-        raise ValueError("quantiles must be above 0 and below 1 in "
+        raise ValueError("quantiles: expected numbers above 0 and below 1 in "
                          f"{outputs.dtype}, got {quantiles}")
     cdef fnn_call call
     return run_loss(&call, kernels_for(outputs).quantile, outputs, targets, sample_weight, 12.0,

@@ -25,7 +25,7 @@ def set_isa(str name not None):
         if fnn_isa_available(i) and fnn_isa_name(i).decode() == name:
             active_isa = i
             return
-    raise ValueError(f"FASTNN_ISA must be one of {', '.join(isa_levels())}, got {name!r}")
+    raise ValueError(f"FASTNN_ISA: expected one of {', '.join(isa_levels())}, got {name!r}")
 
 
 cdef inline const fnn_kernels *kernels_for(cnp.ndarray x) noexcept:

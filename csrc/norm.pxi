@@ -2,9 +2,7 @@
 
 cdef fnn_norm *new_norm(fnn_call *call, cnp.ndarray x, cnp.ndarray gamma) except NULL:
     """Checks x and gamma, and fills in their sizes."""
-    if cnp.PyArray_NDIM(x) == 0:
-        raise ValueError(f"x must have at least one dimension, got {describe(x)}")
-    check_real("x", x, cnp.PyArray_NDIM(x))
+    check_real("x", x, 0)
     cdef fnn_norm *p = &call.arguments.norm
     p.rows, p.features = rows_of(x), features_of(x)
     check_vector("gamma", gamma, x, p.features)
@@ -61,10 +59,10 @@ def batchnorm_forward(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray bet
     check_constant("eps", eps, x)
     check_constant("momentum", momentum, x, True)
     if not 0.0 <= momentum <= 1.0:
-        raise ValueError(f"momentum must be between 0 and 1, got {momentum}")
+        raise ValueError(f"momentum: expected a number in [0, 1], got {momentum}")
     if p.rows == 1:
-        raise ValueError("batch norm cannot be trained on one row: its variance would be zero, "
-                         f"got x of shape {tuple(x.shape[i] for i in range(x.ndim))}")
+        raise ValueError("x: expected at least two rows to train batch norm, as the variance of "
+                         f"one is zero, got {describe(x)}")
     p.momentum, p.eps = momentum, eps
     cdef cnp.ndarray mean = empty_vector(x, p.features), inv_std = empty_vector(x, p.features)
     cdef cnp.ndarray y = empty_like(x), partial = empty_matrix(x, 2 * chunks_of(p), p.features)

@@ -33,7 +33,7 @@ cdef class Hold:
         self.check()
         if self.depth == 0:
             self.outer = NULL
-            owner = None if recorder() == NULL else (<Recorder>recorder()).owner
+            owner = None if recorder() == NULL else (<_Recorder>recorder()).owner
             if owner is not None and owner is not self:
                 self.outer = recorder()
                 set_recorder(NULL)
@@ -56,7 +56,7 @@ cdef class Hold:
             set_recorder(self.outer)
 
 
-cdef class Program(Recorder):
+cdef class Program(_Recorder):
     """Kernel calls in the order in which they were made, and the arrays they touch.
 
     ``with program:`` records what the calling thread runs meanwhile; `replay` runs it again.
@@ -107,14 +107,14 @@ cdef class Program(Recorder):
         """Where x begins: a C-contiguous array with rows as before, aligned or not; NULL: None."""
         if x is None:
             if self.row_bytes[which] and which != OUTPUTS:
-                raise ValueError(f"{name}: the program takes its rows, got none")
+                raise ValueError(f"{name}: expected rows for the program to take, got None")
             return NULL
         if (not cnp.PyArray_IS_C_CONTIGUOUS(x) or cnp.PyArray_NDIM(x) == 0
                 or cnp.PyArray_SIZE(x) == 0):
-            raise ValueError(f"{name} must be C-contiguous with rows, got {describe(x)}")
+            raise ValueError(f"{name}: expected a C-contiguous array of rows, got {describe(x)}")
         cdef ptrdiff_t row = cnp.PyArray_NBYTES(x) // x.shape[0]
         if self.row_bytes[which] and self.row_bytes[which] != row:
-            raise ValueError(f"{name}: rows must have {self.row_bytes[which]} bytes, got {row}")
+            raise ValueError(f"{name}: expected rows of {self.row_bytes[which]} bytes, got {row}")
         return data(x)
 
     def feed(self, cnp.ndarray x, cnp.ndarray targets=None, cnp.ndarray weights=None, *,
@@ -136,11 +136,11 @@ cdef class Program(Recorder):
         s.row = s.step = self.losses = self.rates = 0
         if index is not None:
             if not (cnp.PyArray_TYPE(index) == cnp.NPY_INT64 and cnp.PyArray_ISCARRAY_RO(index)):
-                raise ValueError(f"index must be contiguous int64, got {describe(index)}")
+                raise ValueError(f"index: expected contiguous int64, got {describe(index)}")
             s.index, available = <const int64_t *>data(index), cnp.PyArray_SIZE(index)
             for i in range(available):
                 if not 0 <= s.index[i] < rows:
-                    raise ValueError(f"index must be below {rows}, got {s.index[i]}")
+                    raise ValueError(f"index: expected integers in [0, {rows}), got {s.index[i]}")
         if outputs is not None:
             check_writable("outputs", outputs)
             available = min(available, outputs.shape[0])
@@ -156,12 +156,12 @@ cdef class Program(Recorder):
         """Run all calls again, `steps` times, or until a step meets a fault; how many were done."""
         cdef fnn_feed *s = &self.sources
         if self.batch and (self.available - s.row) // self.batch < steps:
-            raise ValueError(f"steps: rows are left for {(self.available - s.row) // self.batch}, "
-                             f"got {steps}")
+            raise ValueError("steps: expected at most as many as rows are left for, "
+                             f"{(self.available - s.row) // self.batch}, got {steps}")
         if s.losses != NULL and self.losses - s.step < steps:
-            raise ValueError(f"losses: room is left for {self.losses - s.step}, got {steps} steps")
+            raise ValueError(f"losses: expected room for {steps} more, got {self.losses - s.step}")
         if s.rates != NULL and self.rates - s.step < steps:
-            raise ValueError(f"rates: {self.rates - s.step} are left, got {steps} steps")
+            raise ValueError(f"rates: expected {steps} more, got {self.rates - s.step}")
         return self.run(steps)
 
     cdef ptrdiff_t run(self, ptrdiff_t steps) except -1:
@@ -250,8 +250,8 @@ cdef class Program(Recorder):
         cdef fnn_rows *p = &call.arguments.rows
         cdef ptrdiff_t rows = inside.shape[0], row = cnp.PyArray_SIZE(inside) // rows
         if (self.batch or rows) != rows or rows > self.available - self.sources.row:
-            raise ValueError(f"rows: {self.available - self.sources.row} are there"
-                             f"{f', {self.batch} were taken' if self.batch else ''}, got {rows}")
+            raise ValueError(f"rows: expected {f'{self.batch} as before, ' if self.batch else ''}"
+                             f"at most {self.available - self.sources.row}, got {rows}")
         start(&call, kernel, rows, copied * cnp.PyArray_SIZE(inside))
         p.feed = <fnn_feed *>reads(&call, self.here)
         p.outside = self.slot(which)
@@ -264,7 +264,8 @@ cdef class Program(Recorder):
         """The next rows of x, targets or weights, in a new array."""
         cdef int which = slot_names.index(name)
         if self.fed is None or which == OUTPUTS or self.fed[which] is None or rows < 1:
-            raise ValueError(f"take: the program is fed no {name}, or {rows} rows are none")
+            raise ValueError(
+                f"take: expected at least one row of what is fed, got {rows} of {name}")
         cdef cnp.ndarray outside = self.fed[which]
         cdef int i, ndim = cnp.PyArray_NDIM(outside)
         cdef cnp.npy_intp[32] shape
@@ -282,7 +283,7 @@ cdef class Program(Recorder):
         """Copy the outputs to those of the feed, if it has some."""
         cdef cnp.ndarray outside = None if self.fed is None else self.fed[<int>OUTPUTS]
         if outside is not None and outside.dtype != outputs.dtype:
-            raise ValueError(f"outputs must be {outputs.dtype}, got {describe(outside)}")
+            raise ValueError(f"outputs: expected {outputs.dtype}, got {describe(outside)}")
         self.row_bytes[<int>OUTPUTS] = cnp.PyArray_NBYTES(outputs) // outputs.shape[0]
         self.outside(OUTPUTS, "outputs", outside)
         self.carry(OUTPUTS, fnn_table(active_isa, False).give_rows, outputs, True)
@@ -292,7 +293,8 @@ cdef class Program(Recorder):
         """Set the learning rate in hyper to the step's of the feed, if it has some."""
         check_hyper(hyper)
         if self.sources.rates != NULL and self.sources.step >= self.rates:
-            raise ValueError(f"rates: none is left of {self.rates}")
+            raise ValueError(
+                f"rates: expected more than the {self.sources.step} used, got {self.rates}")
         cdef fnn_call call
         start(&call, fnn_table(active_isa, False).take_rate, 1, 10.0)
         call.arguments.batch.feed = <fnn_feed *>reads(&call, self.here)
@@ -305,7 +307,8 @@ cdef class Program(Recorder):
         cdef fnn_batch *p = &call.arguments.batch
         check_doubles("value", value)
         if self.sources.losses != NULL and self.sources.step >= self.losses:
-            raise ValueError(f"losses: room is left for none of {self.losses}")
+            raise ValueError(
+                f"losses: expected room for more than {self.sources.step}, got {self.losses}")
         start(&call, fnn_table(active_isa, False).end_batch, 1, 10.0)
         p.feed, p.rows = <fnn_feed *>writes(&call, self.here), self.batch
         p.value = <double *>reads(&call, value)

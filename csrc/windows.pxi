@@ -6,8 +6,8 @@ cdef ptrdiff_t out_size(str name, ptrdiff_t size, ptrdiff_t kernel, ptrdiff_t st
     """How many windows lie along an axis of that size."""
     cdef ptrdiff_t covered = (kernel - 1) * dilation + 1
     if size + padding < covered:
-        raise ValueError(f"{name}: the kernel covers {covered}, the padded input has "
-                         f"{size + padding}")
+        raise ValueError(f"{name}: expected at least {covered}, which the kernel covers, in the "
+                         f"padded input, got {size + padding}")
     return (size + padding - covered) // stride + 1
 
 

@@ -29,9 +29,7 @@ class Hold:
     def __enter__(self) -> Hold: ...
     def __exit__(self, *error: object) -> None: ...
 
-class Recorder: ...  # the part of Program that keeps calls and their arrays
-
-class Program(Recorder):
+class Program:
     def __init__(
         self, hyper: NDArray[np.float64] | None = None, owner: Hold | None = None
     ) -> None: ...
