@@ -10,7 +10,7 @@ import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-sources = ["csrc/_kernels.pyx", *sorted(map(str, Path("csrc").glob("*.c")))]
+sources = ["csrc/_kernels.pyx", *sorted(map(str, Path("csrc").rglob("*.c")))]
 depends = ["setup.py"]
 depends += sorted(
     str(path) for kind in ("*.h", "*.inc", "*.pxi") for path in Path("csrc").glob(kind)

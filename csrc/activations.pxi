@@ -1,11 +1,12 @@
-# Activations, elementwise over arrays of any shape, softmax over the last axis, and a sum.
+# Activations of arrays of any shape: softmax over the last axis, the others elementwise.
 
 ACTIVATIONS = {
     "linear": FNN_LINEAR, "relu": FNN_RELU, "leaky_relu": FNN_LEAKY_RELU,
     "sigmoid": FNN_SIGMOID, "tanh": FNN_TANH, "elu": FNN_ELU, "selu": FNN_SELU,
     "softplus": FNN_SOFTPLUS, "silu": FNN_SILU, "gelu": FNN_GELU, "mish": FNN_MISH,
+    "softmax": FNN_SOFTMAX,
 }
-# whose backward needs the input x; the others need the output y alone
+# The kinds whose backward needs the input x; the others need the output y alone.
 SAVES_INPUT = frozenset(["silu", "gelu", "mish"])
 
 
@@ -16,33 +17,52 @@ cdef double activation_work(int kind) noexcept:
     return 16.0 if kind in (FNN_SIGMOID, FNN_ELU, FNN_SELU, FNN_SILU) else 30.0
 
 
-cdef int run_activation(fnn_kernel *kernel, cnp.ndarray x, cnp.ndarray dy, cnp.ndarray out,
-                        int kind, double alpha, double work) except -1:
-    """Everything already checked; work is for one element."""
+cdef cnp.ndarray run_forward(fnn_kernel *kernel, cnp.ndarray x, int kind, double alpha,
+                             double work):
+    """y, new, of an x that was checked; work is for one element."""
     cdef fnn_call call
     cdef fnn_activation *p = &call.arguments.activation
+    cdef cnp.ndarray y = empty_like(x)
     p.rows, p.features, p.kind, p.alpha = rows_of(x), features_of(x), kind, alpha
     start_rows(&call, kernel, x, work)
-    p.x, p.dy = reads(&call, x, unit_of(x)), reads(&call, dy, unit_of(x))
-    p.out = writes(&call, out, unit_of(x))
-    return execute(&call)
+    p.x, p.y = reads(&call, x, unit_of(x)), writes(&call, y, unit_of(x))
+    execute(&call)
+    return y
+
+
+cdef cnp.ndarray run_backward(fnn_kernel *kernel, cnp.ndarray saved, cnp.ndarray dy, int kind,
+                              double alpha, double work):
+    """dx, new, from arrays that were checked; work is for one element."""
+    cdef fnn_call call
+    cdef fnn_activation *p = &call.arguments.activation
+    cdef cnp.ndarray dx = empty_like(dy)
+    p.rows, p.features, p.kind, p.alpha = rows_of(dy), features_of(dy), kind, alpha
+    start_rows(&call, kernel, dy, work)
+    p.saved, p.dy = reads(&call, saved, unit_of(dy)), reads(&call, dy, unit_of(dy))
+    p.dx = writes(&call, dx, unit_of(dy))
+    execute(&call)
+    return dx
 
 
 cdef int check_kind(int kind, double alpha, cnp.ndarray x) except -1:
     check_constant("alpha", alpha, x, True)
     if not 0 <= kind < FNN_ACTIVATION_KINDS:
-        raise ValueError(f"kind must be one of {sorted(ACTIVATIONS.values())}, got {kind}")
+        raise ValueError(f"kind: expected one of {sorted(ACTIVATIONS.values())}, got {kind}")
     return 0
+
+
+cdef cnp.ndarray softmax(cnp.ndarray x):
+    """y, new, of an x that was checked."""
+    return run_forward(kernels_for(x).softmax_forward, x, FNN_SOFTMAX, 0.0, 20.0)
 
 
 def activation_forward(cnp.ndarray x, int kind, double alpha=0.0):
     """y = f(x).  alpha: the slope of leaky_relu (>= 0), the scale of elu (> 0)."""
     check_real("x", x, 0)
     check_kind(kind, alpha, x)
-    cdef cnp.ndarray y = empty_like(x)
-    run_activation(kernels_for(x).activation_forward, x, None, y, kind, alpha,
-                   activation_work(kind))
-    return y
+    if kind == FNN_SOFTMAX:
+        return softmax(x)
+    return run_forward(kernels_for(x).activation_forward, x, kind, alpha, activation_work(kind))
 
 
 def activation_backward(cnp.ndarray saved, cnp.ndarray dy, int kind, double alpha=0.0):
@@ -50,34 +70,18 @@ def activation_backward(cnp.ndarray saved, cnp.ndarray dy, int kind, double alph
     check_real("saved", saved, 0)
     check_like("dy", dy, "saved", saved)
     check_kind(kind, alpha, dy)
-    cdef cnp.ndarray dx = empty_like(dy)
-    cdef bint cheap = kind < FNN_SOFTPLUS # the slope is a line in y
-    run_activation(kernels_for(dy).activation_backward, saved, dy, dx, kind, alpha,
-                   12.0 if cheap else activation_work(kind))
-    return dx
+    if kind == FNN_SOFTMAX:
+        return run_backward(kernels_for(dy).softmax_backward, saved, dy, kind, alpha, 12.0)
+    cdef bint cheap = kind < FNN_SOFTPLUS  # the slope is a line in y
+    return run_backward(kernels_for(dy).activation_backward, saved, dy, kind, alpha,
+                        12.0 if cheap else activation_work(kind))
 
 
 def softmax_forward(cnp.ndarray x):
     """y = exp(x) / exp(x).sum(over the last axis), without overflow."""
-    check_real("x", x, 0)
-    cdef cnp.ndarray y = empty_like(x)
-    run_activation(kernels_for(x).softmax_forward, x, None, y, 0, 0.0, 20.0)
-    return y
+    return activation_forward(x, FNN_SOFTMAX)
 
 
 def softmax_backward(cnp.ndarray y, cnp.ndarray dy):
     """dx = y (dy - (dy y).sum(over the last axis)); y is softmax_forward's."""
-    check_real("y", y, 0)
-    check_like("dy", dy, "y", y)
-    cdef cnp.ndarray dx = empty_like(dy)
-    run_activation(kernels_for(dy).softmax_backward, y, dy, dx, 0, 0.0, 12.0)
-    return dx
-
-
-def add(cnp.ndarray a, cnp.ndarray b):
-    """a + b, arrays of one shape."""
-    check_real("a", a, 0)
-    check_like("b", b, "a", a)
-    cdef cnp.ndarray out = empty_like(a)
-    run_activation(kernels_for(a).add, a, b, out, 0, 0.0, 2.0)
-    return out
+    return activation_backward(y, dy, FNN_SOFTMAX)

@@ -1,28 +1,13 @@
-# Convolution over images (batch, height, width, channels).
-
-cdef ptrdiff_t out_size(str name, ptrdiff_t size, ptrdiff_t kernel, ptrdiff_t stride,
-                        ptrdiff_t dilation, ptrdiff_t padding) except -1:
-    """Over how many places a kernel goes along an axis of that size, padding included."""
-    cdef ptrdiff_t covered = (kernel - 1) * dilation + 1
-    if size + padding < covered:
-        raise ValueError(f"{name}: the kernel covers {covered}, the padded input has "
-                         f"{size + padding}")
-    return (size + padding - covered) // stride + 1
-
-
-cdef inline tuple shape_of(cnp.ndarray x):
-    return (x.shape[0], x.shape[1], x.shape[2], x.shape[3])
-
+# Convolution over images (batch, height, width, channels): the faces, and the general way.
+#
+# A convolution is computed in tiles (winograd.pxi) or channel by channel (depthwise.pxi) where that
+# is faster, else by patches: the product of what lies under each output pixel with the weight.
 
 cdef int check_type(str name, cnp.ndarray x, cnp.ndarray like) except -1:
     check_real(name, x, 4)
     if cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(like):
-        raise ValueError(f"{name} must be {like.dtype}, got {x.dtype}")
+        raise ValueError(f"{name}: expected {like.dtype}, got {x.dtype}")
     return 0
-
-
-cdef int check_images(str name, cnp.ndarray x) except -1:
-    return check_real(name, x, 4)
 
 
 cdef void set_weight(fnn_conv *p, cnp.ndarray weight, ptrdiff_t groups) noexcept:
@@ -39,7 +24,9 @@ cdef int set_kernel(fnn_conv *p, cnp.ndarray weight, tuple stride, tuple dilatio
 
 
 cdef int set_geometry(fnn_conv *p, tuple shape, cnp.ndarray weight, tuple geometry) except -1:
-    """shape: the images', (batch, height, width, channels); geometry: (stride, padding, dilation,
+    """Checks and fills in all sizes.
+
+    shape: the images', (batch, height, width, channels); geometry: (stride, padding, dilation,
     groups), the first three as pairs of rows and columns, padding ((top, bottom), (left, right)).
     """
     check_real("weight", weight, 4)
@@ -50,10 +37,11 @@ cdef int set_geometry(fnn_conv *p, tuple shape, cnp.ndarray weight, tuple geomet
     p.before[0], p.before[1], p.behind[0], p.behind[1] = top, left, bottom, right
     p.transpose = False
     if min(top, bottom, left, right) < 0 or min(*stride, *dilation, groups) < 1:
-        raise ValueError(f"stride, dilation and groups must be >= 1, padding >= 0, got {geometry}")
+        raise ValueError("geometry: expected stride, dilation and groups >= 1, padding >= 0, "
+                         f"got {geometry}")
     if p.features % p.groups or p.channels != weight.shape[2] * p.groups:
-        raise ValueError(f"weight must be ({p.kernel[0]}, {p.kernel[1]}, channels / groups, "
-                         f"features) for {p.channels} channels and {groups} groups, "
+        raise ValueError(f"weight: expected shape ({p.kernel[0]}, {p.kernel[1]}, channels / "
+                         f"groups, features) for {p.channels} channels and {groups} groups, "
                          f"got {describe(weight)}")
     p.out_height = out_size("height", p.height, p.kernel[0], p.stride[0], p.dilation[0],
                             top + bottom)
@@ -62,76 +50,46 @@ cdef int set_geometry(fnn_conv *p, tuple shape, cnp.ndarray weight, tuple geomet
     return 0
 
 
-cdef cnp.ndarray empty_images(cnp.ndarray like, ptrdiff_t batch, ptrdiff_t height,
-                              ptrdiff_t width, ptrdiff_t channels):
-    cdef cnp.npy_intp[4] shape
-    shape[0], shape[1], shape[2], shape[3] = batch, height, width, channels
-    return new_array(4, shape, cnp.PyArray_TYPE(like))
-
-
-cdef bint is_depthwise(const fnn_conv *p) noexcept:
-    """Each channel has a kernel of its own."""
-    return p.groups == p.channels == p.features and p.channels > 1
-
+# ---- padding and packing ----
 
 cdef cnp.ndarray pad(fnn_conv *geometry, cnp.ndarray x):
-    """The images with their padding, which then are those of the geometry; x itself without."""
+    """A copy of the images with their padding, whose sizes the geometry then has; x itself if it
+    needs no padding."""
     cdef fnn_call call
     cdef fnn_conv *p = &call.arguments.conv
     cdef ptrdiff_t rows = geometry.before[0] + geometry.behind[0]
     cdef ptrdiff_t columns = geometry.before[1] + geometry.behind[1]
     if rows + columns == 0:
         return x
-    cdef cnp.ndarray y = empty_images(x, geometry.batch, geometry.height + rows,
-                                      geometry.width + columns, geometry.channels)
+    cdef cnp.ndarray padded = empty_images(x, geometry.batch, geometry.height + rows,
+                                           geometry.width + columns, geometry.channels)
     p[0] = geometry[0]
-    start(&call, kernels_for(x).conv_pad, units_of(y), copied * cnp.PyArray_SIZE(y))
-    call.size = y.shape[0] * y.shape[1] // call.units
+    start(&call, kernels_for(x).conv_pad, units_of(padded), copied * cnp.PyArray_SIZE(padded))
+    call.size = padded.shape[0] * padded.shape[1] // call.units
     p.x = reads(&call, x, unit_of(x) if units_of(x) == call.units else 0)
-    p.y = writes(&call, y, unit_of(y))
+    p.padded = writes(&call, padded, unit_of(padded))
     execute(&call)
-    geometry.height, geometry.width = y.shape[1], y.shape[2]
+    geometry.height, geometry.width = padded.shape[1], padded.shape[2]
     geometry.before[0] = geometry.before[1] = geometry.behind[0] = geometry.behind[1] = 0
-    return y
-
-
-cdef bint pads_itself(const fnn_conv *p) noexcept:
-    """Its kernels need no copy of the images with their padding."""
-    return is_depthwise(p) or in_tiles(p)
+    return padded
 
 
 def conv_pad(cnp.ndarray x, cnp.ndarray weight, tuple geometry):
-    """The images as both ways read them, and the geometry whose padding is what they still lack: a
-    copy with all of it, or x itself where there is none or the kernels need no copy."""
+    """The images as forward and backward read them, and the geometry with the padding that they
+    still lack: a copy with all padding, or x itself where it needs none or where tiles and
+    depthwise kernels read it without a copy."""
     cdef fnn_conv p
     check_images("x", x)
     check_type("weight", weight, x)
     set_geometry(&p, shape_of(x), weight, geometry)
-    if pads_itself(&p):
+    if is_depthwise(&p) or in_tiles(&p):
         return x, geometry
     stride, _, dilation, groups = geometry
     return pad(&p, x), (stride, ((0, 0), (0, 0)), dilation, groups)
 
 
-cdef ptrdiff_t own_part(const fnn_call *call, cnp.ndarray images, bint one_line) noexcept:
-    """How many elements of the images each unit of a call over windows reads, 0 for any of them:
-    its image; where units are lines, its line only if windows are one line high, in place."""
-    if call.units == images.shape[0]:
-        return cnp.PyArray_SIZE(images) // call.units
-    return unit_of(images) if one_line and units_of(images) == call.units else 0
-
-
-cdef bint one_line(const fnn_conv *p) noexcept:
-    return p.kernel[0] == p.stride[0] == 1 and p.before[0] == 0
-
-
-cdef double conv_work(const fnn_conv *p) noexcept:
-    return (2.0 * p.batch * p.out_height * p.out_width * p.features * p.kernel[0] * p.kernel[1]
-            * (p.channels // p.groups))
-
-
-cdef cnp.ndarray pack(cnp.ndarray weight, ptrdiff_t groups, bint transpose):
-    """The weight as the kernels read it."""
+cdef cnp.ndarray patches_pack(cnp.ndarray weight, ptrdiff_t groups, bint transpose):
+    """The weight as conv_forward reads it; transposed, as conv_backward_input does."""
     cdef fnn_call call
     cdef fnn_conv *p = &call.arguments.conv
     set_weight(p, weight, groups)
@@ -150,24 +108,39 @@ cdef cnp.ndarray pack(cnp.ndarray weight, ptrdiff_t groups, bint transpose):
     return packed
 
 
-cdef cnp.ndarray pack_as_read(const fnn_conv *p, cnp.ndarray weight):
-    """As the forward kernel reads it that p's sizes ask for; None if as it lies."""
+cdef cnp.ndarray pack_for_forward(const fnn_conv *p, cnp.ndarray weight):
+    """The weight as the forward kernel for p's sizes reads it; None: it reads the weight itself."""
     if is_depthwise(p):
         return None
-    return pack_for_tiles(weight) if in_tiles(p) else pack(weight, p.groups, False)
+    return tiles_pack(weight) if in_tiles(p) else patches_pack(weight, p.groups, False)
 
 
 def conv_pack(cnp.ndarray weight, tuple geometry):
     """A copy of weight as conv_forward reads it, to be passed as `packed`; good until the weight
-    changes.  The geometry is conv_forward's, whatever its padding.  None for a kernel of each
-    channel's own, which needs no copy."""
+    changes.  The geometry is conv_forward's with any padding.  None for depthwise kernels, which
+    need no copy."""
     cdef fnn_conv p
     check_real("weight", weight, 4)
     stride, _, dilation, groups = geometry
     if groups < 1 or weight.shape[3] % groups:
-        raise ValueError(f"groups must divide the features, {weight.shape[3]}, got {groups}")
+        raise ValueError(
+            f"groups: expected a divisor of the {weight.shape[3]} features, got {groups}")
     set_kernel(&p, weight, stride, dilation, groups)
-    return pack_as_read(&p, weight)
+    return pack_for_forward(&p, weight)
+
+
+# ---- forward ----
+
+cdef int patches_forward(fnn_call *call, cnp.ndarray x, cnp.ndarray bias, cnp.ndarray packed,
+                         cnp.ndarray y, cnp.ndarray z) except -1:
+    """Sets y and z, if there is one; the call has its sizes and activation, x its padding."""
+    cdef fnn_conv *p = &call.arguments.conv
+    start(call, kernels_for(x).conv_forward, units_of(y), conv_work(p))
+    call.size = p.batch * p.out_height // call.units
+    p.x = reads(call, x, read_by_unit(call, x, one_line(p)))
+    p.bias, p.packed = reads(call, bias), <void *>reads(call, packed)
+    p.y, p.z = writes(call, y, unit_of(y)), writes(call, z, unit_of(y))
+    return execute(call)
 
 
 def conv_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, tuple geometry,
@@ -186,30 +159,28 @@ def conv_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, tuple geom
     if bias is not None:
         check_vector("bias", bias, x, p.features)
     check_kind(activation, alpha, x)
-    cdef bint depthwise = is_depthwise(p), tiles = in_tiles(p)
     if packed is not None:
-        check_vector("packed", packed, x, tiles_size(p) if tiles else p.groups * packed_size(
+        check_vector("packed", packed, x, tiles_size(p) if in_tiles(p) else p.groups * packed_size(
             p.kernel[0] * p.kernel[1] * weight.shape[2], p.features // p.groups))
     else:
-        packed = pack_as_read(p, weight)
+        packed = pack_for_forward(p, weight)
     cdef cnp.ndarray y = empty_images(x, p.batch, p.out_height, p.out_width, p.features)
-    cdef cnp.ndarray z = empty_like(y) if keep_z else None
-    p.activation, p.alpha = activation, alpha
-    if tiles:
-        convolve_tiles(&call, x, bias, packed, y, z)
-        return (y, z) if keep_z else y
-    x = x if depthwise else pad(p, x)
-    cdef const fnn_kernels *kernels = kernels_for(x)
-    start(&call, kernels.depthwise_forward if depthwise else kernels.conv_forward, units_of(y),
-          conv_work(p))
-    call.size = p.batch * p.out_height // call.units
-    p.x = reads(&call, x, own_part(&call, x, one_line(p)))
-    p.bias, p.weight = reads(&call, bias), reads(&call, weight) if depthwise else NULL
-    p.packed = NULL if depthwise else <void *>reads(&call, packed)
-    p.y, p.z = writes(&call, y, unit_of(y)), writes(&call, z, unit_of(y))
-    execute(&call)
+    # softmax is of whole rows: a kernel of its own, after the linear map
+    cdef bint linear = activation == FNN_SOFTMAX
+    cdef cnp.ndarray z = empty_like(y) if keep_z and not linear else None
+    p.activation, p.alpha = FNN_LINEAR if linear else activation, alpha
+    if in_tiles(p):
+        tiles_forward(&call, x, bias, packed, y, z)
+    elif is_depthwise(p):
+        depthwise_forward(&call, x, weight, bias, y, z)
+    else:
+        patches_forward(&call, pad(p, x), bias, packed, y, z)
+    if linear:
+        y, z = softmax(y), y
     return (y, z) if keep_z else y
 
+
+# ---- backward to the weight ----
 
 cdef int check_outputs(fnn_conv *p, cnp.ndarray x, cnp.ndarray dz) except -1:
     """dz is like the outputs."""
@@ -217,31 +188,26 @@ cdef int check_outputs(fnn_conv *p, cnp.ndarray x, cnp.ndarray dz) except -1:
     if (cnp.PyArray_TYPE(dz) != cnp.PyArray_TYPE(x) or dz.shape[0] != p.batch
             or dz.shape[1] != p.out_height or dz.shape[2] != p.out_width
             or dz.shape[3] != p.features):
-        raise ValueError(f"dz must be {x.dtype} of shape ({p.batch}, {p.out_height}, "
+        raise ValueError(f"dz: expected {x.dtype} of shape ({p.batch}, {p.out_height}, "
                          f"{p.out_width}, {p.features}), got {describe(dz)}")
     return 0
 
 
-# A piece has so many rows of dweight at least, since each reads all of x and dz (64 to 64 channels,
+# The fewest rows of dweight in a piece, since each piece reads all of x and dz (64 to 64 channels,
 # 1x1, 32x28x28: from 614 to 483 us on two threads; 17 to 17, 3x3: from 461 to 363).
 cdef ptrdiff_t WEIGHT_ROWS = 112
 
 
-# With spans it has so many rows, each of which reads its span alone: threads read less, and many
-# have work where there are few rows (28x28x1 to 32 features: from 190 to 140 us on two threads).
-# Other numbers give other bits, as those of fastnn.h's numerics laws do.
+# With spans, a weight's gradient has about so many rows, and each reads only its span: threads read
+# less, and many have work where dweight has few rows (28x28x1 to 32 features: from 190 to 140 us on
+# two threads).  Other numbers give other bits, as with the constants of the numerics laws.
 cdef ptrdiff_t SPANS_ROWS = 512
 cdef ptrdiff_t SPANS_MOST = 16
 
 
-cdef ptrdiff_t count_spans(ptrdiff_t most, ptrdiff_t terms, ptrdiff_t chunk) noexcept:
-    """Into how many spans of whole chunks the terms of a weight's gradient are cut."""
-    return max(1, min(most, (terms + chunk - 1) // chunk))
-
-
-cdef int spans_backward_weight(fnn_call *call, cnp.ndarray x, cnp.ndarray dz,
-                               cnp.ndarray dweight) except -1:
-    """Of a call whose sizes are set."""
+cdef int patches_backward_weight(fnn_call *call, cnp.ndarray x, cnp.ndarray dz,
+                                 cnp.ndarray dweight) except -1:
+    """Sets dweight; the call has its sizes, x its padding."""
     cdef fnn_conv *p = &call.arguments.conv
     cdef ptrdiff_t size = cnp.PyArray_SIZE(dweight), rows = size // p.features
     p.spans = count_spans(min(SPANS_ROWS // rows, SPANS_MOST),
@@ -249,11 +215,11 @@ cdef int spans_backward_weight(fnn_call *call, cnp.ndarray x, cnp.ndarray dz,
     cdef cnp.ndarray sums = dweight if p.spans == 1 else empty_matrix(x, p.spans, size)
     start(call, kernels_for(x).conv_backward_weight, p.spans * rows, conv_work(p))
     call.grain = WEIGHT_ROWS
-    p.x, p.z = reads(call, x), <void *>reads(call, dz)
-    p.y = writes(call, sums, p.features)
+    p.x, p.dz, p.sums = reads(call, x), reads(call, dz), writes(call, sums, p.features)
     execute(call)
     if p.spans > 1:
         dense_backward_bias(sums, dweight.reshape(-1))
+    return 0
 
 
 def conv_backward_weight(cnp.ndarray x, cnp.ndarray dz, cnp.ndarray dweight, tuple geometry):
@@ -265,20 +231,18 @@ def conv_backward_weight(cnp.ndarray x, cnp.ndarray dz, cnp.ndarray dweight, tup
     set_geometry(p, shape_of(x), dweight, geometry)
     check_outputs(p, x, dz)
     check_writable("dweight", dweight)
-    cdef bint depthwise = is_depthwise(p)
     if in_tiles(p):
         tiles_backward_weight(&call, x, dz, dweight)
-        return
-    if not depthwise:
-        spans_backward_weight(&call, pad(p, x), dz, dweight)
-        return
-    start(&call, kernels_for(x).depthwise_backward_weight, (p.channels + 15) // 16, conv_work(p))
-    p.x, p.z, p.y = reads(&call, x), <void *>reads(&call, dz), writes(&call, dweight)
-    execute(&call)
+    elif is_depthwise(p):
+        depthwise_backward_weight(&call, x, dz, dweight)
+    else:
+        patches_backward_weight(&call, pad(p, x), dz, dweight)
 
+
+# ---- backward to the input ----
 
 cdef cnp.ndarray turn(cnp.ndarray weight, ptrdiff_t groups):
-    """The weight by which dz is convolved to the input's gradient at stride 1."""
+    """The weight turned around: dz convolved with it, at stride 1, is the input's gradient."""
     cdef fnn_call call
     cdef fnn_conv *p = &call.arguments.conv
     set_weight(p, weight, groups)
@@ -286,21 +250,23 @@ cdef cnp.ndarray turn(cnp.ndarray weight, ptrdiff_t groups):
                                            p.channels)
     start(&call, kernels_for(weight).conv_turn, p.kernel[0] * p.kernel[1] * groups,
           copied * cnp.PyArray_SIZE(weight))
-    p.weight, p.y = reads(&call, weight), writes(&call, turned)
+    p.weight, p.turned = reads(&call, weight), writes(&call, turned)
     execute(&call)
     return turned
 
 
 cdef tuple turned_padding(const fnn_conv *p):
-    """Of dz for it; negative where x's is larger than the kernel covers, less one."""
+    """The padding of dz for that convolution; negative where x has more padding than the kernel
+    reaches over the edge."""
     cdef ptrdiff_t rows = (p.kernel[0] - 1) * p.dilation[0]
     cdef ptrdiff_t columns = (p.kernel[1] - 1) * p.dilation[1]
     return (rows - p.before[0], rows - p.behind[0]), (columns - p.before[1], columns - p.behind[1])
 
 
-cdef double share_inside(ptrdiff_t out, ptrdiff_t size, ptrdiff_t kernel, ptrdiff_t dilation,
-                         ptrdiff_t before) noexcept:
-    """The share of the turned convolution's products along an axis that are with dz."""
+cdef double fraction_inside(ptrdiff_t out, ptrdiff_t size, ptrdiff_t kernel, ptrdiff_t dilation,
+                            ptrdiff_t before) noexcept:
+    """Which fraction of that convolution's products, along an axis, are with dz and not with its
+    padding."""
     cdef ptrdiff_t tap, at, first, last, count = 0
     for tap in range(kernel):
         at = tap * dilation - before
@@ -310,9 +276,10 @@ cdef double share_inside(ptrdiff_t out, ptrdiff_t size, ptrdiff_t kernel, ptrdif
 
 
 cdef bint is_turned(const fnn_conv *p):
-    """Whether the input's gradient at stride 1 is the convolution of dz, padded, with the weight
-    turned around.  Products with that padding are wasted: it pays where they are few, and taps have
-    few features (up to 32: 1.2 to 1.7 times as fast; 64: 0.9) or it is done in tiles."""
+    """Whether the input's gradient is computed as a convolution of dz with the turned weight.
+
+    Products with the padding of dz are wasted, so this pays where they are few, and where taps
+    have few features (up to 32: 1.2 to 1.7 times as fast; 64: 0.9) or tiles do it."""
     cdef bint tiles = in_tiles(p)
     if p.stride[0] > 1 or p.stride[1] > 1 or is_depthwise(p):
         return False
@@ -320,21 +287,39 @@ cdef bint is_turned(const fnn_conv *p):
         return False
     if min([min(sides) for sides in turned_padding(p)]) < 0:
         return False
-    return (share_inside(p.out_height, p.height, p.kernel[0], p.dilation[0], p.before[0])
-            * share_inside(p.out_width, p.width, p.kernel[1], p.dilation[1], p.before[1])
+    return (fraction_inside(p.out_height, p.height, p.kernel[0], p.dilation[0], p.before[0])
+            * fraction_inside(p.out_width, p.width, p.kernel[1], p.dilation[1], p.before[1])
             > (0.6 if tiles else 0.8))
 
 
-# Of few images' gradient, a unit has so many channels: a tile's (1x28x28x64: from 229 to 133 us).
+# How many channels a unit has if the images are few: those of a tile (1x28x28x64: from 229 to 133
+# us).
 cdef ptrdiff_t INPUT_CHANNELS = 32
 
 
+cdef int taps_backward_input(fnn_call *call, cnp.ndarray dz, cnp.ndarray weight,
+                             cnp.ndarray dx) except -1:
+    """Sets dx, tap by tap; the call has its sizes."""
+    cdef fnn_conv *p = &call.arguments.conv
+    cdef cnp.ndarray packed = patches_pack(weight, p.groups, True)
+    cdef ptrdiff_t channels = weight.shape[2]
+    p.unit_channels = min(channels, INPUT_CHANNELS) if p.batch < few_images else channels
+    start(call, kernels_for(dz).conv_backward_input,
+          p.batch * ((channels + p.unit_channels - 1) // p.unit_channels), conv_work(p))
+    p.transpose, p.packed = True, <void *>reads(call, packed)
+    # units that are groups of channels may be as many as dz has lines, so they are not taken for
+    # lines
+    p.dz = reads(call, dz, read_by_unit(call, dz, False))
+    p.dx = writes(call, dx, cnp.PyArray_SIZE(dx) // call.units if call.units == p.batch else 0)
+    return execute(call)
+
+
 def conv_backward_input(tuple shape, cnp.ndarray dz, cnp.ndarray weight, tuple geometry):
-    """dx, of conv_forward's x, whose shape is given, from dz, like its y."""
+    """dx, the gradient of conv_forward's x, which has the given shape; dz is like its y."""
     cdef fnn_call call
     cdef fnn_conv *p = &call.arguments.conv
     if len(shape) != 4 or min(shape) < 1:
-        raise ValueError(f"shape must be (batch, height, width, channels), got {shape}")
+        raise ValueError(f"shape: expected (batch, height, width, channels), got {shape}")
     set_geometry(p, shape, weight, geometry)
     check_outputs(p, weight, dz)
     if is_turned(p):
@@ -343,19 +328,7 @@ def conv_backward_input(tuple shape, cnp.ndarray dz, cnp.ndarray weight, tuple g
         return conv_forward(dz, turn(weight, groups), None, turned)
     cdef cnp.ndarray dx = empty_images(dz, p.batch, p.height, p.width, p.channels)
     if is_depthwise(p):
-        start(&call, kernels_for(dz).depthwise_backward_input, units_of(dx), conv_work(p))
-        call.size = p.batch * p.height // call.units
-        p.weight = reads(&call, weight)
+        depthwise_backward_input(&call, dz, weight, dx)
     else:
-        packed, p.part = pack(weight, p.groups, True), weight.shape[2]
-        if p.batch < few_images:
-            p.part = min(p.part, INPUT_CHANNELS)
-        start(&call, kernels_for(dz).conv_backward_input,
-              p.batch * ((weight.shape[2] + p.part - 1) // p.part), conv_work(p))
-        p.transpose, p.packed = True, <void *>reads(&call, packed)
-    # parts of channels may be as many as dz has lines, but are none
-    p.z = <void *>reads(&call, dz, own_part(&call, dz, is_depthwise(p) and one_line(p)))
-    cdef bint whole = call.units == p.batch or is_depthwise(p)
-    p.y = writes(&call, dx, cnp.PyArray_SIZE(dx) // call.units if whole else 0)
-    execute(&call)
+        taps_backward_input(&call, dz, weight, dx)
     return dx

@@ -1,98 +1,97 @@
-# What the faces see of fastnn.h and team.h.
+# What the faces see of fastnn.h and team.h, whose comments say what each of these is.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "fastnn.h" nogil:
     ctypedef void fnn_kernel(const void *, ptrdiff_t, ptrdiff_t, void *)
 
+# Names for pointers, of which Cython wants one a line if they are spelled out.
+ctypedef const void *const_pointer
+ctypedef void *pointer
+ctypedef fnn_kernel *kernel_pointer
+
+cdef extern from "fastnn.h" nogil:
+    ctypedef struct fnn_vector:
+        const_pointer x, addend
+        pointer y, sums
+        ptrdiff_t size, row
+        double scale
+
+    ctypedef struct fnn_total:
+        const_pointer values
+        double *sum
+        ptrdiff_t size
+
+    ctypedef struct fnn_penalty:
+        double *value
+        const double *squares
+        double scale
+
+    cdef enum fnn_activation_kind:
+        FNN_LINEAR, FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH, FNN_ELU, FNN_SELU
+        FNN_SOFTPLUS, FNN_SILU, FNN_GELU, FNN_MISH, FNN_SOFTMAX, FNN_ACTIVATION_KINDS
+
+    ctypedef struct fnn_activation:
+        const_pointer x, saved, dy
+        pointer y, dx
+        ptrdiff_t rows, features
+        int kind
+        double alpha
+
     ctypedef struct fnn_product:
-        const void *a
-        const void *b
-        const void *bias
-        const void *packed
-        void *c
-        void *z
+        const_pointer a, b, bias
+        pointer packed, c, z
         ptrdiff_t M, N, K, a_row, a_column, b_row, b_column, c_row
         int by_columns, activation
         double alpha
 
     ctypedef struct fnn_column_sum:
-        const void *x
-        void *sum
+        const_pointer x
+        pointer sum
         ptrdiff_t rows, features
 
     ctypedef struct fnn_conv:
-        const void *x
-        const void *weight
-        const void *bias
-        void *packed
-        void *y
-        void *z
+        const_pointer x, weight, bias, dz
+        pointer y, z, dx, dweight, padded, packed, turned, sums
         ptrdiff_t batch, height, width, channels, out_height, out_width, features, groups
         ptrdiff_t[2] kernel, stride, dilation, before, behind
         int transpose, activation
-        ptrdiff_t part, spans
+        ptrdiff_t unit_channels, spans
         double alpha
 
     ctypedef struct fnn_pool:
-        const void *x
-        const void *dy
-        void *y
-        void *dx
+        const_pointer x, dy
+        pointer y, dx
         ptrdiff_t batch, height, width, channels, out_height, out_width
         ptrdiff_t[2] kernel, stride, before
         int average, count_padding
 
     ctypedef struct fnn_embedding:
-        const void *x
-        const void *weight
-        const void *dy
-        void *y
-        ptrdiff_t codes, features, rows
+        const_pointer codes, weight, dy
+        pointer y, dweight
+        ptrdiff_t count, features, rows
 
-    cdef enum fnn_activation_kind:
-        FNN_LINEAR, FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH, FNN_ELU, FNN_SELU
-        FNN_SOFTPLUS, FNN_SILU, FNN_GELU, FNN_MISH, FNN_ACTIVATION_KINDS
-
-    ctypedef struct fnn_activation:
-        const void *x
-        const void *dy
-        void *out
+    ctypedef struct fnn_dropout:
+        const_pointer x, dy
+        pointer y, dx
+        uint8_t *mask
+        uint64_t *counter
+        uint64_t seed
+        uint32_t layer, threshold
         ptrdiff_t rows, features
-        int kind
-        double alpha
 
     ctypedef struct fnn_norm:
-        const void *x
-        const void *dy
-        void *out
-        const void *gamma
-        const void *beta
-        void *mean
-        void *inv_std
-        void *running_mean
-        void *running_variance
-        void *dgamma
-        void *dbeta
-        void *partial
+        const_pointer x, dy, gamma, beta
+        pointer y, dx, mean, inv_std, running_mean, running_variance, dgamma, dbeta, partial
         ptrdiff_t rows, features
         double momentum, eps
 
     ctypedef struct fnn_loss:
-        const void *outputs
-        const void *targets
-        const void *weights
+        const_pointer outputs, targets, weights, quantiles
+        const int64_t *labels
         const double *weight_sum
-        const void *constants
-        void *gradient
-        void *row_losses
+        pointer gradient, row_losses
         ptrdiff_t batch, features
-        int labels
-        double constant
-
-    ctypedef struct fnn_total:
-        const void *values
-        double *sum
-        ptrdiff_t size
+        double smoothing, delta, margin
 
     cdef enum fnn_hyper:
         FNN_LEARNING_RATE, FNN_GRADIENT_SCALE, FNN_STEP, FNN_BETA1, FNN_BETA2, FNN_EPS
@@ -102,31 +101,21 @@ cdef extern from "fastnn.h" nogil:
         FNN_NO_FAULT, FNN_FAULT_UPDATE, FNN_FAULT_VALUE
 
     ctypedef struct fnn_update:
-        void *parameters
-        const void *gradients
-        void *mean
-        void *mean_square
+        pointer parameters, mean, mean_square
+        const_pointer gradients
         double *hyper
         ptrdiff_t size, row
         int nesterov
 
     ctypedef struct fnn_set_hyper:
         double *hyper
-        const double *squares
         double *norm
+        const double *squares
         double max_norm
 
-    ctypedef struct fnn_vector:
-        const void *x
-        void *y
-        ptrdiff_t size, row
-        double scale
-
     ctypedef struct fnn_feed:
-        const void *x
-        const void *targets
-        const void *weights
-        void *outputs
+        const_pointer x, targets, weights
+        pointer outputs
         double *losses
         const double *rates
         const int64_t *index
@@ -135,107 +124,51 @@ cdef extern from "fastnn.h" nogil:
     ctypedef struct fnn_rows:
         fnn_feed *feed
         void **outside
-        void *inside
+        pointer inside
         ptrdiff_t row_bytes
 
-    ctypedef struct fnn_value:
+    ctypedef struct fnn_batch:
         fnn_feed *feed
         double *value
-        const double *squares
         double *hyper
-        double scale
         ptrdiff_t rows
 
-    ctypedef struct fnn_dropout:
-        const void *x
-        void *out
-        uint8_t *mask
-        uint64_t *counter
-        uint64_t seed
-        uint32_t layer, threshold
-        ptrdiff_t rows, features
-
     ctypedef struct fnn_kernels:
-        fnn_kernel *product
-        fnn_kernel *pack
-        fnn_kernel *column_sum
-        fnn_kernel *conv_pad
-        fnn_kernel *conv_pack
-        fnn_kernel *conv_turn
-        fnn_kernel *conv_forward
-        fnn_kernel *conv_backward_weight
-        fnn_kernel *conv_backward_input
-        fnn_kernel *winograd_pack
-        fnn_kernel *winograd_forward
-        fnn_kernel *winograd_sums
-        fnn_kernel *winograd_weight
-        fnn_kernel *depthwise_forward
-        fnn_kernel *depthwise_backward_weight
-        fnn_kernel *depthwise_backward_input
-        fnn_kernel *pool_forward
-        fnn_kernel *pool_backward
-        fnn_kernel *embedding_forward
-        fnn_kernel *embedding_backward
-        fnn_kernel *activation_forward
-        fnn_kernel *activation_backward
-        fnn_kernel *softmax_forward
-        fnn_kernel *softmax_backward
-        fnn_kernel *add
-        fnn_kernel *dropout_forward
-        fnn_kernel *dropout_backward
-        fnn_kernel *dropout_advance
-        fnn_kernel *batchnorm_moments
-        fnn_kernel *batchnorm_merge
-        fnn_kernel *batchnorm_inv_std
-        fnn_kernel *batchnorm_apply
-        fnn_kernel *batchnorm_sums
-        fnn_kernel *batchnorm_backward
-        fnn_kernel *layernorm_forward
-        fnn_kernel *layernorm_sums
-        fnn_kernel *layernorm_backward
-        fnn_kernel *norm_merge
-        fnn_kernel *softmax_cross_entropy
-        fnn_kernel *sigmoid_cross_entropy
-        fnn_kernel *squared_error
-        fnn_kernel *absolute_error
-        fnn_kernel *quantile
-        fnn_kernel *huber
-        fnn_kernel *poisson
-        fnn_kernel *hinge
-        fnn_kernel *total
-        fnn_kernel *sgd
-        fnn_kernel *momentum
-        fnn_kernel *rmsprop
-        fnn_kernel *adam
-        fnn_kernel *advance_step
-        fnn_kernel *sum_squares
-        fnn_kernel *set_gradient_scale
-        fnn_kernel *add_scaled
-        fnn_kernel *copy
-        fnn_kernel *sum_zeros
-        fnn_kernel *take_rows
-        fnn_kernel *give_rows
-        fnn_kernel *add_penalty
-        fnn_kernel *check_value
-        fnn_kernel *take_rate
-        fnn_kernel *end_batch
+        kernel_pointer copy, add, add_scaled, total, sum_squares, sum_zeros, add_penalty
+        kernel_pointer activation_forward, activation_backward, softmax_forward, softmax_backward
+        kernel_pointer product, pack, column_sum
+        kernel_pointer conv_pad, conv_pack, conv_turn
+        kernel_pointer conv_forward, conv_backward_weight, conv_backward_input
+        kernel_pointer winograd_pack, winograd_forward, winograd_sums, winograd_weight
+        kernel_pointer depthwise_forward, depthwise_backward_weight, depthwise_backward_input
+        kernel_pointer pool_forward, pool_backward
+        kernel_pointer embedding_forward, embedding_backward
+        kernel_pointer dropout_forward, dropout_backward, dropout_advance
+        kernel_pointer batchnorm_moments, batchnorm_merge, batchnorm_inv_std, batchnorm_apply
+        kernel_pointer batchnorm_sums, batchnorm_backward
+        kernel_pointer layernorm_forward, layernorm_sums, layernorm_backward, norm_merge
+        kernel_pointer softmax_cross_entropy, sigmoid_cross_entropy, squared_error, absolute_error
+        kernel_pointer quantile, huber, poisson, hinge
+        kernel_pointer sgd, momentum, rmsprop, adam, advance_step, set_gradient_scale
+        kernel_pointer take_rows, give_rows, check_value, take_rate, end_batch
 
     ctypedef union fnn_arguments:
+        fnn_vector vector
+        fnn_total total
+        fnn_penalty penalty
+        fnn_activation activation
         fnn_product product
         fnn_column_sum column_sum
         fnn_conv conv
         fnn_pool pool
         fnn_embedding embedding
-        fnn_activation activation
         fnn_dropout dropout
         fnn_norm norm
         fnn_loss loss
-        fnn_total total
         fnn_update update
         fnn_set_hyper set_hyper
-        fnn_vector vector
         fnn_rows rows
-        fnn_value value
+        fnn_batch batch
 
     int FNN_ACCESSES
 
@@ -246,7 +179,7 @@ cdef extern from "fastnn.h" nogil:
         int writes
 
     ctypedef struct fnn_call:
-        fnn_kernel *kernel
+        kernel_pointer kernel
         ptrdiff_t units, size, grain
         double work
         int accesses

@@ -3,27 +3,26 @@
 cdef int check_counter(cnp.ndarray counter) except -1:
     """The training step: a uint64 array of one element."""
     if counter is None:
-        raise TypeError("counter must be a NumPy array, got None")
+        raise TypeError("counter: expected a NumPy array, got None")
     if (cnp.PyArray_TYPE(counter) != cnp.NPY_UINT64 or not cnp.PyArray_ISNOTSWAPPED(counter)
             or not cnp.PyArray_ISALIGNED(counter) or cnp.PyArray_NDIM(counter) != 1
             or counter.shape[0] != 1):
-        raise ValueError(f"counter must be uint64 of shape (1,), got {describe(counter)}")
+        raise ValueError(f"counter: expected uint64 of shape (1,), got {describe(counter)}")
     return 0
 
 
 cdef uint32_t threshold(double rate) except? 0:
     if not 0.0 <= rate < 1.0:
-        raise ValueError(f"rate must be in [0, 1), got {rate}")
+        raise ValueError(f"rate: expected a number in [0, 1), got {rate}")
     return min(round(rate * 65536.0), 65535)
 
 
-cdef fnn_dropout *new_dropout(fnn_call *call, fnn_kernel *kernel, cnp.ndarray x, cnp.ndarray out,
-                              double rate, double work) except NULL:
-    """Fills in what both ways need, the mask left out; work is for one element."""
+cdef fnn_dropout *new_dropout(fnn_call *call, fnn_kernel *kernel, cnp.ndarray x, double rate,
+                              double work) except NULL:
+    """Starts a call over the rows of x, or of a dy like it; work is for one element."""
     cdef fnn_dropout *p = &call.arguments.dropout
     p.rows, p.features, p.threshold = rows_of(x), features_of(x), threshold(rate)
     start_rows(call, kernel, x, work)
-    p.x, p.out = reads(call, x, unit_of(x)), writes(call, out, unit_of(x))
     return p
 
 
@@ -41,13 +40,14 @@ def dropout_forward(cnp.ndarray x, double rate, seed, cnp.ndarray counter, layer
     check_real("x", x, 0)
     check_counter(counter)
     if not 0 <= seed < 2**64:
-        raise ValueError(f"seed must be in [0, 2**64), got {seed}")
+        raise ValueError(f"seed: expected an integer in [0, 2**64), got {seed}")
     if not 0 <= layer < 2**32:
-        raise ValueError(f"layer must be in [0, 2**32), got {layer}")
+        raise ValueError(f"layer: expected an integer in [0, 2**32), got {layer}")
     cdef cnp.ndarray y = empty_like(x)
     cdef cnp.ndarray mask = empty_mask(x)
     cdef fnn_call call
-    cdef fnn_dropout *p = new_dropout(&call, kernels_for(x).dropout_forward, x, y, rate, 20.0)
+    cdef fnn_dropout *p = new_dropout(&call, kernels_for(x).dropout_forward, x, rate, 20.0)
+    p.x, p.y = reads(&call, x, unit_of(x)), writes(&call, y, unit_of(x))
     p.mask = <uint8_t *>writes(&call, mask, unit_of(x))  # a shared byte is the same from both rows
     p.counter, p.seed, p.layer = <uint64_t *>reads(&call, counter), seed, layer
     execute(&call)
@@ -58,15 +58,16 @@ def dropout_backward(cnp.ndarray dy, cnp.ndarray mask, double rate):
     """dx = dy * kept / (1 - rate), the mask and the rate being dropout_forward's."""
     check_real("dy", dy, 0)
     if mask is None:
-        raise TypeError("mask must be a NumPy array, got None")
+        raise TypeError("mask: expected a NumPy array, got None")
     cdef ptrdiff_t length = (cnp.PyArray_SIZE(dy) + 7) // 8
     if (cnp.PyArray_TYPE(mask) != cnp.NPY_UINT8 or cnp.PyArray_NDIM(mask) != 1
             or not cnp.PyArray_IS_C_CONTIGUOUS(mask) or mask.shape[0] != length):
-        raise ValueError(f"mask must be C-contiguous uint8 of shape ({length},), "
+        raise ValueError(f"mask: expected C-contiguous uint8 of shape ({length},), "
                          f"got {describe(mask)}")
     cdef cnp.ndarray dx = empty_like(dy)
     cdef fnn_call call
-    cdef fnn_dropout *p = new_dropout(&call, kernels_for(dy).dropout_backward, dy, dx, rate, 8.0)
+    cdef fnn_dropout *p = new_dropout(&call, kernels_for(dy).dropout_backward, dy, rate, 8.0)
+    p.dy, p.dx = reads(&call, dy, unit_of(dy)), writes(&call, dx, unit_of(dy))
     p.mask = <uint8_t *>reads(&call, mask, unit_of(dy))
     execute(&call)
     return dx

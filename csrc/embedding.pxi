@@ -4,7 +4,7 @@ cdef int check_codes(cnp.ndarray codes, cnp.ndarray weight) except -1:
     check_real("codes", codes, 0)
     check_real("weight", weight, 2)
     if cnp.PyArray_TYPE(codes) != cnp.PyArray_TYPE(weight):
-        raise ValueError(f"codes must be {weight.dtype}, as the weight, got {codes.dtype}")
+        raise ValueError(f"codes: expected {weight.dtype}, as the weight, got {codes.dtype}")
     return 0
 
 
@@ -31,10 +31,10 @@ def embedding_forward(cnp.ndarray codes, cnp.ndarray weight):
     for i in range(ndim):
         shape[i] = codes.shape[i]
     shape[ndim] = p.features = weight.shape[1]
-    p.codes, p.rows = weight.shape[0], cnp.PyArray_SIZE(codes)
+    p.count, p.rows = weight.shape[0], cnp.PyArray_SIZE(codes)
     cdef cnp.ndarray y = new_array(ndim + 1, shape, cnp.PyArray_TYPE(codes))
     start_rows(&call, kernels_for(codes).embedding_forward, y, 1.0)
-    p.x = reads(&call, codes, p.rows // call.units)
+    p.codes = reads(&call, codes, p.rows // call.units)
     p.weight, p.y = reads(&call, weight), writes(&call, y, unit_of(y))
     execute(&call)
     return y
@@ -47,13 +47,14 @@ def embedding_backward(cnp.ndarray codes, cnp.ndarray dy, cnp.ndarray dweight):
     check_writable("dweight", dweight)
     cdef fnn_call call
     cdef fnn_embedding *p = &call.arguments.embedding
-    p.codes, p.features, p.rows = dweight.shape[0], dweight.shape[1], cnp.PyArray_SIZE(codes)
+    p.count, p.features, p.rows = dweight.shape[0], dweight.shape[1], cnp.PyArray_SIZE(codes)
     if (cnp.PyArray_TYPE(dy) != cnp.PyArray_TYPE(codes) or features_of(dy) != p.features
             or rows_of(dy) != p.rows):
-        raise ValueError(f"dy must be {codes.dtype}, {p.features} features for each code, "
+        raise ValueError(f"dy: expected {codes.dtype}, {p.features} features for each code, "
                          f"got {describe(dy)}")
-    start(&call, kernels_for(codes).embedding_backward, p.codes,
+    start(&call, kernels_for(codes).embedding_backward, p.count,
           2.0 * cnp.PyArray_SIZE(dy) + cnp.PyArray_SIZE(dweight))
-    call.grain = (p.codes + 7) // 8  # each piece looks at all codes
-    p.x, p.dy, p.y = reads(&call, codes), reads(&call, dy), writes(&call, dweight, p.features)
+    call.grain = (p.count + 7) // 8  # each piece looks at all codes
+    p.codes, p.dy = reads(&call, codes), reads(&call, dy)
+    p.dweight = writes(&call, dweight, p.features)
     execute(&call)

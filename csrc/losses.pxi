@@ -1,43 +1,13 @@
 # Losses: the mean over the batch, weighted by sample_weight, and its gradient like the outputs.
 # Every check of the targets is made here, before a kernel runs.
 
-ctypedef fused real_type:
-    float
-    double
-
-
-cdef ptrdiff_t first_beyond(const real_type *x, ptrdiff_t size, real_type low,
-                            real_type high) noexcept:
-    """As first_outside.  A block is looked through without a branch: 65,536 elements took 50 us one
-    by one, and take 6."""
-    cdef ptrdiff_t begin, i
-    cdef bint inside
-    for begin in range(0, size, 256):
-        inside = True
-        for i in range(begin, min(begin + 256, size)):
-            inside &= (low <= x[i]) & (x[i] <= high)
-        if not inside:
-            for i in range(begin, size):
-                if not low <= x[i] <= high:
-                    return i
-    return -1
-
-
-cdef ptrdiff_t first_outside(cnp.ndarray x, double low, double high) noexcept:
-    """The flat index of x's first element that is not in [low, high], NaN included; or -1."""
-    cdef ptrdiff_t size = cnp.PyArray_SIZE(x)
-    if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32:
-        return first_beyond(<const float *>data(x), size, <float>low, <float>min(high, FLT_MAX))
-    return first_beyond(<const double *>data(x), size, low, min(high, DBL_MAX))
-
-
 def check_targets(cnp.ndarray targets, cnp.ndarray outputs, double largest):
     """targets are like the outputs, each finite and from 0 to the largest, 1 or beyond all."""
     check_like("targets", targets, "the outputs", outputs)
     cdef ptrdiff_t wrong = first_outside(targets, 0.0, largest)
     if wrong >= 0:
-        wanted = "between 0 and 1" if largest == 1.0 else "finite and not negative"
-        raise ValueError(f"targets must be {wanted}, got {targets.flat[wrong]} "
+        wanted = "numbers in [0, 1]" if largest == 1.0 else "finite numbers >= 0"
+        raise ValueError(f"targets: expected {wanted}, got {targets.flat[wrong]} "
                          f"in row {wrong // outputs.shape[1]}")
 
 
@@ -46,12 +16,12 @@ def check_labels(cnp.ndarray targets, cnp.ndarray outputs):
     cdef ptrdiff_t i, batch = outputs.shape[0], classes = outputs.shape[1]
     if (cnp.PyArray_TYPE(targets) != cnp.NPY_INT64 or not cnp.PyArray_ISCARRAY_RO(targets)
             or cnp.PyArray_NDIM(targets) != 1 or targets.shape[0] != batch):
-        raise ValueError(f"targets must be C-contiguous int64 labels of shape ({batch},) for "
+        raise ValueError(f"targets: expected C-contiguous int64 labels of shape ({batch},) for "
                          f"outputs of shape ({batch}, {classes}), got {describe(targets)}")
     cdef const int64_t *label = <const int64_t *>data(targets)
     for i in range(batch):
         if not 0 <= label[i] < classes:
-            raise ValueError(f"target {label[i]} is out of range for {classes} classes")
+            raise ValueError(f"targets: expected labels in [0, {classes}), got {label[i]}")
 
 
 cdef double sum_of(cnp.ndarray x) noexcept:
@@ -69,29 +39,19 @@ def check_sample_weight(cnp.ndarray weights, cnp.ndarray outputs):
     check_vector("sample_weight", weights, outputs, outputs.shape[0])
     cdef ptrdiff_t wrong = first_outside(weights, 0.0, DBL_MAX)
     if wrong >= 0:
-        raise ValueError("sample_weight must be finite and not negative, "
+        raise ValueError("sample_weight: expected finite numbers >= 0, "
                          f"got {weights[wrong]} at {wrong}")
     if first_outside(weights, 0.0, 0.0) < 0:
-        raise ValueError("sample_weight must not be all zero")
+        raise ValueError("sample_weight: expected a number > 0 among them, got only zeros")
     if not sum_of(weights) <= DBL_MAX:
-        raise ValueError("sample_weight must have a finite sum, got one beyond float64")
+        raise ValueError("sample_weight: expected a finite sum, got one beyond float64")
 
 
-cdef int add_up(cnp.ndarray values, cnp.ndarray cell) except -1:
-    """cell[0] = the sum of all values, in double and in an order of its own."""
-    cdef fnn_call call
-    cdef fnn_total *p = &call.arguments.total
-    p.size = cnp.PyArray_SIZE(values)
-    start(&call, kernels_for(values).total, 1, <double>p.size)
-    p.values, p.sum = reads(&call, values), <double *>writes(&call, cell)
-    return execute(&call)
-
-
-cdef tuple run_loss(fnn_kernel *kernel, cnp.ndarray outputs, cnp.ndarray targets,
-                    cnp.ndarray weights, bint labels, double constant, double operations,
-                    cnp.ndarray constants=None):
-    """Runs the kernel over the rows of arrays that have been checked, and adds up the rows."""
-    cdef fnn_call call
+cdef tuple run_loss(fnn_call *call, fnn_kernel *kernel, cnp.ndarray outputs, cnp.ndarray targets,
+                    cnp.ndarray weights, double operations, cnp.ndarray quantiles=None):
+    """The value and the gradient, from arrays that were checked; operations are for one element.
+    The call has the loss's constant, if there is one; int64 targets are labels."""
+    cdef bint labels = cnp.PyArray_TYPE(targets) == cnp.NPY_INT64
     cdef fnn_loss *p = &call.arguments.loss
     cdef cnp.ndarray weight_sum = empty_doubles(1), value = empty_doubles(1)
     cdef cnp.ndarray gradient = empty_like(outputs)
@@ -100,16 +60,16 @@ cdef tuple run_loss(fnn_kernel *kernel, cnp.ndarray outputs, cnp.ndarray targets
         check_sample_weight(weights, outputs)
         add_up(weights, weight_sum)
     p.batch, p.features = outputs.shape[0], outputs.shape[1]
-    p.labels, p.constant = labels, constant
-    start(&call, kernel, p.batch, operations * p.batch * p.features)
-    p.outputs = reads(&call, outputs, p.features)
-    p.targets = reads(&call, targets, 1 if labels else p.features)
-    p.weights = reads(&call, weights, 1)
-    p.weight_sum = <const double *>reads(&call, weight_sum)
-    p.constants = reads(&call, constants)
-    p.gradient = writes(&call, gradient, p.features)
-    p.row_losses = writes(&call, row_losses, 1)
-    execute(&call)
+    start(call, kernel, p.batch, operations * p.batch * p.features)
+    p.outputs = reads(call, outputs, p.features)
+    p.targets = reads(call, None if labels else targets, p.features)
+    p.labels = <const int64_t *>reads(call, targets if labels else None, 1)
+    p.weights = reads(call, weights, 1)
+    p.weight_sum = <const double *>reads(call, weight_sum)
+    p.quantiles = reads(call, quantiles)
+    p.gradient = writes(call, gradient, p.features)
+    p.row_losses = writes(call, row_losses, 1)
+    execute(call)
     add_up(row_losses, value)
     return value, gradient
 
@@ -119,15 +79,16 @@ def softmax_cross_entropy(cnp.ndarray logits not None, cnp.ndarray targets not N
     """l = -Σ_j t_j log softmax(logits)_j; targets int64 labels (batch,), or numbers between 0
     and 1 like the logits; these need not sum to 1.  Smoothing s: targets become (1-s) t + s/n."""
     check_real("logits", logits, 2)
-    cdef bint labels = cnp.PyArray_NDIM(targets) == 1
-    if labels:
+    if cnp.PyArray_NDIM(targets) == 1:
         check_labels(targets, logits)
     else:
         check_targets(targets, logits, 1.0)
     if not 0.0 <= label_smoothing < 1.0:
-        raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
-    return run_loss(kernels_for(logits).softmax_cross_entropy, logits, targets, sample_weight,
-                    labels, label_smoothing, 25.0)
+        raise ValueError(f"label_smoothing: expected a number in [0, 1), got {label_smoothing}")
+    cdef fnn_call call
+    call.arguments.loss.smoothing = label_smoothing
+    return run_loss(&call, kernels_for(logits).softmax_cross_entropy, logits, targets,
+                    sample_weight, 25.0)
 
 
 def sigmoid_cross_entropy(cnp.ndarray logits not None, cnp.ndarray targets not None,
@@ -135,8 +96,9 @@ def sigmoid_cross_entropy(cnp.ndarray logits not None, cnp.ndarray targets not N
     """l = the mean over j of -t log sigmoid(z) - (1-t) log(1 - sigmoid(z)); targets in [0, 1]."""
     check_real("logits", logits, 2)
     check_targets(targets, logits, 1.0)
-    return run_loss(kernels_for(logits).sigmoid_cross_entropy, logits, targets, sample_weight,
-                    False, 0.0, 40.0)
+    cdef fnn_call call
+    return run_loss(&call, kernels_for(logits).sigmoid_cross_entropy, logits, targets,
+                    sample_weight, 40.0)
 
 
 def squared_error(cnp.ndarray outputs not None, cnp.ndarray targets not None,
@@ -144,8 +106,8 @@ def squared_error(cnp.ndarray outputs not None, cnp.ndarray targets not None,
     """l = the mean over j of (output - target)²."""
     check_real("outputs", outputs, 2)
     check_like("targets", targets, "the outputs", outputs)
-    return run_loss(kernels_for(outputs).squared_error, outputs, targets, sample_weight,
-                    False, 0.0, 10.0)
+    cdef fnn_call call
+    return run_loss(&call, kernels_for(outputs).squared_error, outputs, targets, sample_weight, 10.0)
 
 
 def absolute_error(cnp.ndarray outputs not None, cnp.ndarray targets not None,
@@ -153,8 +115,8 @@ def absolute_error(cnp.ndarray outputs not None, cnp.ndarray targets not None,
     """l = the mean over j of |output - target|; its gradient is 0 where they are equal."""
     check_real("outputs", outputs, 2)
     check_like("targets", targets, "the outputs", outputs)
-    return run_loss(kernels_for(outputs).absolute_error, outputs, targets, sample_weight,
-                    False, 0.0, 10.0)
+    cdef fnn_call call
+    return run_loss(&call, kernels_for(outputs).absolute_error, outputs, targets, sample_weight, 10.0)
 
 
 def quantile(cnp.ndarray outputs not None, cnp.ndarray targets not None,
@@ -167,10 +129,11 @@ def quantile(cnp.ndarray outputs not None, cnp.ndarray targets not None,
         quantiles = numpy.full(outputs.shape[1], 0.5, outputs.dtype)
     check_vector("quantiles", quantiles, outputs, outputs.shape[1])
     if not (quantiles.min() > 0.0 and quantiles.max() < 1.0):
-        raise ValueError("quantiles must be above 0 and below 1 in "
+        raise ValueError("quantiles: expected numbers above 0 and below 1 in "
                          f"{outputs.dtype}, got {quantiles}")
-    return run_loss(kernels_for(outputs).quantile, outputs, targets, sample_weight,
-                    False, 0.0, 12.0, quantiles)
+    cdef fnn_call call
+    return run_loss(&call, kernels_for(outputs).quantile, outputs, targets, sample_weight, 12.0,
+                    quantiles)
 
 
 def huber(cnp.ndarray outputs not None, cnp.ndarray targets not None,
@@ -180,8 +143,9 @@ def huber(cnp.ndarray outputs not None, cnp.ndarray targets not None,
     check_real("outputs", outputs, 2)
     check_like("targets", targets, "the outputs", outputs)
     check_constant("delta", delta, outputs)
-    return run_loss(kernels_for(outputs).huber, outputs, targets, sample_weight,
-                    False, delta, 12.0)
+    cdef fnn_call call
+    call.arguments.loss.delta = delta
+    return run_loss(&call, kernels_for(outputs).huber, outputs, targets, sample_weight, 12.0)
 
 
 def poisson(cnp.ndarray outputs not None, cnp.ndarray targets not None,
@@ -189,8 +153,8 @@ def poisson(cnp.ndarray outputs not None, cnp.ndarray targets not None,
     """l = the mean over j of e^output - target output: outputs are logarithms of means."""
     check_real("outputs", outputs, 2)
     check_targets(targets, outputs, DBL_MAX)
-    return run_loss(kernels_for(outputs).poisson, outputs, targets, sample_weight,
-                    False, 0.0, 30.0)
+    cdef fnn_call call
+    return run_loss(&call, kernels_for(outputs).poisson, outputs, targets, sample_weight, 30.0)
 
 
 def hinge(cnp.ndarray scores not None, cnp.ndarray targets not None,
@@ -199,4 +163,6 @@ def hinge(cnp.ndarray scores not None, cnp.ndarray targets not None,
     check_real("scores", scores, 2)
     check_labels(targets, scores)
     check_constant("margin", margin, scores, True)
-    return run_loss(kernels_for(scores).hinge, scores, targets, sample_weight, True, margin, 16.0)
+    cdef fnn_call call
+    call.arguments.loss.margin = margin
+    return run_loss(&call, kernels_for(scores).hinge, scores, targets, sample_weight, 16.0)

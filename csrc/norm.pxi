@@ -2,9 +2,7 @@
 
 cdef fnn_norm *new_norm(fnn_call *call, cnp.ndarray x, cnp.ndarray gamma) except NULL:
     """Checks x and gamma, and fills in their sizes."""
-    if cnp.PyArray_NDIM(x) == 0:
-        raise ValueError(f"x must have at least one dimension, got {describe(x)}")
-    check_real("x", x, cnp.PyArray_NDIM(x))
+    check_real("x", x, 0)
     cdef fnn_norm *p = &call.arguments.norm
     p.rows, p.features = rows_of(x), features_of(x)
     check_vector("gamma", gamma, x, p.features)
@@ -39,7 +37,7 @@ cdef int apply(fnn_call *call, cnp.ndarray x, cnp.ndarray gamma, cnp.ndarray bet
     """y = gamma * x̂ + beta, from statistics of the features."""
     cdef fnn_norm *p = &call.arguments.norm
     start_rows(call, kernels_for(x).batchnorm_apply, x, 8.0)
-    p.x, p.out = reads(call, x, unit_of(x)), writes(call, y, unit_of(x))
+    p.x, p.y = reads(call, x, unit_of(x)), writes(call, y, unit_of(x))
     p.gamma, p.beta = reads(call, gamma), reads(call, beta)
     p.mean, p.inv_std = <void *>reads(call, mean), <void *>reads(call, inv_std)
     return execute(call)
@@ -61,10 +59,10 @@ def batchnorm_forward(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray bet
     check_constant("eps", eps, x)
     check_constant("momentum", momentum, x, True)
     if not 0.0 <= momentum <= 1.0:
-        raise ValueError(f"momentum must be between 0 and 1, got {momentum}")
+        raise ValueError(f"momentum: expected a number in [0, 1], got {momentum}")
     if p.rows == 1:
-        raise ValueError("batch norm cannot be trained on one row: its variance would be zero, "
-                         f"got x of shape {tuple(x.shape[i] for i in range(x.ndim))}")
+        raise ValueError("x: expected at least two rows to train batch norm, as the variance of "
+                         f"one is zero, got {describe(x)}")
     p.momentum, p.eps = momentum, eps
     cdef cnp.ndarray mean = empty_vector(x, p.features), inv_std = empty_vector(x, p.features)
     cdef cnp.ndarray y = empty_like(x), partial = empty_matrix(x, 2 * chunks_of(p), p.features)
@@ -148,7 +146,7 @@ def batchnorm_backward(cnp.ndarray x not None, cnp.ndarray dy not None, cnp.ndar
     p.gamma = reads(&call, gamma)
     p.dgamma, p.dbeta = <void *>reads(&call, dgamma), <void *>reads(&call, dbeta)
     p.mean, p.inv_std = <void *>reads(&call, mean), <void *>reads(&call, inv_std)
-    p.out = writes(&call, dx, unit_of(x))
+    p.dx = writes(&call, dx, unit_of(x))
     execute(&call)
     return dx
 
@@ -163,7 +161,7 @@ def layernorm_forward(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray bet
     cdef cnp.ndarray y = empty_like(x)
     p.eps = eps
     start_rows(&call, kernels_for(x).layernorm_forward, x, 20.0)
-    p.x, p.out = reads(&call, x, unit_of(x)), writes(&call, y, unit_of(x))
+    p.x, p.y = reads(&call, x, unit_of(x)), writes(&call, y, unit_of(x))
     p.gamma, p.beta = reads(&call, gamma), reads(&call, beta)
     p.mean, p.inv_std = writes(&call, mean, call.size), writes(&call, inv_std, call.size)
     execute(&call)
@@ -184,6 +182,6 @@ def layernorm_backward(cnp.ndarray x not None, cnp.ndarray dy not None, cnp.ndar
     p.x, p.dy = reads(&call, x, unit_of(x)), reads(&call, dy, unit_of(x))
     p.mean = <void *>reads(&call, mean, call.size)
     p.inv_std = <void *>reads(&call, inv_std, call.size)
-    p.gamma, p.out = reads(&call, gamma), writes(&call, dx, unit_of(x))
+    p.gamma, p.dx = reads(&call, gamma), writes(&call, dx, unit_of(x))
     execute(&call)
     return dx

@@ -19,14 +19,6 @@ HYPER = {
 FAULT_VALUE = FNN_FAULT_VALUE  # what hyper's fault is after a loss that is not finite
 
 
-cdef int check_hyper(cnp.ndarray hyper) except -1:
-    if (cnp.PyArray_TYPE(hyper) != cnp.NPY_FLOAT64 or not cnp.PyArray_ISCARRAY(hyper)
-            or cnp.PyArray_NDIM(hyper) != 1 or hyper.shape[0] != FNN_HYPER_SIZE):
-        raise ValueError("hyper must be writable, contiguous float64 of shape "
-                         f"({<int>FNN_HYPER_SIZE},), got {describe(hyper)}")
-    return 0
-
-
 cdef fnn_update *new_update(fnn_call *call, fnn_kernel *kernel, double operations,
                             cnp.ndarray parameters, cnp.ndarray gradients, cnp.ndarray mean,
                             cnp.ndarray mean_square, cnp.ndarray hyper) except NULL:
@@ -100,27 +92,6 @@ def adam_advance(cnp.ndarray hyper not None):
     execute(&call)
 
 
-cdef cnp.ndarray squares_of(cnp.ndarray x):
-    """The sum of x's squares, chunk by chunk, in a cell."""
-    cdef fnn_call call
-    cdef fnn_vector *p = &call.arguments.vector
-    cdef ptrdiff_t size = cnp.PyArray_SIZE(x)
-    cdef ptrdiff_t chunks = (size + FNN_CHUNK_SUM - 1) // FNN_CHUNK_SUM
-    cdef cnp.ndarray sums = empty_doubles(chunks), cell = empty_doubles(1)
-    start(&call, kernels_for(x).sum_squares, chunks, 4.0 * size)
-    p.x, p.y, p.size = reads(&call, x, FNN_CHUNK_SUM), writes(&call, sums, 1), size
-    execute(&call)
-    add_up(sums, cell)
-    return cell
-
-
-def sum_squares(cnp.ndarray x not None):
-    """Σ x², for L2's penalty."""
-    check_real("x", x, cnp.PyArray_NDIM(x))
-    cdef cnp.ndarray cell = squares_of(x)
-    return (<double *>data(cell))[0]
-
-
 def clip_norm(cnp.ndarray gradients not None, cnp.ndarray hyper not None, double max_norm):
     """hyper's gradient_scale = min(1, max_norm / (norm + 1e-6)).  Returns norm = sqrt(Σ g²)."""
     check_real("gradients", gradients, cnp.PyArray_NDIM(gradients))
@@ -134,16 +105,3 @@ def clip_norm(cnp.ndarray gradients not None, cnp.ndarray hyper not None, double
     p.squares, p.norm = <const double *>reads(&call, squares), <double *>writes(&call, norm)
     execute(&call)
     return (<double *>data(norm))[0]
-
-
-def add_scaled(cnp.ndarray y not None, cnp.ndarray x not None, double a):
-    """y += a * x, in place; for L2's gradient."""
-    check_real("y", y, cnp.PyArray_NDIM(y))
-    check_writable("y", y)
-    check_like("x", x, "y", y)
-    cdef fnn_call call
-    cdef fnn_vector *p = &call.arguments.vector
-    p.size, p.row, p.scale = cnp.PyArray_SIZE(y), written_unit(y), a
-    start(&call, kernels_for(y).add_scaled, (p.size + p.row - 1) // p.row, 8.0 * p.size)
-    p.x, p.y = reads(&call, x, p.row), writes(&call, y, p.row)
-    execute(&call)

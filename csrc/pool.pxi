@@ -12,9 +12,10 @@ cdef int set_windows(fnn_pool *p, cnp.ndarray x, tuple geometry, bint average,
     p.stride[0], p.stride[1] = stride
     p.before[0], p.before[1], p.average, p.count_padding = top, left, average, count_padding
     if min(*kernel, *stride) < 1 or min(top, bottom, left, right) < 0:
-        raise ValueError(f"kernel and stride must be >= 1, padding >= 0, got {geometry}")
+        raise ValueError("geometry: expected kernel and stride >= 1, padding >= 0, "
+                         f"got {geometry}")
     if max(top, bottom) >= p.kernel[0] or max(left, right) >= p.kernel[1]:
-        raise ValueError(f"padding must be smaller than the kernel, got {padding} for {kernel}")
+        raise ValueError(f"padding: expected less than the kernel, {kernel}, got {padding}")
     p.out_height = out_size("height", p.height, p.kernel[0], p.stride[0], 1, top + bottom)
     p.out_width = out_size("width", p.width, p.kernel[1], p.stride[1], 1, left + right)
     return 0
@@ -31,7 +32,7 @@ def pool_forward(cnp.ndarray x, tuple geometry, bint average, bint count_padding
     start(&call, kernels_for(x).pool_forward, units_of(y),
           <double>cnp.PyArray_SIZE(y) * p.kernel[0] * p.kernel[1])
     call.size = p.batch * p.out_height // call.units
-    p.x = reads(&call, x, own_part(&call, x, p.kernel[0] == p.stride[0] == 1))
+    p.x = reads(&call, x, read_by_unit(&call, x, p.kernel[0] == p.stride[0] == 1))
     p.y = writes(&call, y, unit_of(y))
     execute(&call)
     return y
@@ -49,7 +50,7 @@ def pool_backward(cnp.ndarray x, cnp.ndarray y, cnp.ndarray dy, tuple geometry, 
     if (cnp.PyArray_TYPE(y) != cnp.PyArray_TYPE(x) or y.shape[0] != p.batch
             or y.shape[1] != p.out_height or y.shape[2] != p.out_width
             or y.shape[3] != p.channels):
-        raise ValueError(f"y must be {x.dtype} of shape ({p.batch}, {p.out_height}, "
+        raise ValueError(f"y: expected {x.dtype} of shape ({p.batch}, {p.out_height}, "
                          f"{p.out_width}, {p.channels}), got {describe(y)}")
     cdef cnp.ndarray dx = empty_like(x)
     cdef ptrdiff_t places = cnp.PyArray_SIZE(y) // p.batch, size = cnp.PyArray_SIZE(x) // p.batch

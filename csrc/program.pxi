@@ -1,14 +1,5 @@
 # Programs: the calls that faces make are recorded, to be replayed in one call without Python.
 
-cdef extern from *:
-    """
-    static _Thread_local void *fnn_recorder; /* the program that the thread records, borrowed */
-    static inline void *recorder(void) { return fnn_recorder; }
-    static inline void set_recorder(void *program) { fnn_recorder = program; }
-    """
-    void *recorder() noexcept nogil
-    void set_recorder(void *program) noexcept nogil
-
 cdef enum:  # rows that a program takes or gives
     X, TARGETS, WEIGHTS, OUTPUTS, SLOTS
 
@@ -28,21 +19,6 @@ def _in_forked_child():
 os.register_at_fork(after_in_child=_in_forked_child)
 
 
-def recording():
-    """Whether the calling thread records a program."""
-    return recorder() != NULL
-
-
-def unrecorded(function, argument):
-    """function(argument), whose calls are left out of what the thread records."""
-    cdef void *outer = recorder()
-    set_recorder(NULL)
-    try:
-        return function(argument)
-    finally:
-        set_recorder(outer)
-
-
 cdef class Hold:
     """``with hold:`` one thread at a time trains a model: RuntimeError for another one.
 
@@ -54,11 +30,10 @@ cdef class Hold:
     cdef void *outer          # the recorder, where it is another model's
 
     def __enter__(self):
-        cdef Hold owner
         self.check()
         if self.depth == 0:
             self.outer = NULL
-            owner = None if recorder() == NULL else (<Program>recorder()).owner
+            owner = None if recorder() == NULL else (<_Recorder>recorder()).owner
             if owner is not None and owner is not self:
                 self.outer = recorder()
                 set_recorder(NULL)
@@ -81,28 +56,16 @@ cdef class Hold:
             set_recorder(self.outer)
 
 
-# Bytes from which on a new array takes the memory of one that has gone.  Calls on the two must wait
-# for one another, which costs more than it gains where arrays are small.
-cdef ptrdiff_t LARGE = 2**20
-cdef ptrdiff_t SLACK = 4096  # so that large arrays begin at different places of a page
-
-
-cdef class Program:
+cdef class Program(_Recorder):
     """Kernel calls in the order in which they were made, and the arrays they touch.
 
     ``with program:`` records what the calling thread runs meanwhile; `replay` runs it again.
     `feed` says whose rows it takes and where its results go; then, while recording, `take`,
     `give`, `take_rate` and `end_batch` are calls among the others.  One thread at a time may use
     it."""
-    cdef fnn_program program
     cdef fnn_feed sources
-    cdef Hold owner                 # the Hold of the model whose calls it records, None for all
     cdef void *outer                # what the thread was recording before
     cdef cnp.ndarray here           # `sources`, as memory that calls touch
-    cdef list kept                  # the arrays that calls touch
-    cdef cnp.ndarray room           # memory for new arrays, of which `used` bytes are taken
-    cdef ptrdiff_t used
-    cdef list large                 # (memory, where an array begins in it) of large new arrays
     cdef tuple fed                  # the arrays that `sources` points to
     cdef ptrdiff_t batch            # rows that a replay takes, or 0
     cdef ptrdiff_t available        # rows that there are from the first on
@@ -118,14 +81,10 @@ cdef class Program:
         self.owner = owner
         cdef cnp.npy_intp size = sizeof(fnn_feed)
         self.here = cnp.PyArray_SimpleNewFromData(1, &size, cnp.NPY_UINT8, &self.sources)
-        self.kept, self.large = [], []
         if hyper is not None:
             check_hyper(hyper)
             self.kept.append(hyper)
             self.program.fault = <const double *>data(hyper) + <int>FNN_FAULT
-
-    def __dealloc__(self):
-        fnn_clear(&self.program)
 
     def __enter__(self):
         if self.program.count:
@@ -139,49 +98,6 @@ cdef class Program:
         if kind is None and fnn_schedule(&self.program) != 0:
             raise MemoryError("no memory for a program")
 
-    cdef int append(self, const fnn_call *call) except -1:
-        if fnn_record(&self.program, call) != 0:
-            raise MemoryError("no memory for a program")
-        return 0
-
-    cdef cnp.ndarray new_array(self, int ndim, cnp.npy_intp *shape, int kind):
-        """An array on a cache line.  Arrays lie side by side, each some lines on: so those of
-        equal size, a power of two say, do not compete for the same sets of the cache."""
-        cdef cnp.ndarray like = cnp.PyArray_EMPTY(ndim, shape, kind, 0)
-        cdef ptrdiff_t size = cnp.PyArray_NBYTES(like), room
-        cdef object part
-        if size >= LARGE:
-            part = self.large_part(size)
-        else:
-            if self.room is None or cnp.PyArray_SIZE(self.room) - self.used < size:
-                room = 2**16 if self.room is None else min(2 * cnp.PyArray_SIZE(self.room), 2**22)
-                self.room = numpy.empty(max(room, size + 64), numpy.uint8)
-                self.used = -<ptrdiff_t>data(self.room) % 64
-            part = self.room[self.used:self.used + size]
-            self.used += (size + 63) // 64 * 64 + 5 * 64
-        return part.view((<object>like).dtype).reshape((<object>like).shape)
-
-    cdef cnp.ndarray large_part(self, ptrdiff_t size):
-        """Memory of that size, in which nobody's array lies (any more)."""
-        cdef ptrdiff_t i, first
-        cdef cnp.ndarray memory
-        for i in range(len(self.large)):
-            memory, first = self.large[i]
-            if cnp.PyArray_NBYTES(memory) == size + SLACK and (<PyObject *>memory).ob_refcnt == 2:
-                return memory[first:first + size]
-        memory = numpy.empty(size + SLACK, numpy.uint8)
-        first = (-<ptrdiff_t>data(memory)) % 64 + len(self.large) % 12 * 5 * 64
-        self.large.append((memory, first))
-        return memory[first:first + size]
-
-    cdef bint is_large_part(self, cnp.ndarray x):
-        """Whether x lies in memory of `large_part`, which is kept anyhow."""
-        cdef object base = cnp.get_array_base(x)
-        for memory, first in self.large:
-            if base is memory:
-                return True
-        return False
-
     cdef int check_idle(self) except -1:
         if self.runs_in == forks:
             raise RuntimeError("another thread is running this program")
@@ -191,14 +107,14 @@ cdef class Program:
         """Where x begins: a C-contiguous array with rows as before, aligned or not; NULL: None."""
         if x is None:
             if self.row_bytes[which] and which != OUTPUTS:
-                raise ValueError(f"{name}: the program takes its rows, got none")
+                raise ValueError(f"{name}: expected rows for the program to take, got None")
             return NULL
         if (not cnp.PyArray_IS_C_CONTIGUOUS(x) or cnp.PyArray_NDIM(x) == 0
                 or cnp.PyArray_SIZE(x) == 0):
-            raise ValueError(f"{name} must be C-contiguous with rows, got {describe(x)}")
+            raise ValueError(f"{name}: expected a C-contiguous array of rows, got {describe(x)}")
         cdef ptrdiff_t row = cnp.PyArray_NBYTES(x) // x.shape[0]
         if self.row_bytes[which] and self.row_bytes[which] != row:
-            raise ValueError(f"{name}: rows must have {self.row_bytes[which]} bytes, got {row}")
+            raise ValueError(f"{name}: expected rows of {self.row_bytes[which]} bytes, got {row}")
         return data(x)
 
     def feed(self, cnp.ndarray x, cnp.ndarray targets=None, cnp.ndarray weights=None, *,
@@ -220,11 +136,11 @@ cdef class Program:
         s.row = s.step = self.losses = self.rates = 0
         if index is not None:
             if not (cnp.PyArray_TYPE(index) == cnp.NPY_INT64 and cnp.PyArray_ISCARRAY_RO(index)):
-                raise ValueError(f"index must be contiguous int64, got {describe(index)}")
+                raise ValueError(f"index: expected contiguous int64, got {describe(index)}")
             s.index, available = <const int64_t *>data(index), cnp.PyArray_SIZE(index)
             for i in range(available):
                 if not 0 <= s.index[i] < rows:
-                    raise ValueError(f"index must be below {rows}, got {s.index[i]}")
+                    raise ValueError(f"index: expected integers in [0, {rows}), got {s.index[i]}")
         if outputs is not None:
             check_writable("outputs", outputs)
             available = min(available, outputs.shape[0])
@@ -240,12 +156,12 @@ cdef class Program:
         """Run all calls again, `steps` times, or until a step meets a fault; how many were done."""
         cdef fnn_feed *s = &self.sources
         if self.batch and (self.available - s.row) // self.batch < steps:
-            raise ValueError(f"steps: rows are left for {(self.available - s.row) // self.batch}, "
-                             f"got {steps}")
+            raise ValueError("steps: expected at most as many as rows are left for, "
+                             f"{(self.available - s.row) // self.batch}, got {steps}")
         if s.losses != NULL and self.losses - s.step < steps:
-            raise ValueError(f"losses: room is left for {self.losses - s.step}, got {steps} steps")
+            raise ValueError(f"losses: expected room for {steps} more, got {self.losses - s.step}")
         if s.rates != NULL and self.rates - s.step < steps:
-            raise ValueError(f"rates: {self.rates - s.step} are left, got {steps} steps")
+            raise ValueError(f"rates: expected {steps} more, got {self.rates - s.step}")
         return self.run(steps)
 
     cdef ptrdiff_t run(self, ptrdiff_t steps) except -1:
@@ -334,8 +250,8 @@ cdef class Program:
         cdef fnn_rows *p = &call.arguments.rows
         cdef ptrdiff_t rows = inside.shape[0], row = cnp.PyArray_SIZE(inside) // rows
         if (self.batch or rows) != rows or rows > self.available - self.sources.row:
-            raise ValueError(f"rows: {self.available - self.sources.row} are there"
-                             f"{f', {self.batch} were taken' if self.batch else ''}, got {rows}")
+            raise ValueError(f"rows: expected {f'{self.batch} as before, ' if self.batch else ''}"
+                             f"at most {self.available - self.sources.row}, got {rows}")
         start(&call, kernel, rows, copied * cnp.PyArray_SIZE(inside))
         p.feed = <fnn_feed *>reads(&call, self.here)
         p.outside = self.slot(which)
@@ -348,7 +264,8 @@ cdef class Program:
         """The next rows of x, targets or weights, in a new array."""
         cdef int which = slot_names.index(name)
         if self.fed is None or which == OUTPUTS or self.fed[which] is None or rows < 1:
-            raise ValueError(f"take: the program is fed no {name}, or {rows} rows are none")
+            raise ValueError(
+                f"take: expected at least one row of what is fed, got {rows} of {name}")
         cdef cnp.ndarray outside = self.fed[which]
         cdef int i, ndim = cnp.PyArray_NDIM(outside)
         cdef cnp.npy_intp[32] shape
@@ -366,7 +283,7 @@ cdef class Program:
         """Copy the outputs to those of the feed, if it has some."""
         cdef cnp.ndarray outside = None if self.fed is None else self.fed[<int>OUTPUTS]
         if outside is not None and outside.dtype != outputs.dtype:
-            raise ValueError(f"outputs must be {outputs.dtype}, got {describe(outside)}")
+            raise ValueError(f"outputs: expected {outputs.dtype}, got {describe(outside)}")
         self.row_bytes[<int>OUTPUTS] = cnp.PyArray_NBYTES(outputs) // outputs.shape[0]
         self.outside(OUTPUTS, "outputs", outside)
         self.carry(OUTPUTS, fnn_table(active_isa, False).give_rows, outputs, True)
@@ -376,59 +293,26 @@ cdef class Program:
         """Set the learning rate in hyper to the step's of the feed, if it has some."""
         check_hyper(hyper)
         if self.sources.rates != NULL and self.sources.step >= self.rates:
-            raise ValueError(f"rates: none is left of {self.rates}")
+            raise ValueError(
+                f"rates: expected more than the {self.sources.step} used, got {self.rates}")
         cdef fnn_call call
         start(&call, fnn_table(active_isa, False).take_rate, 1, 10.0)
-        call.arguments.value.feed = <fnn_feed *>reads(&call, self.here)
-        call.arguments.value.hyper = <double *>writes(&call, hyper)
+        call.arguments.batch.feed = <fnn_feed *>reads(&call, self.here)
+        call.arguments.batch.hyper = <double *>writes(&call, hyper)
         execute(&call)
 
     def end_batch(self, cnp.ndarray value=None):
         """The next replay takes the next rows; value (float64) is the batch's loss."""
         cdef fnn_call call
-        cdef fnn_value *p = &call.arguments.value
+        cdef fnn_batch *p = &call.arguments.batch
         check_doubles("value", value)
         if self.sources.losses != NULL and self.sources.step >= self.losses:
-            raise ValueError(f"losses: room is left for none of {self.losses}")
+            raise ValueError(
+                f"losses: expected room for more than {self.sources.step}, got {self.losses}")
         start(&call, fnn_table(active_isa, False).end_batch, 1, 10.0)
         p.feed, p.rows = <fnn_feed *>writes(&call, self.here), self.batch
         p.value = <double *>reads(&call, value)
         execute(&call)
-
-
-cdef bint is_like(value, cnp.ndarray like) noexcept:
-    """Whether value is a plain array of the same type and shape."""
-    if not cnp.PyArray_CheckExact(value):
-        return False
-    return (cnp.PyArray_TYPE(<cnp.ndarray>value) == cnp.PyArray_TYPE(like)
-            and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>value)
-            and cnp.PyArray_SAMESHAPE(<cnp.ndarray>value, like))
-
-
-cdef bint overlap(cnp.ndarray x, cnp.ndarray y) noexcept:
-    """Whether the memory of two contiguous arrays does."""
-    cdef const char *a = <const char *>data(x)
-    cdef const char *b = <const char *>data(y)
-    return a < b + cnp.PyArray_NBYTES(y) and b < a + cnp.PyArray_NBYTES(x)
-
-
-cdef int check_doubles(str name, cnp.ndarray x) except -1:
-    if x is None or cnp.PyArray_TYPE(x) != cnp.NPY_FLOAT64 or not cnp.PyArray_ISCARRAY(x):
-        raise ValueError(f"{name} must be writable, contiguous float64")
-    return 0
-
-
-def copy(cnp.ndarray y not None, cnp.ndarray x not None):
-    """y = x, as a call."""
-    check_real("x", x, cnp.PyArray_NDIM(x))
-    check_like("y", y, "x", x)
-    check_writable("y", y)
-    cdef fnn_call call
-    cdef fnn_vector *p = &call.arguments.vector
-    p.size = cnp.PyArray_SIZE(x)
-    start(&call, kernels_for(x).copy, (p.size + 15) // 16, copied * p.size)
-    p.x, p.y = reads(&call, x, 16), writes(&call, y, 16)
-    execute(&call)
 
 
 def check_value(cnp.ndarray value not None, cnp.ndarray hyper not None):
@@ -437,19 +321,6 @@ def check_value(cnp.ndarray value not None, cnp.ndarray hyper not None):
     check_hyper(hyper)
     cdef fnn_call call
     start(&call, fnn_table(active_isa, False).check_value, 1, 10.0)
-    call.arguments.value.value = <double *>reads(&call, value)
-    call.arguments.value.hyper = <double *>writes(&call, hyper)
-    execute(&call)
-
-
-def add_penalty(cnp.ndarray value not None, cnp.ndarray weight not None, double scale):
-    """value[0] += scale * Σ weight², value being float64: L2's penalty."""
-    check_doubles("value", value)
-    check_real("weight", weight, cnp.PyArray_NDIM(weight))
-    cdef fnn_call call
-    cdef fnn_value *p = &call.arguments.value
-    cdef cnp.ndarray squares = squares_of(weight)
-    start(&call, fnn_table(active_isa, False).add_penalty, 1, 10.0)
-    p.value, p.scale = <double *>writes(&call, value), scale
-    p.squares = <const double *>reads(&call, squares)
+    call.arguments.batch.value = <double *>reads(&call, value)
+    call.arguments.batch.hyper = <double *>writes(&call, hyper)
     execute(&call)

@@ -1,17 +1,19 @@
-# Convolution with kernels of 3x3 at stride 1 in tiles of 2x2 outputs.
+# Convolution with kernels of 3x3 at stride 1 in tiles of 2x2 outputs; conv.pxi has the faces.
 
 cdef bint in_tiles(const fnn_conv *p) noexcept:
-    """Whether it is done so.  That saves 20 of 36 multiplications, but transforms all channels and
-    features, which pays with enough of both: forward 32 to 32 channels are 1.5 times as fast, 64
-    to 64 1.7.  16 to 32 and 17 to 33, at 1.1 and 1.2, are left to the exact order of the chain.
-    The size of the images does not matter."""
+    """Whether a convolution is computed in tiles: if it has enough channels and features.
+
+    Tiles save 20 of 36 multiplications, but transform all channels and features.  Forward, 32 to 32
+    channels are 1.5 times as fast as in conv.inc, 64 to 64 1.7 times.  16 to 32 and 17 to 33, at
+    1.1 and 1.2, are left to conv.inc, which adds in the exact order of one chain.  The size of the
+    images does not matter."""
     return (p.kernel[0] == 3 and p.kernel[1] == 3 and p.groups == 1
             and p.stride[0] == 1 and p.stride[1] == 1
             and p.dilation[0] == 1 and p.dilation[1] == 1
             and p.channels * p.features >= 12 * (p.channels + p.features))
 
 
-# 16 matrices, each with room behind it: 16 times place_size and sums_size of winograd.inc.
+# 16 matrices with a gap behind each: 16 times place_size and sums_size of winograd.inc.
 cdef ptrdiff_t tiles_size(const fnn_conv *p) noexcept:
     return 16 * (packed_size(p.channels, p.features) + 16)
 
@@ -20,7 +22,7 @@ cdef ptrdiff_t all_sums_size(const fnn_conv *p) noexcept:
     return p.spans * 16 * (p.channels * p.features + 16)
 
 
-cdef cnp.ndarray pack_for_tiles(cnp.ndarray weight):
+cdef cnp.ndarray tiles_pack(cnp.ndarray weight):
     """The weight as winograd_forward reads it."""
     cdef fnn_call call
     cdef fnn_conv *p = &call.arguments.conv
@@ -33,14 +35,14 @@ cdef cnp.ndarray pack_for_tiles(cnp.ndarray weight):
     return packed
 
 
-# A piece has so many tiles at least, since each reads the whole weight (1x14x14, 256 to 256
+# The fewest tiles of a piece, since each piece reads the whole weight (1x14x14, 256 to 256
 # channels, the weight packed before: from 305 to 255 us on two threads).
 cdef ptrdiff_t PIECE_TILES = 28
 
 
-cdef int convolve_tiles(fnn_call *call, cnp.ndarray x, cnp.ndarray bias, cnp.ndarray packed,
-                        cnp.ndarray y, cnp.ndarray z) except -1:
-    """y and z of a call whose sizes and activation are set."""
+cdef int tiles_forward(fnn_call *call, cnp.ndarray x, cnp.ndarray bias, cnp.ndarray packed,
+                       cnp.ndarray y, cnp.ndarray z) except -1:
+    """Sets y and z, if there is one; the call has its sizes and activation."""
     cdef fnn_conv *p = &call.arguments.conv
     cdef ptrdiff_t lines = (p.out_height + 1) // 2
     cdef bint whole = p.batch >= few_images  # units are images, else lines of tiles
@@ -56,24 +58,23 @@ cdef int convolve_tiles(fnn_call *call, cnp.ndarray x, cnp.ndarray bias, cnp.nda
     return execute(call)
 
 
-# Of a weight's gradient with its spans, so that many threads have work.  Another number gives other
-# bits, as those of fastnn.h's numerics laws do.
+# How many units a weight's gradient has with all its spans, so that many threads have work.
+# Another number gives other bits, as with the constants of the numerics laws in fastnn.h.
 cdef ptrdiff_t SUM_UNITS = 16
 
 
 cdef int tiles_backward_weight(fnn_call *call, cnp.ndarray x, cnp.ndarray dz,
                                cnp.ndarray dweight) except -1:
-    """Of a call whose sizes are set."""
+    """Sets dweight; the call has its sizes."""
     cdef fnn_conv *p = &call.arguments.conv
     cdef const fnn_kernels *kernels = kernels_for(x)
-    cdef ptrdiff_t parts = 4 * ((p.channels + FNN_SUM_CHANNELS - 1) // FNN_SUM_CHANNELS)
+    cdef ptrdiff_t units = 4 * ((p.channels + FNN_SUM_CHANNELS - 1) // FNN_SUM_CHANNELS)
     cdef ptrdiff_t tiles = p.batch * ((p.out_height + 1) // 2) * ((p.out_width + 1) // 2)
-    p.spans = count_spans(SUM_UNITS // parts, tiles, FNN_CHUNK_TILES)
+    p.spans = count_spans(SUM_UNITS // units, tiles, FNN_CHUNK_TILES)
     cdef cnp.ndarray sums = empty_vector(x, all_sums_size(p))
-    start(call, kernels.winograd_sums, p.spans * parts, conv_work(p) / 2)
-    p.x, p.z = reads(call, x), <void *>reads(call, dz)
-    p.packed = writes(call, sums)
+    start(call, kernels.winograd_sums, p.spans * units, conv_work(p) / 2)
+    p.x, p.dz, p.sums = reads(call, x), reads(call, dz), writes(call, sums)
     execute(call)
     start(call, kernels.winograd_weight, p.channels, copied * cnp.PyArray_SIZE(sums))
-    p.packed, p.y = <void *>reads(call, sums), writes(call, dweight)
+    p.sums, p.dweight = <void *>reads(call, sums), writes(call, dweight)
     return execute(call)

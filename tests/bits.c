@@ -57,8 +57,8 @@ static void run_winograd(const fnn_kernels *kernel, int d, void *const *array, v
     for (int variant = 0; variant < 4; variant++) {
         const ptrdiff_t channels = variant % 2 ? 37 : 260;
         const ptrdiff_t features = variant % 2 ? 262 : 29;
-        fnn_conv p = {.x = a, .weight = b, .bias = b, .packed = packed, .y = out, .z = z,
-                      .batch = 9, .height = 7, .width = 8, .channels = channels,
+        fnn_conv p = {.x = a, .weight = b, .bias = b, .dz = b, .packed = packed, .sums = packed,
+                      .y = out, .z = z, .dweight = out, .batch = 9, .height = 7, .width = 8, .channels = channels,
                       .features = features, .before = {variant, 1}, .out_height = 5 + 2 * variant,
                       .out_width = 7, .spans = variant % 2 + 1, .activation = FNN_TANH};
         const ptrdiff_t pixels = 9 * p.out_height * 7;
@@ -67,7 +67,6 @@ static void run_winograd(const fnn_kernels *kernel, int d, void *const *array, v
         RUN(winograd_forward, &p, 9 * ((p.out_height + 1) / 2));
         report("winograd_forward", variant, d, out, pixels * features);
         report("winograd_forward's z", variant, d, z, pixels * features);
-        p.z = (void *)b;
         RUN(winograd_sums, &p, 4 * groups * p.spans);
         report("winograd_sums", variant, d, packed, channels * features);
         RUN(winograd_weight, &p, channels);
@@ -82,7 +81,8 @@ static void run_convolution(const fnn_kernels *kernel, int d, void *const *array
     void *out = array[2], *z = array[3], *packed = array[4];
     for (int variant = 0; variant < 4; variant++) {
         const ptrdiff_t groups = variant % 2 + 1, stride = variant / 2 + 1;
-        fnn_conv p = {.x = a, .weight = b, .bias = b, .packed = packed, .y = out, .z = z,
+        fnn_conv p = {.x = a, .weight = b, .bias = b, .dz = z, .packed = packed, .y = out, .z = z,
+                      .dx = out, .dweight = out, .padded = array[5], .turned = out, .sums = out,
                       .batch = 5, .height = 11, .width = 9, .channels = 48, .features = 40,
                       .groups = groups, .kernel = {3, 4}, .stride = {1, stride},
                       .dilation = {1, groups}, .before = {1, 2}, .behind = {1, 2},
@@ -92,7 +92,6 @@ static void run_convolution(const fnn_kernels *kernel, int d, void *const *array
         const ptrdiff_t item = d ? 8 : 4, places = p.batch * p.out_height * p.out_width;
         const ptrdiff_t K = 12 * 48 / groups, N = 40 / groups;
         fnn_conv padded = p;
-        padded.y = array[5];
         RUN(conv_pad, &padded, p.batch * (p.height + 2));
         report("conv_pad", variant, d, array[5], p.batch * (p.height + 2) * (p.width + 4) * 48);
         padded = p, padded.x = array[5], padded.height += 2, padded.width += 4;
@@ -107,8 +106,8 @@ static void run_convolution(const fnn_kernels *kernel, int d, void *const *array
         report("conv_backward_weight", variant, d, out, padded.spans * K * 40);
         p.transpose = 1;
         RUN(conv_pack, &p, groups * 12 * ((48 / groups * item + 511) / 512));
-        p.part = variant / 2 ? 16 : 48 / groups;
-        RUN(conv_backward_input, &p, p.batch * ((48 / groups + p.part - 1) / p.part));
+        p.unit_channels = variant / 2 ? 16 : 48 / groups;
+        RUN(conv_backward_input, &p, p.batch * ((48 / groups + p.unit_channels - 1) / p.unit_channels));
         report("conv_backward_input", variant, d, out, 5 * 11 * 9 * 48);
         p.features = p.groups = 48;
         RUN(depthwise_forward, &p, p.batch * p.out_height);
@@ -157,7 +156,7 @@ static void run_all(const fnn_kernels *kernel, int d) {
             report("product's z", 3 * shape + form, d, z, M * N);
             if (form == 1) continue;
             const ptrdiff_t chunks = (K + FNN_CHUNK_K - 1) / FNN_CHUNK_K;
-            fnn_product packing = {.b = b, .c = packed, .N = N, .K = K, .b_row = p.b_row,
+            fnn_product packing = {.b = b, .packed = packed, .N = N, .K = K, .b_row = p.b_row,
                                    .b_column = p.b_column};
             RUN(pack, &packing, chunks * ((N * (d ? 8 : 4) + 511) / 512));
             p.packed = packed, p.by_columns = 0;
@@ -168,8 +167,8 @@ static void run_all(const fnn_kernels *kernel, int d) {
     RUN(column_sum, &columns, groups);
     report("column_sum", 0, d, out, FEATURES);
 
-    fnn_embedding embedding = {.x = at(9), .weight = a, .dy = b, .y = out, .codes = 50,
-                               .features = FEATURES, .rows = 900};
+    fnn_embedding embedding = {.codes = at(9), .weight = a, .dy = b, .y = out, .dweight = out,
+                               .count = 50, .features = FEATURES, .rows = 900};
     for (int i = 0; i < 900; i++)
         d ? (((double *)at(9))[i] = i * i % 47) : (((float *)at(9))[i] = (float)(i * i % 47));
     RUN(embedding_forward, &embedding, 900);
@@ -182,26 +181,29 @@ static void run_all(const fnn_kernels *kernel, int d) {
     run_convolution(kernel, d, images, scratch);
     free(images[5]);
 
-    for (int kind = 0; kind < FNN_ACTIVATION_KINDS; kind++) {
-        fnn_activation p = {.x = a, .dy = b, .out = out, .rows = ROWS, .features = FEATURES,
-                            .kind = kind, .alpha = 0.5};
+    for (int kind = 0; kind < FNN_ELEMENTWISE_KINDS; kind++) {
+        fnn_activation p = {.x = a, .saved = a, .dy = b, .y = out, .dx = out, .rows = ROWS,
+                            .features = FEATURES, .kind = kind, .alpha = 0.5};
         RUN(activation_forward, &p, ROWS);
         report("activation_forward", kind, d, out, n);
         RUN(activation_backward, &p, ROWS);
         report("activation_backward", kind, d, out, n);
     }
-    fnn_activation softmax = {.x = a, .dy = b, .out = out, .rows = ROWS, .features = FEATURES};
+    fnn_activation softmax = {.x = a, .saved = a, .dy = b, .y = out, .dx = out, .rows = ROWS,
+                              .features = FEATURES};
     RUN(softmax_forward, &softmax, ROWS);
     report("softmax_forward", 0, d, out, n);
     RUN(softmax_backward, &softmax, ROWS);
     report("softmax_backward", 0, d, out, n);
-    RUN(add, &softmax, ROWS);
+    fnn_vector sum = {.x = a, .addend = b, .y = out, .size = n, .row = FEATURES};
+    RUN(add, &sum, ROWS);
     report("add", 0, d, out, n);
 
     uint64_t counter = 7;
     uint8_t mask[(ROWS * FEATURES + 7) / 8];
-    fnn_dropout dropout = {.x = a, .out = out, .mask = mask, .counter = &counter, .seed = 123456789,
-                           .layer = 3, .threshold = 20000, .rows = ROWS, .features = FEATURES};
+    fnn_dropout dropout = {.x = a, .dy = a, .y = out, .dx = out, .mask = mask, .counter = &counter,
+                           .seed = 123456789, .layer = 3, .threshold = 20000, .rows = ROWS,
+                           .features = FEATURES};
     RUN(dropout_forward, &dropout, ROWS);
     report("dropout_forward", 0, d, out, n);
     report("dropout_forward's mask", 0, 0, mask, sizeof mask / 4);
@@ -210,8 +212,8 @@ static void run_all(const fnn_kernels *kernel, int d) {
     RUN(dropout_advance, &dropout, 1);
     report("dropout_advance", 0, 1, &counter, 1);
 
-    fnn_norm norm = {.x = a, .dy = b, .out = out, .gamma = at(0), .beta = at(1), .mean = at(2),
-                     .inv_std = at(3), .running_mean = at(4), .running_variance = at(5),
+    fnn_norm norm = {.x = a, .dy = b, .y = out, .dx = out, .gamma = at(0), .beta = at(1),
+                     .mean = at(2), .inv_std = at(3), .running_mean = at(4), .running_variance = at(5),
                      .dgamma = at(6), .dbeta = at(7), .partial = at(8), .rows = ROWS,
                      .features = FEATURES, .momentum = 0.1, .eps = 1e-5};
     RUN(batchnorm_moments, &norm, areas);
@@ -239,7 +241,7 @@ static void run_all(const fnn_kernels *kernel, int d) {
     int64_t labels[ROWS];
     fnn_loss loss = {.outputs = a, .targets = b, .weights = at(1), .weight_sum = &weight_sum,
                      .gradient = out, .row_losses = at(0), .batch = ROWS, .features = FEATURES,
-                     .constant = 0.3, .constants = at(2)};
+                     .smoothing = 0.3, .delta = 0.3, .margin = 0.3, .quantiles = at(2)};
     fnn_kernel *const *losses[] = {&kernel->softmax_cross_entropy, &kernel->sigmoid_cross_entropy,
                                    &kernel->squared_error, &kernel->absolute_error, &kernel->huber,
                                    &kernel->quantile, &kernel->poisson,
@@ -247,13 +249,12 @@ static void run_all(const fnn_kernels *kernel, int d) {
     for (int i = 0; i < 18; i++) {
         static const ptrdiff_t features[] = {FEATURES, 10};
         loss.features = features[i / 9];
-        loss.labels = i % 9 >= 7;
-        loss.targets = loss.labels ? (const void *)labels : b;
+        loss.labels = i % 9 >= 7 ? labels : NULL;
         for (int row = 0; row < ROWS; row++) labels[row] = row * 7 % loss.features;
         run(kernel, losses[i % 9], &loss, ROWS, scratch);
         report("loss", i, d, out, ROWS * loss.features);
-        fnn_total sum = {.values = at(0), .sum = &total, .size = ROWS};
-        RUN(total, &sum, 1);
+        fnn_total losses_sum = {.values = at(0), .sum = &total, .size = ROWS};
+        RUN(total, &losses_sum, 1);
         report(d ? "total of float64" : "total of float32", i, 1, &total, 1);
     }
 
@@ -275,7 +276,7 @@ static void run_all(const fnn_kernels *kernel, int d) {
     fnn_vector vector = {.x = a, .y = out, .size = 999, .row = 16, .scale = 0.7};
     RUN(add_scaled, &vector, 63);
     report("add_scaled", 0, d, out, 999);
-    vector = (fnn_vector){.x = a, .y = at(0), .size = n};
+    vector = (fnn_vector){.x = a, .y = at(0), .sums = at(0), .size = n};
     RUN(sum_squares, &vector, (n + FNN_CHUNK_SUM - 1) / FNN_CHUNK_SUM);
     report("sum_squares", d, 1, at(0), 3);
     fnn_set_hyper clip = {.hyper = hyper, .squares = &total, .norm = &weight_sum, .max_norm = 0.1};
@@ -298,15 +299,15 @@ static void run_all(const fnn_kernels *kernel, int d) {
     rows.outside = &feed.outputs;
     RUN(give_rows, &rows, ROWS);
     report("give_rows", 0, d, (char *)z + 20 * rows.row_bytes, n);
-    fnn_value value = {.feed = &feed, .value = &total, .squares = hyper, .hyper = hyper,
-                       .scale = 0.1, .rows = ROWS};
-    RUN(add_penalty, &value, 1);
+    fnn_batch batch = {.feed = &feed, .value = &total, .hyper = hyper, .rows = ROWS};
+    fnn_penalty penalty = {.value = &total, .squares = hyper, .scale = 0.1};
+    RUN(add_penalty, &penalty, 1);
     feed.rates = hyper + 2;
-    RUN(take_rate, &value, 1);
+    RUN(take_rate, &batch, 1);
     report("take_rate", 0, 1, hyper, 1);
-    RUN(end_batch, &value, 1);
+    RUN(end_batch, &batch, 1);
     total /= 0.0;
-    RUN(check_value, &value, 1);
+    RUN(check_value, &batch, 1);
     report("hyper", 1, 1, hyper, FNN_HYPER_SIZE);
     free(z), free(packed);
     free(a), free(b), free(out), free(many), free(scratch);

@@ -20,7 +20,7 @@ FLAGS = ["-O2", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-W
 
 def build(compiler, program, *options):
     sources = [ROOT / "tests/bits.c", ROOT / "csrc/dispatch.c"]
-    sources += sorted((ROOT / "csrc").glob("kernels_*.c"))
+    sources += sorted((ROOT / "csrc/isa").glob("*.c"))
     command = [compiler, *FLAGS, *options, f"-I{ROOT / 'csrc'}", *map(str, sources)]
     result = subprocess.run(
         [*command, "-lm", "-o", str(program)], capture_output=True, text=True, check=False

@@ -370,8 +370,10 @@ def test_a_packed_weight_of_another_shape_or_type_is_refused(name, rng):
     (x, weight, bias, _), geometry = operands(rng, CASES[name], np.float32), CASES[name][2]
     packed = _kernels.conv_pack(weight, geometry)
     for wrong in (packed[:-1], np.zeros(packed.shape), packed[None], packed[::2]):
-        with pytest.raises(ValueError, match=r"^packed must"):
+        with pytest.raises(ValueError, match=r"^packed: expected"):
             _kernels.conv_forward(x, weight, bias, geometry, packed=wrong)
     for groups in (0, -1, 5, 17):
-        with pytest.raises(ValueError, match=r"groups must divide the features, \d+, got"):
+        with pytest.raises(
+            ValueError, match=r"groups: expected a divisor of the \d+ features, got"
+        ):
             _kernels.conv_pack(weight, (*geometry[:3], groups))

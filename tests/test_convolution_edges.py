@@ -186,20 +186,20 @@ def test_faces_check_their_arguments(face, argument, broken, groups):
         faces(**given)[face]()
         return
     # where two arguments disagree, either may be named
-    with pytest.raises((ValueError, TypeError), match=r"^(\w+) must |^Argument '\w+' "):
+    with pytest.raises((ValueError, TypeError), match=r"^(\w+): expected |^Argument '\w+' "):
         faces(**given)[face]()
 
 
 @pytest.mark.parametrize("face", ["forward", "input", "weight"])
 @pytest.mark.parametrize("geometry, message", [
-    (((0, 1), ((0, 0), (0, 0)), (1, 1), 1), "stride, dilation and groups must be >= 1"),
-    (((1, 1), ((0, -1), (0, 0)), (1, 1), 1), "stride, dilation and groups must be >= 1"),
-    (((1, 1), ((0, 0), (0, 0)), (1, 0), 1), "stride, dilation and groups must be >= 1"),
-    (((1, 1), ((0, 0), (0, 0)), (1, 1), 0), "stride, dilation and groups must be >= 1"),
-    (((1, 1), ((0, 0), (0, 0)), (1, 1), 4), r"weight must be \(3, 2, channels / groups, features"),
-    (((1, 1), ((0, 0), (0, 0)), (1, 1), 2), r"weight must be \(3, 2, channels / groups, features"),
-    (((1, 1), ((0, 0), (0, 0)), (3, 1), 1), "height: the kernel covers 7, the padded input has 5"),
-    (((1, 1), ((0, 0), (1, 0)), (1, 5), 1), "width: the kernel covers 6, the padded input has 5"),
+    (((0, 1), ((0, 0), (0, 0)), (1, 1), 1), "geometry: expected stride, dilation and groups >= 1"),
+    (((1, 1), ((0, -1), (0, 0)), (1, 1), 1), "geometry: expected stride, dilation and groups >= 1"),
+    (((1, 1), ((0, 0), (0, 0)), (1, 0), 1), "geometry: expected stride, dilation and groups >= 1"),
+    (((1, 1), ((0, 0), (0, 0)), (1, 1), 0), "geometry: expected stride, dilation and groups >= 1"),
+    (((1, 1), ((0, 0), (0, 0)), (1, 1), 4), r"weight: expected shape \(3, 2, channels"),
+    (((1, 1), ((0, 0), (0, 0)), (1, 1), 2), r"weight: expected shape \(3, 2, channels"),
+    (((1, 1), ((0, 0), (0, 0)), (3, 1), 1), "height: expected at least 7, .*, got 5"),
+    (((1, 1), ((0, 0), (1, 0)), (1, 5), 1), "width: expected at least 6, .*, got 5"),
 ])  # fmt: skip
 def test_faces_check_the_geometry(face, geometry, message):
     given = arguments()
@@ -248,7 +248,7 @@ def test_a_shape_that_is_none_is_refused(wrong):
 def test_gradients_must_be_writable():
     given = arguments()
     given["dweight"].flags.writeable = False
-    with pytest.raises(ValueError, match=r"^dweight must be writable"):
+    with pytest.raises(ValueError, match=r"^dweight: expected a writable"):
         faces(**given)["weight"]()
 
 

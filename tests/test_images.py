@@ -323,7 +323,7 @@ def test_a_position_is_a_row(name, shape, dtype, isa):
 def test_batch_norm_needs_two_positions():
     model = Sequential(BatchNorm(3))
     assert model.forward(draw((1, 1, 2, 3)), training=True).shape == (1, 1, 2, 3)
-    with pytest.raises(ValueError, match="batch norm cannot be trained on one row"):
+    with pytest.raises(ValueError, match="expected at least two rows to train batch norm"):
         model.forward(draw((1, 1, 1, 3)), training=True)
 
 

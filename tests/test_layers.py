@@ -333,7 +333,7 @@ def test_a_constant_that_float32_cannot_hold(make, message):
     """1e-50 would be 0 there, 1e50 infinity."""
     x = np.ones((2, 3))
     Sequential(make(), dtype="float64").forward(x, training=True)
-    with pytest.raises(ValueError, match=rf"^{message} must be .* float32, got 1e.50"):
+    with pytest.raises(ValueError, match=rf"^{message}: expected .* float32, got 1e.50"):
         Sequential(make()).forward(x, training=True)
 
 

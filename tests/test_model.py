@@ -160,7 +160,7 @@ def test_flat_parameters_made_read_only():
     y = model.forward(batch(), training=True)
     model.backward(np.ones_like(y))
     model.flat_parameters.flags.writeable = False
-    with pytest.raises(ValueError, match=r"^parameters must be writable"):
+    with pytest.raises(ValueError, match=r"^parameters: expected a writable"):
         fastnn.SGD(0.1).step(model)
 
 

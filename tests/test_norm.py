@@ -257,7 +257,7 @@ def test_faces_check_every_argument(face, name):
         broken = [None, good[..., :3], good.astype(np.float64), spread, good[..., None]]
     for wrong in broken:
         # where two arguments disagree, either may be named
-        with pytest.raises((TypeError, ValueError), match=rf"^\w+ must |^Argument '{name}' "):
+        with pytest.raises((TypeError, ValueError), match=rf"^\w+: expected |^Argument '{name}' "):
             getattr(_kernels, face)(*(arguments | {name: wrong}).values())
 
 

@@ -386,7 +386,7 @@ def faces():
 
 
 # where two arguments disagree, either may be named
-NAMES = r"^(parameters|gradients|the optimizer's state|hyper|x|y) must |^Argument '\w+' "
+NAMES = r"^(parameters|gradients|the optimizer's state|hyper|x|y): expected |^Argument '\w+' "
 CASES = [(face, i) for face, arguments in faces().items() for i, a in enumerate(arguments)
          if isinstance(a, np.ndarray)]  # fmt: skip
 

@@ -97,7 +97,7 @@ def test_faces_take_the_arguments_that_the_stub_states():
 # ---- machine code, read from the object files that the last build left in build/ ----
 
 OBJECTS = {path.stem: path for path in sorted((ROOT / "build").glob("temp.*/**/*.o"))}
-SOURCES = [*(ROOT / "csrc").glob("*.inc"), *(ROOT / "csrc").glob("*.[ch]"), ROOT / "setup.py"]
+SOURCES = [*(ROOT / "csrc").rglob("*.inc"), *(ROOT / "csrc").rglob("*.[ch]"), ROOT / "setup.py"]
 
 
 def disassemble(name):
@@ -131,7 +131,7 @@ def users(functions, pattern):
 
 
 @pytest.mark.parametrize("name", [
-    "_kernels", "program", "team", "dispatch", "kernels_portable_f32", "kernels_portable_f64",
+    "_kernels", "program", "team", "dispatch", "portable_f32", "portable_f64",
 ])  # fmt: skip
 def test_baseline_code_has_no_wide_vectors(name):
     """It runs on any x86-64: no register wider than 16 bytes, no VEX or EVEX instruction."""
@@ -141,14 +141,14 @@ def test_baseline_code_has_no_wide_vectors(name):
     )
 
 
-@pytest.mark.parametrize("name", ["kernels_avx2_f32", "kernels_avx2_f64"])
+@pytest.mark.parametrize("name", ["avx2_f32", "avx2_f64"])
 def test_avx2_code_has_no_avx512(name):
     functions = disassemble(name)
     assert users(functions, r"%zmm|%k[0-7]|%[xy]mm(1[6-9]|2\d|3[01])") == set()
     assert users(functions, r"vfmadd.*%ymm")
 
 
-@pytest.mark.parametrize("name", ["kernels_avx512_f32", "kernels_avx512_f64"])
+@pytest.mark.parametrize("name", ["avx512_f32", "avx512_f64"])
 def test_avx512_code_uses_its_registers(name):
     assert users(disassemble(name), r"vfmadd.*%zmm")
 
@@ -175,8 +175,8 @@ def on_stack(code):
 
 
 WIDE = pytest.mark.parametrize("name, register", [
-    ("kernels_avx512_f32", "zmm"), ("kernels_avx512_f64", "zmm"),
-    ("kernels_avx2_f32", "ymm"), ("kernels_avx2_f64", "ymm"),
+    ("avx512_f32", "zmm"), ("avx512_f64", "zmm"),
+    ("avx2_f32", "ymm"), ("avx2_f64", "ymm"),
 ])  # fmt: skip
 
 

@@ -194,11 +194,11 @@ def test_a_packed_weight_of_another_shape_or_type_is_refused(rng):
     x, weight, _ = operands(rng, 4, 20, 5, np.float32)
     packed = _kernels.pack_weight(weight)
     for wrong in (packed[:-1], packed.astype(np.float64), packed[None]):
-        with pytest.raises(ValueError, match="packed must"):
+        with pytest.raises(ValueError, match="packed: expected"):
             _kernels.dense_forward(x, weight, packed=wrong)
-    with pytest.raises(ValueError, match="packed must"):
+    with pytest.raises(ValueError, match="packed: expected"):
         _kernels.dense_backward_input(np.ones((4, 5), np.float32), weight, packed)
-    with pytest.raises(ValueError, match="weight must not be empty"):
+    with pytest.raises(ValueError, match="weight: expected at least one element"):
         _kernels.pack_weight(weight[:0])
 
 
@@ -313,7 +313,9 @@ def test_faces_check_their_arguments(face, argument, broken, rng):
         faces(**arguments)[face]()
         return
     # where two arguments disagree, either may be named
-    with pytest.raises((ValueError, TypeError), match=r"^(x|weight|bias|dz|dweight|dbias) must "):
+    with pytest.raises(
+        (ValueError, TypeError), match=r"^(x|weight|bias|dz|dweight|dbias): expected "
+    ):
         faces(**arguments)[face]()
 
 
@@ -321,7 +323,7 @@ def test_gradients_must_be_writable(rng):
     x, weight, bias = operands(rng, 4, 3, 5, np.float32)
     dz = np.ones((4, 5), np.float32)
     weight.flags.writeable = bias.flags.writeable = False
-    with pytest.raises(ValueError, match="dweight must be writable"):
+    with pytest.raises(ValueError, match="dweight: expected a writable"):
         _kernels.dense_backward_weight(x, dz, weight)
-    with pytest.raises(ValueError, match="dbias must be writable"):
+    with pytest.raises(ValueError, match="dbias: expected a writable"):
         _kernels.dense_backward_bias(dz, bias)

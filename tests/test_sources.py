@@ -160,7 +160,7 @@ BAD_BATCHES = {
     "other lengths": ([(X, Y), (X, Y[1:])], "differ in their number of rows"),
     "other features": ([(X, Y), (X[:, 1:], Y)], "batch 2: X: layer 0"),
     "NaN": ([(X, Y), (X * np.nan, Y)], "batch 2: X contains NaN"),
-    "labels": ([(X, Y), (X, Y + 5)], "batch 2: target . is out of range for 3 classes"),
+    "labels": ([(X, Y), (X, Y + 5)], r"batch 2: targets: expected labels in \[0, 3\), got"),
     "targets of another form": ([(X, Y), (X, np.eye(3)[Y])], r"batch 2: y: expected rows of shape"),
     "weights": ([(X, Y, -WEIGHT)], "batch 1: sample_weight: expected no negative"),
     "all weights 0": ([(X, Y, 0 * WEIGHT)], "batch 1: sample_weight"),

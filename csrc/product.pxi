@@ -22,7 +22,7 @@ cdef int multiply(cnp.ndarray a, bint transpose_a, cnp.ndarray b, bint transpose
     call.grain = grain_of(p)
     cdef ptrdiff_t unit = 16 if p.by_columns else p.N, line = p.N if p.by_columns else 0
     p.a = reads(&call, a, 0 if p.by_columns or transpose_a else p.K)
-    p.b, p.bias, p.packed = reads(&call, b), reads(&call, bias), reads(&call, packed)
+    p.b, p.bias, p.packed = reads(&call, b), reads(&call, bias), <void *>reads(&call, packed)
     p.c, p.z = writes(&call, c, unit, line), writes(&call, z, unit, line)
     return execute(&call)
 
@@ -55,7 +55,7 @@ def pack_weight(cnp.ndarray weight, bint transpose=False):
     cdef ptrdiff_t chunks = (p.K + FNN_CHUNK_K - 1) // FNN_CHUNK_K
     cdef ptrdiff_t groups = (p.N * itemsize + FNN_PACK_BYTES - 1) // FNN_PACK_BYTES
     start(&call, kernels_for(weight).pack, chunks * groups, 8.0 * p.K * p.N)
-    p.b, p.c = reads(&call, weight), writes(&call, packed)
+    p.b, p.packed = reads(&call, weight), writes(&call, packed)
     execute(&call)
     return packed
 
@@ -80,8 +80,13 @@ def dense_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias=None,
     check_packed(packed, weight, weight.shape[0], weight.shape[1])
     check_kind(activation, alpha, x)
     cdef cnp.ndarray y = empty_matrix(x, x.shape[0], weight.shape[1])
-    cdef cnp.ndarray z = empty_like(y) if keep_z else None
-    multiply(x, False, weight, False, y, bias, z, activation, alpha, packed)
+    # softmax is of whole rows: a kernel of its own, after the linear map
+    cdef bint linear = activation == FNN_SOFTMAX
+    cdef cnp.ndarray z = empty_like(y) if keep_z and not linear else None
+    multiply(x, False, weight, False, y, bias, z, FNN_LINEAR if linear else activation, alpha,
+             packed)
+    if linear:
+        y, z = softmax(y), y
     return (y, z) if keep_z else y
 
 

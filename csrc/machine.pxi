@@ -1,0 +1,71 @@
+# The machine: its instruction sets, the threads, and how this extension was compiled.
+
+cdef int active_isa = fnn_isa_best()
+
+
+def isa_levels():
+    """The instruction sets that are compiled in and that this machine runs, lowest first."""
+    return [fnn_isa_name(i).decode() for i in range(FNN_ISAS) if fnn_isa_available(i)]
+
+
+def isa_compiled():
+    """The instruction sets that are compiled in, lowest first."""
+    return [fnn_isa_name(i).decode() for i in range(FNN_ISAS) if fnn_table(i, False) != NULL]
+
+
+def get_isa():
+    """The instruction set whose kernels run now."""
+    return fnn_isa_name(active_isa).decode()
+
+
+def set_isa(str name not None):
+    """Run the kernels of another instruction set that this machine has."""
+    global active_isa
+    for i in range(FNN_ISAS):
+        if fnn_isa_available(i) and fnn_isa_name(i).decode() == name:
+            active_isa = i
+            return
+    raise ValueError(f"FASTNN_ISA: expected one of {', '.join(isa_levels())}, got {name!r}")
+
+
+cdef inline const fnn_kernels *kernels_for(cnp.ndarray x) noexcept:
+    return fnn_table(active_isa, cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT64)
+
+
+MAX_THREADS = FNN_MAX_THREADS
+
+
+def set_threads(int threads):
+    """Threads for the whole process: 1 to MAX_THREADS, checked by fastnn.set_num_threads."""
+    fnn_set_threads(threads)
+
+
+def override_threads(int threads):
+    """Threads for the calling thread alone, 0 for none of its own; returns what was set."""
+    return fnn_override_threads(threads)
+
+
+def get_threads():
+    """How many threads the calling thread's kernels may use."""
+    return fnn_threads()
+
+
+def set_wake_work(double operations):
+    """Sleeping threads are woken for so many operations, which tests lower; returns the last."""
+    return fnn_set_wake_work(operations)
+
+
+# For fastnn.build_info().
+cdef extern from *:
+    """
+    #if defined(__clang__)
+    #define FNN_COMPILER "Clang " __clang_version__
+    #elif defined(__GNUC__)
+    #define FNN_COMPILER "GCC " __VERSION__
+    #else
+    #define FNN_COMPILER "unknown"
+    #endif
+    """
+    const char *FNN_COMPILER
+
+COMPILER = FNN_COMPILER.decode().strip()
