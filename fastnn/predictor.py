@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import fastnn._kernels as _kernels
-from fastnn.layers import Activation, BatchNorm, Dropout, Softmax
+from fastnn.layers import Activation, BatchNorm, Dropout
 from fastnn.layers.weighted import Weighted
 from fastnn.support import arrays, checks
 
@@ -184,15 +184,14 @@ class _Affine:
         self.bias = (bias - norm.running_mean) * scale + norm.beta
 
     def build(self) -> Callable[[Array], Array]:
-        softmax = isinstance(self.activation, Softmax)
-        kind, alpha = 0 if softmax else self.activation._kind, self.activation.alpha
+        kind, alpha = self.activation._kind, self.activation._alpha
         weight = self.weight.astype(self.dtype)
         bias = None if self.bias is None else self.bias.astype(self.dtype)
         layer, packed = self.layer, self.layer._pack(weight)
 
         def run(x: Array) -> Array:
             y: Array = layer._multiply(layer._read(x), weight, bias, kind, alpha, packed=packed)
-            return _kernels.softmax_forward(y) if softmax else y
+            return y
 
         return run
 

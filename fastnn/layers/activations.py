@@ -189,19 +189,6 @@ class Softmax(Activation):
 
     activation_name = "softmax"
 
-    def __init__(self) -> None:
-        self._alpha = self.alpha  # its kernels are its own
-
-    def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
-        y = _kernels.softmax_forward(x)
-        if training:
-            self._saved = (y,)
-        return y
-
-    def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
-        (y,) = self._take()
-        return _kernels.softmax_backward(y, dy)
-
 
 ACTIVATIONS: dict[str, type[Activation]] = {
     kind.activation_name: kind

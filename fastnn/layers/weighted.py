@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import fastnn._kernels as _kernels
 from fastnn import initializers
 from fastnn.layers import activations
-from fastnn.layers.activations import Activation, Softmax
+from fastnn.layers.activations import Activation
 from fastnn.layers.layer import Layer, Named, Placed
 from fastnn.support import checks
 from fastnn.support.settings import Fixed, Setting
@@ -61,9 +61,6 @@ class Weighted(Layer, ABC):
         )
         self.bias_init = initializers.resolve(bias_init, "bias_init")
         self.l2 = l2
-        self._softmax = isinstance(self.activation, Softmax)
-        self._kind = 0 if self._softmax else self.activation._kind
-        self._keeps_z = not self._softmax and self.activation._saves_input
 
     def _read(self, x: NDArray[Any]) -> Any:
         """x in the form in which the methods below take it."""
@@ -108,14 +105,12 @@ class Weighted(Layer, ABC):
             initializers.fill(self._bias, self.bias_init, rng, self._fan_in, self)
 
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
-        x, alpha = self._read(x), self._activation._alpha
-        if training and self._keeps_z:
-            y, z = self._multiply(x, self._weight, self._bias, self._kind, alpha, True)
+        x, f = self._read(x), self._activation
+        if training and f._saves_input:
+            y, z = self._multiply(x, self._weight, self._bias, f._kind, f._alpha, True)
             self._saved = (x, z)
             return y  # type: ignore[no-any-return]
-        y = self._multiply(x, self._weight, self._bias, self._kind, alpha)
-        if self._softmax:
-            y = _kernels.softmax_forward(y)
+        y = self._multiply(x, self._weight, self._bias, f._kind, f._alpha)
         if training:
             self._saved = (x, y)
         return y  # type: ignore[no-any-return]
@@ -128,12 +123,9 @@ class Weighted(Layer, ABC):
 
     def _backward(self, dy: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
         """Set the parameters' gradients; returns x and dz, z being what the activation takes."""
-        x, saved = self._take()
-        dz = dy
-        if self._softmax:
-            dz = _kernels.softmax_backward(saved, dy)
-        elif self._kind:
-            dz = _kernels.activation_backward(saved, dy, self._kind, self._activation._alpha)
+        (x, saved), f, dz = self._take(), self._activation, dy
+        if f._kind:  # not the linear one
+            dz = _kernels.activation_backward(saved, dy, f._kind, f._alpha)
         self._set_gradient(x, dz)
         if decay := self._decay():
             _kernels.add_scaled(self._dweight, self._weight, decay / dz.shape[0])
