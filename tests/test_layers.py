@@ -27,10 +27,9 @@ from fastnn import (
     Residual,
     Sequential,
     SoftmaxCrossEntropy,
-    activations,
     initializers,
 )
-from fastnn.layers import Activation
+from fastnn.layers import Activation, activations
 from fastnn.support import settings
 from tables import LAYERS
 
