@@ -6,13 +6,13 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fastnn
 from fastnn import Dense, Sequential, SoftmaxCrossEntropy, TrainStep
+from paths import PACKAGE
 from stepping import CLASSES, FEATURES, assert_alike, by_hand, draw, network
 
 # ---- threads ----
@@ -142,7 +142,7 @@ def hold(model):
 def test_a_fork_while_another_thread_trains_leaves_the_child_a_usable_model():
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", HOLD + FORK], text=True, capture_output=True,
-        timeout=120, cwd=Path(fastnn.__file__).parent.parent,
+        timeout=120, cwd=PACKAGE.parent,
     )  # fmt: skip
     assert result.stdout.strip() == str([0] * 6), result.stdout + result.stderr
 
@@ -169,7 +169,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     )
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program], text=True, capture_output=True,
-        timeout=120, cwd=Path(fastnn.__file__).parent.parent,
+        timeout=120, cwd=PACKAGE.parent,
     )  # fmt: skip
     assert result.stdout.split() == ["0"], result.stdout + result.stderr
 

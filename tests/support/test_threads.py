@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ import fastnn
 from compare import assert_same_bits
 from fastnn import Dense, Dropout, ReLU, Sequential, _kernels
 from fastnn.support.threads import _cpu_quota
+from paths import PACKAGE
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 ENVIRONMENT = ("FASTNN_NUM_THREADS", "OMP_NUM_THREADS", "FASTNN_ISA")
@@ -36,10 +36,9 @@ def product(rows=300):
 def python(program, warnings="error", **environment):
     """The output of a program in a fresh Python that finds the fastnn under test."""
     clean = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
-    path = str(Path(fastnn.__file__).parent.parent)
     result = subprocess.run(
         [sys.executable, "-W", warnings, "-c", HEAD + program], text=True, capture_output=True,
-        timeout=120, cwd=path, env=clean | environment,
+        timeout=120, cwd=PACKAGE.parent, env=clean | environment,
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout.split()

@@ -5,7 +5,6 @@ import inspect
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,12 +40,12 @@ from fastnn import (
     initializers,
 )
 from fastnn.files import describe
+from paths import import_path
 from stepping import CLASSES, FEATURES, assert_alike
 from tables import IMAGE_LAYERS, LAYERS, OPTIMIZERS, image_shape
 
 PARTS = LAYERS | IMAGE_LAYERS | {"embedding": lambda n: Embedding(9, n)}
 LOSS = SoftmaxCrossEntropy()
-ROOT = Path(fastnn.__file__).parent.parent
 
 
 @pytest.fixture
@@ -380,7 +379,7 @@ PROGRAM = """
 import sys
 sys.path[:0] = sys.argv[2:]
 import numpy as np, fastnn
-from test_files import data, kept, train
+from test_checkpoint import data, kept, train
 saved, order = fastnn.load_checkpoint(sys.argv[1]), data(seed=99)
 order.load_state_dict(saved.order)
 train(saved.model, saved.optimizer, order, 3)
@@ -397,8 +396,8 @@ def test_a_training_goes_on_in_another_process(make, path):
     train(model, optimizer, order, 2)
     fastnn.save_checkpoint(path, model, optimizer, order=order.state_dict())
     train(model, optimizer, order, 3)
-    folders = [str(ROOT), str(Path(__file__).parent)]
-    subprocess.run([sys.executable, "-c", PROGRAM, str(path), *folders], check=True, timeout=120)
+    command = [sys.executable, "-c", PROGRAM, str(path), *import_path(__file__)]
+    subprocess.run(command, check=True, timeout=120)
     saved = fastnn.load_checkpoint(path)
     assert_alike(saved.model, model)
     assert saved.order == order.state_dict()

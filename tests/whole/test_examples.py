@@ -9,15 +9,14 @@ import re
 import runpy
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fastnn
 from fastnn import cli
+from paths import PACKAGE, ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 MODULES = ["fastnn", *(
     module.name for module in pkgutil.walk_packages(fastnn.__path__, "fastnn.")
@@ -260,7 +259,7 @@ def test_a_closed_pipe_ends_it_quietly(command):
     options = ["--epochs", "1"] if command == "demo" else []
     result = subprocess.run(
         [sys.executable, "-m", "fastnn", command, *options], stdout=write, stderr=subprocess.PIPE,
-        text=True, timeout=60, cwd=Path(fastnn.__file__).parent.parent,
+        text=True, timeout=60, cwd=PACKAGE.parent,
     )  # fmt: skip
     os.close(write)
     assert result.returncode == 141 and result.stderr == ""
@@ -269,6 +268,6 @@ def test_a_closed_pipe_ends_it_quietly(command):
 def test_run_as_a_module():
     result = subprocess.run(
         [sys.executable, "-m", "fastnn", "--version"], text=True, capture_output=True, timeout=60,
-        cwd=Path(fastnn.__file__).parent.parent,
+        cwd=PACKAGE.parent,
     )  # fmt: skip
     assert result.returncode == 0 and fastnn.__version__ in result.stdout

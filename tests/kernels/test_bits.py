@@ -6,20 +6,20 @@ import os
 import platform
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
+
+from paths import ROOT, TESTS
 
 # as in conftest.py
 ISAS = ["portable", "neon"] if platform.machine() in ("aarch64", "arm64") else [
     "portable", "avx2", "avx512"
 ]  # fmt: skip
-ROOT = Path(__file__).parent.parent
 FLAGS = ["-O2", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra", "-Werror"]
 
 
 def build(compiler, program, *options):
-    sources = [ROOT / "tests/bits.c", ROOT / "csrc/dispatch.c"]
+    sources = [TESTS / "kernels/bits.c", ROOT / "csrc/dispatch.c"]
     sources += sorted((ROOT / "csrc").glob("kernels_*.c"))
     command = [compiler, *FLAGS, *options, f"-I{ROOT / 'csrc'}", *map(str, sources)]
     result = subprocess.run(

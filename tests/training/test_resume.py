@@ -3,7 +3,6 @@ bits as if they had never stopped, and nothing changed where that cannot be."""
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +25,7 @@ from fastnn import (
     Sequential,
     SoftmaxCrossEntropy,
 )
+from paths import import_path
 from stepping import CLASSES, FEATURES, assert_alike
 from stepping import network as recorded
 from tables import OPTIMIZERS
@@ -33,7 +33,6 @@ from tables import OPTIMIZERS
 RNG = np.random.default_rng(3)
 X, Y = RNG.standard_normal((50, FEATURES)).astype(np.float32), RNG.integers(0, CLASSES, 50)
 TIMES = {"seconds", "samples_per_second"}
-ROOT = Path(fastnn.__file__).parent.parent
 
 
 @pytest.fixture
@@ -204,9 +203,8 @@ fit(6, ModelCheckpoint(sys.argv[1]), OneAtATime(), resume=resume)
 
 def trained_until(path, resume, epochs):
     """Train in another process, which is killed after so many epochs: somewhere in the next one."""
-    folders = [str(ROOT), str(Path(__file__).parent)]
     with subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(path), str(resume), *folders], text=True,
+        [sys.executable, "-c", KILLED, str(path), str(resume), *import_path(__file__)], text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     ) as process:  # fmt: skip
         done = []

@@ -30,8 +30,7 @@ from fastnn import (
     Residual,
     Sequential,
 )
-
-ROOT = Path(fastnn.__file__).parent.parent
+from paths import import_path
 
 
 @pytest.fixture
@@ -471,8 +470,7 @@ except OSError as error:
 
 
 def run(program, *arguments, **options):
-    folders = [str(ROOT), str(Path(__file__).parent)]
-    command = [sys.executable, "-c", program, *map(str, arguments), *folders]
+    command = [sys.executable, "-c", program, *map(str, arguments), *import_path(__file__)]
     return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, **options)
 
 

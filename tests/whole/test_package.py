@@ -13,9 +13,7 @@ import pytest
 
 import fastnn
 from fastnn import _kernels
-
-ROOT = Path(__file__).resolve().parent.parent
-PACKAGE = Path(fastnn.__file__).parent
+from paths import PACKAGE, ROOT
 
 # ---- files ----
 

@@ -1,51 +1,51 @@
 """Every public name stands in a test table: a name that nobody tests fails here."""
 
 import re
-from pathlib import Path
 
 import fastnn
+from paths import TESTS
 from tables import IMAGE_LAYERS, LAYERS, LOSSES, OPTIMIZERS
 
 # names whose tests are not in the tables of tables.py -> the file that has theirs
 ELSEWHERE = {
-    "Checkpoint": "test_files.py",
-    "CSVLogger": "test_callbacks.py",
-    "Callback": "test_callbacks.py",
+    "Checkpoint": "files/test_checkpoint.py",
+    "CSVLogger": "training/test_callbacks.py",
+    "Callback": "training/test_callbacks.py",
     "Cosine": "test_schedules.py",
-    "EarlyStopping": "test_callbacks.py",
-    "Embedding": "test_embedding.py",
-    "ExponentialAverage": "test_training.py",
+    "EarlyStopping": "training/test_callbacks.py",
+    "Embedding": "layers/test_embedding.py",
+    "ExponentialAverage": "training/test_loop.py",
     "ExponentialDecay": "test_schedules.py",
-    "GradientStep": "test_gradient_step.py",
-    "History": "test_training.py",
+    "GradientStep": "training/test_gradient_step.py",
+    "History": "training/test_loop.py",
     "Layer": "test_model.py",
     "Loss": "test_losses.py",
     "OneCycle": "test_schedules.py",
-    "ModelCheckpoint": "test_resume.py",
+    "ModelCheckpoint": "training/test_resume.py",
     "Predictor": "test_predictor.py",
-    "ReduceOnPlateau": "test_callbacks.py",
-    "Run": "test_callbacks.py",
+    "ReduceOnPlateau": "training/test_callbacks.py",
+    "Run": "training/test_callbacks.py",
     "Sequential": "test_model.py",
     "Standardizer": "test_data.py",
     "StepDecay": "test_schedules.py",
-    "TensorBoard": "test_callbacks.py",
-    "TrainStep": "test_step.py",
-    "__version__": "test_package.py",
+    "TensorBoard": "training/test_callbacks.py",
+    "TrainStep": "training/test_step.py",
+    "__version__": "whole/test_package.py",
     "batches": "test_data.py",
-    "build_info": "test_threads.py",
+    "build_info": "support/test_threads.py",
     "datasets": "test_data.py",
-    "get_num_threads": "test_threads.py",
+    "get_num_threads": "support/test_threads.py",
     "gradcheck": "test_gradcheck.py",
-    "initializers": "test_layers.py",
-    "load": "test_files.py",
-    "load_checkpoint": "test_files.py",
-    "save": "test_files.py",
-    "save_checkpoint": "test_files.py",
+    "initializers": "layers/test_layers.py",
+    "load": "files/test_checkpoint.py",
+    "load_checkpoint": "files/test_checkpoint.py",
+    "save": "files/test_checkpoint.py",
+    "save_checkpoint": "files/test_checkpoint.py",
     "metrics": "test_metrics.py",
-    "set_num_threads": "test_threads.py",
+    "set_num_threads": "support/test_threads.py",
     "stratified_split": "test_data.py",
-    "threads": "test_threads.py",
-    "to_nhwc": "test_images.py",
+    "threads": "support/test_threads.py",
+    "to_nhwc": "whole/test_images.py",
 }
 
 
@@ -61,7 +61,7 @@ def test_every_public_name_is_in_a_test_table():
 
 def test_the_files_named_do_test_the_names():
     for name, file in ELSEWHERE.items():
-        text = (Path(__file__).parent / file).read_text(encoding="utf-8")
+        text = (TESTS / file).read_text(encoding="utf-8")
         assert re.search(rf"\b{name}\b", text), f"{name} is not in {file}"
 
 
@@ -75,7 +75,7 @@ def test_all_is_sorted_complete_and_true():
 
 
 def test_every_kernel_face_is_called_somewhere_in_the_tests():
-    text = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("*.py"))
+    text = "".join(path.read_text(encoding="utf-8") for path in TESTS.rglob("*.py"))
     faces = {name for name in dir(fastnn._kernels) if not name.startswith("_")}
     through_others = {"COMPILER", "isa_compiled", "override_threads"}  # build_info, threads
     untested = [name for name in faces - through_others if not re.search(rf"\b{name}\b", text)]
