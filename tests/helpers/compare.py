@@ -17,6 +17,11 @@ import fastnn
 TOLERANCE = {np.dtype(np.float32): 2e-6, np.dtype(np.float64): 4e-15}
 
 
+def wide(x):
+    """In the precision that judges: float64 for float32, long double for float64."""
+    return x.astype(np.float64 if x.dtype == np.float32 else np.longdouble)
+
+
 def check_like(actual, expected, dtype):
     """`actual` is an array of this dtype, of expected's shape, with NaN and infinity there too."""
     assert isinstance(actual, np.ndarray), f"expected an array, got {type(actual).__name__}"

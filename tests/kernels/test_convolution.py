@@ -8,16 +8,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import reference
-from compare import assert_close, assert_same_bits, uses_threads
+from compare import assert_close, assert_same_bits, uses_threads, wide
 from convolutions import CASES, case, is_in_tiles, operands, run, weight_gradient
 from fastnn import _kernels
 
 LINEAR = _kernels.ACTIVATIONS["linear"]
-
-
-def wide(x):
-    """In the precision that judges: float64 for float32, long double for float64."""
-    return x.astype(np.float64 if x.dtype == np.float32 else np.longdouble)
 
 
 def largest_of_tiles(a):

@@ -9,6 +9,7 @@ import reference
 from compare import assert_same_bits
 from convolutions import CASES, case, operands, run, weight_gradient
 from fastnn import _kernels
+from forms import misaligned
 
 # ---- NaN and infinity ----
 
@@ -136,13 +137,6 @@ def faces(x, weight, bias, dz, dweight, geometry):
         "pack": lambda: _kernels.conv_pack(weight, geometry),
         "pad": lambda: _kernels.conv_pad(x, weight, geometry),
     }
-
-
-def misaligned(a):
-    memory = np.zeros(a.nbytes + 1, np.uint8)
-    view = memory[1:].view(a.dtype).reshape(a.shape)
-    view[...] = a
-    return view
 
 
 BROKEN = {

@@ -5,7 +5,7 @@ import pytest
 
 import fastnn
 import reference
-from compare import assert_close, assert_same_bits, uses_threads
+from compare import assert_close, assert_same_bits, uses_threads, wide
 from fastnn import _kernels
 
 MOMENTUM, EPS = 0.1, 1e-5
@@ -13,10 +13,6 @@ MOMENTUM, EPS = 0.1, 1e-5
 # Rows around the chunk of 128, features around the vectors.
 BATCH_SHAPES = [(2, 1), (3, 2), (5, 15), (127, 16), (128, 17), (129, 33), (257, 3), (600, 65)]
 LAYER_SHAPES = [(1, 1), (1, 2), (3, 15), (5, 16), (2, 17), (129, 33), (4, 513)]
-
-
-def wide(x):
-    return x.astype(np.float64 if x.dtype == np.float32 else np.longdouble)
 
 
 def operands(rng, shape, dtype):

@@ -6,8 +6,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import reference
-from compare import assert_close, assert_same_bits, uses_threads
+from compare import assert_close, assert_same_bits, uses_threads, wide
 from fastnn import _kernels
+from forms import misaligned
 
 # name -> (average, count_padding)
 KINDS = {"maximum": (False, False), "average": (True, False), "average, padding": (True, True)}
@@ -40,10 +41,6 @@ CASES = {
     "16 images": case((16, 4, 5, 3), (2, 2), (2, 1)),
     "17 images": case((17, 4, 5, 3), (2, 3), (2, 2), ((1, 0), (0, 2))),
 }
-
-
-def wide(x):
-    return x.astype(np.float64 if x.dtype == np.float32 else np.longdouble)
 
 
 def operands(rng, shapes, dtype):
@@ -286,11 +283,10 @@ def test_faces_check_their_arrays(face, name):
     if not name.startswith("dw"):
         good.flags.writeable = False
         run_face(*arguments.values())
-    memory = np.zeros(good.nbytes + 1, np.uint8)
     broken = [
         None, good.astype(np.float16), good.astype(np.int32), good.astype(">f4"), good[..., :0],
         np.repeat(good, 2, axis=-1)[..., ::2], good[..., ::-1],
-        memory[1:].view(good.dtype).reshape(good.shape),
+        misaligned(good),
     ]  # fmt: skip
     if face not in ("pool_forward", "first_no_code"):  # which have one array
         broken.append(good.astype(np.float64))

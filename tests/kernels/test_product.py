@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import reference
-from compare import assert_close, assert_same_bits, uses_threads
+from compare import assert_close, assert_same_bits, uses_threads, wide
 from fastnn import _kernels
 
 # One below, equal and one above the tiles' rows (14, 6, 8, 4) and columns (whole vectors), and
@@ -27,11 +27,6 @@ def operands(rng, rows, terms, columns, dtype):
     x = rng.standard_normal((rows, terms)).astype(dtype)
     weight = rng.standard_normal((terms, columns)).astype(dtype)
     return x, weight, rng.standard_normal(columns).astype(dtype)
-
-
-def wide(x):
-    """In the precision that judges: float64 for float32, long double for float64."""
-    return x.astype(np.float64 if x.dtype == np.float32 else np.longdouble)
 
 
 def transposed(x):

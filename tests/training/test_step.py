@@ -27,6 +27,7 @@ from fastnn import (
 )
 from fastnn.training import sources
 from fastnn.training.samples import check_samples
+from forms import misaligned
 from stepping import (
     CLASSES,
     FEATURES,
@@ -335,14 +336,10 @@ def test_fit_takes_rows_from_the_users_own_memory(tmp_path):
 def test_rows_that_are_not_aligned_are_taken_in_place():
     """A program copies bytes, so that only the batches need be aligned."""
     ((X, y),), loss = draw([50]), SoftmaxCrossEntropy()
-    memory = np.zeros(X.nbytes + 1, np.uint8)
-    odd = memory[1:].view(np.float32).reshape(X.shape)
-    odd[...] = X
     models = network(), network()
-    for model, rows in zip(models, (X, odd), strict=True):
+    for model, rows in zip(models, (X, misaligned(X)), strict=True):
         model.fit(rows, y, loss=loss, optimizer=fastnn.Adam(), batch_size=8, epochs=2,
                   progress=False)  # fmt: skip
-    assert not odd.flags.aligned
     assert_alike(models[1], models[0])
 
 

@@ -22,6 +22,7 @@ from fastnn import (
     SoftmaxCrossEntropy,
     TrainStep,
 )
+from forms import misaligned, read_only
 
 ROWS, FEATURES, CLASSES = 8, 4, 3
 X = np.random.default_rng(0).standard_normal((ROWS, FEATURES)).astype(np.float32)
@@ -304,20 +305,6 @@ def test_fit_refuses_before_the_first_step(bad, monkeypatch):
 
 
 # 5. what is accepted: equal to the contiguous float64 (or the exact) result
-
-
-def misaligned(a):
-    memory = np.zeros(a.nbytes + 1, np.uint8)
-    view = memory[1:].view(a.dtype).reshape(a.shape)
-    view[...] = a
-    assert not view.flags.aligned
-    return view
-
-
-def read_only(a):
-    a = a.copy()
-    a.flags.writeable = False
-    return a
 
 
 SMALL = np.arange(32).reshape(8, 4) % 7  # exact in every type

@@ -34,6 +34,7 @@ from fastnn import (
     gradcheck,
     to_nhwc,
 )
+from forms import misaligned, read_only
 from stepping import assert_alike, assert_same_training, by_hand
 
 CLASSES = 4
@@ -262,19 +263,6 @@ def test_fit_is_the_loop_by_hand_and_learns(name):
     assert_alike(model, hand)
     assert history.loss[-1] < 0.5 * history.loss[0]
     assert (model.predict(x).argmax(axis=1) == y).mean() == history.validation_accuracy[-1] > 0.6
-
-
-def misaligned(a):
-    memory = np.zeros(a.nbytes + 1, np.uint8)
-    view = memory[1:].view(a.dtype).reshape(a.shape)
-    view[...] = a
-    return view
-
-
-def read_only(a):
-    a = a.copy()
-    a.flags.writeable = False
-    return a
 
 
 ACCEPTED = {
