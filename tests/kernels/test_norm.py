@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-import fastnn
 import reference
 from compare import assert_close, assert_same_bits, uses_threads, wide
 from fastnn import _kernels
+from forms import overflowing
 
 MOMENTUM, EPS = 0.1, 1e-5
 
@@ -158,13 +158,6 @@ def test_nan_stays_in_its_column_or_row(dtype, isa, rng):
     assert np.isnan(y[3]).all() and np.isfinite(np.delete(y, 3, axis=0)).all()
 
 
-def overflowing(dtype):
-    """Rows whose variance is infinite, though every element is finite."""
-    huge = 4 * np.sqrt(np.finfo(dtype).max)
-    signs = np.array([0, 1, -1, 1, -1, 0, 1, -1], dtype)
-    return np.repeat(huge * signs[:, None], 3, axis=1).astype(dtype)
-
-
 def test_a_variance_that_overflows_gives_nan_and_not_beta(dtype, isa):
     x = overflowing(dtype)
     ones, zeros = np.ones(3, dtype), np.zeros(3, dtype)
@@ -176,37 +169,6 @@ def test_a_variance_that_overflows_gives_nan_and_not_beta(dtype, isa):
             np.ascontiguousarray(x.T), np.ones(8, dtype), np.zeros(8, dtype), EPS
         )
     assert np.isnan(inv_std).all() and np.isnan(y).all()
-
-
-def normalized_model(dtype):
-    model = fastnn.Sequential(
-        fastnn.BatchNorm(3), fastnn.Dense(3, 2), seed=0, dtype=np.dtype(dtype).name
-    )
-    return model, fastnn.TrainStep(model, fastnn.MeanSquaredError(), fastnn.SGD(0.01))
-
-
-def test_a_step_whose_variance_overflows_is_refused_and_undone(dtype, rng):
-    model, step = normalized_model(dtype)
-    x, y = rng.standard_normal((8, 3)).astype(dtype), np.zeros((8, 2), dtype)
-    step(x, y)
-    before = {name: value.copy() for name, value in model.state_dict().items()}
-    with pytest.raises(FloatingPointError, match=r"^step 2: the loss is nan at learning rate"):
-        step(overflowing(dtype), y)
-    for name, value in model.state_dict().items():
-        assert_same_bits(value, before[name])
-    assert np.isfinite(step(x, y))
-
-
-def test_fit_stops_where_the_variance_overflows_and_keeps_the_statistics(dtype):
-    model, _ = normalized_model(dtype)
-    before = {name: value.copy() for name, value in model.state_dict().items()}
-    with pytest.raises(FloatingPointError, match=r"step 1: the loss is nan at learning rate"):
-        model.fit(
-            overflowing(dtype), np.zeros((8, 2), dtype), epochs=2, batch_size=8,
-            loss=fastnn.MeanSquaredError(), optimizer=fastnn.SGD(0.01),
-        )  # fmt: skip
-    for name, value in model.state_dict().items():
-        assert_same_bits(value, before[name])
 
 
 def test_batchnorm_of_one_row_is_refused_and_changes_nothing(dtype):

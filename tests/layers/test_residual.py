@@ -1,5 +1,4 @@
-"""Residual: the sum of two paths, and layers within a layer: their names, state, dropout, penalty;
-and the kernel that adds."""
+"""Residual: the sum of two paths, and layers within a layer: names, state, dropout, penalty."""
 
 import copy
 import pickle
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from compare import assert_same_bits, uses_threads
+from compare import assert_same_bits
 from fastnn import (
     SGD,
     Adam,
@@ -26,54 +25,9 @@ from fastnn import (
     SoftmaxCrossEntropy,
     Tanh,
     TrainStep,
-    _kernels,
     gradcheck,
 )
 from stepping import assert_alike, assert_same_training, by_hand
-
-# ---- the kernel ----
-
-SHAPES = [(1, 1), (1, 15), (1, 16), (1, 17), (3, 7), (5, 33), (257, 130), (4, 3, 5), (40,)]
-
-
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_add(shape, dtype, isa, rng):
-    a, b = (10 ** rng.uniform(-5, 5, (2, *shape)) * rng.choice([-1, 1], (2, *shape))).astype(dtype)
-    before = a.copy(), b.copy()
-    y = _kernels.add(a, b)
-    assert_same_bits(y, a + b)
-    assert_same_bits(_kernels.add(a, a), a + a)
-    for x, old in zip((a, b), before, strict=True):
-        assert_same_bits(x, old)
-
-
-def test_add_special_values(dtype, isa):
-    top, low = np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal
-    values = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, top, -top, low, -low, 1e30], dtype)
-    a, b = (np.ascontiguousarray(x) for x in np.broadcast_arrays(values[:, None], values))
-    with np.errstate(all="ignore"):
-        expected = a + b
-    assert_same_bits(_kernels.add(a, b), expected)
-
-
-def test_add_on_any_threads(threads, dtype, fma_isas, rng):
-    a, b = rng.standard_normal((2, 1601, 353)).astype(dtype)
-    for isa in fma_isas:
-        _kernels.set_isa(isa)
-        assert_same_bits(_kernels.add(a, b), a + b)
-    assert threads == 1 or uses_threads(lambda: _kernels.add(a, b))
-
-
-@pytest.mark.parametrize("b", [
-    np.ones((3, 4)), np.ones((4, 3), np.float32), np.ones(12, np.float32), None,
-    np.ones((4, 3), np.float32).T, np.ones((1, 4), np.float32), np.ones((3, 4), int),
-])  # fmt: skip
-def test_add_refuses_another_kind(b):
-    with pytest.raises((TypeError, ValueError), match=r"^b must be"):
-        _kernels.add(np.ones((3, 4), np.float32), b)
-    with pytest.raises((TypeError, ValueError), match="must"):
-        _kernels.add(b, np.ones((3, 4), np.float32))
-
 
 # ---- names, copies, blocks ----
 

@@ -1,11 +1,9 @@
 """fit, TrainStep and a loop by hand: the same bits; history, L2, weights, Ctrl-C, divergence."""
 
 import copy
-import io
 import math
 import re
 import signal
-import sys
 
 import numpy as np
 import pytest
@@ -17,7 +15,6 @@ from fastnn import (
     BatchNorm,
     Dense,
     Dropout,
-    ExponentialAverage,
     History,
     MeanSquaredError,
     ReLU,
@@ -335,53 +332,6 @@ def test_validation_does_not_change_training():
     assert_same_bits(with_it.flat_parameters, without.flat_parameters)
 
 
-# ---- what fit shows ----
-
-
-def test_progress_goes_to_stderr_as_lines_or_not_at_all(capsys):
-    X, y = data()
-    fit(network(), X, y, progress=True, validation_data=(X, y))
-    out, err = capsys.readouterr()
-    assert out == "" and len(err.splitlines()) == EPOCHS
-    assert all(word in err for word in ("epoch 3/3", "loss", "accuracy", "validation_loss"))
-    fit(network(), X, y, progress=False)
-    assert capsys.readouterr() == ("", "")
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-@pytest.mark.parametrize("tqdm", [True, False])
-def test_progress_on_a_terminal(tqdm, monkeypatch):
-    if tqdm:
-        pytest.importorskip("tqdm")
-    else:
-        monkeypatch.setitem(sys.modules, "tqdm", None)
-    X, y = data()
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    fit(network(), X, y, progress=True)
-    text = terminal.getvalue()
-    assert "epoch 3/3" in text and "loss" in text and "\r" in text and text.endswith("\n")
-
-
-@pytest.mark.parametrize("tqdm", [True, False])
-def test_the_last_frame_shows_the_loss_of_the_history(tqdm, monkeypatch):
-    if tqdm:
-        pytest.importorskip("tqdm")
-    else:
-        monkeypatch.setitem(sys.modules, "tqdm", None)
-    X, y = data()
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    history = fit(network(), X, y, progress=True)
-    last = terminal.getvalue().rstrip().rpartition("\r")[2]
-    assert f"loss {history.loss[-1]:.4f}" in last
-    assert f"accuracy {history.accuracy[-1]:.4f}" in last
-
-
 # ---- Ctrl-C ----
 
 
@@ -506,32 +456,6 @@ def test_parameters_whose_update_overflows_stay():
             X * 1e5, reference.one_hot(y, 3) * 1e5
         )
     assert_same_bits(model.flat_parameters, before)
-
-
-# ---- the smoothed loss ----
-
-
-@pytest.mark.parametrize("beta", [0.0, 0.5, 0.9, 0.999])
-def test_exponential_average(beta, rng):
-    values = rng.standard_normal(20)
-    average = ExponentialAverage(beta)
-    assert math.isnan(average.value)
-    expected = reference.exponential_average(values, beta)
-    got = [average.update(value) for value in values]
-    np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-12)
-    assert average.value == got[-1] and got[0] == pytest.approx(values[0])
-    arrays = ExponentialAverage(beta)
-    for value in values:
-        result = arrays.update([value, -value])
-    np.testing.assert_allclose(result, [expected[-1], -expected[-1]], rtol=1e-10, atol=1e-12)
-    with pytest.raises(ValueError, match="shape"):
-        arrays.update(1.0)
-
-
-@pytest.mark.parametrize("beta", [1, -0.1, np.nan, "a", None, True])
-def test_exponential_average_refuses(beta):
-    with pytest.raises((TypeError, ValueError), match="beta"):
-        ExponentialAverage(beta)
 
 
 # ---- whole tasks with a known answer ----
