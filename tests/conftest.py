@@ -2,9 +2,9 @@
 
 The package that Python finds is tested, as anywhere: with plain `pytest` the installed one, with
 `python -m pytest` the tree's own.  Only a tree without a built extension must not shadow an
-installation, and one that was built in place must be found where nothing is installed.  The
-tests' folder itself is on the path by `pythonpath` in pyproject.toml, and no other is
-(--import-mode=importlib).
+installation, and one that was built in place must be found where nothing is installed.  Of the
+tests' folders only helpers/ is on the path, by `pythonpath` in pyproject.toml
+(--import-mode=importlib), so that sklearn/ here hides no other.
 """
 
 import importlib.util

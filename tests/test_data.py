@@ -1,13 +1,10 @@
-"""Batches, splits, Standardizer, the shipped digits, and IDX folders, broken ones above all."""
-
-import gzip
+"""Batches, splits, Standardizer, images by channels last."""
 
 import numpy as np
 import pytest
 
 import reference
-from compare import assert_same_bits
-from fastnn import Standardizer, _kernels, batches, datasets, stratified_split
+from fastnn import Standardizer, batches, stratified_split, to_nhwc
 
 # ---- batches ----
 
@@ -154,155 +151,38 @@ def test_standardizer_refuses_what_it_was_not_fitted_for():
             Standardizer(dtype=dtype)
 
 
-# ---- digits ----
-
-
-def test_digits():
-    X, y = datasets.digits()
-    assert X.shape == (1797, 64) and X.dtype == np.float32 and X.flags.c_contiguous
-    assert y.shape == (1797,) and y.dtype == np.int64
-    assert X.min() == 0 and X.max() == 1 and set(np.unique(X * 16)) == set(range(17))
-    np.testing.assert_array_equal(
-        np.bincount(y), [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
-    )
-    X[...] = 5  # a copy each time
-    assert datasets.digits()[0].max() == 1
-
-
 # ---- IDX folders ----
-
-FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte",
-         "t10k-labels-idx1-ubyte")  # fmt: skip
-
-
-def header(*shape, kind=8):
-    return bytes([0, 0, kind, len(shape)]) + b"".join(n.to_bytes(4, "big") for n in shape)
-
-
-def images(n, height=3, width=2):
-    pixels = (np.arange(n * height * width) % 256).astype(np.uint8)
-    return header(n, height, width) + pixels.tobytes()
-
-
-def labels(n):
-    return header(n) + (np.arange(n) % 10).astype(np.uint8).tobytes()
-
-
-def write(folder, **changed):
-    """A good folder, but for the files given by position: f0 to f3; None leaves one out."""
-    contents = [images(7), labels(7), images(4), labels(4)]
-    for i, (name, content) in enumerate(zip(FILES, contents, strict=True)):
-        content = changed.get(f"f{i}", content)
-        if content is not None:
-            (folder / name).write_bytes(content)
-    return folder
-
-
-@pytest.mark.parametrize("style", ["plain", "gz", "dots", "gz without the ending"])
-def test_idx(style, tmp_path):
-    write(tmp_path)
-    for path in list(tmp_path.iterdir()):
-        if "gz" in style:
-            content = gzip.compress(path.read_bytes())
-            path.unlink()
-            path = path.with_name(path.name + (".gz" if style == "gz" else ""))
-            path.write_bytes(content)
-        elif style == "dots":
-            path.rename(path.with_name(path.name.replace("-idx", ".idx")))
-    (X, y), (X_test, y_test) = datasets.idx(tmp_path)
-    assert X.shape == (7, 6) and X_test.shape == (4, 6) and X.dtype == np.float32
-    assert (
-        y.tolist() == list(range(7)) and y_test.tolist() == list(range(4)) and y.dtype == np.int64
-    )
-    np.testing.assert_array_equal(X, np.arange(42, dtype=np.float32).reshape(7, 6) / 255)
-    (images_, _), _ = datasets.idx(str(tmp_path), flatten=False)
-    assert images_.shape == (7, 3, 2, 1)
-    assert_same_bits(images_.reshape(7, 6), X)
-
-
-good = images(7)
-CORRUPT = {
-    "empty": b"",
-    "shorter than its magic number": good[:3],
-    "shorter than its header": good[:10],
-    "one byte missing": good[:-1],
-    "half of it": good[: len(good) // 2],
-    "header alone": good[:16],
-    "one byte too many": good + b"\0",
-    "not an IDX file": b"hello, world, this is text" * 3,
-    "bytes before": b"\0" + good,
-    "signed bytes": header(7, 3, 2, kind=9) + good[16:],
-    "floats": header(7, 3, 2, kind=13) + good[16:],
-    "labels in place of images": labels(7),
-    "four dimensions": header(7, 3, 2, 1) + good[16:],
-    "no rows": header(0, 3, 2),
-    "no pixels": header(7, 0, 2),
-    "2^32-1 rows": header(2**32 - 1, 3, 2) + good[16:],
-    "a product beyond 2^64": header(2**32 - 1, 2**32 - 1, 2**32 - 1) + good[16:],
-    "truncated gzip": gzip.compress(good)[:-9],
-    "damaged gzip": gzip.compress(good)[:20] + b"\xff" * 8 + gzip.compress(good)[28:],
-    "wrong checksum": gzip.compress(good)[:-8] + b"\0\0\0\0" + gzip.compress(good)[-4:],
-    "gzip of half of it": gzip.compress(good[:30]),
-    "gzip of too much": gzip.compress(good + b"\0"),
-    "gzip of nothing": gzip.compress(b""),
-    "gzip header alone": gzip.compress(good)[:10],
-    "rubbish after gzip": gzip.compress(good) + b"rubbish",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("corrupt", CORRUPT)
-def test_corrupt_idx_files_are_named_with_the_byte(corrupt, tmp_path):
-    write(tmp_path, f0=CORRUPT[corrupt])
-    with pytest.raises(ValueError, match=rf"{FILES[0]}.*byte \d+"):
-        datasets.idx(tmp_path)
-
-
-def test_a_gzip_bomb_is_not_unpacked(tmp_path):
-    """The header's word is believed as far as the file's size bears it out: nothing is allocated
-    for 4 GB of zeros that 4 MB claim to be."""
-    bomb = gzip.compress(header(7, 3, 2) + bytes(50_000_000))
-    write(tmp_path, f0=bomb)
-    with pytest.raises(ValueError, match=FILES[0]):
-        datasets.idx(tmp_path)
-    claims = gzip.compress(header(2**31, 28, 28) + bytes(1000))
-    write(tmp_path, f0=claims)
-    with pytest.raises(ValueError, match=FILES[0]):
-        datasets.idx(tmp_path)
-
-
-@pytest.mark.parametrize("i", range(4))
-def test_missing_idx_files(i, tmp_path):
-    write(tmp_path, **{f"f{i}": None})
-    with pytest.raises(FileNotFoundError, match=FILES[i]):
-        datasets.idx(tmp_path)
-
-
-def test_idx_files_that_do_not_belong_together(tmp_path):
-    write(tmp_path, f1=labels(6))
-    with pytest.raises(ValueError, match=r"7 images.*6"):
-        datasets.idx(tmp_path)
-    write(tmp_path, f2=images(4, 2, 2))
-    with pytest.raises(ValueError, match="pixels"):
-        datasets.idx(tmp_path)
-
-
-def test_no_folder(tmp_path):
-    for folder in (tmp_path / "nowhere", tmp_path):
-        with pytest.raises(FileNotFoundError, match="idx3-ubyte"):
-            datasets.idx(folder)
-
-
-@pytest.mark.parametrize("size", [1, 15, 16, 17, 4095, 4096, 4097, 70001])
-def test_all_finite(size, dtype, isa, rng):
-    x = np.full(size, np.finfo(dtype).max, dtype)
-    assert _kernels.all_finite(x)
-    for bad in (np.nan, np.inf, -np.inf):
-        for place in {0, size // 2, size - 1}:
-            broken = x.copy()
-            broken[place] = bad
-            assert not _kernels.all_finite(broken)
 
 
 def test_a_vector_for_the_standardizer_is_refused_with_a_hint():
     with pytest.raises(ValueError, match=r"got \(3,\); write \.reshape\(-1, 1\) for one feature"):
         Standardizer().fit([1.0, 2.0, 3.0])
+
+
+# ---- channels first, and last ----
+
+
+@pytest.mark.parametrize("kind", ["f4", "f8", ">f4", "u1", "?"])
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 3, 4), (1, 1, 4, 5), (3, 1, 1)])
+def test_to_nhwc(shape, kind):
+    x = np.arange(np.prod(shape)).reshape(shape).astype(kind)
+    y = to_nhwc(x)
+    assert y.flags.c_contiguous and y.flags.owndata and not np.shares_memory(x, y)
+    assert y.dtype == x.dtype.newbyteorder("=") and y.shape == (shape[0], *shape[2:], shape[1])
+    for row, channel, *position in np.ndindex(*shape):
+        assert y[(row, *position, channel)] == x[(row, channel, *position)]
+    np.testing.assert_array_equal(to_nhwc(x[::-1].tolist()), y[::-1])
+
+
+@pytest.mark.parametrize("x, message", [
+    (np.zeros((3, 4)), r"x: expected shape \(batch, channels, height, width\) .*got \(3, 4\)"),
+    (np.zeros((1, 2, 3, 4, 5)), r"x: expected shape .*got \(1, 2, 3, 4, 5\)"),
+    (np.zeros((1, 2, 0, 4)), r"x: expected shape .*got \(1, 2, 0, 4\)"),
+    (3.0, "x: expected an array of rows"), ("abc", "x: expected real numbers"),
+    (1j * np.zeros((1, 2, 3)), "x: expected real numbers.*complex"),
+    ([[[1.0], [2.0, 3.0]]], "x: not an array of numbers"),
+    (np.ma.masked_array(np.zeros((1, 2, 3))), "x: a masked array"),
+])  # fmt: skip
+def test_to_nhwc_refuses(x, message):
+    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
+        to_nhwc(x)

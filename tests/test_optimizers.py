@@ -8,17 +8,7 @@ import pytest
 
 import reference
 from compare import assert_close, assert_same_bits, uses_threads
-from fastnn import (
-    SGD,
-    Adam,
-    AdamW,
-    Dense,
-    Momentum,
-    Nesterov,
-    RMSprop,
-    Sequential,
-    _kernels,
-)
+from fastnn import SGD, Adam, AdamW, Dense, Momentum, Nesterov, RMSprop, Sequential, _kernels
 from fastnn.support import settings
 from tables import OPTIMIZERS
 
@@ -161,19 +151,6 @@ def test_what_would_not_be_finite_stays_as_it_was(optimizer, bad):
     assert model.parameters["0.weight"][0, 0] == before[0]
     assert all(np.isfinite(buffer).all() for buffer in rule._buffers)
     assert np.isfinite(model.flat_parameters).all()
-
-
-@pytest.mark.parametrize("size", [1, 16, 1025, 70001])
-def test_penalty_kernels(size, dtype, isa, rng):
-    """sum_squares and add_scaled, which L2 uses."""
-    x, y = rng.standard_normal((2, size)).astype(dtype)
-    before = y.copy()
-    tolerance = 1e-6 if dtype == np.float32 else 1e-14
-    np.testing.assert_allclose(
-        _kernels.sum_squares(x), (x.astype(float) ** 2).sum(), rtol=tolerance
-    )
-    _kernels.add_scaled(y, x, 0.3)
-    assert_close(y, before.astype(np.longdouble) + 0.3 * x.astype(np.longdouble), dtype)
 
 
 @pytest.mark.parametrize("size", [1, 15, 17, 1000, 5000])

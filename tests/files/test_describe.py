@@ -1,0 +1,82 @@
+"""Objects as JSON: every class, and every argument of its constructor, comes back."""
+
+import inspect
+import json
+
+import pytest
+
+import fastnn
+from fastnn import BatchNorm, Dropout, LeakyReLU, ReLU, initializers
+from fastnn.files import describe
+
+INITIALIZER = initializers.Normal(0.25)
+WEIGHTED = {"activation": LeakyReLU(0.2), "bias": False, "weight_init": INITIALIZER,
+            "bias_init": initializers.HeUniform(), "l2": 0.5}  # fmt: skip
+CONV = {"in_channels": 4, "out_channels": 6, "groups": 2, **WEIGHTED}
+ONE_AXIS = {"kernel_size": 3, "stride": 2, "padding": (2, 1), "dilation": 2}
+TWO_AXES = {"kernel_size": (3, 2), "stride": (2, 1), "padding": (0, 1, 2, 3), "dilation": (1, 2)}
+POOL1, POOL2 = ({k: v for k, v in a.items() if k != "dilation"} for a in (ONE_AXIS, TWO_AXES))
+POOL2 = {**POOL2, "padding": (0, 1, 1, 1)}
+STEP = {"learning_rate": 0.125, "clip_norm": 0.5}
+# class -> every argument of its constructor, with another value than the default
+ARGUMENTS = {
+    "AvgPool1D": {**POOL1, "count_padding": True},
+    "AvgPool2D": {**POOL2, "count_padding": True},
+    "BatchNorm": {"features": 3, "momentum": 0.5, "eps": 0.25},
+    "Conv1D": CONV | ONE_AXIS,
+    "Conv2D": CONV | TWO_AXES,
+    "Dense": {"in_features": 3, "out_features": 2, **WEIGHTED},
+    "Dropout": {"rate": 0.25},
+    "ELU": {"alpha": 0.5},
+    "Embedding": {"n": 7, "features": 2, "weight_init": INITIALIZER},
+    "LayerNorm": {"features": 3, "eps": 0.25},
+    "LeakyReLU": {"alpha": 0.5},
+    "MaxPool1D": POOL1,
+    "MaxPool2D": POOL2,
+    "Normal": {"std": 0.5},
+    "Residual": {"layers": [ReLU(), BatchNorm(2)], "shortcut": Dropout(0.5)},
+    "Adam": {"beta1": 0.5, "beta2": 0.75, "eps": 0.25, **STEP},
+    "AdamW": {"beta1": 0.5, "beta2": 0.75, "eps": 0.25, "weight_decay": 0.125, **STEP},
+    "Momentum": {"beta": 0.5, "nesterov": True, **STEP},
+    "Nesterov": {"beta": 0.5, **STEP},
+    "RMSprop": {"beta": 0.5, "eps": 0.25, "bias_correction": True, **STEP},
+    "SGD": STEP,
+}
+
+
+@pytest.mark.parametrize("name", [*describe.PARTS, *describe.OPTIMIZERS])
+def test_every_argument_comes_back(name):
+    """A class that cannot be described, or forgets an argument, fails here."""
+    known = describe.PARTS | describe.OPTIMIZERS
+    kind, given = known[name], ARGUMENTS.get(name, {})
+    parameters = inspect.signature(kind).parameters.values()
+    assert {p.name for p in parameters} == set(given)
+    assert not any(p.default == given[p.name] for p in parameters)
+    keywords = {name: value for name, value in given.items() if name != "layers"}
+    described = describe.describe(kind(*given.get("layers", []), **keywords), "it", known)
+    described = json.loads(json.dumps(described))
+    assert described.pop("type") == name
+    assert described == json.loads(json.dumps(plain(given)))
+    same = describe.build({"type": name, **described}, "it", iter(range(9)), known)
+    assert type(same) is kind
+    assert describe.describe(same, "it", known) == describe.describe(
+        kind(*given.get("layers", []), **keywords), "it", known
+    )
+
+
+def plain(value):
+    if isinstance(value, dict):
+        return {name: plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [plain(inner) for inner in value]
+    return value if isinstance(value, int | float | tuple) else describe.describe(value, "it")
+
+
+def test_every_public_class_is_known():
+    classes = [v for v in vars(fastnn).values() if isinstance(v, type)]
+    layers = {c for c in classes if issubclass(c, fastnn.Layer)} - {fastnn.Layer}
+    starts = {c for c in vars(initializers).values() if isinstance(c, type) and "__call__" in
+              vars(c) and c.__module__ == initializers.__name__}  # fmt: skip
+    assert layers | starts == set(describe.PARTS.values())
+    optimizers = {c for c in classes if issubclass(c, fastnn.optimizers.Optimizer)}
+    assert optimizers == set(describe.OPTIMIZERS.values())

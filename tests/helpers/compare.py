@@ -1,0 +1,99 @@
+"""How results are compared: within a tolerance relative to a magnitude, or bit for bit; and
+whether what was compared did run on several threads.
+
+No helper here can pass by accident: a wrong type, shape, NaN or infinity fails, and the
+tolerance scales with what was expected, so that zeros never pass for numbers
+(test_compare.py proves it).
+"""
+
+import os
+import sys
+import threading
+
+import numpy as np
+
+import fastnn
+
+TOLERANCE = {np.dtype(np.float32): 2e-6, np.dtype(np.float64): 4e-15}
+
+
+def wide(x):
+    """In the precision that judges: float64 for float32, long double for float64."""
+    return x.astype(np.float64 if x.dtype == np.float32 else np.longdouble)
+
+
+def check_like(actual, expected, dtype):
+    """`actual` is an array of this dtype, of expected's shape, with NaN and infinity there too."""
+    assert isinstance(actual, np.ndarray), f"expected an array, got {type(actual).__name__}"
+    assert actual.dtype == np.dtype(dtype), f"expected {np.dtype(dtype)}, got {actual.dtype}"
+    assert actual.shape == expected.shape, f"expected shape {expected.shape}, got {actual.shape}"
+    np.testing.assert_array_equal(np.isnan(actual), np.isnan(expected), "NaN in other places")
+    infinite = np.isinf(expected)
+    np.testing.assert_array_equal(actual[infinite], expected[infinite], "infinity differs")
+    assert np.isfinite(actual[np.isfinite(expected)]).all(), "finite values became infinite"
+
+
+def assert_close(actual, expected, dtype, magnitude=None, factor=1.0):
+    """|actual - expected| <= factor * TOLERANCE * magnitude, element by element.
+
+    magnitude: an array (such as |x| @ |w| for x @ w), or None for the largest finite |expected|.
+    """
+    expected = np.asarray(expected)
+    check_like(actual, expected, dtype)
+    finite = np.isfinite(expected)
+    if magnitude is None:
+        magnitude = np.abs(expected[finite]).max(initial=0.0)
+    allowed = np.broadcast_to(factor * TOLERANCE[actual.dtype] * magnitude, expected.shape)
+    error = np.abs(actual[finite] - expected[finite])
+    worst = error / np.where(allowed[finite] == 0, np.finfo(actual.dtype).tiny, allowed[finite])
+    assert (error <= allowed[finite]).all(), (
+        f"off by up to {error.max():.3g}, {worst.max():.3g} times what is allowed, "
+        f"at {np.argwhere(finite)[worst.argmax()]}"
+    )
+
+
+def assert_same_bits(actual, expected):
+    """Equal bit for bit, signs of zeros included; any NaN equals any NaN."""
+    check_like(actual, expected, expected.dtype)
+    number = ~np.isnan(expected)
+    natural = f"u{expected.dtype.itemsize}"
+    differ = actual[number].view(natural) != expected[number].view(natural)
+    assert not differ.any(), (
+        f"{differ.sum()} of {differ.size} elements differ, first at "
+        f"{np.argwhere(number)[differ.argmax()]}"
+    )
+
+
+def ulp_error(actual, exact):
+    """Distance to the exact value (float64 or better) in units in the last place of the exact
+    value rounded to actual's type; below the normal range, units of the smallest denormal."""
+    assert actual.shape == exact.shape
+    unit = np.abs(np.spacing(np.abs(exact).astype(actual.dtype))).astype(np.longdouble)
+    return np.abs(actual.astype(np.longdouble) - exact.astype(np.longdouble)) / unit
+
+
+def _tasks():
+    """This process's threads.  A list made while one ends may lack others, so twice alike."""
+    last, tasks = None, set()
+    while tasks != last:
+        last, tasks = tasks, set(os.listdir("/proc/self/task"))
+    return tasks
+
+
+def uses_threads(call):
+    """Whether `call` has work enough for threads: in a Python thread that has no team yet, it
+    starts one.  True where the system does not tell."""
+    if sys.platform != "linux":
+        return True
+    started = set()
+
+    def run():
+        before = _tasks()
+        with fastnn.threads(2):
+            call()
+        started.update(_tasks() - before)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return bool(started)

@@ -1,0 +1,17 @@
+"""Every operation of fastnn in plain NumPy: the readable specification that the tests judge by.
+
+Formulas only, no speed: each function computes in the type of what it is given, and the tests
+give float64 (or long double, where the kernel under test is itself float64).
+"""
+
+# ruff: noqa: F403
+from reference.activations import *
+from reference.averages import *
+from reference.dropout import *
+from reference.embedding import *
+from reference.initializers import *
+from reference.losses import *
+from reference.normalization import *
+from reference.optimizers import *
+from reference.products import *
+from reference.windows import *

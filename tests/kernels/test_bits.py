@@ -1,0 +1,79 @@
+"""Every kernel gives the same bits on every instruction set with a fused multiply-add, and on any
+cut of its work: a program of C prints checksums, compiled here, and for NEON by a cross compiler to
+run under emulation."""
+
+import os
+import platform
+import shutil
+import subprocess
+
+import pytest
+
+from paths import ROOT, TESTS
+
+# as in conftest.py
+ISAS = ["portable", "neon"] if platform.machine() in ("aarch64", "arm64") else [
+    "portable", "avx2", "avx512"
+]  # fmt: skip
+FLAGS = ["-O2", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra", "-Werror"]
+
+
+def build(compiler, program, *options):
+    sources = [TESTS / "kernels/bits.c", ROOT / "csrc/dispatch.c"]
+    sources += sorted((ROOT / "csrc/isa").glob("*.c"))
+    command = [compiler, *FLAGS, *options, f"-I{ROOT / 'csrc'}", *map(str, sources)]
+    result = subprocess.run(
+        [*command, "-lm", "-o", str(program)], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return program
+
+
+def checksums(*command):
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(lines) > 100
+    return {line.rpartition(" ")[0]: line.rpartition(" ")[2] for line in lines}
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    compiler = os.environ.get("CC", "cc").split()[0]
+    if shutil.which(compiler) is None:
+        pytest.skip(f"no C compiler {compiler}")
+    return build(compiler, tmp_path_factory.mktemp("bits") / "bits")
+
+
+def of_level(program, name, *cut):
+    if subprocess.run([program, name], capture_output=True, check=False).returncode == 1:
+        pytest.skip(f"this machine has no {name}")
+    return checksums(program, name, *cut)
+
+
+def test_the_checksums_tell_results_apart(program):
+    """Without a fused multiply-add most results differ, so the comparison can fail."""
+    fused = "neon" if platform.machine() in ("aarch64", "arm64") else "avx2"
+    portable, fused = of_level(program, "portable"), of_level(program, fused)
+    assert portable.keys() == fused.keys()
+    assert sum(portable[name] != fused[name] for name in fused) > len(fused) / 2
+
+
+@pytest.mark.parametrize("cut", ["1", "2", "3", "4"])
+@pytest.mark.parametrize("name", ISAS)
+def test_a_kernel_in_parts_has_the_bits_of_one_run(program, name, cut):
+    assert of_level(program, name, cut) == of_level(program, name)
+
+
+def test_avx512_has_the_bits_of_avx2(program):
+    assert of_level(program, "avx512") == of_level(program, "avx2")
+
+
+def test_neon_has_the_bits_of_avx2(program, tmp_path):
+    compiler, emulator = "aarch64-linux-gnu-gcc", "qemu-aarch64"
+    if shutil.which(compiler) is None:
+        pytest.skip(f"no cross compiler {compiler}")
+    arm = build(compiler, tmp_path / "arm", "-static")
+    if shutil.which(emulator) is None:
+        pytest.skip(f"NEON compiles without a warning; no {emulator} to run it")
+    whole = of_level(program, "avx2")
+    for cut in ([], ["1"], ["3"]):
+        assert checksums(emulator, str(arm), "neon", *cut) == whole

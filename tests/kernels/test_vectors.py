@@ -1,0 +1,72 @@
+"""Operations on vectors that belong to no family: add, sum_squares and add_scaled, all_finite."""
+
+import numpy as np
+import pytest
+
+from compare import assert_close, assert_same_bits, uses_threads
+from fastnn import _kernels
+
+SHAPES = [(1, 1), (1, 15), (1, 16), (1, 17), (3, 7), (5, 33), (257, 130), (4, 3, 5), (40,)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_add(shape, dtype, isa, rng):
+    a, b = (10 ** rng.uniform(-5, 5, (2, *shape)) * rng.choice([-1, 1], (2, *shape))).astype(dtype)
+    before = a.copy(), b.copy()
+    y = _kernels.add(a, b)
+    assert_same_bits(y, a + b)
+    assert_same_bits(_kernels.add(a, a), a + a)
+    for x, old in zip((a, b), before, strict=True):
+        assert_same_bits(x, old)
+
+
+def test_add_special_values(dtype, isa):
+    top, low = np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal
+    values = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, top, -top, low, -low, 1e30], dtype)
+    a, b = (np.ascontiguousarray(x) for x in np.broadcast_arrays(values[:, None], values))
+    with np.errstate(all="ignore"):
+        expected = a + b
+    assert_same_bits(_kernels.add(a, b), expected)
+
+
+def test_add_on_any_threads(threads, dtype, fma_isas, rng):
+    a, b = rng.standard_normal((2, 1601, 353)).astype(dtype)
+    for isa in fma_isas:
+        _kernels.set_isa(isa)
+        assert_same_bits(_kernels.add(a, b), a + b)
+    assert threads == 1 or uses_threads(lambda: _kernels.add(a, b))
+
+
+@pytest.mark.parametrize("b", [
+    np.ones((3, 4)), np.ones((4, 3), np.float32), np.ones(12, np.float32), None,
+    np.ones((4, 3), np.float32).T, np.ones((1, 4), np.float32), np.ones((3, 4), int),
+])  # fmt: skip
+def test_add_refuses_another_kind(b):
+    with pytest.raises((TypeError, ValueError), match=r"^b( must|: expected)"):
+        _kernels.add(np.ones((3, 4), np.float32), b)
+    with pytest.raises((TypeError, ValueError), match=r"must|expected"):
+        _kernels.add(b, np.ones((3, 4), np.float32))
+
+
+@pytest.mark.parametrize("size", [1, 16, 1025, 70001])
+def test_penalty_kernels(size, dtype, isa, rng):
+    """sum_squares and add_scaled, which L2 uses."""
+    x, y = rng.standard_normal((2, size)).astype(dtype)
+    before = y.copy()
+    tolerance = 1e-6 if dtype == np.float32 else 1e-14
+    np.testing.assert_allclose(
+        _kernels.sum_squares(x), (x.astype(float) ** 2).sum(), rtol=tolerance
+    )
+    _kernels.add_scaled(y, x, 0.3)
+    assert_close(y, before.astype(np.longdouble) + 0.3 * x.astype(np.longdouble), dtype)
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 4095, 4096, 4097, 70001])
+def test_all_finite(size, dtype, isa, rng):
+    x = np.full(size, np.finfo(dtype).max, dtype)
+    assert _kernels.all_finite(x)
+    for bad in (np.nan, np.inf, -np.inf):
+        for place in {0, size // 2, size - 1}:
+            broken = x.copy()
+            broken[place] = bad
+            assert not _kernels.all_finite(broken)

@@ -1,0 +1,86 @@
+"""How parameters begin: by name, by object, and by the activation that follows."""
+
+import numpy as np
+import pytest
+
+import fastnn
+import reference
+from compare import assert_same_bits
+from fastnn import BatchNorm, Dense, Dropout, LayerNorm, Sequential, initializers
+from fastnn.layers import activations
+
+INITIALIZERS = {
+    "zeros": initializers.Zeros, "normal": initializers.Normal, "xavier": initializers.Xavier,
+    "he": initializers.He, "xavier_uniform": initializers.XavierUniform,
+    "he_uniform": initializers.HeUniform,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", INITIALIZERS)
+def test_initializer_scale(name):
+    """Standard deviation, mean and limit of 90,000 draws; by name and by object alike."""
+    fan_in = 300
+    weight = Sequential(Dense(fan_in, 300, weight_init=name), seed=2).parameters["0.weight"]
+    by_object = Sequential(Dense(fan_in, 300, weight_init=INITIALIZERS[name]()), seed=2)
+    assert_same_bits(weight, by_object.parameters["0.weight"])
+    deviation = reference.STANDARD_DEVIATION[name](fan_in)
+    np.testing.assert_allclose(weight.std(), deviation, rtol=0.01)
+    assert abs(weight.mean()) <= 5 * deviation / 300
+    if name in reference.LIMIT:
+        assert np.abs(weight).max() <= reference.LIMIT[name](fan_in) * (1 + 1e-6)
+        assert np.abs(weight).max() >= reference.LIMIT[name](fan_in) * 0.99
+    elif deviation:
+        assert np.abs(weight).max() >= 3.5 * deviation
+
+
+HE = ["relu", "leaky_relu", "elu", "silu", "gelu", "mish"]
+
+
+@pytest.mark.parametrize("activation", activations.ACTIVATIONS)
+@pytest.mark.parametrize("where", ["own", "next", "behind a norm and dropout"])
+def test_default_initializer_suits_the_activation(activation, where):
+    if where == "own":
+        layers = [Dense(200, 200, activation=activation)]
+    else:
+        between = [] if where == "next" else [BatchNorm(200), LayerNorm(200), Dropout(0.1)]
+        layers = [Dense(200, 200), *between, activations.ACTIVATIONS[activation](), Dense(200, 2)]
+    weight = Sequential(*layers, seed=0).parameters["0.weight"]
+    expected = np.sqrt((2 if activation in HE else 1) / 200)
+    np.testing.assert_allclose(weight.std(), expected, rtol=0.03)
+
+
+def test_default_initializer_before_another_dense_layer_or_none():
+    model = Sequential(Dense(200, 200), Dense(200, 200), fastnn.ReLU(), Dense(200, 200), seed=0)
+    for i, n in ((0, 1), (1, 2), (3, 1)):
+        np.testing.assert_allclose(
+            model.parameters[f"{i}.weight"].std(), np.sqrt(n / 200), rtol=0.03
+        )
+        assert not model.parameters[f"{i}.bias"].any()
+
+
+def test_parameters_begin_alike_in_both_types_and_unlike_for_another_seed():
+    def weights(**options):
+        model = Sequential(Dense(20, 10), Dense(10, 10), Dense(10, 10), **options)
+        return [model.parameters[f"{i}.weight"] for i in range(3)]
+
+    single, double = weights(seed=4), weights(seed=4, dtype="float64")
+    for a, b in zip(single, double, strict=True):
+        assert_same_bits(a, b.astype(np.float32))
+    assert (single[0] != weights(seed=5)[0]).all()
+    assert (single[1] != single[2]).all()
+
+
+def test_an_initializer_of_ones_own():
+    def eye(rng, shape, fan_in):
+        assert fan_in == 3
+        return np.eye(*shape)
+
+    model = Sequential(Dense(3, 3, weight_init=eye, bias_init=lambda rng, shape, fan_in: [1, 2, 3]))
+    assert model.predict(np.zeros((1, 3))).tolist() == [[1, 2, 3]]
+    for wrong in (
+        lambda *a: np.ones(2),
+        lambda *a: np.full((3, 3), "a"),
+        lambda *a: 1j * np.eye(3),
+    ):
+        with pytest.raises(ValueError, match="initializer"):
+            Sequential(Dense(3, 3, weight_init=wrong))

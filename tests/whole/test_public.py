@@ -1,0 +1,82 @@
+"""Every public name stands in a test table: a name that nobody tests fails here."""
+
+import re
+
+import fastnn
+from paths import TESTS
+from tables import IMAGE_LAYERS, LAYERS, LOSSES, OPTIMIZERS
+
+# names whose tests are not in the tables of tables.py -> the file that has theirs
+ELSEWHERE = {
+    "Checkpoint": "files/test_checkpoint.py",
+    "CSVLogger": "training/test_callbacks.py",
+    "Callback": "training/test_callbacks.py",
+    "Cosine": "test_schedules.py",
+    "EarlyStopping": "training/test_callbacks.py",
+    "Embedding": "layers/test_embedding.py",
+    "ExponentialAverage": "test_averages.py",
+    "ExponentialDecay": "test_schedules.py",
+    "GradientStep": "training/test_gradient_step.py",
+    "History": "training/test_loop.py",
+    "Layer": "layers/test_own_layers.py",
+    "Loss": "test_losses.py",
+    "OneCycle": "test_schedules.py",
+    "ModelCheckpoint": "training/test_resume.py",
+    "Predictor": "test_predictor.py",
+    "ReduceOnPlateau": "training/test_callbacks.py",
+    "Run": "training/test_callbacks.py",
+    "Sequential": "test_model.py",
+    "Standardizer": "test_data.py",
+    "StepDecay": "test_schedules.py",
+    "TensorBoard": "training/test_callbacks.py",
+    "TrainStep": "training/test_step.py",
+    "__version__": "whole/test_package.py",
+    "batches": "test_data.py",
+    "build_info": "support/test_threads.py",
+    "datasets": "test_datasets.py",
+    "get_num_threads": "support/test_threads.py",
+    "gradcheck": "test_gradcheck.py",
+    "initializers": "test_initializers.py",
+    "load": "files/test_checkpoint.py",
+    "load_checkpoint": "files/test_checkpoint.py",
+    "save": "files/test_checkpoint.py",
+    "save_checkpoint": "files/test_checkpoint.py",
+    "metrics": "test_metrics.py",
+    "set_num_threads": "support/test_threads.py",
+    "stratified_split": "test_data.py",
+    "threads": "support/test_threads.py",
+    "to_nhwc": "test_data.py",
+}
+
+
+def in_tables():
+    layers = {type(make(4)).__name__ for make in (LAYERS | IMAGE_LAYERS).values()}
+    losses = {type(loss).__name__ for loss, *_ in LOSSES.values()}
+    return layers | losses | {type(make()).__name__ for make, _ in OPTIMIZERS.values()}
+
+
+def test_every_public_name_is_in_a_test_table():
+    assert in_tables() | set(ELSEWHERE) == set(fastnn.__all__)
+
+
+def test_the_files_named_do_test_the_names():
+    for name, file in ELSEWHERE.items():
+        text = (TESTS / file).read_text(encoding="utf-8")
+        assert re.search(rf"\b{name}\b", text), f"{name} is not in {file}"
+
+
+def test_all_is_sorted_complete_and_true():
+    public = [name for name in vars(fastnn) if not name.startswith("_")]
+    modules = [name for name in public if isinstance(getattr(fastnn, name), type(fastnn))]
+    assert set(public) - set(modules) <= set(fastnn.__all__)
+    assert len(set(fastnn.__all__)) == len(fastnn.__all__)
+    for name in fastnn.__all__:
+        assert hasattr(fastnn, name)
+
+
+def test_every_kernel_face_is_called_somewhere_in_the_tests():
+    text = "".join(path.read_text(encoding="utf-8") for path in TESTS.rglob("*.py"))
+    faces = {name for name in dir(fastnn._kernels) if not name.startswith("_")}
+    through_others = {"COMPILER", "isa_compiled", "override_threads"}  # build_info, threads
+    untested = [name for name in faces - through_others if not re.search(rf"\b{name}\b", text)]
+    assert untested == []
