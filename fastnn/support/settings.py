@@ -82,8 +82,9 @@ class Guarded:
         """The call that makes the object: what a caller must give by value, the rest where it is
         not the default.  Initializers are left out, as they have done their work."""
         kind = type(self)
-        shown: list[str] = []
-        for name, parameter in signature(kind).parameters.items() if is_ours(kind) else ():
+        maker = next(base for base in kind.__mro__ if "__init__" in vars(base))
+        shown: list[str] = []  # a user's own constructor may call its attributes otherwise
+        for name, parameter in signature(kind).parameters.items() if is_ours(maker) else ():
             value = self._argument(name)
             if parameter.kind is Parameter.VAR_POSITIONAL:
                 shown += map(label, value)
