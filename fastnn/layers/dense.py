@@ -19,12 +19,12 @@ class Dense(Weighted):
     """y = f(x @ weight + bias).
 
     Shapes: `x` (batch, in_features), `weight` (in_features, out_features), `bias`
-    (out_features,), `y` (batch, out_features).  `activation` f: a name, an activation layer or
-    None.  `weight_init`, `bias_init`: a name or an initializer; by default weights begin as suits
-    the activation that follows, here or as a later layer (see `initializers`).  `l2` is the λ of
-    the penalty λ / (2 batch) Σ weight², by default the model's; biases have none.
+    (out_features,), `y` (batch, out_features).  `activation` is f: a name, an activation layer or
+    None.  `weight_init`, `bias_init`: a name or an initializer; by default the weights suit the
+    activation that follows, here or in a later layer (see `initializers`).  `l2` is the λ of the
+    penalty λ / (2 batch) Σ weight², by default the model's; biases have no penalty.
 
-    Raises TypeError or ValueError for a count that is no integer >= 1, an unknown name, l2 < 0.
+    Raises TypeError or ValueError for a count that is no integer >= 1, an unknown name or l2 < 0.
 
     >>> from fastnn import Dense, Sequential
     >>> model = Sequential(Dense(3, 2, activation="relu"))
