@@ -45,7 +45,8 @@ def gradcheck(
     True
     """
     epsilon = checks.positive(epsilon, "epsilon")
-    model = _float64_copy(model)
+    state = copy.deepcopy(model.__getstate__())
+    model = type(model).restore(state | {"dtype": "float64"})
     x = real_array(x, "x", model.dtype).copy()
     step = model._counter.copy()
 
@@ -82,9 +83,3 @@ def _differences(f: Callable[[], float], array: NDArray[Any], epsilon: float) ->
         result[i] = (above - f()) / (up - flat[i])  # this is 2 epsilon, rounded
         flat[i] = before
     return result
-
-
-def _float64_copy(model: Network) -> Network:
-    state = copy.deepcopy(model.__getstate__())
-    state["dtype"] = "float64"
-    return type(model).restore(state)

@@ -59,6 +59,7 @@ class Loss(Guarded):
     """
 
     _kernel: Callable[..., tuple[Array, Array]] | None = None
+    _constant: str | None = None  # the setting that the kernel takes, if it takes one
     _largest: float | None = None  # targets that are no labels lie in [0, this]; None: any
 
     def __call__(
@@ -109,7 +110,7 @@ class Loss(Guarded):
 
     def _constants(self, outputs: Array) -> tuple[Any, ...]:
         """The further arguments of the kernel."""
-        return ()
+        return () if self._constant is None else (getattr(self, self._constant),)
 
 
 class MeanSquaredError(Loss):
@@ -184,13 +185,10 @@ class Huber(Loss):
     """
 
     delta = Setting(checks.positive)
-    _kernel = staticmethod(_kernels.huber)
+    _kernel, _constant = staticmethod(_kernels.huber), "delta"
 
     def __init__(self, delta: float = 1.0) -> None:
         self.delta = delta
-
-    def _constants(self, outputs: Array) -> tuple[Any, ...]:
-        return (self.delta,)
 
 
 class Poisson(Loss):
@@ -238,7 +236,7 @@ class SoftmaxCrossEntropy(Loss):
     """
 
     label_smoothing = Setting(checks.fraction)
-    _kernel = staticmethod(_kernels.softmax_cross_entropy)
+    _kernel, _constant = staticmethod(_kernels.softmax_cross_entropy), "label_smoothing"
     _largest = 1.0
 
     def __init__(self, *, label_smoothing: float = 0.0) -> None:
@@ -255,9 +253,6 @@ class SoftmaxCrossEntropy(Loss):
             return _labels(outputs, array)
         return super().prepare_targets(outputs, array)
 
-    def _constants(self, outputs: Array) -> tuple[Any, ...]:
-        return (self.label_smoothing,)
-
 
 class Hinge(Loss):
     """l = Σ_{j≠y} max(0, o_j - o_y + margin), o the scores of n classes, y the label.
@@ -272,16 +267,13 @@ class Hinge(Loss):
     """
 
     margin = Setting(checks.positive)
-    _kernel = staticmethod(_kernels.hinge)
+    _kernel, _constant = staticmethod(_kernels.hinge), "margin"
 
     def __init__(self, margin: float = 1.0) -> None:
         self.margin = margin
 
     def prepare_targets(self, outputs: Array, targets: ArrayLike) -> Array:
         return _labels(outputs, arrays.numeric_array(targets, "targets"))
-
-    def _constants(self, outputs: Array) -> tuple[Any, ...]:
-        return (self.margin,)
 
 
 def _values(outputs: Array, targets: ArrayLike, largest: float | None) -> Array:

@@ -29,22 +29,11 @@ from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
 
-from fastnn.losses import (
-    Hinge,
-    Huber,
-    MeanAbsoluteError,
-    MeanSquaredError,
-    Poisson,
-    Quantile,
-    SigmoidCrossEntropy,
-    SoftmaxCrossEntropy,
-)
+from fastnn import losses
 from fastnn.support import arrays, checks
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
-
-    from fastnn.losses import Loss
 
     Array = NDArray[Any]
     Metric = Callable[[Array, Array], float]
@@ -255,11 +244,13 @@ def _labels(outputs: Array, targets: Array) -> NDArray[np.int64]:
 _OF_CLASSES: dict[str, Callable[..., float]] = {"accuracy": accuracy, "auc": auc, "f1": f1}
 _TOP = re.compile(r"top_([1-9]\d*)_accuracy")
 _OF_NUMBERS: dict[str, Metric] = {"mean_absolute_error": mean_absolute_error, "r2": r2}
-_CLASSIFICATION = (SoftmaxCrossEntropy, SigmoidCrossEntropy, Hinge)
-_REGRESSION = (MeanSquaredError, MeanAbsoluteError, Quantile, Huber, Poisson)
+_CLASSIFICATION = (losses.SoftmaxCrossEntropy, losses.SigmoidCrossEntropy, losses.Hinge)
+_REGRESSION = (
+    losses.MeanSquaredError, losses.MeanAbsoluteError, losses.Quantile, losses.Huber, losses.Poisson
+)  # fmt: skip
 
 
-def chosen_metrics(metrics: Sequence[str | Metric] | None, loss: Loss) -> dict[str, Metric]:
+def chosen_metrics(metrics: Sequence[str | Metric] | None, loss: losses.Loss) -> dict[str, Metric]:
     """The metrics that `fit` computes, by their names in the history."""
     if metrics is None:
         metrics = ["accuracy"] if isinstance(loss, _CLASSIFICATION) else []
@@ -285,9 +276,9 @@ def grows(name: str) -> bool | None:
     return True if name in (*_OF_CLASSES, "r2", "score") or _TOP.fullmatch(name) else None
 
 
-def _named(name: str, loss: Loss) -> Metric:
+def _named(name: str, loss: losses.Loss) -> Metric:
     top = _TOP.fullmatch(name) if isinstance(name, str) else None
-    sigmoid = isinstance(loss, SigmoidCrossEntropy)
+    sigmoid = isinstance(loss, losses.SigmoidCrossEntropy)
     metric: Metric
     if top:
         metric, wanted = partial(top_k_accuracy, k=int(top[1])), "a loss of several classes"
@@ -297,8 +288,8 @@ def _named(name: str, loss: Loss) -> Metric:
         fits = not isinstance(loss, _REGRESSION)
     elif isinstance(name, str) and name in _OF_NUMBERS:
         metric, wanted = _OF_NUMBERS[name], "a loss whose outputs estimate the targets themselves"
-        several = isinstance(loss, Quantile) and isinstance(loss.q, tuple)
-        fits = not several and not isinstance(loss, (*_CLASSIFICATION, Poisson))
+        several = isinstance(loss, losses.Quantile) and isinstance(loss.q, tuple)
+        fits = not several and not isinstance(loss, (*_CLASSIFICATION, losses.Poisson))
     else:
         names = ", ".join(map(repr, [*_OF_CLASSES, *_OF_NUMBERS]))
         raise ValueError(

@@ -59,7 +59,7 @@ class Predictor:
         if self.recorded:
             # a training step that is being recorded must not contain the packing
             self._operations = _kernels.unrecorded(_fold, self._model)
-            self._run = _not_yet
+            self._run = lambda x, out: None  # the first call records
             if model._chain.dimensions == 1 and model.in_features is not None:
                 self._make_ready(np.zeros((rows, model.in_features), model.dtype))
 
@@ -160,10 +160,6 @@ def _check_out(out: object, like: Array) -> None:
         raise ValueError(f"out: expected an array like the outputs, {wanted}, got {got}")
 
 
-def _not_yet(x: ArrayLike, out: Array | None) -> Array | None:
-    return None
-
-
 class _Affine:
     """f(x weight + bias), weight (..., out_features): a layer and what was folded into it."""
 
@@ -192,7 +188,7 @@ class _Affine:
         layer, packed = self.layer, self.layer._pack(weight)
 
         def run(x: Array) -> Array:
-            y: Array = layer._multiply(layer._read(x), weight, bias, kind, alpha, packed=packed)
+            y: Array = layer._multiply(layer._read(x), weight, bias, kind, alpha, False, packed)
             return _kernels.softmax_forward(y) if softmax else y
 
         return run

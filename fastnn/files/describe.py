@@ -68,38 +68,38 @@ def build(
     if next(budget, None) is None:
         raise ValueError(f"{who}: expected at most {MOST_LAYERS} layers")
     kind = known[kind_name]
-    given = {name: value for name, value in described.items() if name != "type"}
-    positional = _check_arguments(kind, given, f"{who}, {kind_name}")
-    inner = given.pop(positional) if positional else []
+    arguments = {name: value for name, value in described.items() if name != "type"}
+    positional = _check_arguments(kind, arguments, f"{who}, {kind_name}")
+    inner = arguments.pop(positional) if positional else []
     inner = [build(layer, f"{who}.{i}", budget) for i, layer in enumerate(inner)]
-    for name, value in given.items():
+    for name, value in arguments.items():
         if isinstance(value, dict):
-            given[name] = build(value, f"{who}.{name}", budget)
+            arguments[name] = build(value, f"{who}.{name}", budget)
     try:
-        return kind(*inner, **given)
+        return kind(*inner, **arguments)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{who}, {kind_name}: {error}") from None
 
 
-def _check_arguments(kind: type, given: Mapping[str, Any], who: str) -> str | None:
+def _check_arguments(kind: type, arguments: Mapping[str, Any], who: str) -> str | None:
     """The name of the argument that is a list of layers, if any; ValueError for missing and unknown
     arguments."""
     parameters = inspect.signature(kind).parameters
     needed = [name for name, p in parameters.items() if p.default is p.empty]
     positional = next((n for n, p in parameters.items() if p.kind is p.VAR_POSITIONAL), None)
-    check_keys(given, who, needed, parameters)
-    if positional and not isinstance(given[positional], list):
-        raise ValueError(f"{who}: expected a list of {positional}, found {given[positional]!r}")
+    check_keys(arguments, who, needed, parameters)
+    if positional and not isinstance(arguments[positional], list):
+        raise ValueError(f"{who}: expected a list of {positional}, found {arguments[positional]!r}")
     return positional
 
 
-def check_keys(given: Any, who: str, needed: Any, known: Any) -> None:
+def check_keys(arguments: Any, who: str, needed: Any, known: Any) -> None:
     """Raise one ValueError that lists the missing and the unknown keys of an object."""
-    if not isinstance(given, dict):
-        raise ValueError(f"{who}: expected an object, found {given!r}")
+    if not isinstance(arguments, dict):
+        raise ValueError(f"{who}: expected an object, found {arguments!r}")
     groups = {
-        "missing": [name for name in needed if name not in given],
-        "unknown": [name for name in given if name not in known],
+        "missing": [name for name in needed if name not in arguments],
+        "unknown": [name for name in arguments if name not in known],
     }
     if faults := [f"{what} {', '.join(names)}" for what, names in groups.items() if names]:
         raise ValueError(f"{who}: {'; '.join(faults)}")

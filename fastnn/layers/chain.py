@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from fastnn.layers.layer import Place, SupportsForwardBackward
+    from fastnn.layers.layer import Place
 
     Shape = tuple[int, ...]
 
@@ -369,12 +369,7 @@ class _Wrapped(Layer):
     It gets copies, since it may write into them: the array that comes is the caller's, or what
     the layer before saved for its backward."""
 
-    def __init__(
-        self,
-        layer: Layer | SupportsForwardBackward,
-        dtype: np.dtype[Any],
-        following: tuple[Any, ...],
-    ) -> None:
+    def __init__(self, layer: Any, dtype: np.dtype[Any], following: tuple[Any, ...]) -> None:
         self._layer, self._dtype = layer, dtype
         self._taker = _taker(following)
         self._shape: Shape = ()  # that of the last inputs in training
@@ -406,8 +401,7 @@ class _Wrapped(Layer):
         layer, name = self._layer, "backward_parameters"
         holders = [getattr(layer, "__dict__", {}), *map(vars, type(layer).__mro__)]
         first: Any = next((h for h in holders if {"backward", name} & h.keys()), ())
-        backward = getattr(layer, name) if name in first else layer.backward
-        backward(dy.copy())
+        getattr(layer, name if name in first else "backward")(dy.copy())
 
 
 def _taker(following: tuple[Any, ...]) -> Any:

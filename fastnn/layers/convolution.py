@@ -84,21 +84,11 @@ class _Convolution(Weighted, Windowed):
         return *_kernels.conv_pad(x, self._image_weight(self._weight), geometry), size
 
     def _multiply(
-        self,
-        x: _Read,
-        weight: NDArray[Any],
-        bias: NDArray[Any] | None,
-        kind: int,
-        alpha: float,
-        keep_z: bool = False,
-        packed: NDArray[Any] | None = None,
+        self, x: _Read, weight: NDArray[Any], bias: NDArray[Any] | None, *options: Any
     ) -> Any:
         images, geometry, _ = x
-        weight = self._image_weight(weight)
-        result = _kernels.conv_forward(images, weight, bias, geometry, kind, alpha, keep_z, packed)
-        if keep_z:
-            return self._rows(result[0]), self._rows(result[1])
-        return self._rows(result)
+        y = _kernels.conv_forward(images, self._image_weight(weight), bias, geometry, *options)
+        return tuple(map(self._rows, y)) if isinstance(y, tuple) else self._rows(y)
 
     def _pack(self, weight: NDArray[Any]) -> NDArray[Any] | None:
         return _kernels.conv_pack(self._image_weight(weight), self._geometry(_NO_PADDING))

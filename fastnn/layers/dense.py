@@ -50,17 +50,8 @@ class Dense(Weighted):
         shape = (self.in_features, out_features)
         super().__init__(shape, activation, bias, weight_init, bias_init, l2)
 
-    def _multiply(
-        self,
-        x: NDArray[Any],
-        weight: NDArray[Any],
-        bias: NDArray[Any] | None,
-        kind: int,
-        alpha: float,
-        keep_z: bool = False,
-        packed: NDArray[Any] | None = None,
-    ) -> Any:
-        return _kernels.dense_forward(x, weight, bias, kind, alpha, keep_z, packed)
+    def _multiply(self, x: NDArray[Any], weight: NDArray[Any], *options: Any) -> Any:
+        return _kernels.dense_forward(x, weight, *options)
 
     def _pack(self, weight: NDArray[Any]) -> NDArray[Any]:
         return _kernels.pack_weight(weight)

@@ -46,7 +46,7 @@ class Dropout(Layer):
             return x
         place = self._place
         if place is None:
-            raise RuntimeError(f"{self!r} draws its mask from a model: it is part of none yet")
+            raise RuntimeError(f"{self!r} needs a model for its mask: put it into a Sequential")
         seed, counter, position = place.seed, place.counter, place.position
         y, mask = _kernels.dropout_forward(x, self._rate, seed, counter, position)
         self._saved = (mask, self._rate)

@@ -80,6 +80,7 @@ class Weighted(Layer, ABC):
         alpha: float,
         keep_z: bool = False,
         packed: NDArray[Any] | None = None,
+        /,
     ) -> Any:
         """y = f(z), z = weight · x + bias, for an x from `_read`; with `keep_z` the pair (y, z).
         `packed` is the weight from `_pack`, or None."""

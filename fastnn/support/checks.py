@@ -19,12 +19,12 @@ def whole(value: Any, name: str, low: int, high: int | None = None) -> int:
     if type(value) is int and low <= value and (high is None or value <= high):
         return value
     wanted = f"an integer >= {low}" if high is None else f"an integer from {low} to {high}"
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name}: expected {wanted}, got {value!r}")
     try:
-        number = operator.index(value)
-    except TypeError:  # an array of several numbers
-        raise TypeError(f"{name}: expected {wanted}, got {value!r}") from None
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None:
+        raise TypeError(f"{name}: expected {wanted}, got {value!r}")
     if number < low or (high is not None and number > high):
         raise ValueError(f"{name}: expected {wanted}, got {number}")
     return number

@@ -69,7 +69,8 @@ class Guarded:
         if name[0] != "_" and is_ours(kind):
             if isinstance(getattr(kind, name, None), property):
                 raise _fixed(name, kind)
-            if not _takes(kind, name, value):
+            replaces_method = callable(getattr(kind, name, None))
+            if not hasattr(kind, name) or (replaces_method and not callable(value)):
                 may = ", ".join(sorted(settable(kind))) or "nothing"
                 raise AttributeError(f"{kind.__name__} has no {name}; what may be set: {may}")
         super().__setattr__(name, value)
@@ -96,11 +97,6 @@ class Guarded:
 
 def _fixed(name: str, kind: type) -> AttributeError:
     return AttributeError(f"{name} is fixed once a {kind.__name__} is made; make another")
-
-
-def _takes(kind: type, name: str, value: Any) -> bool:
-    """Whether the class has the attribute and `value` may replace it: a method only if callable."""
-    return hasattr(kind, name) and (callable(value) or not callable(getattr(kind, name)))
 
 
 def label(part: object) -> str:
