@@ -269,7 +269,6 @@ class Standardizer:
 
 
 def _float64_blocks(X: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
-    """float64 copies of a few thousand rows at a time, as one of a whole float32 set would need
-    twice its memory."""
+    """float64 copies of a few thousand rows at a time: one of all rows could exceed the memory."""
     for start in range(0, len(X), _BLOCK_ROWS):
         yield X[start : start + _BLOCK_ROWS].astype(np.float64)

@@ -78,8 +78,7 @@ class Loss(Guarded):
     def _in_form(
         self, outputs: Array, targets: ArrayLike, sample_weight: ArrayLike | None
     ) -> tuple[Array, Weight]:
-        """The targets and weights as `evaluate` takes them, checked; only the shape and dtype of
-        `outputs` matter."""
+        """Checked targets and weights for `evaluate`; only shape and dtype of `outputs` matter."""
         if outputs.ndim != 2 or outputs.size == 0:
             what = "an empty array of shape" if outputs.size == 0 else "shape"
             raise ValueError(f"outputs: expected shape (batch, n), got {what} {outputs.shape}")

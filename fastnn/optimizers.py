@@ -122,8 +122,7 @@ class Optimizer(Guarded):
         self._model = model
 
     def _arrays(self) -> dict[str, Array]:
-        """Views of its vectors, one for each parameter, by names such as ``"mean.0.weight"``; none
-        before it belongs to a model."""
+        """Views of its vectors by names such as ``"mean.0.weight"``; none before it has a model."""
         if self._model is None:
             return {}
         slices = self._model._slices

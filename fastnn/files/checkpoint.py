@@ -31,7 +31,7 @@ N = TypeVar("N", bound=Network)
 Content: TypeAlias = "tuple[N, Optimizer | None, dict[str, int] | None, History | None]"
 
 _FORMAT = 1  # files with a higher number hold what this version does not know
-_KEY = "fastnn"  # the file's metadata hold under it a JSON object with these keys, and within it:
+_KEY = "fastnn"  # the metadata's key of a JSON object; its keys, and those of the objects in it:
 _NEEDED, _TRAINING = ("format", "model"), ("optimizer", "order", "history")
 _MODEL = ("layers", "dtype", "seed", "l2", "passes")
 _OPTIMIZER = ("rule", "steps", "bound")
@@ -194,8 +194,7 @@ def read(path: str | PathLike[str], kind: type[N]) -> Content[N]:
 def _restore(
     kind: type[N], metadata: dict[str, str], arrays: dict[str, NDArray[Any]]
 ) -> Content[N]:
-    """Make what the file holds, after all has been checked, the tensors' shapes too: a bad file
-    must not get memory for a model."""
+    """Make what the file holds; all of it is checked before a model gets any memory."""
     content = _parse(metadata)
     order = check_order(content["order"]) if "order" in content else None
     history = _make_history(content["history"], arrays) if "history" in content else None
@@ -242,8 +241,7 @@ def _make_chain(described: Any) -> Chain:
 
 
 def _check_tensors(wanted: Shapes, arrays: Arrays, dtype: Any) -> None:
-    """Raise one ValueError that lists all missing, unknown and misshapen tensors, and all of
-    another dtype."""
+    """Raise one ValueError that lists all tensors that are missing, unknown or of another kind."""
     kind = np.dtype(checks.choice(dtype, "dtype", ("float32", "float64")))
     missing = [name for name in wanted if name not in arrays]
     unknown = [name for name in sorted(arrays) if name not in wanted]

@@ -82,8 +82,7 @@ def build(
 
 
 def _check_arguments(kind: type, arguments: Mapping[str, Any], who: str) -> str | None:
-    """The name of the argument that is a list of layers, if any; ValueError for missing and unknown
-    arguments."""
+    """The name of the argument that lists layers, if any; ValueError for missing, unknown ones."""
     parameters = inspect.signature(kind).parameters
     needed = [name for name, p in parameters.items() if p.default is p.empty]
     positional = next((n for n, p in parameters.items() if p.kind is p.VAR_POSITIONAL), None)
@@ -93,13 +92,13 @@ def _check_arguments(kind: type, arguments: Mapping[str, Any], who: str) -> str 
     return positional
 
 
-def check_keys(arguments: Any, who: str, needed: Any, known: Any) -> None:
+def check_keys(described: Any, who: str, needed: Any, known: Any) -> None:
     """Raise one ValueError that lists the missing and the unknown keys of an object."""
-    if not isinstance(arguments, dict):
-        raise ValueError(f"{who}: expected an object, found {arguments!r}")
+    if not isinstance(described, dict):
+        raise ValueError(f"{who}: expected an object, found {described!r}")
     groups = {
-        "missing": [name for name in needed if name not in arguments],
-        "unknown": [name for name in arguments if name not in known],
+        "missing": [name for name in needed if name not in described],
+        "unknown": [name for name in described if name not in known],
     }
     if faults := [f"{what} {', '.join(names)}" for what, names in groups.items() if names]:
         raise ValueError(f"{who}: {'; '.join(faults)}")

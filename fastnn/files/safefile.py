@@ -96,8 +96,7 @@ def _sync_folder(folder: str) -> None:
 
 
 def read(path: str) -> tuple[dict[str, str], dict[str, Array]]:
-    """The metadata and the tensors; OSError if the file cannot be read, ValueError if its content
-    is wrong."""
+    """The metadata and the tensors; OSError for an unreadable file, ValueError for a wrong one."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 

@@ -273,8 +273,7 @@ class Chain:
 
 
 def is_native(layer: object) -> bool:
-    """Whether the layer is one of fastnn's, with all that is within it, only runs kernels, and has
-    no method that was replaced."""
+    """Whether a layer, with all within it, is one of fastnn's, unchanged and run by kernels."""
     return isinstance(layer, Layer) and layer.native and is_plain(layer)
 
 

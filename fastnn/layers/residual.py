@@ -127,7 +127,7 @@ class Residual(Layer):
         return _kernels.add(y, z)
 
     def _restore(self) -> tuple[Chain, ...]:
-        """The paths, in whose layers lies again what they saved for this backward."""
+        """The paths, after their layers got back what they saved for this backward."""
         for chain, saved in zip(self._chains, self._take(), strict=True):
             chain.saved = saved
         return self._chains

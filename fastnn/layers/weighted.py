@@ -129,7 +129,7 @@ class Weighted(Layer, ABC):
         self._backward(dy)
 
     def _backward(self, dy: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
-        """Set the parameters' gradients; returns x from `_read`, and dz, z = weight · x + bias."""
+        """Set the parameters' gradients; returns x from `_read` and dz (z = weight · x + bias)."""
         x, saved = self._take()
         dz = dy
         if self._softmax:

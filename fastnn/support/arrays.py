@@ -18,8 +18,7 @@ ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
 
 def numeric_array(value: ArrayLike, name: str) -> NDArray[Any]:
-    """`value` as a C-contiguous array in native byte order, with at least one dimension; TypeError
-    or ValueError for anything but real numbers."""
+    """`value` as a C-contiguous array of real numbers in native byte order, not a single number."""
     if type(value) is np.ndarray:
         kind, flags = value.dtype, value.flags
         if kind.isbuiltin == 1 and kind.kind in "biuf" and flags.carray and value.ndim > 0:
