@@ -1,4 +1,4 @@
-"""Averages that forget: the smoothed loss of a progress bar, the mean of a signal that drifts."""
+"""Averages of recent values: the smoothed loss of a progress bar, the mean of a drifting signal."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from fastnn.support import checks
 class ExponentialAverage:
     """v = beta v + (1 - beta) value, corrected for its start at 0: v / (1 - beta^t).
 
-    `beta`, in [0, 1), remembers about 1 / (1 - beta) values; t counts the updates.  The
-    correction is Adam's (D. P. Kingma, J. Ba, 2015): the first average is the first value.
-    Works on numbers and on arrays of one shape, in float64.
+    With `beta`, in [0, 1), it averages about the last 1 / (1 - beta) values; t counts the updates.
+    The correction is Adam's (D. P. Kingma, J. Ba, 2015): the first average is the first value.
+    It takes numbers, or arrays of one shape, and computes in float64.
 
-    Raises ValueError or TypeError for another `beta`, and where an array's shape differs from
-    that of the values before it.
+    Raises ValueError or TypeError for another `beta`, and for a value of another shape than before.
 
     >>> average = ExponentialAverage(0.9)
     >>> average.update(5.0), round(average.update(6.0), 4)
@@ -33,7 +32,7 @@ class ExponentialAverage:
         self._weight = 0.0  # 1 - beta^t, the sum of all values' weights
 
     def update(self, value: Any) -> Any:
-        """Take in one more value; returns the corrected average."""
+        """Add one value; returns the corrected average."""
         value = value if type(value) is float else np.asarray(value, dtype=np.float64)[()]
         if self._weight and np.shape(value) != np.shape(self._weighted):
             raise ValueError(

@@ -1,7 +1,6 @@
 """From whole data sets to what a training step takes: batches, splits, standardised features.
 
-Everything random here follows from a seed through NumPy's PCG64, on every machine alike.
-"""
+All that is random here follows from a seed by NumPy's PCG64, on every machine alike."""
 
 from __future__ import annotations
 
@@ -17,17 +16,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-_BLOCK_ROWS = 4096  # rows that pass through float64 at a time
+_BLOCK_ROWS = 4096  # so many rows at a time are converted to float64
 
 
 class batches:
     """The rows of `X` and `y` in batches of `batch_size`; the last one may be shorter.
 
-    Each pass over the object is one epoch and yields ``(xb, yb)``, or ``(xb, yb, wb)`` when
-    `sample_weight` is given: fresh C-contiguous arrays of the dtypes that came in.  With
-    `shuffle` every epoch has its own order; the first, second, ... epoch's order depends on
-    `seed` and ``len(X)`` only, so that another object of the same seed repeats them.
-    `drop_last` leaves a last short batch out.  ``len()`` is the number of batches in an epoch.
+    Each pass over the object is one epoch and yields ``(xb, yb)``, or ``(xb, yb, wb)`` with a
+    `sample_weight`: new C-contiguous arrays of the dtypes that came in.  With `shuffle` every
+    epoch has another order; the orders of the first, second, ... epoch depend on `seed` and
+    ``len(X)`` only, so that another object with the same seed repeats them.  `drop_last` leaves
+    out a last short batch.  ``len()`` is the number of batches in an epoch.
 
     Shapes: `X` (n, ...), `y` (n, ...), `sample_weight` (n,).
     Raises TypeError or ValueError for what is no array of numbers, for no rows, for lengths that
@@ -71,16 +70,16 @@ class batches:
             yield tuple(array.take(index, axis=0) for array in self.arrays)
 
     def permutation(self) -> NDArray[np.int64]:
-        """The row numbers in the order of the next epoch."""
+        """The row numbers in the order of the next epoch; each call begins one."""
         n = len(self.arrays[0])
         rows = self._generator.permutation(n) if self.shuffle else np.arange(n)
         return rows.astype(np.int64, copy=False)
 
     def state_dict(self) -> dict[str, int]:
-        """Where the orders of the epochs have got to: `load_state_dict` of another object for as
-        many rows goes on from there.
+        """The state of the shuffling: `load_state_dict` of another object with as many rows
+        continues from there.
 
-        Between two passes: one that has begun has its order already.
+        Take it between two passes: one that has begun has its order already.
 
         >>> first, second = batches([[0.0]] * 9, [0] * 9), batches([[0.0]] * 9, [0] * 9)
         >>> _ = first.permutation()
@@ -89,14 +88,14 @@ class batches:
         True
         """
         state: Any = self._generator.bit_generator.state
-        kept = {name: int(state[name]) for name in ("has_uint32", "uinteger")}
-        return {"rows": len(self.arrays[0]), **state["state"], **kept}
+        rest = {name: int(state[name]) for name in ("has_uint32", "uinteger")}
+        return {"rows": len(self.arrays[0]), **state["state"], **rest}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on from what `state_dict` gave.
+        """Continue from a result of `state_dict`.
 
-        Raises TypeError or ValueError for what it cannot have given, and for another number of
-        rows: nothing is changed then.
+        Raises TypeError or ValueError for anything else, or another number of rows, and then
+        changes nothing.
         """
         state = check_order(state)
         if state["rows"] != len(self.arrays[0]):
@@ -110,7 +109,7 @@ class batches:
         }
 
 
-_ORDER = {  # what a state holds, and the largest of each number
+_ORDER = {  # the numbers of a state, and how large each may be
     "rows": 2**63 - 1,
     "state": 2**128 - 1,
     "inc": 2**128 - 1,
@@ -120,7 +119,7 @@ _ORDER = {  # what a state holds, and the largest of each number
 
 
 def check_order(state: Any) -> dict[str, int]:
-    """What `batches.state_dict` may give, as plain numbers; TypeError or ValueError else."""
+    """A result of `batches.state_dict`, as plain numbers; TypeError or ValueError otherwise."""
     if not isinstance(state, Mapping) or state.keys() != _ORDER.keys():
         raise ValueError(
             f"state: expected what batches.state_dict() gives, {', '.join(_ORDER)}, got {state!r}"
@@ -139,8 +138,8 @@ def to_nhwc(x: ArrayLike) -> NDArray[Any]:
     (batch, channels, length) and (batch, length, channels).  The result is a new C-contiguous
     array of the dtype that came in.
 
-    Raises TypeError or ValueError for what is no array of numbers, another number of dimensions
-    and an empty array.
+    Raises TypeError or ValueError for what is no array of numbers, for another number of dimensions
+    and for an empty array.
 
     >>> to_nhwc(np.zeros((8, 3, 32, 24))).shape
     (8, 32, 24, 3)
@@ -157,13 +156,13 @@ def to_nhwc(x: ArrayLike) -> NDArray[Any]:
 def stratified_split(
     y: ArrayLike, test_fraction: float = 0.2, seed: int = 0
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Split rows at random so that each class keeps its share: ``(train, test)`` row numbers.
+    """Split rows at random, each class in the same proportion: ``(train, test)`` row numbers.
 
-    `y` (n,) holds one label a row, of any sortable kind.  The test part has
-    ``round(test_fraction * n)`` rows, each class its share of them rounded down or up; both
-    parts come sorted and depend on `y`, `test_fraction` and `seed` only.
+    `y` (n,) holds one label a row, of any sortable kind.  ``round(test_fraction * n)`` rows are for
+    the test, ``test_fraction`` of each class, rounded down or up.  Both results are sorted and
+    depend on `y`, `test_fraction` and `seed` only.
 
-    Raises ValueError for a `test_fraction` outside (0, 1) or if a part would be empty.
+    Raises ValueError for a `test_fraction` outside (0, 1) or if either result would be empty.
 
     >>> train, test = stratified_split([0, 0, 0, 0, 1, 1, 1, 1], test_fraction=0.25)
     >>> len(train), len(test), bool(test[0] < 4 <= test[1])
@@ -179,10 +178,10 @@ def stratified_split(
     if not 0 < total < len(labels):
         rows = f"{test_fraction!r} of {len(labels)} rows"
         raise ValueError(f"test_fraction: {rows} would leave a part empty")
-    shares = test_fraction * counts
-    take = np.floor(shares).astype(np.intp)
-    most_short = np.argsort(take - shares, kind="stable")
-    take[most_short[: total - take.sum()]] += 1
+    exact = test_fraction * counts
+    take = np.floor(exact).astype(np.intp)
+    most_lacking = np.argsort(take - exact, kind="stable")
+    take[most_lacking[: total - take.sum()]] += 1
 
     shuffled = np.random.Generator(np.random.PCG64(checks.seed(seed))).permutation(len(labels))
     is_test = np.zeros(len(labels), dtype=bool)
@@ -194,15 +193,14 @@ def stratified_split(
 class Standardizer:
     """Shift and scale each feature to mean 0 and standard deviation 1: ``(X - mean) / std``.
 
-    `fit` takes the statistics from the training set; `transform` applies them unchanged to any
-    other.  They are computed in float64 by the corrected two-pass formula (T. F. Chan,
-    G. H. Golub, R. J. LeVeque 1983), the variance being divided by n.  A constant feature is
-    divided by 1, so it becomes 0.  `X` is (n, features); results have `dtype`, float32 unless
-    told otherwise.
+    `fit` computes the statistics of the training set, `transform` applies them to any set.  They
+    are computed in float64 by the corrected two-pass formula (T. F. Chan, G. H. Golub,
+    R. J. LeVeque 1983); the variance is divided by n.  A constant feature is divided by 1, so it
+    becomes 0.  `X` is (n, features); results have `dtype`, by default float32.
 
     Attributes after `fit`: `mean`, `std`, float64 (features,).
-    Raises ValueError for NaN, infinity, another feature count than that of `fit`, or a result
-    too large for `dtype`; RuntimeError for use before `fit`.
+    Raises ValueError for NaN, infinity, another number of features than in `fit`, or a result too
+    large for `dtype`; RuntimeError for use before `fit`.
 
     >>> scale = Standardizer(dtype="float64").fit([[1.0, 5.0], [3.0, 5.0]])
     >>> scale.mean, scale.std
@@ -271,6 +269,6 @@ class Standardizer:
 
 
 def _float64_blocks(X: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
-    """Copies of a few thousand rows each, so that a large float32 set is not doubled."""
+    """float64 copies of a few thousand rows at a time: one of all rows could exceed the memory."""
     for start in range(0, len(X), _BLOCK_ROWS):
         yield X[start : start + _BLOCK_ROWS].astype(np.float64)

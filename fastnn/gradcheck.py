@@ -1,4 +1,4 @@
-"""Is a gradient right?  Compare it with central differences, in float64."""
+"""A check of gradients: they are compared with central differences, in float64."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def gradcheck(
 
     g is the gradient of the training loss, L2 penalty included, by all parameters and by `x`
     (unless it holds codes, see `Embedding`) together;
-    g_num_i = (f(p_i + epsilon) - f(p_i - epsilon)) / (2 epsilon), with dropout's mask held fixed.
-    A right gradient gives less than 1e-7, but 1e-6 or more where a kink (ReLU at 0) lies within
-    `epsilon`; a wrong one gives 1e-2 to 1.  It takes two forwards for every parameter and input:
-    keep the network and the batch small.
+    g_num_i = (f(p_i + epsilon) - f(p_i - epsilon)) / (2 epsilon), with the same dropout mask.
+    The distance is below 1e-7 for a right gradient, or 1e-6 and more where a kink (ReLU at 0) lies
+    within `epsilon`, and 1e-2 to 1 for a wrong one.  Every parameter and input takes two forward
+    passes, so choose a small network and a small batch.
 
-    The model is copied into float64 and stays as it is.  Shapes: as in `fit`.  Raises as
+    A float64 copy is checked; the model does not change.  Shapes: as in `fit`.  Raises as
     `forward` and the loss do, and ValueError or TypeError unless epsilon > 0.
 
     >>> import fastnn
@@ -45,7 +45,8 @@ def gradcheck(
     True
     """
     epsilon = checks.positive(epsilon, "epsilon")
-    model = _float64_copy(model)
+    state = copy.deepcopy(model.__getstate__())
+    model = type(model).restore(state | {"dtype": "float64"})
     x = real_array(x, "x", model.dtype).copy()
     step = model._counter.copy()
 
@@ -57,7 +58,7 @@ def gradcheck(
 
     gradient = value_and_gradient()[1]
     for array in model.gradients.values():
-        array.fill(1e3)  # which a backward that adds, or forgets one, would leave in the result
+        array.fill(1e3)  # reveals a backward that adds to a gradient, or forgets to set it
     by_inputs = model._chain.embedding is None  # codes have no gradient
     dx = model.backward(gradient, input_gradient=by_inputs)
     arrays = [*model.parameters.values(), *([x] if by_inputs else [])]
@@ -70,9 +71,7 @@ def gradcheck(
     return float(np.linalg.norm(numeric - exact)) / length if length else 0.0
 
 
-def _differences(
-    f: Callable[[], float], array: NDArray[Any], epsilon: float
-) -> NDArray[np.float64]:
+def _differences(f: Callable[[], float], array: NDArray[Any], epsilon: float) -> NDArray[Any]:
     """The central difference of f by each element of `array`, which is changed and restored."""
     flat = array.reshape(-1)
     result = np.empty(flat.size)
@@ -81,13 +80,6 @@ def _differences(
         flat[i] = before + epsilon
         above, up = f(), flat[i]
         flat[i] = before - epsilon
-        # divided by the distance that rounding left
-        result[i] = (above - f()) / (up - flat[i])
+        result[i] = (above - f()) / (up - flat[i])  # this is 2 epsilon, rounded
         flat[i] = before
     return result
-
-
-def _float64_copy(model: Network) -> Network:
-    state = copy.deepcopy(model.__getstate__())
-    state["dtype"] = "float64"
-    return type(model).restore(state)

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 class History(Mapping[str, list[float]]):
     """What `fit` measured, one number per finished epoch under each name.
 
-    ``history.loss`` and ``history["loss"]`` are the same list.  The names: `loss` (mean over
-    the epoch's samples, as training went, L2 penalty included), the metrics (likewise from the
-    outputs seen in training), `validation_loss` (without penalty) and `validation_` metrics,
-    `learning_rate` (the last step's), `seconds` (training only) and `samples_per_second`.
-    `interrupted` says whether Ctrl-C ended the training.
+    ``history.loss`` and ``history["loss"]`` are the same list.  The names: `loss` (the mean over
+    the epoch's samples, computed while it trained, L2 penalty included), the metrics (from the same
+    outputs), `validation_loss` (without penalty) and `validation_` metrics, `learning_rate` (the
+    last step's), `seconds` (training only) and `samples_per_second`.  `interrupted` says whether
+    Ctrl-C ended the training.
 
     >>> history = History()
     >>> history.append({"loss": 0.5, "seconds": 2.0})

@@ -1,7 +1,7 @@
-"""How parameters begin: one small class each, called with a generator, a shape and the fan in.
+"""The rules by which parameters get their first values: one small class for each.
 
 An initializer is any callable `f(rng, shape, fan_in)` that returns an array of that shape; the
-values are drawn in float64 and rounded to the model's type, so that both types begin alike."""
+values are drawn in float64 and rounded to the model's dtype, so that both dtypes begin alike."""
 
 from __future__ import annotations
 
@@ -19,24 +19,23 @@ if TYPE_CHECKING:  # numpy.random is not imported before it is needed
 
     from numpy.typing import NDArray
 
-    Initializer: TypeAlias = Callable[[np.random.Generator, tuple[int, ...], int], NDArray[Any]]
+    Shape: TypeAlias = tuple[int, ...]
+    Initializer: TypeAlias = Callable[[np.random.Generator, Shape, int], NDArray[Any]]
 
 
 class Zeros(Guarded):
-    """0 everywhere; for biases, as zero weights never learn to differ.
+    """0 everywhere: for biases, as units whose weights are all 0 would never learn to differ.
 
     >>> Zeros()(np.random.default_rng(0), (2,), 3)
     array([0., 0.])
     """
 
-    def __call__(
-        self, rng: np.random.Generator, shape: tuple[int, ...], fan_in: int
-    ) -> NDArray[Any]:
+    def __call__(self, rng: np.random.Generator, shape: Shape, fan_in: int) -> NDArray[Any]:
         return np.zeros(shape)
 
 
 class Normal(Guarded):
-    """Normal with standard deviation `std` (> 0, else ValueError), whatever the fan in.
+    """Normal with standard deviation `std` (> 0, else ValueError), regardless of the fan in.
 
     >>> Normal(0.1)
     Normal(std=0.1)
@@ -47,41 +46,36 @@ class Normal(Guarded):
     def __init__(self, std: float = 0.01) -> None:
         self.std = checks.positive(std, "std")
 
-    def __call__(
-        self, rng: np.random.Generator, shape: tuple[int, ...], fan_in: int
-    ) -> NDArray[Any]:
+    def __call__(self, rng: np.random.Generator, shape: Shape, fan_in: int) -> NDArray[Any]:
         return rng.normal(0.0, self.std, shape)
 
 
 class Xavier(Guarded):
     """Normal with standard deviation sqrt(1 / n), n the fan in: for sigmoid, tanh, SELU, linear.
 
-    Keeps the variance of what passes forward (X. Glorot, Y. Bengio, 2010; LeCun et al., 1998).
+    Outputs have the variance of the inputs (X. Glorot, Y. Bengio, 2010; LeCun et al., 1998).
 
     >>> w = Xavier()(np.random.default_rng(0), (400, 100), 400)
     >>> round(float(w.std()), 3)
     0.05
     """
 
-    def __call__(
-        self, rng: np.random.Generator, shape: tuple[int, ...], fan_in: int
-    ) -> NDArray[Any]:
+    def __call__(self, rng: np.random.Generator, shape: Shape, fan_in: int) -> NDArray[Any]:
         return rng.normal(0.0, math.sqrt(1.0 / fan_in), shape)
 
 
 class He(Guarded):
     """Normal with standard deviation sqrt(2 / n), n the fan in: for ReLU and its like.
 
-    Makes up for the half that a ReLU cuts off (K. He, X. Zhang, S. Ren, J. Sun, 2015).
+    Twice the variance makes up for the half that ReLU cuts off (K. He, X. Zhang, S. Ren, J. Sun,
+    2015).
 
     >>> w = He()(np.random.default_rng(0), (200, 100), 200)
     >>> round(float(w.std()), 2)
     0.1
     """
 
-    def __call__(
-        self, rng: np.random.Generator, shape: tuple[int, ...], fan_in: int
-    ) -> NDArray[Any]:
+    def __call__(self, rng: np.random.Generator, shape: Shape, fan_in: int) -> NDArray[Any]:
         return rng.normal(0.0, math.sqrt(2.0 / fan_in), shape)
 
 
@@ -93,9 +87,7 @@ class XavierUniform(Guarded):
     True
     """
 
-    def __call__(
-        self, rng: np.random.Generator, shape: tuple[int, ...], fan_in: int
-    ) -> NDArray[Any]:
+    def __call__(self, rng: np.random.Generator, shape: Shape, fan_in: int) -> NDArray[Any]:
         limit = math.sqrt(3.0 / fan_in)
         return rng.uniform(-limit, limit, shape)
 
@@ -108,9 +100,7 @@ class HeUniform(Guarded):
     True
     """
 
-    def __call__(
-        self, rng: np.random.Generator, shape: tuple[int, ...], fan_in: int
-    ) -> NDArray[Any]:
+    def __call__(self, rng: np.random.Generator, shape: Shape, fan_in: int) -> NDArray[Any]:
         limit = math.sqrt(6.0 / fan_in)
         return rng.uniform(-limit, limit, shape)
 
@@ -128,7 +118,7 @@ _HE_ACTIVATIONS = frozenset({"relu", "leaky_relu", "elu", "silu", "gelu", "mish"
 
 
 def resolve(initializer: str | Initializer, name: str) -> Initializer:
-    """An initializer from its name or from itself; errors name the argument `name`.
+    """The initializer that a name or an initializer stands for; errors name the argument `name`.
 
     >>> resolve("he", "weight_init")
     He()
@@ -141,7 +131,7 @@ def resolve(initializer: str | Initializer, name: str) -> Initializer:
 
 
 def suitable_for(activation: str) -> Initializer:
-    """The default for weights that this activation follows.
+    """The default initializer of weights before this activation.
 
     >>> suitable_for("relu"), suitable_for("tanh")
     (He(), Xavier())
@@ -150,13 +140,9 @@ def suitable_for(activation: str) -> Initializer:
 
 
 def fill(
-    array: NDArray[Any],
-    initializer: Initializer,
-    rng: np.random.Generator,
-    fan_in: int,
-    owner: object,
+    array: NDArray[Any], initializer: Initializer, rng: np.random.Generator, fan_in: int, owner: Any
 ) -> None:
-    """Sets `array` in place; ValueError if the initializer of `owner` gives something unfit."""
+    """Set `array` in place; ValueError, which names `owner`, for a result that does not fit."""
     values = np.asarray(initializer(rng, array.shape, fan_in))
     if values.shape != array.shape or values.dtype.kind not in "biuf":
         raise ValueError(

@@ -1,8 +1,8 @@
 """Losses: `loss(outputs, targets, sample_weight=None)` returns the value and its gradient.
 
-The value is the mean Σ w l / Σ w over the batch, as a float; the gradient, like `outputs`, is
-that of the value.  Outputs and targets are brought into a kernel's form here; the kernels compute
-value and gradient in one pass and check that the targets are in their range."""
+The value is the mean Σ w l / Σ w over the batch, as a float; the gradient is that of the value by
+the outputs.  Here outputs and targets are brought into the form of the kernels, which compute value
+and gradient in one pass, and check that the targets are in range."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ from fastnn.support.settings import Guarded, Setting
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    Array = NDArray[Any]
+    Weight = Array | None
+
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 def _quantiles(value: Any, name: str) -> float | Sequence[float]:
-    """A number in (0, 1), or a tuple of such numbers."""
+    """The check for a number in (0, 1), or for a tuple of such numbers."""
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if not isinstance(value, list | tuple):
@@ -39,43 +42,43 @@ class Loss(Guarded):
 
     A derived class overrides ``evaluate(outputs, targets, weight)``, which returns the value, a
     float, and its gradient, an array like `outputs`.  It gets C-contiguous arrays of one real
-    type: `outputs` (batch, n), `targets` alike and `weight` (batch,) or None.  Targets of another
-    form come from ``prepare_targets(outputs, targets)``, which returns them as `evaluate` shall
-    get them.  Any other callable gets the targets' rows in the shape and, but for floats, the
-    type that the user gave: targets (batch,) beside outputs (batch, 1) broadcast there.
+    type: `outputs` (batch, n), `targets` alike and `weight` (batch,) or None.  If its targets have
+    another form, it overrides ``prepare_targets(outputs, targets)`` too, which returns them as
+    `evaluate` takes them.  A callable without this base gets the targets in the shape and, but for
+    floats, the type that the user passed: targets (batch,) broadcast with outputs (batch, 1) there.
 
     >>> class Cubed(Loss):
     ...     def evaluate(self, outputs, targets, weight):
     ...         weight = np.ones(len(outputs)) if weight is None else weight
-    ...         share = (weight / weight.sum() / outputs.shape[1])[:, None]
+    ...         weight = (weight / weight.sum() / outputs.shape[1])[:, None]
     ...         d = outputs - targets
-    ...         return float((share * abs(d) ** 3).sum()), 3 * share * d * abs(d)
+    ...         return float((weight * abs(d) ** 3).sum()), 3 * weight * d * abs(d)
     >>> value, gradient = Cubed()([[1.0], [4.0]], [0.0, 2.0])
     >>> value, gradient.tolist()
     (4.5, [[1.5], [6.0]])
     """
 
-    _kernel: Callable[..., tuple[NDArray[np.float64], NDArray[Any]]] | None = None
-    _largest: float | None = None  # targets but labels must be from 0 to this; None: may be any
+    _kernel: Callable[..., tuple[Array, Array]] | None = None
+    _constant: str | None = None  # the setting that the kernel takes, if it takes one
+    _largest: float | None = None  # targets that are no labels lie in [0, this]; None: any
 
     def __call__(
         self, outputs: ArrayLike, targets: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> tuple[float, NDArray[Any]]:
+    ) -> tuple[float, Array]:
         """Value and gradient.
 
-        Shapes: `outputs` (batch, n), float32 or float64 (anything else is taken as float64);
+        Shapes: `outputs` (batch, n), float32 or float64 (anything else is converted to float64);
         `sample_weight` w (batch,), not negative and not all 0; `targets` as the class says.
-        Raises ValueError for shapes that do not fit, for weights and targets out of their range.
+        Raises ValueError for shapes that do not fit, and for weights and targets out of range.
         """
         is_float32 = getattr(outputs, "dtype", None) == _FLOAT32
         outputs = arrays.real_array(outputs, "outputs", _FLOAT32 if is_float32 else _FLOAT64)
         return self.evaluate(outputs, *self._in_form(outputs, targets, sample_weight))
 
     def _in_form(
-        self, outputs: NDArray[Any], targets: ArrayLike, sample_weight: ArrayLike | None
-    ) -> tuple[NDArray[Any], NDArray[Any] | None]:
-        """Targets and weights as `evaluate` gets them, checked; of the outputs only shape and type
-        matter."""
+        self, outputs: Array, targets: ArrayLike, sample_weight: ArrayLike | None
+    ) -> tuple[Array, Weight]:
+        """Checked targets and weights for `evaluate`; only shape and dtype of `outputs` matter."""
         if outputs.ndim != 2 or outputs.size == 0:
             what = "an empty array of shape" if outputs.size == 0 else "shape"
             raise ValueError(f"outputs: expected shape (batch, n), got {what} {outputs.shape}")
@@ -89,28 +92,24 @@ class Loss(Guarded):
             _kernels.check_sample_weight(weight, outputs)
         return self.prepare_targets(outputs, targets), weight
 
-    def prepare_targets(self, outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
-        """Targets as `evaluate` gets them; ValueError for others than the loss takes."""
+    def prepare_targets(self, outputs: Array, targets: ArrayLike) -> Array:
+        """The targets as `evaluate` takes them; ValueError for any that the loss does not take."""
         return _values(outputs, targets, self._largest)
 
-    def evaluate(
-        self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
-    ) -> tuple[float, NDArray[Any]]:
-        """Value and gradient, from arrays that are in form."""
+    def evaluate(self, outputs: Array, targets: Array, weight: Weight) -> tuple[float, Array]:
+        """Value and gradient, from arrays that were checked and converted."""
         value, gradient = self._measure(outputs, targets, weight)
         return float(value[0]), gradient
 
-    def _measure(
-        self, outputs: NDArray[Any], targets: NDArray[Any], weight: NDArray[Any] | None
-    ) -> tuple[NDArray[np.float64], NDArray[Any]]:
-        """`evaluate` by kernels alone: the value in an array of one element, and the gradient."""
+    def _measure(self, outputs: Array, targets: Array, weight: Weight) -> tuple[Array, Array]:
+        """`evaluate` by kernels alone; the value comes in a float64 array of one element."""
         if self._kernel is None:
             raise NotImplementedError(f"{type(self).__name__} has no evaluate")
         return self._kernel(outputs, targets, weight, *self._constants(outputs))
 
-    def _constants(self, outputs: NDArray[Any]) -> tuple[Any, ...]:
-        """The numbers that the kernel gets besides."""
-        return ()
+    def _constants(self, outputs: Array) -> tuple[Any, ...]:
+        """The further arguments of the kernel."""
+        return () if self._constant is None else (getattr(self, self._constant),)
 
 
 class MeanSquaredError(Loss):
@@ -140,7 +139,7 @@ class Quantile(Loss):
 
     R. Koenker, G. Bassett, 1978, the pinball loss; for q = 0.5 half the absolute error.  Targets
     (batch, n), or (batch,) for outputs (batch, 1).  For several quantiles of one target, `q` holds
-    a number for each column; then targets (batch,) or (batch, 1) are those of every column.
+    a number for each column, and targets (batch,) or (batch, 1) serve every column.
     Raises ValueError or TypeError unless 0 < q < 1, ValueError for another number of columns.
 
     >>> value, gradient = Quantile(0.75)([[1.0], [4.0]], [0.0, 8.0])
@@ -157,7 +156,7 @@ class Quantile(Loss):
     def __init__(self, q: float | Sequence[float] = 0.5) -> None:
         self.q = q
 
-    def prepare_targets(self, outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
+    def prepare_targets(self, outputs: Array, targets: ArrayLike) -> Array:
         columns = outputs.shape[1]
         if isinstance(self.q, tuple):
             if len(self.q) != columns:
@@ -169,7 +168,7 @@ class Quantile(Loss):
                 return np.repeat(array.reshape(-1, 1), columns, axis=1)
         return super().prepare_targets(outputs, targets)
 
-    def _constants(self, outputs: NDArray[Any]) -> tuple[Any, ...]:
+    def _constants(self, outputs: Array) -> tuple[Any, ...]:
         return (np.full(outputs.shape[1], self.q, outputs.dtype),)
 
 
@@ -185,22 +184,19 @@ class Huber(Loss):
     """
 
     delta = Setting(checks.positive)
-    _kernel = staticmethod(_kernels.huber)
+    _kernel, _constant = staticmethod(_kernels.huber), "delta"
 
     def __init__(self, delta: float = 1.0) -> None:
         self.delta = delta
-
-    def _constants(self, outputs: NDArray[Any]) -> tuple[Any, ...]:
-        return (self.delta,)
 
 
 class Poisson(Loss):
     """l = mean_j exp(o_j) - t_j o_j: the outputs are logarithms of means, the targets counts.
 
     The negative log-likelihood of Poisson's distribution without log t!, which no output changes;
-    twice the loss plus twice the mean of t log t - t is the deviance.  Targets are not negative
-    and need not be whole: (batch, n), or (batch,) for outputs (batch, 1).  exp(o) is infinite
-    above 88.7 in float32, 709.7 in float64.  Raises ValueError for a target below 0.
+    twice the loss plus twice the mean of t log t - t is the deviance.  Targets are >= 0, else
+    ValueError, and need not be whole: (batch, n), or (batch,) for outputs (batch, 1).  exp(o) is
+    infinite above 88.7 in float32, 709.7 in float64.
 
     >>> value, gradient = Poisson()([[0.0], [0.0]], [3, 0])
     >>> value, gradient.tolist()
@@ -208,14 +204,13 @@ class Poisson(Loss):
     """
 
     _largest = math.inf
-
     _kernel = staticmethod(_kernels.poisson)
 
 
 class SigmoidCrossEntropy(Loss):
     """l = mean_j log(1 + exp(o_j)) - t_j o_j: the outputs are logits, the targets in [0, 1].
 
-    For two classes, or many labels at once.  Targets (batch, n), or (batch,) for outputs
+    For two classes, or any number of labels a row.  Targets (batch, n), or (batch,) for outputs
     (batch, 1).
 
     >>> value, gradient = SigmoidCrossEntropy()([[0.0]], [1])
@@ -224,7 +219,6 @@ class SigmoidCrossEntropy(Loss):
     """
 
     _largest = 1.0
-
     _kernel = staticmethod(_kernels.sigmoid_cross_entropy)
 
 
@@ -241,13 +235,13 @@ class SoftmaxCrossEntropy(Loss):
     """
 
     label_smoothing = Setting(checks.fraction)
-    _kernel = staticmethod(_kernels.softmax_cross_entropy)
+    _kernel, _constant = staticmethod(_kernels.softmax_cross_entropy), "label_smoothing"
     _largest = 1.0
 
     def __init__(self, *, label_smoothing: float = 0.0) -> None:
         self.label_smoothing = label_smoothing
 
-    def prepare_targets(self, outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
+    def prepare_targets(self, outputs: Array, targets: ArrayLike) -> Array:
         array = arrays.numeric_array(targets, "targets")
         if outputs.shape[1] == 1 and (array != (array.ndim > 1)).any():
             raise ValueError(
@@ -257,9 +251,6 @@ class SoftmaxCrossEntropy(Loss):
         if array.ndim == 1 or array.shape[1:] == (1,) != outputs.shape[1:]:
             return _labels(outputs, array)
         return super().prepare_targets(outputs, array)
-
-    def _constants(self, outputs: NDArray[Any]) -> tuple[Any, ...]:
-        return (self.label_smoothing,)
 
 
 class Hinge(Loss):
@@ -275,20 +266,17 @@ class Hinge(Loss):
     """
 
     margin = Setting(checks.positive)
-    _kernel = staticmethod(_kernels.hinge)
+    _kernel, _constant = staticmethod(_kernels.hinge), "margin"
 
     def __init__(self, margin: float = 1.0) -> None:
         self.margin = margin
 
-    def prepare_targets(self, outputs: NDArray[Any], targets: ArrayLike) -> NDArray[Any]:
+    def prepare_targets(self, outputs: Array, targets: ArrayLike) -> Array:
         return _labels(outputs, arrays.numeric_array(targets, "targets"))
 
-    def _constants(self, outputs: NDArray[Any]) -> tuple[Any, ...]:
-        return (self.margin,)
 
-
-def _values(outputs: NDArray[Any], targets: ArrayLike, largest: float | None) -> NDArray[Any]:
-    """Targets of the outputs' shape and type; a vector stands for one column."""
+def _values(outputs: Array, targets: ArrayLike, largest: float | None) -> Array:
+    """The targets in the outputs' shape and dtype; a vector becomes one column."""
     array = arrays.real_array(targets, "targets", outputs.dtype)
     if array.ndim == 1 and outputs.shape[1] == 1:
         array = array.reshape(-1, 1)
@@ -299,8 +287,8 @@ def _values(outputs: NDArray[Any], targets: ArrayLike, largest: float | None) ->
     return array
 
 
-def _labels(outputs: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.int64]:
-    """Labels as int64, a copy, so that nobody can change them after the check of their range."""
+def _labels(outputs: Array, targets: Array) -> NDArray[np.int64]:
+    """The labels as an int64 copy, so that nobody can change them after their range was checked."""
     if targets.shape != outputs.shape[:1]:
         hint = "; write .ravel()" if targets.shape == (len(outputs), 1) else ""
         raise ValueError(
@@ -311,6 +299,6 @@ def _labels(outputs: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.int64]:
             f"targets: expected integer labels, got {targets.dtype}; write .astype(int)"
         )
     labels = np.empty(targets.shape, np.int64)
-    labels[...] = targets  # also from long long, which NumPy would leave as it is
+    labels[...] = targets  # not astype, which leaves an array of long long as it is
     _kernels.check_labels(labels, outputs)
     return labels

@@ -1,17 +1,16 @@
-"""Metrics: `metric(outputs, targets)` is a float that says how good predictions are.
+"""Metrics: `metric(outputs, targets)` is a float that tells how good predictions are.
 
 `fit` and `evaluate` take them in `metrics`, as functions or by name: ``"accuracy"``, ``"f1"``,
 ``"auc"``, ``"top_5_accuracy"`` (or another number), ``"mean_absolute_error"``, ``"r2"``.
 
-Outputs are what a model predicts, (n, columns) or (n,) for one column; those of classifiers are
-logits or scores, so that one column says yes where it is above 0, and of several the largest is the
-answer.  Targets are as the losses take them.  For several columns that are questions of their own,
-each answered by yes or no, there is ``multilabel=True``; by name that goes without saying where the
-loss is `SigmoidCrossEntropy`.
+Outputs are what a model predicts, (n, columns) or (n,) for one column.  A classifier's are logits
+or scores: one column answers yes above 0, and of several columns the largest is the answer.  With
+``multilabel=True`` each of several columns answers yes or no; a metric by name does that where the
+loss is `SigmoidCrossEntropy`.  Targets are as the losses take them.
 
 The numbers are those of the functions in scikit-learn's `metrics`.  NaN in the outputs makes them
-NaN.  All raise ValueError for shapes that do not fit and for targets that are no labels of the
-columns, not numbers from 0 to 1, or no rows at all.
+NaN.  All raise ValueError for shapes that do not fit, for no rows, and for targets that are neither
+labels of the columns nor numbers from 0 to 1.
 
 >>> from fastnn import Dense, Sequential, SigmoidCrossEntropy
 >>> model = Sequential(Dense(1, 1, weight_init="zeros"))
@@ -30,22 +29,11 @@ from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
 
-from fastnn.losses import (
-    Hinge,
-    Huber,
-    MeanAbsoluteError,
-    MeanSquaredError,
-    Poisson,
-    Quantile,
-    SigmoidCrossEntropy,
-    SoftmaxCrossEntropy,
-)
+from fastnn import losses
 from fastnn.support import arrays, checks
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
-
-    from fastnn.losses import Loss
 
     Array = NDArray[Any]
     Metric = Callable[[Array, Array], float]
@@ -54,11 +42,11 @@ if TYPE_CHECKING:
 
 
 def accuracy(outputs: ArrayLike, targets: ArrayLike, *, multilabel: bool = False) -> float:
-    """The share of right answers: of rows, or with `multilabel` of all rows and columns.
+    """The fraction of right answers, one a row, or with `multilabel` one for each row and column.
 
     Shapes: one column with targets (n,) or (n, 1), yes above 0.5; or (n, classes) with labels (n,)
     or probabilities (n, classes), of which the largest counts.  Among equal outputs the first
-    column is the answer.  With `multilabel`, targets like the outputs.
+    column is the answer.  With `multilabel`, the targets have the outputs' shape.
 
     >>> accuracy([[0.1, 2.0], [0.3, 0.1]], [1, 1]), accuracy([-1.0, 2.0, 0.5], [0, 1, 1])
     (0.5, 1.0)
@@ -72,10 +60,10 @@ def accuracy(outputs: ArrayLike, targets: ArrayLike, *, multilabel: bool = False
 
 
 def top_k_accuracy(outputs: ArrayLike, targets: ArrayLike, k: int = 5) -> float:
-    """The share of rows whose class is among the k largest outputs.
+    """The fraction of rows whose class is among the k largest outputs.
 
     Shapes: outputs (n, classes), targets as in `accuracy`.  Among equal outputs the first column
-    comes first, so that k = 1 is the accuracy.  Raises TypeError or ValueError unless k >= 1.
+    counts as larger, so that k = 1 is the accuracy.  Raises TypeError or ValueError unless k >= 1.
 
     >>> top_k_accuracy([[0.1, 2.0, 1.0], [0.3, 0.1, 0.2]], [2, 1], k=2)
     0.5
@@ -85,18 +73,18 @@ def top_k_accuracy(outputs: ArrayLike, targets: ArrayLike, k: int = 5) -> float:
     if outputs.shape[1] == 1:
         raise ValueError(f"outputs: expected at least 2 classes, got shape {outputs.shape}")
     label = _labels(outputs, targets)[:, None]
-    own = np.take_along_axis(outputs, label, axis=1)
-    before = (outputs == own) & (np.arange(outputs.shape[1]) < label)
-    place = ((outputs > own) | before).sum(axis=1)
-    return math.nan if np.isnan(outputs).any() else float((place < k).mean())
+    score = np.take_along_axis(outputs, label, axis=1)  # that of the right class
+    before = (outputs == score) & (np.arange(outputs.shape[1]) < label)
+    rank = ((outputs > score) | before).sum(axis=1)
+    return math.nan if np.isnan(outputs).any() else float((rank < k).mean())
 
 
 def f1(outputs: ArrayLike, targets: ArrayLike, *, multilabel: bool = False) -> float:
     """F1 = 2 TP / (2 TP + FP + FN), the harmonic mean of precision and recall.
 
-    Of one column that of yes, of two classes that of the second; 0 where it occurs neither in the
-    answers nor in the targets.  Of more classes the mean over those that occur ("macro"); with
-    `multilabel` the mean over all columns.  Shapes and answers are as in `accuracy`.
+    For one column it is that of yes, for two classes that of the second; 0 if this occurs neither
+    in the answers nor in the targets.  For more classes it is the mean over those that occur
+    ("macro"), with `multilabel` the mean over all columns.  Shapes are as in `accuracy`.
 
     >>> f1([1.0, 2.0, -1.0, 3.0], [1, 0, 1, 1])
     0.6666666666666666
@@ -107,22 +95,22 @@ def f1(outputs: ArrayLike, targets: ArrayLike, *, multilabel: bool = False) -> f
         answer, yes = outputs > 0, _yes(outputs, targets)
         hits, marked = (answer & yes).sum(axis=0), answer.sum(axis=0) + yes.sum(axis=0)
     else:
-        given, label = outputs.argmax(axis=1), _labels(outputs, targets)
-        hits = np.bincount(label[given == label], minlength=classes)
-        marked = np.bincount(label, minlength=classes) + np.bincount(given, minlength=classes)
+        answer, label = outputs.argmax(axis=1), _labels(outputs, targets)
+        hits = np.bincount(label[answer == label], minlength=classes)
+        marked = np.bincount(label, minlength=classes) + np.bincount(answer, minlength=classes)
         counted = marked > 0 if classes > 2 else np.array([False, True])
         hits, marked = hits[counted], marked[counted]
     return math.nan if np.isnan(outputs).any() else float((2 * hits / np.maximum(marked, 1)).mean())
 
 
 def auc(outputs: ArrayLike, targets: ArrayLike, *, multilabel: bool = False) -> float:
-    """The area under the ROC curve: how probably a yes has a larger output than a no, ties half.
+    """The area under the ROC curve: the probability that a yes has a larger output than a no.
 
-    From ranks, Σ over the yes of (the no's below + half those beside) / (yes no), J. A. Hanley,
-    B. J. McNeil, 1982.  For several classes the mean over each against the rest, by
-    p = softmax(outputs), computed in float64; with `multilabel` the mean over the columns.
-    Shapes are as in `accuracy`.  A class that all rows belong to, or none, is left out; where that
-    leaves nothing, as for targets of one class in one column, the result is NaN, without an error.
+    It is Σ over all yes rows of (no rows with a smaller output + half of those with the same) /
+    (yes rows · no rows), J. A. Hanley, B. J. McNeil, 1982.  For several classes it is the mean over
+    each against the rest, by p = softmax(outputs), computed in float64; with `multilabel` the mean
+    over the columns.  Shapes are as in `accuracy`.  A class that all rows belong to, or none, is
+    left out; if none remains, the result is NaN, without an error.
 
     >>> auc([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])
     0.75
@@ -143,7 +131,7 @@ def auc(outputs: ArrayLike, targets: ArrayLike, *, multilabel: bool = False) -> 
 
 
 def _area(scores: Array, yes: NDArray[np.bool_]) -> float:
-    """Counted exactly: equal scores are one step, whose no's lie half below."""
+    """The area, counted exactly: equal scores are one step, and half of its no's count as below."""
     _, step = np.unique(scores, return_inverse=True)
     of_step, ups = np.bincount(step), np.bincount(step, weights=yes)
     downs = of_step - ups
@@ -152,7 +140,7 @@ def _area(scores: Array, yes: NDArray[np.bool_]) -> float:
 
 
 def _softmax(outputs: Array) -> NDArray[np.float64]:
-    with np.errstate(invalid="ignore"):  # infinity less infinity
+    with np.errstate(invalid="ignore"):  # infinity - infinity
         e = np.exp(outputs.astype(np.float64) - outputs.max(axis=1, keepdims=True))
     probabilities: NDArray[np.float64] = e / e.sum(axis=1, keepdims=True)
     return probabilities
@@ -176,8 +164,8 @@ def mean_absolute_error(outputs: ArrayLike, targets: ArrayLike) -> float:
 def r2(outputs: ArrayLike, targets: ArrayLike) -> float:
     """R² = 1 - Σ (t - o)² / Σ (t - mean t)², the mean over the columns, in float64.
 
-    1 is perfect, 0 as good as the targets' mean.  Where all targets of a column are equal it is 1
-    if they are met and 0 if not; of one row it is NaN.  Shapes are as in `mean_absolute_error`.
+    1 is perfect, 0 as good as the targets' mean.  For a column of equal targets it is 1 if all are
+    met, else 0; for a single row it is NaN.  Shapes are as in `mean_absolute_error`.
 
     >>> r2([1.0, 2.0, 4.0], [1.0, 2.0, 3.0])
     0.5
@@ -196,7 +184,7 @@ def r2(outputs: ArrayLike, targets: ArrayLike) -> float:
 
 
 def _pair(outputs: ArrayLike, targets: ArrayLike) -> tuple[Array, Array]:
-    """Outputs (n, columns), and targets (n, 1) where they are one column."""
+    """Outputs as (n, columns), and targets as (n, 1) if there is one column."""
     o = arrays.numeric_array(outputs, "outputs")
     t = arrays.numeric_array(targets, "targets")
     arrays.same_length(outputs=o, targets=t)
@@ -220,7 +208,7 @@ def _numbers(outputs: ArrayLike, targets: ArrayLike) -> tuple[Array, Array]:
     return outputs.astype(np.float64), _like(outputs, targets).astype(np.float64)
 
 
-def _shares(outputs: Array, targets: Array) -> Array:
+def _in_unit_range(outputs: Array, targets: Array) -> Array:
     wrong = ~((_like(outputs, targets) >= 0) & (targets <= 1))
     if wrong.any():
         raise ValueError(f"targets: expected numbers from 0 to 1, got {targets[wrong][0]}")
@@ -229,7 +217,7 @@ def _shares(outputs: Array, targets: Array) -> Array:
 
 def _yes(outputs: Array, targets: Array) -> NDArray[np.bool_]:
     """For each output, whether it should be above 0."""
-    yes: NDArray[np.bool_] = _shares(outputs, targets) > 0.5
+    yes: NDArray[np.bool_] = _in_unit_range(outputs, targets) > 0.5
     return yes
 
 
@@ -237,18 +225,18 @@ def _labels(outputs: Array, targets: Array) -> NDArray[np.int64]:
     """The class of each row."""
     n, classes = outputs.shape
     if targets.shape == outputs.shape:
-        labels: NDArray[np.int64] = _shares(outputs, targets).argmax(axis=1)
+        labels: NDArray[np.int64] = _in_unit_range(outputs, targets).argmax(axis=1)
         return labels
     if targets.shape not in ((n,), (n, 1)):
         raise ValueError(
             f"targets: expected labels of shape ({n},) or numbers of shape {outputs.shape}, "
             f"got {targets.shape}"
         )
-    given = targets.ravel()
-    wrong = ~((given >= 0) & (given < classes) & (given == np.floor(given)))
+    label = targets.ravel()
+    wrong = ~((label >= 0) & (label < classes) & (label == np.floor(label)))
     if wrong.any():
-        raise ValueError(f"targets: expected labels 0 to {classes - 1}, got {given[wrong][0]}")
-    return given.astype(np.int64, copy=False)
+        raise ValueError(f"targets: expected labels 0 to {classes - 1}, got {label[wrong][0]}")
+    return label.astype(np.int64, copy=False)
 
 
 # ---- by name -----------------------------------------------------------------------------------
@@ -256,12 +244,14 @@ def _labels(outputs: Array, targets: Array) -> NDArray[np.int64]:
 _OF_CLASSES: dict[str, Callable[..., float]] = {"accuracy": accuracy, "auc": auc, "f1": f1}
 _TOP = re.compile(r"top_([1-9]\d*)_accuracy")
 _OF_NUMBERS: dict[str, Metric] = {"mean_absolute_error": mean_absolute_error, "r2": r2}
-_CLASSIFICATION = (SoftmaxCrossEntropy, SigmoidCrossEntropy, Hinge)
-_REGRESSION = (MeanSquaredError, MeanAbsoluteError, Quantile, Huber, Poisson)
+_CLASSIFICATION = (losses.SoftmaxCrossEntropy, losses.SigmoidCrossEntropy, losses.Hinge)
+_REGRESSION = (
+    losses.MeanSquaredError, losses.MeanAbsoluteError, losses.Quantile, losses.Huber, losses.Poisson
+)  # fmt: skip
 
 
-def chosen_metrics(metrics: Sequence[str | Metric] | None, loss: Loss) -> dict[str, Metric]:
-    """What `fit` shall compute, by the name it has in the history."""
+def chosen_metrics(metrics: Sequence[str | Metric] | None, loss: losses.Loss) -> dict[str, Metric]:
+    """The metrics that `fit` computes, by their names in the history."""
     if metrics is None:
         metrics = ["accuracy"] if isinstance(loss, _CLASSIFICATION) else []
     if isinstance(metrics, str) or not isinstance(metrics, Sequence):
@@ -273,23 +263,22 @@ def chosen_metrics(metrics: Sequence[str | Metric] | None, loss: Loss) -> dict[s
             name = getattr(metric, "__name__", type(metric).__name__)
             if name == "loss" or functions.setdefault(name, metric) is not metric:
                 raise ValueError(f"metrics: {name!r} is the name of another result")
-            chosen[name] = _beside(metric)
+            chosen[name] = _checked(metric)
         else:
             chosen[metric] = _named(metric, loss)
     return chosen
 
 
 def grows(name: str) -> bool | None:
-    """Whether a result of that name should grow; None: nobody knows."""
+    """Whether a larger result of that name is better; None: unknown."""
     if name in ("loss", "mean_absolute_error"):
         return False
-    known = name in (*_OF_CLASSES, "r2", "score") or _TOP.fullmatch(name)
-    return True if known else None
+    return True if name in (*_OF_CLASSES, "r2", "score") or _TOP.fullmatch(name) else None
 
 
-def _named(name: str, loss: Loss) -> Metric:
+def _named(name: str, loss: losses.Loss) -> Metric:
     top = _TOP.fullmatch(name) if isinstance(name, str) else None
-    sigmoid = isinstance(loss, SigmoidCrossEntropy)
+    sigmoid = isinstance(loss, losses.SigmoidCrossEntropy)
     metric: Metric
     if top:
         metric, wanted = partial(top_k_accuracy, k=int(top[1])), "a loss of several classes"
@@ -299,8 +288,8 @@ def _named(name: str, loss: Loss) -> Metric:
         fits = not isinstance(loss, _REGRESSION)
     elif isinstance(name, str) and name in _OF_NUMBERS:
         metric, wanted = _OF_NUMBERS[name], "a loss whose outputs estimate the targets themselves"
-        several = isinstance(loss, Quantile) and isinstance(loss.q, tuple)
-        fits = not several and not isinstance(loss, (*_CLASSIFICATION, Poisson))
+        several = isinstance(loss, losses.Quantile) and isinstance(loss.q, tuple)
+        fits = not several and not isinstance(loss, (*_CLASSIFICATION, losses.Poisson))
     else:
         names = ", ".join(map(repr, [*_OF_CLASSES, *_OF_NUMBERS]))
         raise ValueError(
@@ -312,9 +301,9 @@ def _named(name: str, loss: Loss) -> Metric:
     return metric
 
 
-def _beside(metric: Metric) -> Metric:
-    """`metric`, given targets (n,) as (n, 1) where the outputs are so: they must not broadcast.
-    TypeError where it gives no number."""
+def _checked(metric: Metric) -> Metric:
+    """A user's `metric`, which gets targets (n,) as (n, 1) beside outputs (n, 1), as they would
+    broadcast; TypeError if it returns no number."""
 
     def measure(outputs: Array, targets: Array) -> float:
         column = targets.ndim == 1 and outputs.shape == (len(targets), 1)

@@ -2,8 +2,8 @@
 by array.
 
 `optimizer.step(model)` after `model.backward(gradient)` updates the parameters p from their
-gradients g.  What a kernel needs besides, its constants and the number of steps, stands in one
-vector that it reads when it runs."""
+gradients g.  The kernel reads its constants and the number of steps from the vector `hyper`, so
+that a recorded program takes their present values."""
 
 from __future__ import annotations
 
@@ -23,27 +23,28 @@ if TYPE_CHECKING:
 
     from fastnn.network import Network
 
+    Array = NDArray[Any]
 
 NOT_FINITE = "the update is not finite for some parameters"
 
 
 class _Number(Settable):
-    """A number in `hyper`, which kernels read when they run: a change makes no program stale."""
+    """A number in `hyper`, which kernels read when they run: a change outdates no program."""
 
-    def __init__(self, check: Callable[[Any, str], float], place: str) -> None:
-        self.check, self.place = check, place
+    def __init__(self, check: Callable[[Any, str], float], slot: str) -> None:
+        self.check, self.slot = check, slot
 
     def __set_name__(self, owner: type[Optimizer], name: str) -> None:
         self.name = name
 
     def __get__(self, optimizer: Optimizer | None, owner: type[Optimizer]) -> Any:
-        return self if optimizer is None else optimizer._get(self.place)
+        return self if optimizer is None else optimizer._get(self.slot)
 
     def __set__(self, optimizer: Optimizer, value: float) -> None:
         number = self.check(value, self.name)
         if optimizer._model is not None:
             self.check_fits(number, optimizer._model.dtype)
-        optimizer._set(**{self.place: number})
+        optimizer._set(**{self.slot: number})
 
     def check_fits(self, number: float, dtype: np.dtype[Any]) -> None:
         checks.fits(number, self.name, dtype)
@@ -52,7 +53,7 @@ class _Number(Settable):
 
 
 class _Switch(Setting[Any]):
-    """A setting that, changed, takes back what steps under the old one left in `hyper`."""
+    """A setting whose change resets what earlier steps left in `hyper`."""
 
     def __set__(self, instance: object, value: Any) -> None:
         super().__set__(instance, value)
@@ -63,17 +64,17 @@ class _Switch(Setting[Any]):
 class Optimizer(Guarded):
     """Base of the optimizers.
 
-    All numbers may be set between steps under the names that the constructor gives them.
-    `learning_rate`: the step's size, > 0.  `clip_norm`: where the norm of all gradients together
+    All arguments of the constructor may be set between steps.
+    `learning_rate`: the step's size, > 0.  `clip_norm`: if the norm of all gradients together
     exceeds it, they are scaled down to it (R. Pascanu, T. Mikolov, Y. Bengio, 2013); None for
     never.  An optimizer belongs to the first model that it steps.
 
     Raises TypeError or ValueError for a constant out of its range.
     """
 
-    _vectors: tuple[str, ...] = ()  # the names of those that it has beside the parameters
+    _vectors: tuple[str, ...] = ()  # the names of its vectors, each as long as the parameters
     _model: Network | None = None
-    _buffers: tuple[NDArray[Any], ...] = ()
+    _buffers: tuple[Array, ...] = ()
     _hyper: NDArray[np.float64]
     _clip_norm: float | None
     hyper = Fixed["NDArray[np.float64]"]()
@@ -88,10 +89,10 @@ class Optimizer(Guarded):
     def step(self, model: Network) -> None:
         """Update the model's parameters in place from its gradients.
 
-        Raises ValueError for a model without parameters, for another model than the first, and
-        where a parameter array was made read-only; RuntimeError before any backward, and if the
-        model is being trained by another thread; FloatingPointError where an update would be NaN or
-        infinite: those parameters, and what the optimizer keeps for them, stay as they were.
+        Raises ValueError for a model without parameters, for another model than the first, and if
+        a parameter array was made read-only; RuntimeError before any backward, and if another
+        thread is training the model; FloatingPointError if an update would be NaN or infinite:
+        those parameters, and the optimizer's numbers for them, do not change.
         """
         if model is not self._model:
             self._bind(model)
@@ -115,14 +116,13 @@ class Optimizer(Guarded):
                 setting.check_fits(getattr(self, name), model.dtype)
 
     def _attach(self, model: Network) -> None:
-        """Belong to this model, with vectors of zeros for it."""
+        """Let the optimizer belong to this model, with vectors of zeros for it."""
         flat = model.flat_parameters
         self._buffers = tuple(aligned_zeros(flat.size, flat.dtype) for _ in self._vectors)
         self._model = model
 
-    def _arrays(self) -> dict[str, NDArray[Any]]:
-        """Views of the vectors that it has for each parameter, by names such as
-        ``"mean.0.weight"``; none before it belongs to a model."""
+    def _arrays(self) -> dict[str, Array]:
+        """Views of its vectors by names such as ``"mean.0.weight"``; none before it has a model."""
         if self._model is None:
             return {}
         slices = self._model._slices
@@ -132,30 +132,28 @@ class Optimizer(Guarded):
             for name, parameter in self._model.parameters.items()
         }
 
-    def _step(self, parameters: NDArray[Any], gradients: NDArray[Any]) -> None:
+    def _step(self, parameters: Array, gradients: Array) -> None:
         if self._clip_norm is not None:
             _kernels.clip_norm(gradients, self._hyper, self._clip_norm)
         self._begin()
-        for part in self._parts():
-            state = (buffer[part] for buffer in self._buffers)
-            self._apply(parameters[part], gradients[part], *state)
+        for at in self._slices():
+            state = (buffer[at] for buffer in self._buffers)
+            self._apply(parameters[at], gradients[at], *state)
         if self._get("fault"):
             self._set(fault=0.0)
             raise FloatingPointError(NOT_FINITE)
 
-    def _parts(self) -> list[slice]:
-        """The elements that each call updates: all in one; but in a program array by array, so
-        that an update is cut as the call that gives its gradient and follows it in a thread."""
+    def _slices(self) -> list[slice]:
+        """The elements that each call updates: all in one call, but array by array in a program,
+        where a thread goes on from its piece of a gradient to the update of these elements."""
         if self._model is not None and _kernels.recording():
             return list(self._model._slices.values())
         return [slice(None)]
 
     def _begin(self) -> None:
-        """Do what comes once a step, before all updates."""
+        """Advance what changes once a step, before all updates."""
 
-    def _apply(
-        self, parameters: NDArray[Any], gradients: NDArray[Any], *state: NDArray[Any]
-    ) -> None:
+    def _apply(self, parameters: Array, gradients: Array, *state: Array) -> None:
         raise NotImplementedError(f"{type(self).__name__} has no _apply")
 
     def _set(self, **constants: float) -> None:
@@ -180,9 +178,7 @@ class SGD(Optimizer):
     def __init__(self, learning_rate: float, *, clip_norm: float | None = None) -> None:
         super().__init__(learning_rate, clip_norm)
 
-    def _apply(
-        self, parameters: NDArray[Any], gradients: NDArray[Any], *state: NDArray[Any]
-    ) -> None:
+    def _apply(self, parameters: Array, gradients: Array, *state: Array) -> None:
         _kernels.sgd(parameters, gradients, self._hyper)
 
 
@@ -212,9 +208,7 @@ class Momentum(Optimizer):
         super().__init__(learning_rate, clip_norm)
         self.beta, self.nesterov = beta, nesterov
 
-    def _apply(
-        self, parameters: NDArray[Any], gradients: NDArray[Any], *state: NDArray[Any]
-    ) -> None:
+    def _apply(self, parameters: Array, gradients: Array, *state: Array) -> None:
         (velocity,) = state
         _kernels.momentum(parameters, gradients, velocity, self._hyper, self._nesterov)
 
@@ -237,8 +231,8 @@ class Nesterov(Momentum):
 class RMSprop(Optimizer):
     """s = beta s + (1 - beta) g²; p -= learning_rate g / (sqrt(s) + eps).
 
-    T. Tieleman, G. Hinton, 2012.  With `bias_correction`, s / (1 - beta^t) stands for s, t
-    counting the steps that had it.  `beta` lies in [0, 1), `eps` is > 0.
+    T. Tieleman, G. Hinton, 2012.  With `bias_correction`, s / (1 - beta^t) replaces s, where t
+    counts the steps that had it.  `beta` lies in [0, 1), `eps` is > 0.
 
     >>> RMSprop(0.01)
     RMSprop(0.01)
@@ -266,15 +260,13 @@ class RMSprop(Optimizer):
         if self._bias_correction:
             _kernels.adam_advance(self._hyper)
 
-    def _apply(
-        self, parameters: NDArray[Any], gradients: NDArray[Any], *state: NDArray[Any]
-    ) -> None:
+    def _apply(self, parameters: Array, gradients: Array, *state: Array) -> None:
         (mean_square,) = state
         _kernels.rmsprop(parameters, gradients, mean_square, self._hyper)
 
 
 class Adam(Optimizer):
-    """m = beta1 m + (1 - beta1) g; s = beta2 s + (1 - beta2) g²; then, t counting the steps,
+    """m = beta1 m + (1 - beta1) g; s = beta2 s + (1 - beta2) g²; then, in step t,
     p -= learning_rate m / (1 - beta1^t) / (sqrt(s / (1 - beta2^t)) + eps).
 
     D. P. Kingma, J. Ba, 2015.  `beta1`, `beta2` lie in [0, 1), `eps` is > 0.
@@ -303,9 +295,7 @@ class Adam(Optimizer):
     def _begin(self) -> None:
         _kernels.adam_advance(self._hyper)
 
-    def _apply(
-        self, parameters: NDArray[Any], gradients: NDArray[Any], *state: NDArray[Any]
-    ) -> None:
+    def _apply(self, parameters: Array, gradients: Array, *state: Array) -> None:
         mean, mean_square = state
         _kernels.adam(parameters, gradients, mean, mean_square, self._hyper)
 
@@ -313,7 +303,7 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """`Adam` after p -= learning_rate weight_decay p, weight_decay >= 0.
 
-    I. Loshchilov, F. Hutter, 2019.  The decay takes all parameters, biases and norms too.
+    I. Loshchilov, F. Hutter, 2019.  All parameters decay, also those of biases and norms.
 
     >>> AdamW(weight_decay=0.1)
     AdamW(weight_decay=0.1)

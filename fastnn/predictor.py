@@ -1,4 +1,4 @@
-"""Inference made ready once: folded, packed and recorded, for loops that call a network often."""
+"""A network that was folded, packed and recorded once, for loops that call it often."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ class Predictor:
     """``y = predictor(x)`` for batches of `batch_size` rows, in one native call; made by
     `Sequential.predictor`.
 
-    It holds the parameters of the moment it was made: dropout is gone, a batch norm is folded
-    into the dense or convolution layer before it (not within a `Residual`), weights are packed as
-    the kernels read them.  So outputs may differ from those of `Sequential.predict` by rounding, if
-    there is a batch norm; else the bits are the same.  After more training, make another.
+    It has a copy of the model's parameters: after more training, make another predictor.  Dropout
+    is gone, a batch norm is folded into the dense or convolution layer before it (not within a
+    `Residual`), weights are packed as the kernels read them.  With a batch norm, outputs may differ
+    from those of `Sequential.predict` by rounding; without one, their bits are the same.
 
     Shapes: `x` (batch_size, ...) as the model takes it, of any real type, fastest as a C-contiguous
     array of the model's; `y` (batch_size, ...).  `y` is the same array at every call, or `out` if
-    that is given.  Where the model takes rows of several shapes, it is made ready by the first
-    call, and anew by one with rows of another shape; from then on `y` is another array.
-    `recorded` is False for a model with layers of one's own, which run in Python.  One thread at a
-    time may call it.
+    that is not None.  A model that takes rows of several shapes is recorded at the first call, and
+    again at a call with rows of another shape; from then on `y` is another array.  `recorded` is
+    False for a model with layers of your own, which run in Python.  One thread at a time may call
+    it.
 
-    Raises ValueError for another shape, and TypeError or ValueError for what is no array of real
-    numbers or an `out` of another kind; RuntimeError if another thread is calling it.
+    Raises ValueError for another shape, TypeError or ValueError for what is no array of real
+    numbers and for an `out` that is not like `y`; RuntimeError if another thread is calling it.
 
     >>> from fastnn import Dense, Sequential
     >>> model = Sequential(Dense(3, 2, activation="relu"), seed=0)
@@ -57,8 +57,9 @@ class Predictor:
         self._run: _Run = self._by_hand
         self.recorded = all(layer.native for layer in self._model._chain.path)
         if self.recorded:
-            self._operations = _kernels.unrecorded(_fold, self._model)  # packing is not recorded
-            self._run = _not_yet
+            # a training step that is being recorded must not contain the packing
+            self._operations = _kernels.unrecorded(_fold, self._model)
+            self._run = lambda x, out: None  # the first call records
             if model._chain.dimensions == 1 and model.in_features is not None:
                 self._make_ready(np.zeros((rows, model.in_features), model.dtype))
 
@@ -66,14 +67,14 @@ class Predictor:
         return Predictor, (self._model, self.batch_size)
 
     def _make_ready(self, x: Array) -> None:
-        """For rows of the shape of x's."""
+        """Record the model for batches of x's shape."""
         model = self._model
         most = model._chain.rows_at_once(x.shape[1:], len(x), x.itemsize)
         rows = next(n for n in range(most, 0, -1) if len(x) % n == 0)
         rows = rows if 2 * rows >= most else len(x)  # a prime number of images
         predict: _Run = _kernels.unrecorded(self._record, x[:rows]).predict
         if rows < len(x):
-            predict = _InParts(predict, x, rows)
+            predict = _Sliced(predict, x, rows)
         self._run = predict
         if model._chain.embedding is not None:  # codes are checked each time
             self._run = lambda x, out: predict(model._input(x, "x"), out)
@@ -90,7 +91,7 @@ class Predictor:
 
     def __call__(self, x: ArrayLike, out: Array | None = None) -> Array:
         y = self._run(x, out)
-        if y is None:  # x must be brought into the kernels' form
+        if y is None:  # x must first be checked, and converted into the kernels' form
             array = self._model._input(x, "x")
             if len(array) != self.batch_size:
                 raise self._other_rows(array)
@@ -123,8 +124,8 @@ class Predictor:
         return f"<Predictor: {what}, batch_size={self.batch_size}, recorded={self.recorded}>"
 
 
-class _InParts:
-    """`predict`, which takes `rows` rows, for as many as x has."""
+class _Sliced:
+    """`predict`, which takes `rows` rows, run on one slice after the other of batches like x."""
 
     def __init__(self, predict: _Run, x: Array, rows: int) -> None:
         self.predict, self.rows = predict, rows
@@ -144,13 +145,13 @@ class _InParts:
             _check_out(out, self.outputs)
             x = x.copy() if np.may_share_memory(x, out) else x
         for start in range(0, len(x), self.rows):
-            part = slice(start, start + self.rows)
-            self.predict(x[part], out[part])
+            rows = slice(start, start + self.rows)
+            self.predict(x[rows], out[rows])
         return out
 
 
 def _check_out(out: object, like: Array) -> None:
-    """TypeError or ValueError unless `out` may take what is like that."""
+    """Raise TypeError or ValueError unless `out` is a writable array like `like`."""
     got, wanted = arrays.describe(out), arrays.describe(like)
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out: expected an array like the outputs, {wanted}, got {got}")
@@ -159,12 +160,8 @@ def _check_out(out: object, like: Array) -> None:
         raise ValueError(f"out: expected an array like the outputs, {wanted}, got {got}")
 
 
-def _not_yet(x: ArrayLike, out: Array | None) -> Array | None:
-    return None
-
-
 class _Affine:
-    """f(x weight + bias), weight (..., out_features): a layer and what could be folded into it."""
+    """f(x weight + bias), weight (..., out_features): a layer and what was folded into it."""
 
     def __init__(self, layer: Weighted) -> None:
         self.layer = layer
@@ -177,7 +174,7 @@ class _Affine:
         return bool(self.activation.activation_name == "linear")
 
     def fold(self, norm: BatchNorm) -> None:
-        """y = gamma (x - mean) / sqrt(var + eps) + beta is another affine function."""
+        """Let the norm, y = gamma (x - mean) / sqrt(var + eps) + beta, follow: affine as well."""
         scale = norm.gamma / np.sqrt(norm.running_var.astype(np.float64) + norm.eps)
         self.weight *= scale
         bias = 0.0 if self.bias is None else self.bias
@@ -190,14 +187,14 @@ class _Affine:
         layer, packed = self.layer, self.layer._pack(weight)
 
         def run(x: Array) -> Array:
-            y: Array = layer._multiply(layer._read(x), weight, bias, kind, alpha, packed=packed)
+            y: Array = layer._multiply(layer._read(x), weight, bias, kind, alpha, False, packed)
             return y
 
         return run
 
 
 def _fold(model: Network) -> list[Callable[[Array], Array]]:
-    """What evaluation does, in as few operations as possible."""
+    """The operations of evaluation, as few as possible."""
     steps: list[Any] = []
     for layer in model.layers:
         last = steps[-1] if steps and isinstance(steps[-1], _Affine) else None

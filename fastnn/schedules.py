@@ -1,8 +1,8 @@
-"""Learning-rate schedules: by which factor the optimizer's learning rate is multiplied, and when.
+"""Learning-rate schedules: the factor of the optimizer's learning rate as a function of time.
 
-A schedule is any function ``(t, epochs) -> factor``; `fit` calls it once an epoch, with an array of
-the middles of all its steps, or, if it takes no arrays, with each of them.  What depends on
-results, as `ReduceOnPlateau` does, is a callback."""
+A schedule is any function ``(t, epochs) -> factor``; `fit` calls it once an epoch with an array,
+the middle of each step, or if it takes no arrays, once for each step.  A rate that depends on
+results, as that of `ReduceOnPlateau`, needs a callback."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Schedule(Guarded, ABC):
     """Base of the schedules below.
 
     ``schedule(t, epochs)`` returns the factors, float64 shaped like `t`: t counts epochs from the
-    beginning of training, 2.5 being the middle of the third, and `epochs` is how many are wanted.
+    beginning of training, 2.5 being the middle of the third, and `epochs` is their total number.
     In a loop of your own: ``optimizer.learning_rate = rate * schedule(t, epochs)``.
 
     >>> import fastnn
@@ -45,11 +45,11 @@ class Schedule(Guarded, ABC):
 
     @abstractmethod
     def _factors(self, t: Times, epochs: int) -> Any:
-        """The formula."""
+        """The factors by the schedule's formula."""
 
 
 class StepDecay(Schedule):
-    """factor^floor(t / every): after every so many epochs, `factor` times the rate before.
+    """factor^floor(t / every): the rate is multiplied by `factor` after each `every` epochs.
 
     `every` is an integer >= 1, `factor` lies in (0, 1].
 
@@ -68,7 +68,7 @@ class StepDecay(Schedule):
 
 
 class ExponentialDecay(Schedule):
-    """factor^t: `factor`, in (0, 1], is what an epoch leaves of the rate.
+    """factor^t: an epoch multiplies the rate by `factor`, in (0, 1], step by step.
 
     >>> ExponentialDecay(0.5)([0, 1, 2], epochs=3)
     array([1.  , 0.5 , 0.25])
@@ -87,7 +87,7 @@ class Cosine(Schedule):
     """From 0 to 1 in a straight line over `warmup` epochs, then down to `end` by half a cosine.
 
     I. Loshchilov, F. Hutter, 2017, without restarts; the warm-up is that of P. Goyal et al., 2017.
-    `warmup` is >= 0 and may be a part of an epoch, `end` lies in [0, 1).
+    `warmup` is a number >= 0, `end` lies in [0, 1).
 
     >>> Cosine(warmup=2)([1, 2, 6, 10], epochs=10)
     array([0.5, 1. , 0.5, 0. ])
@@ -106,7 +106,7 @@ class Cosine(Schedule):
 class OneCycle(Schedule):
     """From `start` to 1 by half a cosine over `rise` of the training, then to `end` by another.
 
-    L. N. Smith, N. Topin, 2018.  So the optimizer's learning rate is the highest; it may be some
+    L. N. Smith, N. Topin, 2018.  The optimizer's learning rate is the highest one, and may be a few
     times that of a constant schedule.  `rise`, `start` and `end` lie in [0, 1).
 
     >>> OneCycle(rise=0.25, start=0.0, end=0.0)([0.5, 1, 2.5, 4], epochs=4)
@@ -131,7 +131,7 @@ def _rise_and_fall(t: Times, top: float, epochs: int, end: float, rise: Times) -
 
 
 def _half_cosine(t: Times, begin: float, end: float, first: float, last: float) -> Times:
-    """From `first` at `begin` to `last` at `end`, and so from there on."""
+    """From `first` at `begin` to `last` at `end`, and `last` after that."""
     way = np.clip((t - begin) / max(end - begin, 1e-300), 0, 1)
     return last + (first - last) / 2 * (1 + np.cos(np.pi * way))
 
@@ -139,18 +139,18 @@ def _half_cosine(t: Times, begin: float, end: float, first: float, last: float) 
 def rates(
     schedule: Factors | None, rate: float, epoch: int, epochs: int, steps: int
 ) -> Times | None:
-    """The learning rates of all steps of the epoch after so many; None: no schedule.
+    """The learning rates of all steps of the epoch with the number `epoch`; None: no schedule.
 
-    Raises ValueError where the schedule gives anything but numbers >= 0, one or one a step."""
+    Raises ValueError unless the schedule returns finite numbers >= 0, one in all or one a step."""
     if schedule is None:
         return None
     t = epoch + (np.arange(steps) + 0.5) / steps
     try:
-        given = schedule(t, epochs)
-    except (TypeError, ValueError):  # a function of numbers
-        given = np.array([schedule(moment, epochs) for moment in t.tolist()])
+        result = schedule(t, epochs)
+    except (TypeError, ValueError):  # the function takes no arrays
+        result = np.array([schedule(moment, epochs) for moment in t.tolist()])
     try:
-        factors = np.broadcast_to(np.asarray(given, np.float64), t.shape)
+        factors = np.broadcast_to(np.asarray(result, np.float64), t.shape)
     except (TypeError, ValueError) as error:
         wanted = f"schedule: expected a factor for each of {steps} steps"
         raise ValueError(f"{wanted} ({error})") from None

@@ -17,13 +17,12 @@ if TYPE_CHECKING:
 
 
 def table(network: Network, shape: tuple[int, ...] | None = None) -> str:
-    """Layers, output shapes and parameter counts in columns, and the sum; `shape` is that of an
-    input row, if it is known."""
-    layers, dtype = network.layers, network.dtype
-    chain = network._chain
+    """Layers, output shapes and parameter counts in columns, and the total; `shape` is that of an
+    input row, or None where it is unknown."""
+    layers, dtype, chain = network.layers, network.dtype, network._chain
     rows = [("", "layer", "output", "parameters"), *_rows(chain, chain.in_features, None, shape)]
     columns = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    side = "<" if len(rows) - 1 > len(layers) else ">"  # numbers like 3.0, or whole ones
+    side = "<" if len(rows) - 1 > len(layers) else ">"  # with layers within layers: 3, 3.0, 3.1
     lines = [
         f"{row[0]:{side}{columns[0]}}  {row[1]:<{columns[1]}}  {row[2]:<{columns[2]}}  "
         f"{row[3]:>{columns[3]}}"
@@ -37,8 +36,8 @@ def table(network: Network, shape: tuple[int, ...] | None = None) -> str:
 def _rows(
     chain: Chain, width: int | None, dims: int | None, shape: tuple[int, ...] | None
 ) -> Iterator[tuple[str, str, str, str]]:
-    """The table's rows for a chain that takes rows of so many features and dimensions, or of this
-    shape; layers within a layer come behind it."""
+    """A line of the table for each layer of a chain that takes rows of so many features (`width`)
+    and dimensions, or of this shape; layers within a layer come right behind it."""
     for key, layer in zip(chain.names, chain.layers, strict=True):
         chains = inner_chains(layer)
         within = [row for inner in chains for row in _rows(inner, width, dims, shape)]

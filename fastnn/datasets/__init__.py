@@ -1,7 +1,6 @@
 """Data to train on: the digits that ship with the package, and folders in the MNIST format.
 
-Nothing here downloads anything.  An IDX file is believed only as far as its size bears it out.
-"""
+Nothing is downloaded.  A header is believed only if the file is as long as it promises."""
 
 from __future__ import annotations
 
@@ -27,8 +26,8 @@ _UNSIGNED_BYTE = 0x08
 def digits() -> tuple[Floats, Labels]:
     """The 1797 handwritten digits of 8x8 pixels that ship with fastnn.
 
-    Returns ``X`` float32 (1797, 64) in [0, 1] and ``y`` int64 (1797,), 0 to 9.  The digits stand
-    in the order of their writers: shuffle before you split (`stratified_split` does).
+    Returns ``X`` float32 (1797, 64) in [0, 1] and ``y`` int64 (1797,), 0 to 9.  They are ordered by
+    writer: shuffle before you split (`stratified_split` does).
 
     Source: the test part of "Optical Recognition of Handwritten Digits", E. Alpaydin and
     C. Kaynak, UCI Machine Learning Repository, 1998, https://doi.org/10.24432/C50P49.
@@ -71,7 +70,7 @@ def idx(
     """
     from pathlib import Path
 
-    train, test = _read_part(Path(folder), "train"), _read_part(Path(folder), "t10k")
+    train, test = _read_set(Path(folder), "train"), _read_set(Path(folder), "t10k")
     if train[0].shape[1:] != test[0].shape[1:]:
         raise ValueError(
             f"{folder}: training images of {train[0].shape[1:]} pixels, "
@@ -89,9 +88,9 @@ def _as_samples(
     return X.reshape(shape), labels.astype(np.int64)
 
 
-def _read_part(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    images_path = _find(folder, f"{part}-images", "idx3-ubyte")
-    labels_path = _find(folder, f"{part}-labels", "idx1-ubyte")
+def _read_set(folder: Path, name: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    images_path = _find(folder, f"{name}-images", "idx3-ubyte")
+    labels_path = _find(folder, f"{name}-labels", "idx1-ubyte")
     images, labels = _read_idx(images_path, 3), _read_idx(labels_path, 1)
     if len(images) != len(labels):
         raise ValueError(
@@ -102,7 +101,7 @@ def _read_part(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.u
 
 
 def _find(folder: Path, stem: str, kind: str) -> Path:
-    """The file in one of its usual spellings; a dot before "idx" is common too."""
+    """The file by one of its usual names; some have a dot before "idx"."""
     names = [f"{stem}{separator}{kind}{end}" for separator in "-." for end in ("", ".gz")]
     for name in names:
         if (folder / name).is_file():
@@ -111,7 +110,7 @@ def _find(folder: Path, stem: str, kind: str) -> Path:
 
 
 def _read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    """One IDX file of unsigned bytes, whatever its name says about compression."""
+    """The array in an IDX file of unsigned bytes, compressed or not, whatever the file's name."""
     import gzip
     import zlib
 
@@ -130,7 +129,7 @@ def _read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
 
 
 def _parse_idx(file: BinaryIO | Any, path: Path, dimensions: int, most: int) -> NDArray[np.uint8]:
-    """Header and data of an open file, which holds at most `most` bytes."""
+    """The array in an open file, which holds at most `most` bytes."""
     start = 4 + 4 * dimensions
     header = file.read(start)
     expected = bytes([0, 0, _UNSIGNED_BYTE, dimensions])
@@ -151,7 +150,7 @@ def _parse_idx(file: BinaryIO | Any, path: Path, dimensions: int, most: int) -> 
 
 
 def _read_data(file: BinaryIO | Any, path: Path, start: int, count: int, most: int) -> bytes:
-    """Exactly `count` bytes; memory grows with what the file really holds."""
+    """Exactly `count` bytes; the memory grows only with what was read."""
     if start + count > most:
         raise ValueError(
             f"{path}: byte {start}: truncated, the header promises {count} bytes of data, "

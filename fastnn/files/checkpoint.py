@@ -1,6 +1,6 @@
-"""Models and whole trainings in safe files: safetensors, with the architecture as JSON beside them.
+"""Models and whole trainings in safe files: tensors as safetensors, the architecture as JSON.
 
-A file holds numbers and names and nothing that runs.  It is read whole or not at all."""
+A file holds numbers and names, and nothing that runs.  It is read whole or not at all."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ if TYPE_CHECKING:
 N = TypeVar("N", bound=Network)
 Content: TypeAlias = "tuple[N, Optimizer | None, dict[str, int] | None, History | None]"
 
-_FORMAT = 1  # a newer one has what this version does not know
-_KEY = "fastnn"  # in the file's metadata; the keys of what stands there, and in its parts:
+_FORMAT = 1  # files with a higher number hold what this version does not know
+_KEY = "fastnn"  # the metadata's key of a JSON object; its keys, and those of the objects in it:
 _NEEDED, _TRAINING = ("format", "model"), ("optimizer", "order", "history")
 _MODEL = ("layers", "dtype", "seed", "l2", "passes")
 _OPTIMIZER = ("rule", "steps", "bound")
 _HISTORY = ("names", "interrupted")
 _LONGEST_MESSAGE = 2000
-_MOST_STEPS = 2**53  # that float64 counts
+_MOST_STEPS = 2**53  # float64 counts no further
 
 
 def save(model: Network, path: str | PathLike[str]) -> None:
     """Write the model to a file: layers and their settings, dtype, seed, parameters, running
-    statistics and the count of training passes, which dropout goes by.
+    statistics and the count of training passes, on which dropout's masks depend.
 
-    The file is in the safetensors format, under the names of `state_dict`.  An old one is replaced
-    when the new one is whole and on the disk; its permissions stay.  (Killed just then, a process
-    leaves a ``.fastnn-*.tmp`` beside it.)  Parameters may be NaN.  An initializer of your own is
-    not saved: it has done its work.
+    The file has the safetensors format, with the names of `state_dict`.  An old file is replaced
+    when the new one is whole and on the disk; the permissions stay.  (A process that is killed just
+    then leaves a ``.fastnn-*.tmp`` beside it.)  Parameters may be NaN.  An initializer of your own
+    is not saved: it has done its work.
 
-    Raises TypeError for what is no `Sequential` and for layers of classes of your own, which it
-    names: save `state_dict` then; OSError with the path where it cannot be written: an old file
+    Raises TypeError for what is no `Sequential`, and for a layer of a class of your own, which it
+    names: save `state_dict` then; OSError with the path if the file cannot be written: an old file
     stays; RuntimeError if another thread is training the model.
 
     >>> import os, tempfile, fastnn
@@ -77,13 +77,13 @@ def save_checkpoint(
     order: Mapping[str, int] | None = None,
     history: History | None = None,
 ) -> None:
-    """Write a training to a file, as `save` writes a model: what goes on from there gives the same
-    bits as if it had never stopped.
+    """Write a training to a file, as `save` writes a model: a training that continues from it has
+    the same bits as one that never stopped.
 
     `order` is the `state_dict` of the `batches` in use, between two passes; a step that accumulates
     batches must have updated the model.  Raises as `save` does; TypeError for an optimizer of a
-    class of your own, TypeError or ValueError for an `order` or a `history` that is none,
-    ValueError for an optimizer that steps another model.
+    class of your own, TypeError or ValueError for what is no `order` or no `history`, ValueError
+    for an optimizer that steps another model.
 
     >>> import os, tempfile, fastnn
     >>> X, y = fastnn.datasets.digits()
@@ -109,8 +109,7 @@ def save_checkpoint(
         content["model"] = _describe_model(model)
         content["optimizer"] = _describe_optimizer(optimizer)
         arrays = model.state_dict()
-        vectors = optimizer._arrays()
-        arrays |= {f"optimizer.{name}": array.copy() for name, array in vectors.items()}
+        arrays |= {f"optimizer.{name}": v.copy() for name, v in optimizer._arrays().items()}
     if order is not None:
         content["order"] = check_order(order)
     if history is not None:
@@ -131,7 +130,7 @@ def _check_model(model: Network) -> None:
 
 
 def check_savable(model: Network, optimizer: Optimizer) -> None:
-    """Raise what `save_checkpoint` raises for objects that it cannot save."""
+    """Raise the errors of `save_checkpoint` for a model or an optimizer that it cannot save."""
     _check_model(model)
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer: expected an object such as fastnn.Adam(), got {optimizer!r}")
@@ -143,7 +142,7 @@ def check_savable(model: Network, optimizer: Optimizer) -> None:
 
 def _describe_model(model: Network) -> dict[str, Any]:
     return {
-        "layers": [describe.describe(part, f"layer {i}") for i, part in enumerate(model.layers)],
+        "layers": [describe.describe(layer, who) for who, layer in numbered(model.layers)],
         "dtype": model.dtype.name,
         "seed": model.seed,
         "l2": model.l2,
@@ -152,7 +151,7 @@ def _describe_model(model: Network) -> dict[str, Any]:
 
 
 def _describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
-    """The optimizer's constants and its count of steps; all else is made anew in each step."""
+    """The optimizer's constants and its count of steps; all else is computed anew in each step."""
     return {
         "rule": describe.describe(optimizer, "optimizer", describe.OPTIMIZERS),
         "steps": int(optimizer._get("step")),
@@ -178,7 +177,7 @@ def _write(path: str | PathLike[str], content: dict[str, Any], arrays: Arrays) -
 
 
 def read(path: str | PathLike[str], kind: type[N]) -> Content[N]:
-    """The model, a `kind`, and the optimizer, order and history of a file, None where it has none.
+    """The model of a file, of class `kind`, and its optimizer, order and history, if any.
 
     Raises as `fastnn.load` does."""
     name = os.fsdecode(path)
@@ -195,7 +194,7 @@ def read(path: str | PathLike[str], kind: type[N]) -> Content[N]:
 def _restore(
     kind: type[N], metadata: dict[str, str], arrays: dict[str, NDArray[Any]]
 ) -> Content[N]:
-    """Check everything, the tensors' shapes too, before memory is taken for a model."""
+    """Make what the file holds; all of it is checked before a model gets any memory."""
     content = _parse(metadata)
     order = check_order(content["order"]) if "order" in content else None
     history = _make_history(content["history"], arrays) if "history" in content else None
@@ -236,13 +235,13 @@ def _make_chain(described: Any) -> Chain:
     if not isinstance(described, list):
         raise ValueError(f"layers: expected a list, found {described!r}")
     budget = iter(range(4 * describe.MOST_LAYERS))
-    layers = tuple(describe.build(part, f"layer {i}", budget) for i, part in enumerate(described))
+    layers = tuple(describe.build(layer, who, budget) for who, layer in numbered(described))
     check_layers(numbered(layers))
     return Chain(layers)
 
 
 def _check_tensors(wanted: Shapes, arrays: Arrays, dtype: Any) -> None:
-    """One ValueError that lists all that are missing, unknown or of another shape or dtype."""
+    """Raise one ValueError that lists all tensors that are missing, unknown or of another kind."""
     kind = np.dtype(checks.choice(dtype, "dtype", ("float32", "float64")))
     missing = [name for name in wanted if name not in arrays]
     unknown = [name for name in sorted(arrays) if name not in wanted]
@@ -273,7 +272,7 @@ def _make_model(kind: type[N], chain: Chain, described: dict[str, Any], arrays: 
 
 
 def _make_optimizer(described: Any) -> tuple[Optimizer, int, bool]:
-    """The optimizer, which no model has yet, its number of steps, and whether one is to have it."""
+    """The optimizer, its number of steps, and whether it belonged to a model."""
     describe.check_keys(described, "optimizer", _OPTIMIZER, _OPTIMIZER)
     budget = iter(range(1))
     rule = describe.build(described["rule"], "optimizer", budget, describe.OPTIMIZERS)
@@ -289,7 +288,7 @@ def _bind(optimizer: Optimizer, model: Network, arrays: Arrays) -> None:
 
 
 def _make_history(described: Any, arrays: dict[str, NDArray[Any]]) -> History:
-    """The history, whose columns are taken out of `arrays`."""
+    """The history; its columns are removed from `arrays`."""
     describe.check_keys(described, "history", _HISTORY, _HISTORY)
     names = described["names"]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

@@ -1,7 +1,7 @@
 """Layers, initializers and optimizers as plain data and back: the constructor's arguments, by name.
 
-An object's attributes have its arguments' names, so that a new layer needs nothing here but to be
-public.  Only classes in these tables are ever made."""
+The attributes of an object have the names of its arguments, so a new layer only has to be public to
+be saved.  No class outside these tables is ever called."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ OPTIMIZERS: dict[str, type] = {
     if isinstance(kind, type) and issubclass(kind, optimizers.Optimizer)
     if kind is not optimizers.Optimizer
 }
-MOST_LAYERS = 10_000  # and with each at most an activation and two initializers
+MOST_LAYERS = 10_000  # each of them with at most an activation and two initializers
 
 
 def describe(part: Any, who: str, known: Mapping[str, type] = PARTS) -> dict[str, Any]:
-    """``{"type": "Dense", "in_features": 3, ...}``; TypeError, which names `who`, for a part of a
-    class of the user's own or with methods put on it."""
+    """``{"type": "Dense", "in_features": 3, ...}``; TypeError, which names `who`, if the class is
+    the user's or a method was replaced."""
     kind = type(part)
     if known.get(kind.__name__) is not kind or not is_plain(part):
         raise TypeError(
@@ -50,16 +50,16 @@ def describe(part: Any, who: str, known: Mapping[str, type] = PARTS) -> dict[str
             described[name] = value
         elif type(value) in PARTS.values() or not name.endswith("_init"):
             described[name] = describe(value, f"{who}.{name}")
-        # else it is an initializer of one's own, which has done its work
+        # else it is an initializer of the user's, which has done its work
     return described
 
 
 def build(
     described: Any, who: str, budget: Iterator[int], known: Mapping[str, type] = PARTS
 ) -> Any:
-    """The part that was described; ValueError, which names `who`, where that cannot be.
+    """The object that was described; ValueError, which names `who`, if it cannot be made.
 
-    `budget` ends after as many parts as may be made."""
+    Each object takes an item from `budget`: an empty one is an error."""
     kind_name = described.get("type") if isinstance(described, dict) else None
     if not isinstance(kind_name, str):
         raise ValueError(f"{who}: expected an object with a type, found {described!r}")
@@ -68,41 +68,37 @@ def build(
     if next(budget, None) is None:
         raise ValueError(f"{who}: expected at most {MOST_LAYERS} layers")
     kind = known[kind_name]
-    given = {name: value for name, value in described.items() if name != "type"}
-    positional = _check_arguments(kind, given, f"{who}, {kind_name}")
-    inner: list[Any] = []
-    for i, part in enumerate(given.pop(positional) if positional else []):
-        inner.append(build(part, f"{who}.{i}", budget))
-    for name, value in given.items():
+    arguments = {name: value for name, value in described.items() if name != "type"}
+    positional = _check_arguments(kind, arguments, f"{who}, {kind_name}")
+    inner = arguments.pop(positional) if positional else []
+    inner = [build(layer, f"{who}.{i}", budget) for i, layer in enumerate(inner)]
+    for name, value in arguments.items():
         if isinstance(value, dict):
-            given[name] = build(value, f"{who}.{name}", budget)
+            arguments[name] = build(value, f"{who}.{name}", budget)
     try:
-        return kind(*inner, **given)
+        return kind(*inner, **arguments)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{who}, {kind_name}: {error}") from None
 
 
-def _check_arguments(kind: type, given: Mapping[str, Any], who: str) -> str | None:
-    """The name of the one that holds a list of layers; ValueError for missing and unknown ones."""
-    parameters, positional = inspect.signature(kind).parameters, None
-    needed = []
-    for name, parameter in parameters.items():
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            positional = name
-        if parameter.default is parameter.empty:
-            needed.append(name)
-    check_keys(given, who, needed, parameters)
-    if positional and not isinstance(given[positional], list):
-        raise ValueError(f"{who}: expected a list of {positional}, found {given[positional]!r}")
+def _check_arguments(kind: type, arguments: Mapping[str, Any], who: str) -> str | None:
+    """The name of the argument that lists layers, if any; ValueError for missing, unknown ones."""
+    parameters = inspect.signature(kind).parameters
+    needed = [name for name, p in parameters.items() if p.default is p.empty]
+    positional = next((n for n, p in parameters.items() if p.kind is p.VAR_POSITIONAL), None)
+    check_keys(arguments, who, needed, parameters)
+    if positional and not isinstance(arguments[positional], list):
+        raise ValueError(f"{who}: expected a list of {positional}, found {arguments[positional]!r}")
     return positional
 
 
-def check_keys(given: Any, who: str, needed: Any, known: Any) -> None:
-    """ValueError that lists the missing and the unknown keys of an object."""
-    if not isinstance(given, dict):
-        raise ValueError(f"{who}: expected an object, found {given!r}")
-    missing = [name for name in needed if name not in given]
-    unknown = [name for name in given if name not in known]
-    groups = {"missing": missing, "unknown": unknown}
+def check_keys(described: Any, who: str, needed: Any, known: Any) -> None:
+    """Raise one ValueError that lists the missing and the unknown keys of an object."""
+    if not isinstance(described, dict):
+        raise ValueError(f"{who}: expected an object, found {described!r}")
+    groups = {
+        "missing": [name for name in needed if name not in described],
+        "unknown": [name for name in described if name not in known],
+    }
     if faults := [f"{what} {', '.join(names)}" for what, names in groups.items() if names]:
         raise ValueError(f"{who}: {'; '.join(faults)}")

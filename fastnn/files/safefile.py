@@ -1,7 +1,7 @@
-"""Files in the safetensors format: what is written is there whole or not at all, and nothing of
-what is read is believed before it was checked against the file's size.
+"""Files in the safetensors format: a file is written whole or not at all, and nothing in it is
+believed before it was checked against the file's size.
 
-The library `safetensors` does the format; the checks before it say what is wrong with a file."""
+The library `safetensors` reads and writes the format; the checks here say what is wrong."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _MOST_DIMENSIONS = 32
 def write(path: str, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
     """Replace the file, or make it; the data are on the disk when this returns.
 
-    Raises OSError with the path: then the old file is as it was.  A link stays and its target is
+    Raises OSError with the path; the old file is then unchanged.  A link stays and its target is
     replaced; a file's permissions stay."""
-    from safetensors.numpy import save  # not needed before a file is
+    from safetensors.numpy import save  # imported here, as most programs write no file
 
     data = save(dict(arrays), dict(metadata))
     length = int.from_bytes(data[:8], "little")
@@ -63,7 +63,7 @@ def _replace(target: str, data: bytes) -> None:
 
 
 def _permissions(target: str) -> int | None:
-    """Of the file that is to be replaced, None for a new one; OSError where none can be written."""
+    """The permissions of the file to replace, None for a new one; OSError if it is not writable."""
     try:
         status = os.stat(target)
     except FileNotFoundError:
@@ -78,10 +78,10 @@ def _permissions(target: str) -> int | None:
 
 
 def _sync_folder(folder: str) -> None:
-    """The new name too is to survive a power cut; some file systems have nothing to sync."""
+    """Make the new name survive a power cut, too; some file systems have nothing to sync."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-    except PermissionError:  # one may write into it, but not look
+    except PermissionError:  # a folder may be writable but not readable
         return
     try:
         os.fsync(descriptor)
@@ -96,9 +96,7 @@ def _sync_folder(folder: str) -> None:
 
 
 def read(path: str) -> tuple[dict[str, str], dict[str, Array]]:
-    """The metadata and the tensors.
-
-    Raises OSError for a file that cannot be read, ValueError for one that is wrong."""
+    """The metadata and the tensors; OSError for an unreadable file, ValueError for a wrong one."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -109,8 +107,7 @@ def read(path: str) -> tuple[dict[str, str], dict[str, Array]]:
         size = status.st_size
         if size < 8:
             raise ValueError(f"{size} bytes are too few: a safetensors file begins with 8")
-        length = int.from_bytes(file.read(8), "little")
-        most = min(size - 8, _LONGEST_HEADER)
+        length, most = int.from_bytes(file.read(8), "little"), min(size - 8, _LONGEST_HEADER)
         if length > most:
             raise ValueError(
                 f"its header claims {length} bytes, expected at most {most} in {size} bytes"
@@ -125,12 +122,12 @@ def read(path: str) -> tuple[dict[str, str], dict[str, Array]]:
 
 
 def _open(path: str, flags: int) -> int:
-    """Without waiting for somebody to write into a pipe of that name."""
+    """Open the file; a pipe of that name must not make this wait for a writer."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def parse(text: str, what: str) -> dict[str, Any]:
-    """A JSON object without duplicate keys, NaN and infinity; ValueError else."""
+    """The JSON object in `text`; ValueError for anything else, duplicate keys, NaN and infinity."""
     import json
 
     try:
@@ -158,7 +155,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def _check_header(header: bytes, size: int) -> dict[str, str]:
-    """The metadata; ValueError unless the tensors fill `size` bytes one behind the other."""
+    """The metadata; ValueError unless the tensors fill `size` bytes without gap and overlap."""
     try:
         text = header.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -167,9 +164,8 @@ def _check_header(header: bytes, size: int) -> dict[str, str]:
     metadata = tensors.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise ValueError("__metadata__: expected an object of strings")
-    places = sorted((*_place(name, tensor), name) for name, tensor in tensors.items())
     at = 0
-    for begin, end, name in places:
+    for begin, end, name in sorted((*_extent(name, t), name) for name, t in tensors.items()):
         if begin != at:
             what = "overlaps the tensor before it" if begin < at else "leaves a hole before it"
             raise ValueError(f"tensor {name!r} {what}: it begins at byte {begin}, expected {at}")
@@ -180,8 +176,8 @@ def _check_header(header: bytes, size: int) -> dict[str, str]:
     return metadata
 
 
-def _place(name: str, tensor: Any) -> tuple[int, int]:
-    """Where a tensor begins and ends; ValueError unless its shape and dtype say the same."""
+def _extent(name: str, tensor: Any) -> tuple[int, int]:
+    """The bytes where a tensor begins and ends; ValueError unless shape and dtype need as many."""
     keys = {"dtype", "shape", "data_offsets"}
     if not isinstance(tensor, dict) or tensor.keys() != keys:
         raise ValueError(f"tensor {name!r}: expected an object of {', '.join(sorted(keys))}")

@@ -1,7 +1,7 @@
-"""Activations: elementwise functions that run one kernel each way, and softmax over features.
+"""Activations: elementwise functions, one kernel forward and one backward, and softmax.
 
-All take arrays of any shape of one real type and return the same shape; a NaN stays a NaN.
-`Dense(..., activation=...)` computes them in the product's epilogue instead."""
+They take arrays of any shape and return the same shape; a NaN stays a NaN.  As `activation` of a
+layer all but softmax run within the kernel of its product, on outputs that it has just computed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Activation(Layer):
     """Base of the activations: y = f(x), dx = f'(x) dy, all of one shape.
 
-    Raises RuntimeError for `backward` without a `forward` in training before it."""
+    `backward` raises RuntimeError without a `forward` in training before it."""
 
     native = True
     activation_name: str = "linear"
@@ -180,7 +180,7 @@ class Mish(Activation):
 class Softmax(Activation):
     """f(x)_j = exp(x_j) / Σ_k exp(x_k) over the last axis, without overflow.
 
-    To train on it, leave it out and use `SoftmaxCrossEntropy`, which takes its inputs.
+    For training leave it out and use `SoftmaxCrossEntropy`, which applies it itself.
 
     >>> import numpy as np
     >>> Softmax().forward(np.array([[1000.0, 1000.0]]))
@@ -199,7 +199,7 @@ ACTIVATIONS: dict[str, type[Activation]] = {
 
 
 def resolve(activation: str | Activation | None, name: str) -> Activation:
-    """An activation from its name or from itself; errors name the argument `name`.
+    """The activation that a name or an activation stands for; errors name the argument `name`.
 
     >>> resolve("relu", "activation"), resolve(None, "activation")
     (ReLU(), Linear())
@@ -217,7 +217,7 @@ def resolve(activation: str | Activation | None, name: str) -> Activation:
 
 
 def argument(activation: Activation) -> str | Activation | None:
-    """What a layer's `activation` takes to make this one: its name, if it has no settings.
+    """The argument `activation` that makes this one: its name if it has no settings.
 
     >>> argument(ReLU()), argument(LeakyReLU(0.2)), argument(Linear())
     ('relu', LeakyReLU(alpha=0.2), None)

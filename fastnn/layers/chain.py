@@ -1,7 +1,7 @@
-"""Chain: layers one after the other, in a model or within a layer.
+"""Chain: layers one after the other, in a model or within another layer.
 
-It knows what follows what, the shapes through all layers, and the way forward and backward along
-them.  A user's own layer is wrapped, so that what it returns is fit for the next one."""
+It checks that neighbours fit together, computes the shape behind each layer, and runs them forward
+and backward.  A layer of the user's is wrapped, which gives its results the form of the kernels."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from fastnn.layers.layer import Place, SupportsForwardBackward
+    from fastnn.layers.layer import Place
 
     Shape = tuple[int, ...]
 
-_CACHE_BYTES = 2**22  # the size of the cache that one layer's outputs should leave in
+_CACHE_BYTES = 2**22  # what one layer leaves for the next should fit into so much cache
 
 
 class Chain:
-    """Layers of which each takes what the one before gives.
+    """Layers of which each takes what the one before returns.
 
-    `names` stand in front of the names of the layers' parameters: by default their numbers.
-    `in_features` and `dimensions` are those of a row that the chain takes (None: any),
-    `out_features` and `out_dimensions` those of a row that it gives (None: as it takes, or
+    The names of a layer's parameters begin with its name in `names`, by default its number.
+    `in_features` and `dimensions` are those of the rows that the chain takes (None: any),
+    `out_features` and `out_dimensions` those of the rows that it returns (None: the same, or
     unknown before data come).
 
-    Raises ValueError where a layer takes other features or dimensions than the one before gives."""
+    Raises ValueError if a layer takes other features or dimensions than the one before returns."""
 
     def __init__(self, layers: tuple[Any, ...], names: tuple[str, ...] | None = None) -> None:
         if not layers:
@@ -44,27 +44,27 @@ class Chain:
         self.layers = layers
         self.names = tuple(map(str, range(len(layers)))) if names is None else names
         self.embedding = layers[0] if isinstance(layers[0], Embedding) else None
-        self.path: list[Layer] = []  # the layers as they run, from `build` on
+        self.path: list[Layer] = []  # the layers to run, some of them wrapped, made by `build`
         self.first_trained = 0  # no layer before this one needs a gradient
-        self.checked_shape: Shape = ()  # the last that passed `check_input`
-        # the shape of its rows and that of their outputs (None: unknown), set together as other
-        # threads may read them
+        self.checked_shape: Shape = ()  # the last batch's that passed `check_input`
+        # The shapes of its rows and of their outputs (None: unknown) are one tuple, because other
+        # threads may read them at any time.
         self._known: tuple[Shape, Shape | None] = ((), None)
         self._follow()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Chain, (self.layers, self.names)  # a copy belongs to no model
 
-    # ---- what follows what ---------------------------------------------------------------------
+    # ---- which layer may follow which ----------------------------------------------------------
 
     def _follow(self) -> None:
-        """Check that the layers fit together, and note what the chain takes and gives."""
+        """Check that neighbours fit together, and set the chain's features and dimensions."""
         self.in_features: int | None = None
         self.dimensions: int | None = None
         width: int | None = None
         dims: int | None = None
-        self._sized = giver = shaper = 0  # the layer that says in_features, width, dims
-        same_width = same_dims = True  # all layers so far give what they take
+        self._sized = giver = shaper = 0  # the layers that state in_features, width and dims
+        same_width = same_dims = True  # all layers so far return as many as they take
         for i, layer in enumerate(self.layers):
             takes, gives, needs, leaves = _stated(layer)
             self._check_next(i, width, giver, dims, shaper)
@@ -75,15 +75,16 @@ class Chain:
             giver = giver if takes is None and gives is None else i
             shaper = shaper if needs is None and leaves is None else i
             width, dims = known_after(layer, width, dims)
-            tells = isinstance(layer, Layer)  # a layer without that base does not say what it gives
-            same_width &= tells and gives is None and not layer._resizes
-            same_dims &= tells and leaves is None
+            states = isinstance(layer, Layer)  # without this base the outputs are unknown
+            same_width &= states and gives is None and not layer._resizes
+            same_dims &= states and leaves is None
         self.out_features, self.out_dimensions = width, dims
 
     def _check_next(
         self, i: int, width: int | None, giver: int, dims: int | None, shaper: int
     ) -> None:
-        """Check layer i against what comes: `width` from layer `giver`, `dims` from `shaper`."""
+        """Check that layer i takes the `width` features that layer `giver` returns, and the `dims`
+        dimensions that layer `shaper` returns."""
         layers = self.layers
         takes, _, needs, _ = _stated(layers[i])
         who = f"layer {i}, {label(layers[i])}, takes"
@@ -101,8 +102,8 @@ class Chain:
             )
 
     def walk(self, row: Shape | None = None) -> Iterator[tuple[Any, Shape | None]]:
-        """All layers, those within others behind these, each with the shape of the rows that it
-        takes where the chain takes `row`, or None where that is unknown."""
+        """All layers, those within another right behind it, each with the shape of the rows that
+        it takes if the chain takes `row`; None: unknown."""
         for layer in self.layers:
             yield layer, row
             for chain in inner_chains(layer):
@@ -110,8 +111,8 @@ class Chain:
             row = None if row is None else shape_after(layer, row)
 
     def activation_after(self, i: int, behind: str = "linear") -> str:
-        """The activation that layer i feeds, its own or a later one, past norms and dropout;
-        `behind` is the one behind the chain."""
+        """The name of the activation of layer i, or else of the next layer that has one, past norms
+        and dropout; `behind` is the one behind the chain."""
         name = getattr(self.layers[i], "activation_name", None)
         if name not in (None, "linear"):
             return str(name)
@@ -126,7 +127,7 @@ class Chain:
     # ---- shapes --------------------------------------------------------------------------------
 
     def check_input(self, shape: Shape, name: str) -> None:
-        """Raise ValueError, which names `name`, for the shape of a batch that the layers refuse."""
+        """Raise ValueError, which names `name`, unless the layers take a batch of this shape."""
         row = shape[1:]
         if not row or row != self._known[0] or 0 in shape:
             self._check_ends(shape, name)
@@ -134,7 +135,7 @@ class Chain:
         self.checked_shape = shape
 
     def _check_ends(self, shape: Shape, name: str) -> None:
-        """Check a batch's shape against what the first layers say, for the clearest message."""
+        """Check a batch's shape by `in_features` and `dimensions`, for the clearest message."""
         features, dimensions = self.in_features, self.dimensions
         if len(shape) < 2 or dimensions not in (None, len(shape) - 1):
             wanted = shape_text(dimensions, features)
@@ -150,9 +151,9 @@ class Chain:
             )
 
     def shapes(self, row: Shape, name: str = "") -> list[Shape | None]:
-        """The shapes of a row behind each layer, None from where a layer does not say.
+        """The shape of a row behind each layer; None from the first on that does not state it.
 
-        Raises ValueError, which names `name`, at the first layer that does not take what comes."""
+        Raises ValueError, which names `name`, at the first layer that does not take its inputs."""
         shapes: list[Shape | None] = [row]
         for i, layer in enumerate(self.layers):
             before = shapes[-1]
@@ -166,13 +167,13 @@ class Chain:
         return shapes[1:]
 
     def output_row(self, row: Shape) -> Shape | None:
-        """The shape of the outputs for a row of that shape, None where a layer does not say."""
+        """The shape of the outputs for a row of that shape; None if a layer does not state it."""
         known, output_row = self._known
         return output_row if row == known else self.shapes(row, "x")[-1]
 
     def rows_at_once(self, row: Shape, most: int, itemsize: int) -> int:
-        """How many rows, at most `most`, best go through all layers together: so many images that
-        what one layer leaves for the next is in a cache then."""
+        """How many rows, at most `most`, should go through all layers together: as many images as
+        leave each layer's outputs in the cache for the next one."""
         if len(row) == 1:
             return most
         largest = max(math.prod(shape) for shape in [row, *self.shapes(row, "x")] if shape)
@@ -181,7 +182,7 @@ class Chain:
     # ---- parameters ----------------------------------------------------------------------------
 
     def parts(self) -> Iterator[tuple[int, str, Layer]]:
-        """Number, name and layer of those that may have parameters and state."""
+        """(number, name, layer) for each layer that may have parameters and state."""
         for i, (name, layer) in enumerate(zip(self.names, self.layers, strict=True)):
             if isinstance(layer, Layer):
                 yield i, name, layer
@@ -210,7 +211,7 @@ class Chain:
         place: Place,
         positions: Iterator[int],
     ) -> None:
-        """Hand the layers their arrays, and each its place with the next of the positions."""
+        """Hand each layer its arrays and its place, with the next number from `positions`."""
         views = [_by_layer(named) for named in (parameters, gradients, state)]
         for _, name, layer in self.parts():
             its = [of_layers.get(name) or Arrays() for of_layers in views]
@@ -227,12 +228,12 @@ class Chain:
     def initialize(
         self, generator: Callable[[int], np.random.Generator], behind: str = "linear"
     ) -> None:
-        """Let the layers fill their parameters, with `generator(i)` for layer i."""
+        """Let the layers fill their parameters, layer i with the generator `generator(i)`."""
         for i, _, layer in self.parts():
             layer.initialize(generator(i), self.activation_after(i, behind))
 
     def add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
-        """Add to ``value[0]``, the loss of a batch, what the layers' parameters cost."""
+        """Add the L2 penalty of all parameters to ``value[0]``, the loss of a batch."""
         for _, _, layer in self.parts():
             layer.add_penalty(value, batch_size)
 
@@ -250,7 +251,7 @@ class Chain:
         return dy
 
     def backward_parameters(self, dy: NDArray[Any]) -> None:
-        """`backward` where nobody needs the inputs' gradient."""
+        """Set all gradients, where nobody needs that of the inputs."""
         first = self.first_trained
         for layer in self.path[:first:-1]:
             dy = layer.backward(dy)
@@ -259,7 +260,7 @@ class Chain:
 
     @property
     def saved(self) -> tuple[Any, ...]:
-        """What each layer saved in its last forward in training; may be given back later."""
+        """What each layer saved in its last forward in training; may be set again later."""
         return tuple(layer._saved for layer in self.path)
 
     @saved.setter
@@ -272,8 +273,7 @@ class Chain:
 
 
 def is_native(layer: object) -> bool:
-    """Whether it is fastnn's own, in all its parts, only runs kernels, and nobody has put a
-    `forward` or `backward` on it."""
+    """Whether a layer, with all within it, is one of fastnn's, unchanged and run by kernels."""
     return isinstance(layer, Layer) and layer.native and is_plain(layer)
 
 
@@ -283,7 +283,7 @@ def inner_chains(layer: object) -> tuple[Chain, ...]:
 
 
 def _stated(layer: Any) -> tuple[int | None, int | None, int | None, int | None]:
-    """The features that a layer takes and gives, and the dimensions that it takes and gives."""
+    """The features that a layer takes and returns, and the dimensions that it takes and returns."""
     takes, gives = getattr(layer, "in_features", None), getattr(layer, "out_features", None)
     if not isinstance(layer, Layer):
         return takes, gives, None, None
@@ -291,7 +291,7 @@ def _stated(layer: Any) -> tuple[int | None, int | None, int | None, int | None]
 
 
 def known_after(layer: Any, width: int | None, dims: int | None) -> tuple[int | None, int | None]:
-    """The features and dimensions that a layer gives, from those that it takes; None: unknown."""
+    """The features and dimensions behind a layer, from those before it; None: unknown."""
     takes, gives, needs, leaves = _stated(layer)
     if not isinstance(layer, Layer):
         return gives, None
@@ -301,7 +301,7 @@ def known_after(layer: Any, width: int | None, dims: int | None) -> tuple[int | 
 
 
 def shape_after(layer: Any, row: Shape) -> Shape | None:
-    """The shape of a row's outputs, None where the layer does not say."""
+    """The shape of a row behind a layer, from that before it; None where it does not state it."""
     if not isinstance(layer, Layer):
         return None
     after, name = layer.output_shape(row), f"output_shape of {label(layer)}"
@@ -311,8 +311,8 @@ def shape_after(layer: Any, row: Shape) -> Shape | None:
 
 
 def check_layers(named: Iterable[tuple[str, Any]]) -> None:
-    """Raise TypeError or ValueError unless each of these is a layer, stands in one place only and
-    is part of no model yet; messages name it as the pair does."""
+    """Raise TypeError or ValueError unless each of these (name for messages, layer) is a layer,
+    occurs once and belongs to no model yet."""
     seen: set[int] = set()
     for who, layer in named:
         if isinstance(layer, list | tuple):
@@ -323,24 +323,24 @@ def check_layers(named: Iterable[tuple[str, Any]]) -> None:
             raise TypeError(f"{who}: expected a layer, got the class; write {layer.__name__}()")
         if not all(callable(getattr(layer, name, None)) for name in ("forward", "backward")):
             raise TypeError(f"{who}: expected a layer with forward and backward, got {layer!r}")
-        parts = [layer, *(part for chain in inner_chains(layer) for part, _ in chain.walk())]
-        for part in parts:
-            if isinstance(part, Layer) and part._place is not None:
+        family = [layer, *(inner for chain in inner_chains(layer) for inner, _ in chain.walk())]
+        for each in family:
+            if isinstance(each, Layer) and each._place is not None:
                 raise ValueError(
-                    f"{who}: {part!r} is part of another model; give each its own, or a copy.copy"
+                    f"{who}: {each!r} is part of another model; give each its own, or a copy.copy"
                 )
-            if id(part) in seen:
-                raise ValueError(f"{who}: {label(part)} stands in the model twice")
-        seen.update(map(id, parts))
+            if id(each) in seen:
+                raise ValueError(f"{who}: {label(each)} stands in the model twice")
+        seen.update(map(id, family))
 
 
 def numbered(layers: Iterable[Any]) -> Iterator[tuple[str, Any]]:
-    """Layers with the names that messages have for them."""
+    """The layers with the names that they have in messages."""
     return ((f"layer {i}", layer) for i, layer in enumerate(layers))
 
 
 def _parameter_shapes(name: str, layer: Layer) -> dict[str, Shape]:
-    """The shapes that a layer states, checked."""
+    """The result of the layer's `parameter_shapes`, checked."""
     shapes, who = layer.parameter_shapes(), f"parameter_shapes of layer {name}, {label(layer)}"
     wanted = "a dict of name: shape, a tuple of integers >= 1"
     if not isinstance(shapes, dict) or not all(isinstance(key, str) for key in shapes):
@@ -363,20 +363,15 @@ def _by_layer(named: Mapping[str, NDArray[Any]]) -> dict[str, Arrays]:
 
 
 class _Wrapped(Layer):
-    """A user's own layer, whose results are brought into the form that kernels take.
+    """A layer of the user's, whose results are brought into the form that kernels take.
 
-    It gets copies, since it may work in place, and what comes is the user's array or what the
-    layer before saved for its backward."""
+    It gets copies, since it may write into them: the array that comes is the caller's, or what
+    the layer before saved for its backward."""
 
-    def __init__(
-        self,
-        layer: Layer | SupportsForwardBackward,
-        dtype: np.dtype[Any],
-        following: tuple[Any, ...],
-    ) -> None:
+    def __init__(self, layer: Any, dtype: np.dtype[Any], following: tuple[Any, ...]) -> None:
         self._layer, self._dtype = layer, dtype
         self._taker = _taker(following)
-        self._shape: Shape = ()  # the shape of the last inputs in training
+        self._shape: Shape = ()  # that of the last inputs in training
 
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
         if training:
@@ -400,18 +395,16 @@ class _Wrapped(Layer):
         return dx
 
     def backward_parameters(self, dy: NDArray[Any]) -> None:
-        """Run the layer's own `backward_parameters`, unless a `backward` was put before it: on the
-        object, or in a class derived from the one that has it."""
+        """Run the layer's `backward_parameters`, but `backward` where that one was overridden
+        later: on the object, or in a class derived from the one that has the other."""
         layer, name = self._layer, "backward_parameters"
         holders = [getattr(layer, "__dict__", {}), *map(vars, type(layer).__mro__)]
         first: Any = next((h for h in holders if {"backward", name} & h.keys()), ())
-        backward = getattr(layer, name) if name in first else layer.backward
-        backward(dy.copy())
+        getattr(layer, name if name in first else "backward")(dy.copy())
 
 
 def _taker(following: tuple[Any, ...]) -> Any:
-    """The first of these layers that says how many features it takes, if none before it gives
-    another number."""
+    """The first of these layers that states its in_features, if none before it changes them."""
     for layer in following:
         if getattr(layer, "in_features", None) is not None:
             return layer

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from fastnn.initializers import Initializer
     from fastnn.layers.activations import Activation
 
-_NONE: tuple[Pair, Pair] = ((0, 0), (0, 0))
+_NO_PADDING: tuple[Pair, Pair] = ((0, 0), (0, 0))
 _Geometry: TypeAlias = "tuple[Pair, tuple[Pair, Pair], Pair, int]"  # as csrc/conv.pxi takes it
-# images, a geometry with the padding they still lack, and their size without any
+# images, some already padded; a geometry with the padding that they lack; their size without any
 _Read: TypeAlias = "tuple[NDArray[Any], _Geometry, Pair]"
 
 
@@ -64,7 +64,7 @@ class _Convolution(Weighted, Windowed):
 
     @property
     def out_channels(self) -> int:
-        """How many features each place of the output has."""
+        """How many channels the output has."""
         return self.out_features
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -84,24 +84,14 @@ class _Convolution(Weighted, Windowed):
         return *_kernels.conv_pad(x, self._image_weight(self._weight), geometry), size
 
     def _multiply(
-        self,
-        x: _Read,
-        weight: NDArray[Any],
-        bias: NDArray[Any] | None,
-        kind: int,
-        alpha: float,
-        keep_z: bool = False,
-        packed: NDArray[Any] | None = None,
+        self, x: _Read, weight: NDArray[Any], bias: NDArray[Any] | None, *options: Any
     ) -> Any:
         images, geometry, _ = x
-        weight = self._image_weight(weight)
-        result = _kernels.conv_forward(images, weight, bias, geometry, kind, alpha, keep_z, packed)
-        if keep_z:
-            return self._rows(result[0]), self._rows(result[1])
-        return self._rows(result)
+        y = _kernels.conv_forward(images, self._image_weight(weight), bias, geometry, *options)
+        return tuple(map(self._rows, y)) if isinstance(y, tuple) else self._rows(y)
 
     def _pack(self, weight: NDArray[Any]) -> NDArray[Any] | None:
-        return _kernels.conv_pack(self._image_weight(weight), self._geometry(_NONE))
+        return _kernels.conv_pack(self._image_weight(weight), self._geometry(_NO_PADDING))
 
     def _set_gradient(self, x: _Read, dz: NDArray[Any]) -> None:
         images, geometry, _ = x
@@ -118,18 +108,18 @@ class _Convolution(Weighted, Windowed):
 
 
 class Conv2D(_Convolution):
-    """y = f(x * weight + bias): a kernel slides over images and gives a feature at each place.
+    """y = f(x * weight + bias): a kernel slides over images, with a feature for each position.
 
     Shapes: `x` (batch, height, width, in_channels), `weight` (kernel height, kernel width,
     in_channels / groups, out_channels), `bias` (out_channels,), `y` (batch, out height, out
-    width, out_channels), a size of n giving ⌊(n + padding - (kernel - 1) dilation - 1) / stride⌋
+    width, out_channels), where n pixels become ⌊(n + padding - (kernel - 1) dilation - 1) / stride⌋
     + 1.  As everywhere in networks it is the correlation: the kernel is not flipped.
 
-    `kernel_size`, `stride` and `dilation` are an integer or (rows, columns).  `padding` with
+    `kernel_size`, `stride` and `dilation` are an integer or (rows, columns).  `padding` counts
     zeros: an integer for all sides, (top, bottom, left, right), "valid" for none, or "same" for
-    as many as give ⌈n / stride⌉ places.  `groups` cuts channels and features into so many groups
-    that see nothing of one another; with as many as channels each has kernels of its own
-    (depthwise).  The other arguments are those of `Dense`.
+    as many as make n pixels ⌈n / stride⌉.  `groups` splits both channels into so many groups: a
+    group's outputs depend on its inputs only; with in_channels groups the convolution is depthwise.
+    The other arguments are those of `Dense`.
 
     Raises TypeError or ValueError for sizes that are no integers >= 1 (padding: >= 0), an unknown
     padding, groups that do not divide both counts; `forward` for images smaller than the kernel.
@@ -149,7 +139,7 @@ class Conv1D(_Convolution):
 
     Shapes: `x` (batch, length, in_channels), `weight` (kernel_size, in_channels / groups,
     out_channels), `y` (batch, out length, out_channels).  `padding`: an integer, (left, right),
-    "valid" or "same"; for a causal convolution (left, 0) with left = (kernel_size - 1) dilation.
+    "valid" or "same"; a causal convolution has (left, 0) with left = (kernel_size - 1) dilation.
     All else is as in `Conv2D`.
 
     >>> import numpy as np

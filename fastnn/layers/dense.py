@@ -19,12 +19,12 @@ class Dense(Weighted):
     """y = f(x @ weight + bias).
 
     Shapes: `x` (batch, in_features), `weight` (in_features, out_features), `bias`
-    (out_features,), `y` (batch, out_features).  `activation` f: a name, an activation layer or
-    None.  `weight_init`, `bias_init`: a name or an initializer; by default weights begin as suits
-    the activation that follows, here or as a later layer (see `initializers`).  `l2` is the λ of
-    the penalty λ / (2 batch) Σ weight², by default the model's; biases have none.
+    (out_features,), `y` (batch, out_features).  `activation` is f: a name, an activation layer or
+    None.  `weight_init`, `bias_init`: a name or an initializer; by default the weights suit the
+    activation that follows, here or in a later layer (see `initializers`).  `l2` is the λ of the
+    penalty λ / (2 batch) Σ weight², by default the model's; biases have no penalty.
 
-    Raises TypeError or ValueError for a count that is no integer >= 1, an unknown name, l2 < 0.
+    Raises TypeError or ValueError for a count that is no integer >= 1, an unknown name or l2 < 0.
 
     >>> from fastnn import Dense, Sequential
     >>> model = Sequential(Dense(3, 2, activation="relu"))
@@ -50,17 +50,8 @@ class Dense(Weighted):
         shape = (self.in_features, out_features)
         super().__init__(shape, activation, bias, weight_init, bias_init, l2)
 
-    def _multiply(
-        self,
-        x: NDArray[Any],
-        weight: NDArray[Any],
-        bias: NDArray[Any] | None,
-        kind: int,
-        alpha: float,
-        keep_z: bool = False,
-        packed: NDArray[Any] | None = None,
-    ) -> Any:
-        return _kernels.dense_forward(x, weight, bias, kind, alpha, keep_z, packed)
+    def _multiply(self, x: NDArray[Any], weight: NDArray[Any], *options: Any) -> Any:
+        return _kernels.dense_forward(x, weight, *options)
 
     def _pack(self, weight: NDArray[Any]) -> NDArray[Any]:
         return _kernels.pack_weight(weight)

@@ -1,4 +1,4 @@
-"""Dropout: elements set to 0 at random in training, by masks that follow from a seed."""
+"""Dropout: in training, elements become 0 at random, by masks that follow from a seed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class Dropout(Layer):
-    """In training, sets elements to 0 with probability `rate` and scales the rest to make up.
+    """In training, sets elements to 0 with probability `rate` and scales the others to make up.
 
-    y = x keep / (1 - rate), inverted dropout (N. Srivastava et al., 2014), so that evaluation is
-    the identity.  `rate`, in [0, 1), is rounded to a multiple of 2^-16 and the scale is that of
-    the rounded rate.  The mask depends on the model's seed, the number of its training passes so
-    far, the layer's index, the row and the column, and on nothing else.
+    y = x mask / (1 - rate), mask 0 or 1 (inverted dropout, N. Srivastava et al., 2014); in
+    evaluation y = x.  `rate`, in [0, 1), is rounded to a multiple of 2^-16, also for the scale.
+    The mask depends on the model's seed, the number of its training passes so far, the layer's
+    position, the row and the column, and on nothing else.
 
-    Raises ValueError or TypeError for another `rate`; RuntimeError for a training `forward`
+    Raises ValueError or TypeError for another `rate`; RuntimeError for a `forward` in training
     outside a model.
 
     >>> import numpy as np
@@ -46,7 +46,7 @@ class Dropout(Layer):
             return x
         place = self._place
         if place is None:
-            raise RuntimeError(f"{self!r} draws its mask from a model: it is part of none yet")
+            raise RuntimeError(f"{self!r} needs a model for its mask: put it into a Sequential")
         seed, counter, position = place.seed, place.counter, place.position
         y, mask = _kernels.dropout_forward(x, self._rate, seed, counter, position)
         self._saved = (mask, self._rate)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import fastnn._kernels as _kernels
 from fastnn import initializers
-from fastnn.layers.layer import Layer, Named, Place, Placed
+from fastnn.layers.layer import Arrays, Layer, Named, Place, Placed
 from fastnn.support import checks
 from fastnn.support.settings import Fixed
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
     from fastnn.initializers import Initializer
 
-_EXACT_FLOAT32 = 2**24  # integers above are not all float32 numbers
+_EXACT_FLOAT32 = 2**24  # float32 holds all integers up to this one
 
 
 class Embedding(Layer):
-    """y = weight[x]: each code's own features, which are learnt.
+    """y = weight[x]: features for each code, which are learnt.
 
     Shapes: `x` (batch, columns), whole numbers from 0 to n - 1 of any real type, `weight` (n,
     features), `y` (batch, columns, features): `Flatten` makes rows of it for a dense layer, and
-    `Conv1D` takes it as it is.  It must be a model's first layer.  A code's gradient is the sum of
-    those of all places where it stands, in the order of the batch; codes themselves have none.
+    `Conv1D` takes it as it is.  It must be a model's first layer.  The gradient of a code's
+    features is summed over all its occurrences, in the order of the batch; codes have no gradient.
     Weights begin normal with standard deviation 1 / sqrt(features), or as `weight_init` says.
 
     Raises TypeError or ValueError for counts that are no integers >= 1, for more codes than the
-    model's dtype tells apart (2^24 in float32), where it is not the first layer, and in use for
-    what is no code.
+    model's dtype tells apart (2^24 in float32), if it is not the first layer, and in use for
+    numbers that are no codes.
 
     >>> import numpy as np
     >>> from fastnn import Dense, Embedding, Flatten, Sequential
@@ -45,6 +45,7 @@ class Embedding(Layer):
     native = True
     dimensions = 1
     out_dimensions = 2
+    out_features: int
     codes = Fixed[int]()
     weight_init = Fixed["Initializer | None"]()
     weight = Named("parameters")
@@ -66,25 +67,18 @@ class Embedding(Layer):
         return self.codes
 
     @property
-    def features(self) -> int | None:
+    def features(self) -> int:
         """How many features each code has."""
         return self.out_features
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
-        assert self.out_features is not None
         return {"weight": (self.codes, self.out_features)}
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         self._check_takes(shape)
-        assert self.out_features is not None
         return (*shape, self.out_features)
 
-    def build(
-        self,
-        parameters: dict[str, NDArray[Any]],
-        gradients: dict[str, NDArray[Any]],
-        place: Place,
-    ) -> None:
+    def build(self, parameters: Arrays, gradients: Arrays, place: Place) -> None:
         if place.position != 0:
             raise ValueError(f"{self!r} takes codes, so it must be the model's first layer")
         if place.dtype.itemsize == 4 and self.codes > _EXACT_FLOAT32:
@@ -96,7 +90,7 @@ class Embedding(Layer):
         initializers.fill(self._weight, initializer, rng, self._weight.shape[1], self)
 
     def check_codes(self, x: NDArray[Any], name: str) -> None:
-        """Raise ValueError, which names `name`, for what is no code."""
+        """Raise ValueError, which names `name`, for a number that is no code."""
         wrong = _kernels.first_no_code(x, self.codes)
         if wrong >= 0:
             raise ValueError(

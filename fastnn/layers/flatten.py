@@ -1,4 +1,4 @@
-"""Flatten: all numbers of a row as features, as dense layers take them."""
+"""Flatten: the numbers of a row as features, which is what dense layers take."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class Flatten(Layer):
-    """All numbers of a row as features: what a dense layer takes behind images.
+    """y = the numbers of each row as features, for a dense layer behind images.
 
-    Shapes: `x` (batch, ...), `y` (batch, features), features being the product of the others.
-    Both ways it is a view, without any copy.
+    Shapes: `x` (batch, ...), `y` (batch, features), with as many features as a row has numbers.
+    Outputs and gradients are views, never copies.
 
     >>> import numpy as np
     >>> from fastnn import Dense, Flatten, Sequential

@@ -1,4 +1,4 @@
-"""The base class of layers, and what a model tells a layer about its place.
+"""The base class of layers, and the place that a model tells a layer.
 
 A layer without parameters needs no base class: `forward` and `backward` are enough."""
 
@@ -24,7 +24,7 @@ class Arrays(dict[str, Any]):
     """The arrays that a model made for a layer, by name: to be written into, not replaced."""
 
     def __setitem__(self, name: str, array: Any) -> None:
-        if name not in self or self[name] is not array:  # the same one: after += in place
+        if name not in self or self[name] is not array:  # arrays[name] += 1 sets the same array
             raise ValueError(
                 f"{name}: expected values written into the array that the model made, as in "
                 f"[{name!r}][...] = values; got {describe(array)}"
@@ -37,7 +37,7 @@ class Arrays(dict[str, Any]):
 
 
 class _Views:
-    """A layer's mapping of arrays, which the model makes: empty until then."""
+    """A layer's mapping of arrays; empty until a model makes them."""
 
     def __set_name__(self, owner: type[Layer], name: str) -> None:
         self.name = name
@@ -53,7 +53,7 @@ class _Views:
 
 
 class _State(_Views):
-    """A layer's state, which it states itself before it is part of a model."""
+    """A layer's state, which the layer may set until it is part of a model."""
 
     def __set__(self, layer: Layer, arrays: Mapping[str, NDArray[Any]]) -> None:
         if layer._place is not None:
@@ -71,7 +71,7 @@ class Placed:
     Copies and pickles leave such attributes out, as a copy belongs to no model."""
 
     def __init__(self, *default: Any) -> None:
-        self.default = default  # what a layer of no model has; nothing: reading it is an error
+        self.default = default  # the value outside a model; without one, reading it is an error
 
     def __get__(self, layer: Layer | None, owner: type[Layer]) -> Any:
         if layer is None:
@@ -82,19 +82,19 @@ class Placed:
 
 
 class Place(NamedTuple):
-    """What a model tells a layer about the place that it gets."""
+    """What a model tells a layer: its position, and what the whole model has in common."""
 
-    position: int  # of the layer in the model; layers within others draw theirs from `inner`
+    position: int  # the layer's number in the model, or within another layer one from `inner`
     dtype: np.dtype[Any]
-    seed: int  # the model's
+    seed: int
     counter: NDArray[np.uint64]  # (1,): training passes begun, the step in dropout's masks
-    l2: float  # the model's lambda, for layers that state none
-    penalty_scale: NDArray[np.float64]  # (1,): the part of the penalty that one batch bears
+    l2: float  # lambda, for layers without an l2 of theirs
+    penalty_scale: NDArray[np.float64]  # (1,): 1 / the number of batches in an update
     inner: Iterator[int]  # positions for layers within others, from 2^32 - 1 downwards
 
 
 class SupportsForwardBackward(Protocol):
-    """The methods that every layer has, also one of a plain class."""
+    """The methods that every layer has, even without the base class `Layer`."""
 
     def forward(self, x: Any, training: bool = False, /) -> Any: ...
     def backward(self, dy: Any, /) -> Any: ...
@@ -103,22 +103,22 @@ class SupportsForwardBackward(Protocol):
 class Layer(Guarded):
     """Base class of layers; derive from it to write one whose parameters a model trains.
 
-    `forward(x, training=False)` returns the outputs, and in training keeps what `backward` needs;
+    `forward(x, training=False)` returns the outputs, and in training saves what `backward` needs;
     `backward(dy)` sets (not adds) the arrays in `gradients` and returns the inputs' gradient.
     Shapes: `x` (batch, ..., in_features), `dy` like the outputs, (batch, ..., out_features).
 
-    A derived class states its parameters' shapes in `parameter_shapes`, fills them in
+    A derived class returns its parameters' shapes from `parameter_shapes`, fills them in
     `initialize`, and uses ``self.parameters[name]`` and ``self.gradients[name]``: views of the
-    model's flat buffers, which optimizers update, `state_dict` saves and `gradcheck` checks.
-    `in_features` is None for a layer that takes any number, `out_features` is None for one that
-    gives as many as it takes.  `dimensions` and `out_dimensions` say likewise how many dimensions a
-    row has, the batch not counted: 1 features, 2 (length, channels), 3 (height, width, channels).
-    Where the outputs' shape follows otherwise from the inputs', `output_shape` says how.  A class
-    with `forward` and `backward` alone, without this base, works in a model too, but its
-    parameters, if it has any, are its own affair.
+    model's flat vectors, which optimizers update, `state_dict` saves and `gradcheck` checks.
+    `in_features` is None for a layer that takes any number of features, `out_features` is None for
+    one that returns as many as it takes.  `dimensions` and `out_dimensions` are likewise the
+    dimensions of a row: 1 features, 2 (length, channels), 3 (height, width, channels).  A layer
+    whose outputs have another shape overrides `output_shape`.  A class with `forward` and
+    `backward` but without this base works in a model too; the model does not train its parameters.
 
-    In a model, `x` and `dy` are copies that the layer may change and keep.  What it returns may
-    have any real type, but as many rows as `x`, and from `backward` its shape: ValueError else.
+    In a model, `x` and `dy` are copies that the layer may change and hold.  What it returns may
+    have any real type, but must have as many rows as `x`, and from `backward` the shape of `x`:
+    else the model raises ValueError.
 
     >>> from fastnn import Dense, Layer, Sequential
     >>> class Scale(Layer):
@@ -148,22 +148,22 @@ class Layer(Guarded):
     gradients = _Views()
     state = _State()  # saved with the model, but not trained
 
-    # the activation that a layer before this one should be initialised for; None: look past it
+    # the activation that layers before this one are initialised for; None: that of a later layer
     activation_name: str | None = None
-    native = False  # only runs kernels: what it returns is fit for the next one as it is
+    native = False  # only runs kernels, so that its results need no conversion and no check
     random = False  # reads the model's counter in training
 
-    _resizes = False  # whether the number of features that it gives is unknown before data come
+    _resizes = False  # out_features None means "unknown before data come", not "as it takes"
     _chains: tuple[Any, ...] = ()  # a `Chain` for each path of layers within this one
 
     _place: Any = Placed(None)
-    _saved: Any = Placed(None)  # what the last forward in training left for backward
+    _saved: Any = Placed(None)  # what the last forward in training saved for backward
     _model_parameters: Any = Placed(_EMPTY)
     _model_gradients: Any = Placed(_EMPTY)
     _model_state: Mapping[str, NDArray[Any]] = _EMPTY
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name and shape of every parameter, in the order in which they lie in memory."""
+        """The shape of every parameter by its name, in the order in which they lie in memory."""
         return {}
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -179,7 +179,7 @@ class Layer(Guarded):
         return shape if self.out_features is None else (*shape[:-1], self.out_features)
 
     def _check_takes(self, shape: tuple[int, ...]) -> None:
-        """ValueError for inputs of other dimensions, features or channels; no batch in `shape`."""
+        """Raise ValueError unless `shape` is that of a row which the layer takes."""
         features, dimensions = self.in_features, self.dimensions
         if dimensions is not None and len(shape) != dimensions:
             raise ValueError(
@@ -189,16 +189,11 @@ class Layer(Guarded):
             what = axis_name(len(shape))
             raise ValueError(f"{label(self)} takes {features} {what}, got {shape[-1]}")
 
-    def build(
-        self,
-        parameters: dict[str, NDArray[Any]],
-        gradients: dict[str, NDArray[Any]],
-        place: Place,
-    ) -> None:
-        """Take in the views that the model made; called again for each copy of the model.
+    def build(self, parameters: Arrays, gradients: Arrays, place: Place) -> None:
+        """Take the arrays and the place from the model; a copy of the model does it again.
 
-        Where a class declares ``_weight = Placed()``, that attribute gets ``parameters["weight"]``,
-        and ``_dweight`` its gradient; the state's arrays likewise."""
+        Where a class declares ``_weight = Placed()``, that attribute becomes
+        ``parameters["weight"]``, and ``_dweight`` its gradient; the state's arrays likewise."""
         self._model_parameters, self._model_gradients, self._place = parameters, gradients, place
         kind, arrays = type(self), parameters | self.state
         views = {f"_{name}": array for name, array in arrays.items()}
@@ -207,7 +202,7 @@ class Layer(Guarded):
         vars(self).update(placed)
 
     def initialize(self, rng: np.random.Generator, activation: str) -> None:
-        """Fill `parameters` and make `state` anew; `activation` is the one that follows."""
+        """Fill `parameters` and reset `state`; `activation` is the name of the one that follows."""
 
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
@@ -216,14 +211,14 @@ class Layer(Guarded):
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
     def backward_parameters(self, dy: NDArray[Any]) -> None:
-        """`backward` where nobody needs the inputs' gradient."""
+        """Set `gradients` as `backward` does, where nobody needs the inputs' gradient."""
         self.backward(dy)
 
     def add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
-        """Add to ``value[0]``, the loss of a batch, what the layer's parameters cost."""
+        """Add the L2 penalty of the layer's parameters to ``value[0]``, the loss of a batch."""
 
     def _take(self) -> tuple[Any, ...]:
-        """What the training forward saved, for one backward: the layer forgets it."""
+        """What the last forward in training saved, for one backward: then the layer forgets it."""
         saved: tuple[Any, ...] | None = self._saved
         if saved is None:
             raise RuntimeError(f"{self!r}: backward needs a forward in training before it")
@@ -231,21 +226,21 @@ class Layer(Guarded):
         return saved
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy belongs to no model: the model that is copied with it builds it again."""
-        kind = type(self)
-        kept = {k: v for k, v in vars(self).items() if not isinstance(getattr(kind, k, 0), Placed)}
+        """All attributes but those of a model, as a copy belongs to none before it is built."""
+        kind, all_of_it = type(self), vars(self).items()
+        state = {k: v for k, v in all_of_it if not isinstance(getattr(kind, k, 0), Placed)}
         if self.state:
-            kept["_model_state"] = {name: array.copy() for name, array in self.state.items()}
-        return kept
+            state["_model_state"] = {name: array.copy() for name, array in self.state.items()}
+        return state
 
 
 def axis_name(dimensions: int | None) -> str:
-    """The name of the last axis of rows that have so many dimensions."""
+    """What the last axis of a row with so many dimensions is called."""
     return "channels" if dimensions is not None and dimensions > 1 else "features"
 
 
 def shape_text(dimensions: int | None, features: int | None) -> str:
-    """The shape of a batch whose rows have so many dimensions (None: any number) in words."""
+    """The shape, in words, of a batch whose rows have so many dimensions (None: any number)."""
     between = {2: "length, ", 3: "height, width, "}.get(dimensions or 1, "")
     if dimensions is None and features is not None:
         between = "..., "
@@ -253,12 +248,12 @@ def shape_text(dimensions: int | None, features: int | None) -> str:
 
 
 def batch_of(shape: tuple[Any, ...]) -> str:
-    """The shape of a batch whose rows have that shape."""
+    """The shape, in words, of a batch whose rows have that shape."""
     return f"(batch, {', '.join(map(str, shape))})"
 
 
 class Named:
-    """An array of a layer's `parameters` or `state` as an attribute of the same name."""
+    """An attribute that is the array of that name in a layer's `parameters` or `state`."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -276,4 +271,4 @@ class Named:
         return self if layer is None else self._arrays(layer).get(self.name)
 
     def __set__(self, layer: Layer, value: NDArray[Any]) -> None:
-        self._arrays(layer)[self.name] = value  # refuses another array than it has
+        self._arrays(layer)[self.name] = value  # raises unless it is the same array

@@ -1,5 +1,6 @@
-"""Batch norm (over the rows of a batch) and layer norm (over the features of a row); of images and
-sequences each position is a row, and its channels are the features."""
+"""Batch norm (over the rows of a batch) and layer norm (over the features of a row).
+
+In images and sequences each position counts as a row, and its channels as the features."""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ class _Norm(Layer):
 
     @property
     def features(self) -> int:
-        """How many features it normalises."""
+        """How many features the layer normalises."""
         return self.in_features
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -50,14 +51,14 @@ class _Norm(Layer):
 class BatchNorm(_Norm):
     """y = gamma (x - mean) / sqrt(var + eps) + beta, each feature over the batch and positions.
 
-    S. Ioffe, C. Szegedy, 2015.  In training mean and var are those of the batch, var being
-    divided by the number of values, and
-    running = (1 - momentum) running + momentum batch; in evaluation they are the running ones.
+    S. Ioffe, C. Szegedy, 2015.  In training, mean and var (divided by the number of values) are
+    those of the batch, and running = (1 - momentum) running + momentum batch; in evaluation they
+    are the running ones.
     Shapes: `x`, `y` (batch, ..., features); parameters `gamma`, `beta` and state `running_mean`,
     `running_var` (features,).
 
     Raises ValueError or TypeError for `features` < 1, `momentum` outside (0, 1], `eps` <= 0;
-    `forward` in training raises ValueError for a batch of one, of one position if it has some.
+    `forward` in training raises ValueError for a single row (with a single position).
 
     >>> from fastnn import BatchNorm, Sequential
     >>> model = Sequential(BatchNorm(1), dtype="float64")
@@ -78,7 +79,7 @@ class BatchNorm(_Norm):
     def __init__(self, features: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
         super().__init__(features, eps)
         self.momentum = momentum
-        # Only views of one number, until the model has checked the features and makes the arrays.
+        # These are views of one number: the model checks the count of features and makes arrays.
         start = {"running_mean": np.float64(0), "running_var": np.float64(1)}
         self.state = {name: np.broadcast_to(value, features) for name, value in start.items()}
 

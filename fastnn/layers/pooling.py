@@ -1,5 +1,5 @@
 """Pooling over images (batch, height, width, channels) and over sequences (batch, length,
-channels): the maximum or the average of every window, or of the whole."""
+channels): the maximum or the average of every window, or of the whole row."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ class MaxPool2D(_Pool):
     """y = the maximum of every window of an image, channel by channel.
 
     Shapes: `x` (batch, height, width, channels), `y` (batch, out height, out width, channels),
-    sizes as in `Conv2D`.  `stride` is `kernel_size` unless given; padding, smaller than the
-    kernel, is never the maximum.  The gradient goes to the first of equal elements.
+    sizes as in `Conv2D`.  `stride` is by default `kernel_size`; padding must be smaller than the
+    kernel and is never the maximum.  The gradient goes to the first of equal elements.
 
     Raises TypeError or ValueError for arguments as in `Conv2D`.
 
@@ -85,8 +85,7 @@ class MaxPool2D(_Pool):
 
 
 class MaxPool1D(_Pool):
-    """y = the maximum of every window of a sequence, as `MaxPool2D`; `x` (batch, length,
-    channels).
+    """y = the maximum of every window of a sequence (batch, length, channels), as `MaxPool2D`.
 
     >>> import numpy as np
     >>> from fastnn import MaxPool1D, Sequential
@@ -115,8 +114,8 @@ class _AvgPool(_Pool):
 class AvgPool2D(_AvgPool):
     """y = the average of every window of an image, channel by channel.
 
-    Shapes and arguments as in `MaxPool2D`.  At a padded edge it is the average of what lies in
-    the image, or with `count_padding` of the whole window, the padding being zeros.
+    Shapes and arguments as in `MaxPool2D`.  At a padded edge the average is that of the pixels in
+    the image, or with `count_padding` that of the whole window, where padding counts as zeros.
 
     >>> import numpy as np
     >>> from fastnn import AvgPool2D, Sequential
@@ -129,8 +128,7 @@ class AvgPool2D(_AvgPool):
 
 
 class AvgPool1D(_AvgPool):
-    """y = the average of every window of a sequence, as `AvgPool2D`; `x` (batch, length,
-    channels).
+    """y = the average of every window of a sequence (batch, length, channels), as `AvgPool2D`.
 
     >>> import numpy as np
     >>> from fastnn import AvgPool1D, Sequential
@@ -142,7 +140,7 @@ class AvgPool1D(_AvgPool):
 
 
 class _GlobalPool(Layer):
-    """Base of the global pools: a maximum or an average over all places, channel by channel."""
+    """Base of the global pools: a maximum or an average over all positions, channel by channel."""
 
     native = True
     dimensions: int
@@ -170,8 +168,9 @@ class _GlobalPool(Layer):
 
 
 class GlobalAvgPool2D(_GlobalPool):
-    """y = each channel's average over the image: (batch, height, width, channels) to (batch,
-    channels), for images of any size.
+    """y = each channel's average over an image of any size.
+
+    Shapes: `x` (batch, height, width, channels), `y` (batch, channels).
 
     >>> import numpy as np
     >>> from fastnn import GlobalAvgPool2D, Sequential
@@ -184,8 +183,7 @@ class GlobalAvgPool2D(_GlobalPool):
 
 
 class GlobalMaxPool2D(_GlobalPool):
-    """y = each channel's maximum over the image: (batch, height, width, channels) to (batch,
-    channels), for images of any size.
+    """y = each channel's maximum over an image; shapes as in `GlobalAvgPool2D`.
 
     >>> import numpy as np
     >>> from fastnn import GlobalMaxPool2D, Sequential
@@ -198,8 +196,7 @@ class GlobalMaxPool2D(_GlobalPool):
 
 
 class GlobalAvgPool1D(_GlobalPool):
-    """y = each channel's average over the sequence: (batch, length, channels) to (batch,
-    channels).
+    """y = each channel's average over a sequence: (batch, length, channels) to (batch, channels).
 
     >>> import numpy as np
     >>> from fastnn import GlobalAvgPool1D, Sequential
@@ -211,8 +208,7 @@ class GlobalAvgPool1D(_GlobalPool):
 
 
 class GlobalMaxPool1D(_GlobalPool):
-    """y = each channel's maximum over the sequence: (batch, length, channels) to (batch,
-    channels).
+    """y = each channel's maximum over a sequence: (batch, length, channels) to (batch, channels).
 
     >>> import numpy as np
     >>> from fastnn import GlobalMaxPool1D, Sequential

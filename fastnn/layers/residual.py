@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import fastnn._kernels as _kernels
 from fastnn.layers.chain import Chain, check_layers, is_native, numbered
-from fastnn.layers.layer import Layer, Place, batch_of
+from fastnn.layers.layer import Arrays, Layer, Place, batch_of
 from fastnn.support.settings import Fixed
 
 if TYPE_CHECKING:
@@ -20,18 +20,18 @@ _HINT = "give a shortcut that changes x as f does"
 
 
 class Residual(Layer):
-    """y = x + f(x), f being `layers` one after the other (K. He et al., 2015).
+    """y = x + f(x), where f is `layers` one after the other (K. He et al., 2015).
 
     `shortcut` is a layer for the other path, y = shortcut(x) + f(x): where f changes the shape, a
-    dense layer or a convolution of 1x1 that changes it alike.  A `Sequential` may stand for the
-    layers: its layers are copied, and begin anew.
+    dense layer or a convolution of 1x1 that changes it alike.  `layers` may be one `Sequential`,
+    whose layers are copied and initialised anew.
 
-    Shapes: `x` as the first layer takes it, `y` as the last gives it, and without a shortcut as
-    `x`.  Names of parameters and state have the layer's number in front, as in ``"0.weight"``, or
-    ``"shortcut.weight"``.
+    Shapes: `x` as the first layer takes it, `y` as the last returns it, without a shortcut the same
+    as `x`.  Names of parameters and state begin with the layer's number, as ``"0.weight"``, or are
+    like ``"shortcut.weight"``.
 
-    Raises TypeError or ValueError for what is no layer, and where the two paths give other
-    shapes: at once as far as that is known, else when data come.
+    Raises TypeError or ValueError for what is no layer, and if the two paths return different
+    shapes: at once as far as these are known, else when data come.
 
     >>> from fastnn import Dense, ReLU, Residual, Sequential
     >>> model = Sequential(Residual(Dense(4, 4), ReLU(), Dense(4, 4)), Dense(4, 2))
@@ -53,34 +53,34 @@ class Residual(Layer):
         if len(layers) == 1 and isinstance(of_model := getattr(layers[0], "_chain", None), Chain):
             layers = copy.deepcopy(of_model.layers)
         self.layers, self.shortcut = layers, shortcut
-        beside = [] if shortcut is None else [("shortcut", shortcut)]
+        other = [] if shortcut is None else [("shortcut", shortcut)]
         try:
-            check_layers([*numbered(layers), *beside])
-            self._chains = (Chain(layers), *(Chain((layer,), (name,)) for name, layer in beside))
+            check_layers([*numbered(layers), *other])
+            self._chains = (Chain(layers), *(Chain((layer,), (name,)) for name, layer in other))
             self._join(*self._chains)
         except (TypeError, ValueError) as error:
             raise type(error)(f"Residual: {error}") from None
-        parts = [*layers, *(layer for _, layer in beside)]
-        self.native = all(map(is_native, parts))
-        self.random = any(getattr(part, "random", False) for part in parts)
+        inner = [*layers, *(layer for _, layer in other)]
+        self.native = all(map(is_native, inner))
+        self.random = any(getattr(layer, "random", False) for layer in inner)
         self.state = {
             name: array for chain in self._chains for name, array in chain.state().items()
         }
 
-    def _join(self, f: Chain, aside: Chain | None = None) -> None:
-        """Note what the layer takes and gives, as far as it is known, from its two paths."""
-        if aside is None:
+    def _join(self, f: Chain, shortcut: Chain | None = None) -> None:
+        """Set the features and dimensions of inputs and outputs, as far as the paths say them."""
+        if shortcut is None:
             has = "x has {} {}, but f(x) has {}; " + _HINT
             self.in_features = _same(f.in_features, f.out_features, has, "features")
             self.dimensions = _same(f.dimensions, f.out_dimensions, has, "dimensions")
             self.out_features = self.in_features
             return
         takes = "the shortcut takes {} {}, but f {}"
-        self.in_features = _same(aside.in_features, f.in_features, takes, "features")
-        self.dimensions = _same(aside.dimensions, f.dimensions, takes, "dimensions")
+        self.in_features = _same(shortcut.in_features, f.in_features, takes, "features")
+        self.dimensions = _same(shortcut.dimensions, f.dimensions, takes, "dimensions")
         gives = "the shortcut gives {} {}, but f(x) has {}"
-        self.out_features = _same(aside.out_features, f.out_features, gives, "features")
-        self.out_dimensions = _same(aside.out_dimensions, f.out_dimensions, gives, "dimensions")
+        self.out_features = _same(shortcut.out_features, f.out_features, gives, "features")
+        self.out_dimensions = _same(shortcut.out_dimensions, f.out_dimensions, gives, "dimensions")
         self._resizes = self.out_features is None
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -90,12 +90,7 @@ class Residual(Layer):
             for name, shape in chain.parameter_shapes().items()
         }
 
-    def build(
-        self,
-        parameters: dict[str, NDArray[Any]],
-        gradients: dict[str, NDArray[Any]],
-        place: Place,
-    ) -> None:
+    def build(self, parameters: Arrays, gradients: Arrays, place: Place) -> None:
         super().build(parameters, gradients, place)
         for chain in self._chains:
             chain.build(parameters, gradients, self.state, place, place.inner)
@@ -113,7 +108,7 @@ class Residual(Layer):
         return y or x or shape
 
     def _check_sum(self, x: tuple[int, ...], y: tuple[int, ...]) -> None:
-        """Raise ValueError for two paths whose rows have other shapes."""
+        """Raise ValueError if the rows of the two paths have different shapes."""
         if x != y:
             what = "x has" if self.shortcut is None else "the shortcut gives"
             raise ValueError(
@@ -123,24 +118,24 @@ class Residual(Layer):
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
         if self._place is None:
             raise RuntimeError(f"{self!r} is part of no model yet: put it into a Sequential")
-        f, *aside = self._chains
+        f, *shortcut = self._chains
         y = f.forward(x, training)
-        z = aside[0].forward(x, training) if aside else x
+        z = shortcut[0].forward(x, training) if shortcut else x
         if training:
             self._saved = tuple(chain.saved for chain in self._chains)
         self._check_sum(z.shape[1:], y.shape[1:])
         return _kernels.add(y, z)
 
     def _restore(self) -> tuple[Chain, ...]:
-        """The paths, whose layers get back what they saved for this backward."""
+        """The paths, after their layers got back what they saved for this backward."""
         for chain, saved in zip(self._chains, self._take(), strict=True):
             chain.saved = saved
         return self._chains
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
-        f, *aside = self._restore()
+        f, *shortcut = self._restore()
         dx = f.backward(dy)
-        return _kernels.add(dx, aside[0].backward(dy) if aside else dy)
+        return _kernels.add(dx, shortcut[0].backward(dy) if shortcut else dy)
 
     def backward_parameters(self, dy: NDArray[Any]) -> None:
         for chain in self._restore():
@@ -155,7 +150,7 @@ class Residual(Layer):
 
 
 def _same(x: int | None, y: int | None, message: str, what: str) -> int | None:
-    """The count of both paths, where it is known for one; ValueError where they differ."""
+    """x or y, whichever is known; ValueError if both are and they differ."""
     if x is not None and y is not None and x != y:
         raise ValueError(message.format(x, what, y))
     return y if x is None else x

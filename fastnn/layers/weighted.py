@@ -1,4 +1,4 @@
-"""Weighted: base of layers with a weight, a bias and an activation, y = f(weight · x + bias)."""
+"""The base of layers with a weight, a bias and an activation: y = f(weight · x + bias)."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 
 class Weighted(Layer, ABC):
-    """A linear map of the inputs by `weight`, whose last axis is out_features, then `bias` and
-    an activation; a derived class says how it multiplies, both ways."""
+    """y = f(weight · x + bias); the last axis of `weight` has out_features elements.
+
+    A derived class defines the product, forward and backward."""
 
     native = True
     in_features: int
@@ -63,7 +64,7 @@ class Weighted(Layer, ABC):
         self.l2 = l2
 
     def _read(self, x: NDArray[Any]) -> Any:
-        """x in the form in which the methods below take it."""
+        """x in the form that the methods below take."""
         return x
 
     @abstractmethod
@@ -76,13 +77,14 @@ class Weighted(Layer, ABC):
         alpha: float,
         keep_z: bool = False,
         packed: NDArray[Any] | None = None,
+        /,
     ) -> Any:
-        """f(weight · x + bias) for an x from `_read`; with keep_z also z, which f is applied to.
-        `packed` is the weight as `_pack` gives it."""
+        """y = f(z), z = weight · x + bias, for an x from `_read`; with `keep_z` the pair (y, z).
+        `packed` is the weight from `_pack`, or None."""
 
     @abstractmethod
     def _pack(self, weight: NDArray[Any]) -> NDArray[Any] | None:
-        """A copy of the weight as the kernels read it fastest."""
+        """A copy of the weight in the order in which the kernel reads it fastest, or None."""
 
     @abstractmethod
     def _set_gradient(self, x: Any, dz: NDArray[Any]) -> None:
@@ -90,7 +92,7 @@ class Weighted(Layer, ABC):
 
     @abstractmethod
     def _input_gradient(self, x: Any, dz: NDArray[Any]) -> NDArray[Any]:
-        """The gradient of the x that `_read` was given."""
+        """The gradient of the x that `_read` took."""
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         shapes = {"weight": self._weight_shape}
@@ -122,7 +124,7 @@ class Weighted(Layer, ABC):
         self._backward(dy)
 
     def _backward(self, dy: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
-        """Set the parameters' gradients; returns x and dz, z being what the activation takes."""
+        """Set the parameters' gradients; returns x from `_read` and dz (z = weight · x + bias)."""
         (x, saved), f, dz = self._take(), self._activation, dy
         if f._kind:  # not the linear one
             dz = _kernels.activation_backward(saved, dy, f._kind, f._alpha)
@@ -134,7 +136,7 @@ class Weighted(Layer, ABC):
         return x, dz
 
     def _argument(self, name: str) -> Any:
-        if name == "bias":  # `bias` is the array
+        if name == "bias":  # self.bias is the array
             return self.has_bias
         if name == "activation":
             return activations.argument(self.activation)
@@ -145,7 +147,7 @@ class Weighted(Layer, ABC):
             _kernels.add_penalty(value, self._weight, decay / (2 * batch_size))
 
     def _decay(self) -> float:
-        """λ, or in a step of several batches this batch's share of it."""
+        """λ of the layer, or else of the model, divided by the number of batches in an update."""
         if self._place is None:
             return 0.0 if self._l2 is None else self._l2
         decay = self._place.l2 if self._l2 is None else self._l2

@@ -1,5 +1,4 @@
-"""Windows: the geometry that convolution and pooling have in common, where a kernel stands and what
-it covers."""
+"""The geometry that convolution and pooling have in common: which pixels each output is made of."""
 
 from __future__ import annotations
 
@@ -18,9 +17,9 @@ _MOST = 2**31 - 1  # the product of two of these does not overflow in C
 
 
 class Windows:
-    """The places where a kernel stands on an image; every pair is of rows and columns.
+    """The windows of an image, each as large as the kernel; every pair means (rows, columns).
 
-    `axes` is 2 for images, and 1 for sequences, whose arguments are of columns only."""
+    `axes` is 2 for images, and 1 for sequences, whose arguments are about columns only."""
 
     def __init__(self, axes: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any):
         self.axes = axes
@@ -28,9 +27,11 @@ class Windows:
         self.stride = self._sizes(stride, "stride")
         self.dilation = self._sizes(dilation, "dilation")
         self.padding: str | tuple[Pair, Pair] = self._padding(padding)
+        down, across = ((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
+        self.covered: Pair = (down, across)  # the size of a window
 
     def _sizes(self, value: Any, name: str) -> Pair:
-        """One integer for all axes, or one for each."""
+        """The pair from one integer for all axes, or from one for each."""
         if self.axes == 2 and isinstance(value, tuple | list) and len(value) == 2:
             rows, columns = (checks.whole(v, name, 1, _MOST) for v in value)
             return rows, columns
@@ -58,35 +59,27 @@ class Windows:
         )
 
     def around(self, size: Pair) -> tuple[Pair, Pair]:
-        """The padding before and behind, on both axes of an image of that size."""
+        """The padding of an image of that size: (top, bottom), (left, right)."""
         if not isinstance(self.padding, str):
             return self.padding
         sides = []
-        for n, kernel, stride, dilation in zip(
-            size, self.kernel, self.stride, self.dilation, strict=True
-        ):
-            total = max(0, (-(-n // stride) - 1) * stride + (kernel - 1) * dilation + 1 - n)
+        for n, stride, covered in zip(size, self.stride, self.covered, strict=True):
+            total = max(0, (-(-n // stride) - 1) * stride + covered - n)
             sides.append((total // 2, total - total // 2))
         return sides[0], sides[1]
 
     def count(self, size: Pair) -> Pair:
         """How many windows an image of that size has; ValueError if none fits."""
-        counts, covered, padded = [], [], []
-        for n, kernel, stride, dilation, padding in zip(
-            size, self.kernel, self.stride, self.dilation, self.around(size), strict=True
-        ):
-            covered.append((kernel - 1) * dilation + 1)
-            padded.append(n + sum(padding))
-            counts.append((padded[-1] - covered[-1]) // stride + 1)
-        if min(counts) < 1:
+        (down, across), (top, bottom), (left, right) = self.covered, *self.around(size)
+        rows, columns = size[0] + top + bottom, size[1] + left + right
+        if rows < down or columns < across:
             raise ValueError(
-                f"its kernel covers {covered[0]}x{covered[1]}, more than the padded input, "
-                f"{padded[0]}x{padded[1]}"
+                f"its kernel covers {down}x{across}, more than the padded input, {rows}x{columns}"
             )
-        return counts[0], counts[1]
+        return (rows - down) // self.stride[0] + 1, (columns - across) // self.stride[1] + 1
 
     def shape(self, shape: tuple[int, ...], channels: int, owner: Layer) -> tuple[int, ...]:
-        """The output's shape without the batch, from the input's."""
+        """The shape of an output row from that of an input row; errors name the layer `owner`."""
         size = (shape[0], shape[1]) if self.axes == 2 else (1, shape[0])
         try:
             return (*self.count(size)[2 - self.axes :], channels)
@@ -101,12 +94,12 @@ class Windows:
         return sides[0] if len(set(sides)) == 1 else sides
 
     def plain(self, pair: Pair) -> int | Pair:
-        """A pair as a constructor takes it: one integer, where that says the same."""
+        """A pair as a constructor takes it: one integer where both are equal."""
         return pair[1] if self.axes == 1 or pair[0] == pair[1] else pair
 
 
 class Windowed(Layer):
-    """Base of layers with windows, which shows their geometry under the constructor's names."""
+    """Base of layers with windows: the constructor's arguments as attributes."""
 
     dimensions: int
     windows = Fixed[Windows]()
@@ -118,12 +111,12 @@ class Windowed(Layer):
 
     @property
     def stride(self) -> int | Pair:
-        """The step from one window to the next, likewise."""
+        """The step from one window to the next: an integer, or (rows, columns)."""
         return self.windows.plain(self.windows.stride)
 
     @property
     def dilation(self) -> int | Pair:
-        """The distance of neighbouring elements of the kernel, likewise."""
+        """The distance of neighbouring elements of the kernel: an integer, or (rows, columns)."""
         return self.windows.plain(self.windows.dilation)
 
     @property
@@ -132,9 +125,9 @@ class Windowed(Layer):
         return self.windows.plain_padding()
 
     def _images(self, x: NDArray[Any]) -> NDArray[Any]:
-        """A batch as images: a sequence is an image of one line."""
+        """A batch as images: a sequence becomes an image of one line."""
         return x if self.dimensions == 3 else x.reshape(len(x), 1, *x.shape[1:])
 
     def _rows(self, y: NDArray[Any]) -> NDArray[Any]:
-        """Images as the layer's rows: the opposite of `_images`."""
+        """Images as rows of the layer: undoes `_images`."""
         return y if self.dimensions == 3 else y.reshape(len(y), *y.shape[2:])

@@ -1,7 +1,6 @@
-"""What arrays of numbers users may hand in, and the plain form the package works on.
+"""The arrays that users pass: which ones are accepted, and how they take the form of the kernels.
 
-Any real dtype, byte order and layout is taken; what would lose meaning on the way is refused.
-"""
+Every real dtype, byte order and layout is accepted; what would lose its meaning is refused."""
 
 from __future__ import annotations
 
@@ -19,9 +18,11 @@ ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
 
 def numeric_array(value: ArrayLike, name: str) -> NDArray[Any]:
-    """`value` as a C-contiguous array in native byte order, with at least one dimension."""
-    if type(value) is np.ndarray and _is_plain(value):
-        return value
+    """`value` as a C-contiguous array of real numbers in native byte order, not a single number."""
+    if type(value) is np.ndarray:
+        kind, flags = value.dtype, value.flags
+        if kind.isbuiltin == 1 and kind.kind in "biuf" and flags.carray and value.ndim > 0:
+            return value
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: a masked array would lose its mask; fill or drop the entries")
     try:
@@ -37,7 +38,7 @@ def numeric_array(value: ArrayLike, name: str) -> NDArray[Any]:
 
 
 def _hint(value: object, array: NDArray[Any], name: str) -> str:
-    """How to make numbers of what many hand in."""
+    """What to do about a sparse matrix or text; "" for anything else."""
     if hasattr(value, "toarray"):
         return ", a sparse matrix; write .toarray()"
     if array.dtype.kind not in "US" and not any(isinstance(item, str) for item in array.flat):
@@ -47,15 +48,10 @@ def _hint(value: object, array: NDArray[Any], name: str) -> str:
     return "; encode text as numbers first"
 
 
-def _is_plain(array: NDArray[Any]) -> bool:
-    kind, flags = array.dtype, array.flags
-    return kind.isbuiltin == 1 and kind.kind in "biuf" and flags.carray and array.ndim > 0
-
-
 def real_array(value: ArrayLike, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """`value` as a kernel takes it: of `dtype`, C-contiguous, aligned; not copied if it is so.
+    """`value` in `dtype`, C-contiguous and aligned, as kernels take it; copied only if it must be.
 
-    NaN and infinity pass; ValueError where a finite value is too large for `dtype`."""
+    NaN and infinity pass; ValueError for a finite number that is too large for `dtype`."""
     if type(value) is np.ndarray and value.dtype is dtype and value.flags.carray:
         return value
     array = numeric_array(value, name)
@@ -68,18 +64,18 @@ def real_array(value: ArrayLike, name: str, dtype: np.dtype[Any]) -> NDArray[Any
 
 
 def describe(value: object) -> str:
-    """Type and shape, for messages."""
+    """The type of `value`, or the dtype and shape of an array, for messages."""
     if isinstance(value, np.ndarray):
         return f"{value.dtype} of shape {value.shape}"
     return f"a {type(value).__name__}"
 
 
 def finite(array: NDArray[Any], name: str) -> NDArray[Any]:
-    """`array` itself, after a look for NaN and infinity that allocates nothing."""
+    """`array` itself; ValueError if it contains NaN or infinity.  The check allocates nothing."""
     if array.dtype.kind != "f" or array.size == 0:
         return array
-    plain = array.dtype in _REAL and array.flags.c_contiguous and array.flags.aligned
-    if plain and _kernels.all_finite(array):
+    for_kernel = array.dtype in _REAL and array.flags.c_contiguous and array.flags.aligned
+    if for_kernel and _kernels.all_finite(array):
         return array
     low, high = array.min(), array.max()  # a NaN anywhere makes both NaN
     if np.isnan(low):
@@ -90,7 +86,7 @@ def finite(array: NDArray[Any], name: str) -> NDArray[Any]:
 
 
 def cast(array: NDArray[Any], dtype: DTypeLike, name: str) -> NDArray[Any]:
-    """Finite `array` in `dtype`, a float type; ValueError where a value is too large for it."""
+    """`array` in a float `dtype`; ValueError for NaN, infinity or a number too large for it."""
     finite(array, name)
     with np.errstate(over="ignore"):
         out = array.astype(dtype, copy=False)
@@ -100,7 +96,7 @@ def cast(array: NDArray[Any], dtype: DTypeLike, name: str) -> NDArray[Any]:
 
 
 def same_length(**arrays: NDArray[Any]) -> None:
-    """All have the same number of rows, and at least one."""
+    """Raise ValueError unless all arrays have the same number of rows, and at least one."""
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         got = ", ".join(f"{name} has {length}" for name, length in lengths.items())
@@ -110,7 +106,7 @@ def same_length(**arrays: NDArray[Any]) -> None:
 
 
 def real_dtype(dtype: DTypeLike) -> np.dtype[Any]:
-    """float32 or float64, by any of NumPy's names for them."""
+    """float32 or float64, from any name that NumPy has for it; ValueError for another dtype."""
     try:
         found = None if dtype is None else np.dtype(dtype)  # NumPy's None is float64
     except TypeError:
@@ -121,7 +117,7 @@ def real_dtype(dtype: DTypeLike) -> np.dtype[Any]:
 
 
 def aligned_zeros(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """A vector that begins on a cache line."""
+    """A vector of zeros that begins on a cache line."""
     memory = np.zeros(size * dtype.itemsize + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
     return memory[start : start + size * dtype.itemsize].view(dtype)

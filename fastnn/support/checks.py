@@ -1,6 +1,7 @@
-"""Checks of single arguments, shared by every public name: `check(value, "name")` returns the
-value in its plain Python form or raises an error that names the argument, what was expected and
-what came.  Arrays are looked after in arrays.py."""
+"""Checks of single arguments: `check(value, "name")` returns the value as a plain Python object, or
+raises an error that says which argument it was, what was expected and what came.
+
+Arrays are checked in arrays.py."""
 
 from __future__ import annotations
 
@@ -14,16 +15,16 @@ import numpy as np
 
 
 def whole(value: Any, name: str, low: int, high: int | None = None) -> int:
-    """An int in [low, high]; TypeError for bool, float and what is no number."""
+    """An int in [low, high]; TypeError for a bool, a float and anything that is no number."""
     if type(value) is int and low <= value and (high is None or value <= high):
         return value
     wanted = f"an integer >= {low}" if high is None else f"an integer from {low} to {high}"
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name}: expected {wanted}, got {value!r}")
     try:
-        number = operator.index(value)
-    except TypeError:  # an array of several numbers
-        raise TypeError(f"{name}: expected {wanted}, got {value!r}") from None
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None:
+        raise TypeError(f"{name}: expected {wanted}, got {value!r}")
     if number < low or (high is not None and number > high):
         raise ValueError(f"{name}: expected {wanted}, got {number}")
     return number
@@ -35,65 +36,40 @@ def positive_int(value: Any, name: str) -> int:
 
 
 def shape(value: Any, name: str) -> tuple[int, ...]:
-    """A row's shape: a tuple of integers >= 1."""
+    """The shape of a row: a tuple of integers >= 1."""
     if not isinstance(value, tuple | list) or not value:
         raise TypeError(f"{name}: expected a tuple of integers >= 1, got {value!r}")
     return tuple(positive_int(length, f"{name}: {value!r}") for length in value)
 
 
 def seed(value: Any, name: str = "seed") -> int:
-    """An int that fits the 64-bit key of the random generators."""
+    """An int that fits into the 64-bit key of the random generators."""
     return whole(value, name, 0, 2**64 - 1)
 
 
-def _number(value: Any, name: str, wanted: str) -> float:
-    is_number = isinstance(value, (int, float, np.integer, np.floating))
-    if not is_number or isinstance(value, bool):
-        raise TypeError(f"{name}: expected {wanted}, got {value!r}")
-    try:
-        return float(value)
-    except OverflowError:  # an int beyond float64
-        raise ValueError(f"{name}: expected {wanted}, got {value!r}") from None
+def _real(wanted: str, is_good: Callable[[float], bool]) -> Callable[[Any, str], float]:
+    """The check for a real number that satisfies `is_good`; messages call it `wanted`."""
+
+    def check(value: Any, name: str) -> float:
+        is_number = isinstance(value, (int, float, np.integer, np.floating))
+        if not is_number or isinstance(value, bool):
+            raise TypeError(f"{name}: expected {wanted}, got {value!r}")
+        try:
+            number = float(value)
+        except OverflowError:  # an int beyond float64
+            number = math.inf
+        if not is_good(number):
+            raise ValueError(f"{name}: expected {wanted}, got {number!r}")
+        return number
+
+    return check
 
 
-def fraction(value: Any, name: str) -> float:
-    """A number in [0, 1)."""
-    number = _number(value, name, "a number in [0, 1)")
-    if not 0.0 <= number < 1.0:
-        raise ValueError(f"{name}: expected a number in [0, 1), got {number!r}")
-    return number
-
-
-def proportion(value: Any, name: str) -> float:
-    """A number in (0, 1)."""
-    number = _number(value, name, "a number in (0, 1)")
-    if not 0.0 < number < 1.0:
-        raise ValueError(f"{name}: expected a number in (0, 1), got {number!r}")
-    return number
-
-
-def share(value: Any, name: str) -> float:
-    """A number in (0, 1]."""
-    number = _number(value, name, "a number in (0, 1]")
-    if not 0.0 < number <= 1.0:
-        raise ValueError(f"{name}: expected a number in (0, 1], got {number!r}")
-    return number
-
-
-def positive(value: Any, name: str) -> float:
-    """A finite number > 0."""
-    number = _number(value, name, "a finite number > 0")
-    if not 0.0 < number < math.inf:
-        raise ValueError(f"{name}: expected a finite number > 0, got {number!r}")
-    return number
-
-
-def not_negative(value: Any, name: str) -> float:
-    """A finite number >= 0."""
-    number = _number(value, name, "a finite number >= 0")
-    if not 0.0 <= number < math.inf:
-        raise ValueError(f"{name}: expected a finite number >= 0, got {number!r}")
-    return number
+fraction = _real("a number in [0, 1)", lambda number: 0.0 <= number < 1.0)
+proportion = _real("a number in (0, 1)", lambda number: 0.0 < number < 1.0)
+share = _real("a number in (0, 1]", lambda number: 0.0 < number <= 1.0)
+positive = _real("a finite number > 0", lambda number: 0.0 < number < math.inf)
+not_negative = _real("a finite number >= 0", lambda number: 0.0 <= number < math.inf)
 
 
 def flag(value: Any, name: str) -> bool:
@@ -104,12 +80,12 @@ def flag(value: Any, name: str) -> bool:
 
 
 def optional(check: Callable[[Any, str], float]) -> Callable[[Any, str], float | None]:
-    """The check that lets None pass too."""
+    """The same check, which also lets None pass."""
     return lambda value, name: None if value is None else check(value, name)
 
 
 def fits(number: float, name: str, dtype: np.dtype[Any]) -> None:
-    """ValueError for a number that kernels of this dtype would take for 0 or infinity."""
+    """Raise ValueError if rounding to `dtype` makes the number infinite, or 0 though it is not."""
     with np.errstate(over="ignore", under="ignore"):
         seen = float(dtype.type(number))
     if math.isinf(seen) or (number and not seen):
@@ -117,16 +93,15 @@ def fits(number: float, name: str, dtype: np.dtype[Any]) -> None:
 
 
 def choice(value: Any, name: str, choices: Iterable[str]) -> str:
-    """One of the names; ValueError that lists them."""
+    """One of the names in `choices`; the error lists them all."""
     names = list(choices)
-    if not isinstance(value, str):
-        raise TypeError(f"{name}: expected one of {', '.join(names)}, got {value!r}")
-    if value not in names:
-        raise ValueError(f"{name}: expected one of {', '.join(names)}, got {value!r}")
-    return value
+    if isinstance(value, str) and value in names:
+        return value
+    kind = ValueError if isinstance(value, str) else TypeError
+    raise kind(f"{name}: expected one of {', '.join(names)}, got {value!r}")
 
 
-_PARTS = {  # the method that makes one, and an example
+_PARTS = {  # the method by which each is recognised, and an example
     "loss": ("__call__", "fastnn.MeanSquaredError()"),
     "optimizer": ("step", "fastnn.Adam()"),
     "model": ("fit", "fastnn.Sequential(...)"),
@@ -134,7 +109,7 @@ _PARTS = {  # the method that makes one, and an example
 
 
 def parts(**parts: Any) -> None:
-    """TypeError for a name or a class where an object is needed, before anything is trained."""
+    """Raise TypeError where a name or a class was passed instead of an object."""
     for name, part in parts.items():
         method, example = _PARTS[name]
         wanted = f"{name}: expected an object such as {example}"
@@ -145,9 +120,9 @@ def parts(**parts: Any) -> None:
 
 
 def users_level() -> int:
-    """The stacklevel with which a warning of the caller's shows the user's line."""
+    """The `stacklevel` that makes a warning of the calling function show the user's line."""
     frame, level = sys._getframe(1), 1
-    between = ("fastnn.", "contextlib")  # the latter runs what ends a `with` of fastnn's
+    between = ("fastnn.", "contextlib")  # a `with` of fastnn's ends in contextlib
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith(between):
         frame, level = frame.f_back, level + 1
     return level

@@ -1,6 +1,6 @@
 """The attributes of layers, losses, optimizers and schedules: which may be set, and how they print.
 
-The value of ``rate`` stands in ``_rate`` of the same object, so that copies and pickles have it.
+The value of ``rate`` lies in ``_rate`` of the same object, so that copies and pickles include it.
 Code that runs at every call reads ``_rate``, which costs less than a descriptor's ``__get__``."""
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
-changes = 0  # counts the settings that got another value: programs recorded before hold the old one
+changes = 0  # how often a setting was changed: programs recorded before that hold the old value
 
 
 class _Attribute(Generic[T]):
     def __set_name__(self, owner: type, name: str) -> None:
-        self.name, self.place = name, f"_{name}"
+        self.name, self.slot = name, f"_{name}"
 
     def __get__(self, instance: object | None, owner: type) -> T:
         if instance is None:
             return self  # type: ignore[return-value]
-        value: T = getattr(instance, self.place)
+        value: T = getattr(instance, self.slot)
         return value
 
 
@@ -36,54 +36,54 @@ class Checked(_Attribute[T], Settable):
         self.check = check
 
     def __set__(self, instance: object, value: T) -> None:
-        setattr(instance, self.place, self.check(value, self.name))
+        setattr(instance, self.slot, self.check(value, self.name))
 
 
 class Setting(Checked[T]):
-    """A checked value that kernels get as a constant: a change makes recorded programs stale."""
+    """A checked value that kernels take as a constant, so that a change outdates all programs."""
 
     def __set__(self, instance: object, value: T) -> None:
         global changes
-        stale = hasattr(instance, self.place)
+        is_change = hasattr(instance, self.slot)  # the constructor's first value is no change
         super().__set__(instance, value)
-        changes += stale
+        changes += is_change
 
 
 class Fixed(_Attribute[T]):
     """An attribute that is set once, in the constructor."""
 
     def __set__(self, instance: object, value: T) -> None:
-        if hasattr(instance, self.place):
+        if hasattr(instance, self.slot):
             raise _fixed(self.name, type(instance))
-        setattr(instance, self.place, value)
+        setattr(instance, self.slot, value)
 
 
 class Guarded:
-    """Base of fastnn's own classes, whose attributes are their constructor's arguments.
+    """Base of fastnn's classes, whose attributes are their constructor's arguments.
 
-    Setting an attribute that such a class lacks is refused: it would be a misspelt setting.
-    Classes that users derive are free."""
+    Setting an attribute that the class lacks is refused, as it would be a misspelt setting.
+    Objects of classes that users derive take any attribute."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         kind = type(self)
         if name[0] != "_" and is_ours(kind):
             if isinstance(getattr(kind, name, None), property):
                 raise _fixed(name, kind)
-            if not _takes(kind, name, value):
+            replaces_method = callable(getattr(kind, name, None))
+            if not hasattr(kind, name) or (replaces_method and not callable(value)):
                 may = ", ".join(sorted(settable(kind))) or "nothing"
                 raise AttributeError(f"{kind.__name__} has no {name}; what may be set: {may}")
         super().__setattr__(name, value)
 
     def _argument(self, name: str) -> Any:
-        """The constructor's argument of this name, as it would make the same object now."""
+        """The value of this constructor's argument that would make the same object now."""
         return getattr(self, name)
 
     def __repr__(self) -> str:
-        """The call that makes the object: what a caller must give by value, the rest where it is
-        not the default.  Initializers are left out, as they have done their work."""
-        kind = type(self)
-        maker = next(base for base in kind.__mro__ if "__init__" in vars(base))
-        shown: list[str] = []  # a user's own constructor may call its attributes otherwise
+        """The call that makes the object, without arguments that have their default value, without
+        initializers, which have done their work, and without those of a user's constructor."""
+        kind, shown = type(self), list[str]()
+        maker: Any = next(base for base in kind.__mro__ if "__init__" in vars(base))
         for name, parameter in signature(kind).parameters.items() if is_ours(maker) else ():
             value = self._argument(name)
             if parameter.kind is Parameter.VAR_POSITIONAL:
@@ -99,24 +99,19 @@ def _fixed(name: str, kind: type) -> AttributeError:
     return AttributeError(f"{name} is fixed once a {kind.__name__} is made; make another")
 
 
-def _takes(kind: type, name: str, value: Any) -> bool:
-    """Whether the class has that name, and if it is a method's, another function is given."""
-    return hasattr(kind, name) and (callable(value) or not callable(getattr(kind, name)))
-
-
 def label(part: object) -> str:
-    """The repr by which messages and tables show an object, also one of a user's plain class."""
+    """How messages and tables show an object: its repr, or "Name()" where its class has none."""
     plain = type(part).__repr__ is object.__repr__
     return f"{type(part).__name__}()" if plain else repr(part)
 
 
 def is_ours(kind: type) -> bool:
-    """Whether this is one of fastnn's own classes."""
+    """Whether this is one of fastnn's classes."""
     return kind.__module__.partition(".")[0] == "fastnn"
 
 
 def is_plain(part: object) -> bool:
-    """Whether the object is of a class of fastnn's own, and none of its methods was replaced."""
+    """Whether the object's class is one of fastnn's, and none of its methods was replaced."""
     kind = type(part)
     return is_ours(kind) and not any(
         name[0] != "_" and callable(getattr(kind, name, None)) for name in vars(part)

@@ -1,6 +1,7 @@
-"""How many threads the kernels use, and which instruction set: the calls, and the defaults that
-are read once from the environment and the machine.  Starts no thread itself (csrc/team.c does,
-at the first kernel that is worth it)."""
+"""How many threads the kernels use, and which instruction set: the functions that set it, and the
+defaults, which are read once from the environment and the machine.
+
+No thread is started here: csrc/team.c does that at the first kernel that is worth it."""
 
 from __future__ import annotations
 
@@ -8,7 +9,6 @@ import math
 import os
 import sys
 import warnings
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,9 @@ from fastnn.support import checks
 
 
 def set_num_threads(n: int) -> None:
-    """Let the kernels of this process use `n` threads, 1 to 256; results' bits do not change.
+    """Let the kernels of this process use `n` threads, 1 to 256; the results' bits do not change.
 
-    Raises TypeError for what is no integer, ValueError out of range.
+    Raises TypeError if `n` is no integer, ValueError if it is out of range.
 
     >>> before = get_num_threads()
     >>> set_num_threads(1)
@@ -33,7 +33,7 @@ def set_num_threads(n: int) -> None:
 
 
 def get_num_threads() -> int:
-    """How many threads the kernels that the calling thread runs may use.
+    """How many threads a kernel that the calling thread runs may use.
 
     >>> get_num_threads() >= 1
     True
@@ -44,7 +44,7 @@ def get_num_threads() -> int:
 class threads:
     """``with threads(n):`` the kernels that the calling thread runs use `n` threads.
 
-    Other Python threads keep theirs; blocks nest.  Raises as `set_num_threads` does.
+    Other Python threads are not affected; blocks nest.  Raises as `set_num_threads` does.
 
     >>> with threads(1):
     ...     get_num_threads()
@@ -59,20 +59,16 @@ class threads:
         self._before.append(_kernels.override_threads(self.n))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         _kernels.override_threads(self._before.pop())
 
 
 def build_info() -> dict[str, Any]:
     """What this copy of fastnn is and how it runs: a dict for bug reports.
 
-    ``version``, ``numpy`` and ``python`` versions; ``isa`` in use, ``isa_available`` here,
-    ``isa_compiled`` in, lowest first; ``threads`` for the calling thread; ``compiler``.
+    The versions ``version``, ``numpy`` and ``python``; ``isa``, the instruction set in use,
+    ``isa_available``, those of this machine, and ``isa_compiled``, those in the package, lowest
+    first; ``threads``, the count for the calling thread; ``compiler``.
 
     >>> info = build_info()
     >>> info["isa"] in info["isa_available"]
@@ -91,7 +87,7 @@ def build_info() -> dict[str, Any]:
 
 
 def _from_environment() -> int | None:
-    """The count that FASTNN_NUM_THREADS or else OMP_NUM_THREADS states, if it is a good one."""
+    """The count in FASTNN_NUM_THREADS or else in OMP_NUM_THREADS; None if neither is usable."""
     for name in ("FASTNN_NUM_THREADS", "OMP_NUM_THREADS"):
         text = os.environ.get(name, "").strip()
         if not text:
@@ -112,7 +108,7 @@ def _from_environment() -> int | None:
 def _cpu_quota(root: str = "/") -> float:
     """How many CPUs' time the process's control group may use (Linux, v2 or v1), or infinity.
 
-    A group's limit also binds those below it, so that the least one on the way up counts."""
+    A group's limit also binds the groups below it, so the least limit on the way up counts."""
     quota = math.inf
     for line in _read(os.path.join(root, "proc/self/cgroup")).splitlines():
         _, _, rest = line.partition(":")
@@ -120,16 +116,16 @@ def _cpu_quota(root: str = "/") -> float:
         if controllers and "cpu" not in controllers.split(","):
             continue
         folder = os.path.join(root, "sys/fs/cgroup", "cpu" if controllers else "")
-        # inside a container the path may be the host's: only what exists is read
-        parts = [part for part in path.split("/") if part]
-        for depth in range(len(parts), -1, -1):
-            group = os.path.join(folder, *parts[:depth])
+        # Inside a container the path may be the host's: groups that do not exist have no limit.
+        names = [name for name in path.split("/") if name]
+        for depth in range(len(names), -1, -1):
+            group = os.path.join(folder, *names[:depth])
             quota = min(quota, _quota_of(group, bool(controllers)))
     return quota
 
 
 def _quota_of(group: str, is_v1: bool) -> float:
-    """The limit that one control group states itself."""
+    """The limit of one control group alone, in CPUs, or infinity."""
     names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if is_v1 else ("cpu.max",)
     try:
         allowed, period = " ".join(_read(os.path.join(group, name)) for name in names).split()
@@ -139,7 +135,7 @@ def _quota_of(group: str, is_v1: bool) -> float:
 
 
 def _read(path: str) -> str:
-    """The file's text, nothing where it cannot be read."""
+    """The file's text, or "" if it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
@@ -148,7 +144,7 @@ def _read(path: str) -> str:
 
 
 def _from_machine() -> int:
-    """The CPUs that this process may use: its affinity, and its share of their time, rounded up."""
+    """How many CPUs this process may use by its affinity and its quota, which is rounded up."""
     cpus = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         cpus = len(os.sched_getaffinity(0))
@@ -159,7 +155,7 @@ def _from_machine() -> int:
 
 
 def _set_isa() -> None:
-    """Lower the instruction set to what FASTNN_ISA says."""
+    """Lower the instruction set to the one in FASTNN_ISA."""
     wanted = os.environ.get("FASTNN_ISA", "").strip().lower()
     levels = _kernels.isa_levels()
     if wanted in levels:
@@ -174,6 +170,6 @@ def _set_isa() -> None:
 
 
 def set_defaults() -> None:
-    """Set what the environment and the machine say; `import fastnn` does this once."""
+    """Set threads and instruction set by environment and machine; `import fastnn` does it once."""
     _set_isa()
     _kernels.set_threads(_from_environment() or _from_machine())
