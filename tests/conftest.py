@@ -8,7 +8,6 @@ tests' folders only helpers/ is on the path, by `pythonpath` in pyproject.toml
 """
 
 import importlib.util
-import platform
 import sys
 from pathlib import Path
 
@@ -31,10 +30,8 @@ import pytest  # noqa: E402
 
 import fastnn  # noqa: E402
 from fastnn import _kernels  # noqa: E402
+from machine import ISAS  # noqa: E402
 
-ISAS = ["portable", "neon"] if platform.machine() in ("aarch64", "arm64") else [
-    "portable", "avx2", "avx512"
-]  # fmt: skip
 THREADS = [1, 2, 3, 7]
 
 

@@ -140,7 +140,7 @@ def test_idx_files_that_do_not_belong_together(tmp_path):
         datasets.idx(tmp_path)
 
 
-def test_no_folder(tmp_path):
+def test_a_missing_idx_folder(tmp_path):
     for folder in (tmp_path / "nowhere", tmp_path):
         with pytest.raises(FileNotFoundError, match="idx3-ubyte"):
             datasets.idx(folder)

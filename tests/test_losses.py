@@ -466,7 +466,7 @@ def test_losses_of_ones_own(loss, rng):
     assert history.loss[-1] < 0.5 * history.loss[0]
 
 
-def test_what_another_callable_gets(rng):
+def test_a_function_gets_the_targets_as_they_were_given(rng):
     """The rows of the targets as they were given: nothing makes (n,) a column there."""
     seen = []
 

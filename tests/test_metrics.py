@@ -45,7 +45,7 @@ def f1_of(answers, yes):
     return 2 * hits / marked if marked else 0.0
 
 
-def of_classes(name, outputs, labels):
+def expected_of_classes(name, outputs, labels):
     classes = range(outputs.shape[1])
     given = outputs.argmax(axis=1)
     if name == "accuracy":
@@ -59,7 +59,7 @@ def of_classes(name, outputs, labels):
     return np.mean([area(probabilities[:, c], labels == c) for c in classes])
 
 
-def of_columns(name, outputs, yes):
+def expected_of_columns(name, outputs, yes):
     if name == "accuracy":
         return ((outputs > 0) == yes).mean()
     columns = zip(outputs.T, yes.T, strict=True)
@@ -74,7 +74,7 @@ NAMES = ["accuracy", "f1", "auc"]
 def test_metrics_of_classes(name, columns, dtype, rng):
     outputs, labels = draw(columns, rng)
     outputs, metric = outputs.astype(dtype), getattr(metrics, name)
-    expected = of_classes(name, outputs.astype(float), labels)
+    expected = expected_of_classes(name, outputs.astype(float), labels)
     one_hot = np.eye(columns)[labels]
     for form in (
         *(labels, labels[:, None], labels.astype(np.uint8), labels.astype(float), labels.tolist()),
@@ -89,7 +89,7 @@ def test_metrics_of_classes(name, columns, dtype, rng):
 def test_metrics_of_one_column(name, dtype, rng):
     outputs, labels = draw(1, rng)
     outputs, metric = outputs.astype(dtype), getattr(metrics, name)
-    expected = of_columns(name, outputs, labels[:, None] == 1)
+    expected = expected_of_columns(name, outputs, labels[:, None] == 1)
     for o, t in product((outputs, outputs[:, 0], outputs.tolist()),
                         (labels, labels[:, None], labels == 1, 0.2 + 0.5 * labels)):  # fmt: skip
         np.testing.assert_allclose(metric(o, t), expected, rtol=1e-12)
@@ -100,7 +100,7 @@ def test_metrics_of_one_column(name, dtype, rng):
 def test_metrics_of_columns_apart(name, rng):
     outputs, _ = draw(4, rng)
     targets = rng.integers(0, 2, outputs.shape)
-    expected = of_columns(name, outputs, targets == 1)
+    expected = expected_of_columns(name, outputs, targets == 1)
     np.testing.assert_allclose(getattr(metrics, name)(outputs, targets, multilabel=True), expected)
 
 
@@ -366,7 +366,7 @@ def test_refused_k(k):
         metrics.top_k_accuracy(OUT, [0, 0, 0, 0], k)
 
 
-def test_nothing_is_changed(rng):
+def test_metrics_change_nothing(rng):
     outputs, labels = draw(3, rng)
     before = outputs.copy(), labels.copy()
     outputs.flags.writeable = labels.flags.writeable = False

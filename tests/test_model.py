@@ -320,7 +320,7 @@ def test_sizes_that_do_not_follow(name):
 @pytest.mark.parametrize(
     "layers", [(), (Dense,), (None,), ("relu",), ([Dense(2, 2)],), (object(),)]
 )
-def test_what_is_no_layer(layers):
+def test_what_is_no_layer_is_refused(layers):
     with pytest.raises((TypeError, ValueError), match=r"^layers?( 0)?: expected .*, got"):
         Sequential(*layers)
 

@@ -179,7 +179,7 @@ def test_a_step_of_huge_gradients_is_clipped(name):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_belongs_to_its_first_model(name):
+def test_an_optimizer_belongs_to_its_first_model(name):
     first, optimizer = model_of("float32"), OPTIMIZERS[name][0]()
     gradients(first, 0)
     optimizer.step(first)

@@ -124,7 +124,7 @@ def test_batch_norm(name, isa, dtype):
         assert_close(model.predictor(rows)(x), exact.predict(x), dtype, factor=2.0)
 
 
-def test_an_activation_in_the_way_is_not_passed_by():
+def test_batch_norm_is_not_folded_past_an_activation():
     """Folding past tanh would be off by far more than rounding."""
     model = moved(Sequential(Dense(FEATURES, 8, "tanh"), BatchNorm(8)))
     x = draw(7)
@@ -133,7 +133,7 @@ def test_an_activation_in_the_way_is_not_passed_by():
     assert_same_bits(model.predictor(7)(x), model.predict(x))
 
 
-def test_a_nan_stays_one():
+def test_nan_in_nan_out():
     predictor, x = network().predictor(3), draw(3)
     clean = predictor(x).copy()
     x[1, 4] = np.nan
@@ -212,7 +212,7 @@ def test_out_is_filled_and_returned(own):
         predictor(x, out=[[0.0] * 3] * 7)
 
 
-def test_without_out_it_is_one_array():
+def test_without_out_every_call_returns_one_array():
     predictor, x = network().predictor(7), draw(7)
     y = predictor(x)
     assert predictor(-x) is y
@@ -257,7 +257,7 @@ def test_batch_size_is_checked(batch_size):
     lambda: [Dense(FEATURES, 8), BatchNorm(8), ReLU(), Dense(8, 3)],
     lambda: [BatchNorm(FEATURES), LayerNorm(FEATURES), Dense(FEATURES, 3, "tanh"), Dense(3, 3)],
 ])  # fmt: skip
-def test_later_training_does_not_change_it(layers, dtype):
+def test_later_training_does_not_change_a_predictor(layers, dtype):
     model, x = moved(Sequential(*layers(), dtype=dtype)), draw(7, dtype)
     predictor = model.predictor(7)
     assert isinstance(predictor, Predictor)
@@ -283,7 +283,7 @@ def test_copies_give_the_same_bits(duplicate, make, dtype):
     assert_same_bits(twin(x), expected)
 
 
-def test_making_and_using_one_changes_nothing():
+def test_a_predictor_changes_nothing_in_its_model():
     model, x = network(), draw(7)
     state, counter = copy.deepcopy(model.state_dict()), model._counter.copy()
     model.predictor(7)(x)
@@ -378,7 +378,7 @@ def test_a_predictor_for_each_thread():
     assert results == dict.fromkeys(range(3), True)
 
 
-def test_it_says_what_it_is():
+def test_repr():
     model = Sequential(Dense(3, 2))
     assert repr(model.predictor(4)) == (
         "<Predictor: 3 -> 2 features, float32, batch_size=4, recorded=True>"

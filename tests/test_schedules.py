@@ -55,7 +55,7 @@ def test_formula(name):
 
 
 @pytest.mark.parametrize("make", [lambda: Cosine(warmup=20.0), lambda: OneCycle(rise=0.999)])
-def test_a_rise_that_lasts(make):
+def test_a_rise_that_lasts_to_the_end(make):
     factors = make()(T, 10)
     assert np.isfinite(factors).all() and (np.diff(factors[:-1]) > 0).all()
 
@@ -142,7 +142,7 @@ def test_every_step_has_its_rate():
         assert called == [EPOCHS] * EPOCHS and optimizer.learning_rate == 0.5
 
 
-def test_a_constant_one_changes_nothing():
+def test_a_schedule_of_ones_changes_nothing():
     model, _ = train(schedule=lambda t, epochs: 1.0)
     plain, _ = train()
     assert_same_bits(model.flat_parameters, plain.flat_parameters)
@@ -166,14 +166,14 @@ def test_a_rate_of_zero_trains_nothing(layer):
         (lambda t, epochs: "fast", ValueError, "a factor for each of 7 steps"),
     ],
 )
-def test_no_schedules(schedule, error, text):
+def test_what_is_no_schedule_is_refused(schedule, error, text):
     optimizer = fastnn.Adam(0.1)
     with pytest.raises(error, match=text), np.errstate(divide="ignore"):
         train(schedule=schedule, optimizer=optimizer)
     assert optimizer.learning_rate == 0.1
 
 
-def test_an_optimizer_without_a_rate():
+def test_an_optimizer_without_a_rate_is_refused():
     class Own:
         def step(self, model):
             model.update(lambda parameters, gradients: None)
@@ -215,7 +215,7 @@ def test_batches_must_say_how_many_they_are():
         )  # fmt: skip
 
 
-def test_a_function_of_numbers():
+def test_a_function_that_takes_numbers_only():
     model, history = train(schedule=lambda t, epochs: 1.0 if t < 2 else math.exp(-t))
     twin, expected = train(schedule=lambda t, epochs: np.where(t < 2, 1.0, np.exp(-t)))
     np.testing.assert_allclose(history.learning_rate, expected.learning_rate, rtol=1e-14)

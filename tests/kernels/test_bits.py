@@ -3,18 +3,14 @@ cut of its work: a program of C prints checksums, compiled here, and for NEON by
 run under emulation."""
 
 import os
-import platform
 import shutil
 import subprocess
 
 import pytest
 
+from machine import ARM, ISAS
 from paths import ROOT, TESTS
 
-# as in conftest.py
-ISAS = ["portable", "neon"] if platform.machine() in ("aarch64", "arm64") else [
-    "portable", "avx2", "avx512"
-]  # fmt: skip
 FLAGS = ["-O2", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra", "-Werror"]
 
 
@@ -43,7 +39,7 @@ def program(tmp_path_factory):
     return build(compiler, tmp_path_factory.mktemp("bits") / "bits")
 
 
-def of_level(program, name, *cut):
+def checksums_on(program, name, *cut):
     if subprocess.run([program, name], capture_output=True, check=False).returncode == 1:
         pytest.skip(f"this machine has no {name}")
     return checksums(program, name, *cut)
@@ -51,8 +47,8 @@ def of_level(program, name, *cut):
 
 def test_the_checksums_tell_results_apart(program):
     """Without a fused multiply-add most results differ, so the comparison can fail."""
-    fused = "neon" if platform.machine() in ("aarch64", "arm64") else "avx2"
-    portable, fused = of_level(program, "portable"), of_level(program, fused)
+    fused = "neon" if ARM else "avx2"
+    portable, fused = checksums_on(program, "portable"), checksums_on(program, fused)
     assert portable.keys() == fused.keys()
     assert sum(portable[name] != fused[name] for name in fused) > len(fused) / 2
 
@@ -60,11 +56,11 @@ def test_the_checksums_tell_results_apart(program):
 @pytest.mark.parametrize("cut", ["1", "2", "3", "4"])
 @pytest.mark.parametrize("name", ISAS)
 def test_a_kernel_in_parts_has_the_bits_of_one_run(program, name, cut):
-    assert of_level(program, name, cut) == of_level(program, name)
+    assert checksums_on(program, name, cut) == checksums_on(program, name)
 
 
 def test_avx512_has_the_bits_of_avx2(program):
-    assert of_level(program, "avx512") == of_level(program, "avx2")
+    assert checksums_on(program, "avx512") == checksums_on(program, "avx2")
 
 
 def test_neon_has_the_bits_of_avx2(program, tmp_path):
@@ -74,6 +70,6 @@ def test_neon_has_the_bits_of_avx2(program, tmp_path):
     arm = build(compiler, tmp_path / "arm", "-static")
     if shutil.which(emulator) is None:
         pytest.skip(f"NEON compiles without a warning; no {emulator} to run it")
-    whole = of_level(program, "avx2")
+    whole = checksums_on(program, "avx2")
     for cut in ([], ["1"], ["3"]):
         assert checksums(emulator, str(arm), "neon", *cut) == whole

@@ -283,7 +283,7 @@ BESIDE = {  # as near to TURNED's rules as can be, on the other side
 
 
 @pytest.mark.parametrize("name", BESIDE)
-def test_beside_the_rules_it_is_taken_tap_by_tap(name, dtype):
+def test_an_input_s_gradient_beside_the_rules_is_taken_tap_by_tap(name, dtype):
     """Which shows in the calls: one convolves where three turn, pack and convolve."""
     (x_shape, weight_shape, geometry), other = BESIDE[name]
 

@@ -261,7 +261,7 @@ def test_a_causal_convolution_does_not_look_ahead():
 
 @pytest.mark.parametrize("stride", [1, 2, 3, 5])
 @pytest.mark.parametrize("dilation", [1, 2, 4])
-def test_same_gives_a_place_for_each_stride(dilation, stride):
+def test_padding_same_gives_a_place_for_each_stride(dilation, stride):
     """As little padding as gives ⌈n / stride⌉ places, the half before, the larger half behind."""
     for size, kernel in itertools.product(range(1, 14), range(1, 7)):
         windows = Windows(1, kernel, stride, "same", dilation)

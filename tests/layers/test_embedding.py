@@ -117,7 +117,7 @@ def test_what_is_no_code_is_refused_by_everything(bad):
     np.testing.assert_array_equal(model.flat_parameters, after)
 
 
-def test_it_must_come_first():
+def test_an_embedding_must_come_first():
     for layers in (
         [ReLU(), Embedding(9, 5)],
         [Residual(Embedding(9, 9), GlobalAvgPool1D(), shortcut=Dense(9, 9))],
@@ -134,12 +134,12 @@ def test_codes_have_no_gradient():
 
 
 @pytest.mark.parametrize("arguments", [(0, 5), (9, 0), (9.0, 5), (True, 5)])
-def test_counts(arguments):
+def test_codes_and_features_are_counts(arguments):
     with pytest.raises((TypeError, ValueError), match="expected an integer >= 1"):
         Embedding(*arguments)
 
 
-def test_float32_tells_some_codes_apart():
+def test_more_codes_than_float32_tells_apart_are_refused():
     with pytest.raises(ValueError, match=r"2\^24 codes"):
         Sequential(Embedding(2**24 + 1, 1))
 

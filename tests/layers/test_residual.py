@@ -246,7 +246,7 @@ def test_backward_needs_a_forward():
         layer.backward_parameters(np.zeros((2, 6), np.float32))
 
 
-def test_outside_a_model_it_says_so():
+def test_outside_a_model_a_residual_says_so():
     with pytest.raises(RuntimeError, match=r"Residual\(ReLU\(\)\) is part of no model yet"):
         Residual(ReLU()).forward(np.zeros((2, 3)))
 
@@ -418,7 +418,7 @@ def test_a_layer_within_stands_in_no_second_place():
         Sequential(outer)
 
 
-def test_sizes_around_it_are_checked():
+def test_sizes_around_a_residual_are_checked():
     with pytest.raises(ValueError, match=r"layer 1, Residual.*, takes 4 features, but layer 0.* 3"):
         Sequential(Dense(2, 3), Residual(Dense(4, 4)))
     with pytest.raises(ValueError, match=r"layer 1, Dense.*takes 4 features, .* Residual.* 5"):
@@ -435,7 +435,7 @@ def test_sizes_around_it_are_checked():
     (lambda: Residual(Flatten(), Dense(5, 6), shortcut=Flatten()), (2, 3),
      r"layer 1, Dense\(5, 6\) takes 5 features, got 6 \(after Flatten\(\) of \(batch, 2, 3\)\)"),
 ])  # fmt: skip
-def test_paths_that_turn_out_unlike(layer, shape, message):
+def test_paths_of_unlike_shapes_are_refused(layer, shape, message):
     with pytest.raises(ValueError, match=f"^Residual: {message}"):
         layer().output_shape(shape)
     with pytest.raises(ValueError, match=f"x: layer 0, Residual: {message}"):

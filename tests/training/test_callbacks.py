@@ -84,14 +84,14 @@ def test_what_a_callback_is_told():
     assert_same_bits(model.flat_parameters, plain.flat_parameters)
 
 
-def test_stop():
+def test_a_callback_may_stop_training():
     callback = Told(stop_after=3)
     history = fit(callback, epochs=100)
     assert history.epochs == 3 and not history.interrupted
     assert callback.told[-2:] == [("ends", 3), ("fit ends", 3)]
 
 
-def test_they_are_called_in_their_order():
+def test_callbacks_are_called_in_their_order():
     order = []
 
     class Named(Callback):
@@ -119,7 +119,7 @@ def test_one_object_belongs_to_one_fit_at_a_time():
     assert fit(stopping).epochs == 6  # it is free again
 
 
-def test_an_error_in_one_ends_training_and_all_are_told():
+def test_an_error_in_a_callback_ends_training_and_all_are_told():
     class Faulty(Callback):
         def on_epoch_end(self, run):
             raise KeyError("mine")
@@ -175,7 +175,7 @@ def test_ctrl_c_in_a_callback_ends_training_after_it():
     assert callback.told[-2:] == [("ends", 2), ("fit ends", 2)]
 
 
-def test_it_may_use_and_change_the_model():
+def test_a_callback_may_use_and_change_the_model():
     class Changing(Callback):
         def on_epoch_end(self, run):
             assert run.model.evaluate(X, Y, loss=run.loss)["loss"] > 0
@@ -199,7 +199,7 @@ def test_it_may_use_and_change_the_model():
 
 
 @pytest.mark.parametrize("wrong", [[Told], [lambda run: None], Told(), 5, None, ["EarlyStopping"]])
-def test_no_callbacks(wrong):
+def test_what_is_no_callback_is_refused(wrong):
     with pytest.raises(TypeError, match=r"^callbacks: "):
         network().fit(X, Y, loss=MeanSquaredError(), optimizer=fastnn.SGD(0.1), callbacks=wrong)
 
@@ -255,12 +255,12 @@ def test_the_best_is_restored_where_all_epochs_are_done():
         ({}, (math.nan, 3, 2, math.nan, math.nan, 1), 5),
     ],
 )
-def test_when_it_stops(options, values, epochs):
+def test_patience_decides_when_it_stops(options, values, epochs):
     history = fit(Scripted(*values), EarlyStopping(patience=2, **options))
     assert history.epochs == epochs
 
 
-def test_which_results_should_grow():
+def test_for_which_results_higher_is_better():
     def watch(name, **options):
         return EarlyStopping(name, **options)._watch.sign
 
@@ -271,12 +271,12 @@ def test_which_results_should_grow():
 
 
 @pytest.mark.parametrize("kind", [EarlyStopping, ReduceOnPlateau])
-def test_of_a_metric_of_ones_own_it_must_be_said(kind):
+def test_higher_is_better_must_be_said_of_a_metric_of_ones_own(kind):
     with pytest.raises(ValueError, match="higher_is_better: expected True or False for 'rmse'"):
         kind("rmse")
 
 
-def test_a_hook_that_nobody_would_call():
+def test_a_misspelt_hook_is_refused():
     with pytest.raises(TypeError, match=r"Mine\.on_train_end: expected one of on_fit_begin, "):
         type("Mine", (Callback,), {"on_train_end": lambda self, run: None})
 

@@ -99,7 +99,7 @@ def test_a_fit_goes_on_bit_for_bit(name, dtype, path):
     {"metrics": ["accuracy", "f1"]}, {"validation_data": None},
     {"schedule": lambda t, epochs: 1 - t / epochs, "accumulate": 2, "batch_size": 9},
 ])  # fmt: skip
-def test_with_all_that_fit_does(options, path):
+def test_a_fit_with_any_option_goes_on(options, path):
     class Stop(Callback):
         def on_epoch_end(self, run):
             if run.epoch == 2:
@@ -125,7 +125,7 @@ def test_the_same_objects_may_go_on(path):
     assert_same_run(again, fit(5))
 
 
-def test_batches_as_the_data(path):
+def test_a_fit_on_batches_goes_on(path):
     def run(epochs, *callbacks, seed=7, **options):
         data = fastnn.batches(X, Y, batch_size=16, seed=seed)
         return fit(epochs, *callbacks, x=data, y=None, **options)
@@ -134,7 +134,7 @@ def test_batches_as_the_data(path):
     assert_same_run(run(4, resume=path, seed=99), run(4))
 
 
-def test_batches_of_ones_own(path):
+def test_a_fit_on_batches_of_ones_own_goes_on(path):
     data = [(X[:20], Y[:20]), (X[20:], Y[20:])]
     fit(2, ModelCheckpoint(path), x=data, y=None)
     assert_same_run(fit(4, x=data, y=None, resume=path), fit(4, x=data, y=None))
@@ -153,7 +153,7 @@ def test_callbacks_remember_the_results_before(make, path):
         assert vars(again._watch) == vars(whole._watch)
 
 
-def test_the_best_model_before_is_not_at_hand(path):
+def test_a_best_model_from_before_the_resume_is_missed_with_a_warning(path):
     def run(*values, **options):
         stopping = EarlyStopping(patience=9)
         return fit(len(values), Scripted(*values), stopping, ModelCheckpoint(path), **options)
@@ -319,7 +319,7 @@ def test_every_so_many_epochs_and_the_last(path):
     assert written(ModelCheckpoint(str(path), every=100), path) == [7]
 
 
-def test_the_epoch_after_which_another_stops(path):
+def test_the_epoch_after_which_a_callback_stops_is_written(path):
     stopping = EarlyStopping(min_delta=1e9, patience=2, restore_best=False)
     model, _, history = fit(9, stopping, ModelCheckpoint(path, every=2))
     saved = fastnn.load_checkpoint(path)
@@ -342,7 +342,7 @@ def test_what_other_callbacks_change_is_in_the_file_wherever_it_stands(path, fir
         assert resumed.learning_rate == optimizer.learning_rate
 
 
-def test_the_best_so_far(path):
+def test_only_the_best_so_far_is_written(path):
     values, nan = (5, 4, 4, float("nan"), 3, 6, 2.5), float("nan")
     best = ModelCheckpoint(path, monitor="validation_loss")
     look = []

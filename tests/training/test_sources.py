@@ -121,7 +121,7 @@ def test_a_list_of_batches_of_many_sizes():
     assert history.samples_per_second[0] * history.seconds[0] == pytest.approx(sum(rows))
 
 
-def test_a_length_that_is_wrong():
+def test_batches_with_a_wrong_length():
     class Short(list):
         def __len__(self):
             return 1
@@ -185,7 +185,7 @@ def test_bad_batches(name):
         ([(X, Y)], {"class_weight": "balanced"}, ValueError, "class_weight: 'balanced' needs all"),
     ],
 )
-def test_what_stands_alone(data, options, error, text):
+def test_arguments_that_do_not_go_together(data, options, error, text):
     with pytest.raises(error, match=text):
         fit(network(), data, **options)
 
@@ -207,7 +207,7 @@ def test_class_weight_is_a_weight_for_each_row():
     assert_alike(streamed, twin)
 
 
-def test_balanced():
+def test_balanced_class_weights():
     model, twin = network(), network()
     fit(model, X, Y, class_weight="balanced")
     fit(twin, X, Y, sample_weight=(ROWS / (3 * np.bincount(Y)))[Y])
@@ -247,7 +247,7 @@ def test_class_weight_of_two_classes(shape, kind):
         ({0: 2.0}, SigmoidCrossEntropy(), np.eye(3)[Y], "class_weight: needs one label a row"),
     ],
 )
-def test_no_class_weights(class_weight, loss, y, text):
+def test_bad_class_weights_are_refused(class_weight, loss, y, text):
     with pytest.raises((TypeError, ValueError), match=re.escape(text)):
         fit(network(), X, y, loss=loss, class_weight=class_weight)
 
@@ -343,6 +343,6 @@ def test_fits_that_accumulate_otherwise_after_one_another():
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, True, "2"])
-def test_no_number_of_batches(wrong):
+def test_a_bad_number_of_batches_is_refused(wrong):
     with pytest.raises((TypeError, ValueError), match=r"^accumulate: "):
         fit(network(), X, Y, accumulate=wrong)

@@ -101,7 +101,7 @@ def test_many_sizes_in_any_order():
     assert_same_training(network, loss, make_optimizer, batches)
 
 
-def test_the_programs_of_few_sizes_are_kept():
+def test_the_programs_of_the_last_sizes_are_kept():
     step = TrainStep(network(), SoftmaxCrossEntropy(), fastnn.SGD(0.01))
     for batch in draw(range(2, 50)):
         step(*batch)
@@ -456,7 +456,7 @@ def test_what_fit_keeps_holds_neither_data_nor_model():
 # ---- what a step is made of ----
 
 
-def test_a_steps_parts_stay():
+def test_the_parts_of_a_step_are_fixed():
     step = TrainStep(network(), fastnn.SoftmaxCrossEntropy(), fastnn.SGD(0.1))
     for name in ("model", "loss", "optimizer", "recorded"):
         with pytest.raises(AttributeError, match=f"{name} is fixed once a TrainStep is made"):

@@ -427,8 +427,8 @@ def test_many_threads_predict_at_once():
         assert_same_bits(result, expected)
 
 
-# 17 and 18 are in test_training.py, 19 and 20 belong to files that do not exist yet, 23 is in
-# test_data.py
+# 17 and 18 are in training/test_loop.py, 19, 20 and 22 in files/test_safefile.py, 23 in
+# test_datasets.py
 
 
 @pytest.mark.parametrize("scale", [1e30, 1e38])
