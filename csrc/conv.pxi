@@ -165,7 +165,7 @@ def conv_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, tuple geom
     else:
         packed = pack_for_forward(p, weight)
     cdef cnp.ndarray y = empty_images(x, p.batch, p.out_height, p.out_width, p.features)
-    # softmax is of whole rows: a kernel of its own, after the linear map
+    # softmax needs all features, so it is a call of its own after the convolution
     cdef bint linear = activation == FNN_SOFTMAX
     cdef cnp.ndarray z = empty_like(y) if keep_z and not linear else None
     p.activation, p.alpha = FNN_LINEAR if linear else activation, alpha

@@ -2,8 +2,10 @@
 
 cdef int set_windows(fnn_pool *p, cnp.ndarray x, tuple geometry, bint average,
                      bint count_padding) except -1:
-    """geometry: (kernel, stride, padding), pairs of rows and columns, padding ((top, bottom),
-    (left, right)), smaller than the kernel: no window lies outside."""
+    """Checks and fills in all sizes.
+
+    geometry: (kernel, stride, padding), pairs of rows and columns, padding ((top, bottom), (left,
+    right)).  Padding is smaller than the kernel, so that no window lies outside the image."""
     check_images("x", x)
     kernel, stride, padding = geometry
     (top, bottom), (left, right) = padding
@@ -24,7 +26,7 @@ cdef int set_windows(fnn_pool *p, cnp.ndarray x, tuple geometry, bint average,
 def pool_forward(cnp.ndarray x, tuple geometry, bint average, bint count_padding=False):
     """The maximum or the average of every window of x (batch, height, width, channels).
 
-    geometry: as in set_windows; count_padding: an average counts the padding as zeros."""
+    geometry is as in set_windows.  With count_padding, an average counts the padding as zeros."""
     cdef fnn_call call
     cdef fnn_pool *p = &call.arguments.pool
     set_windows(p, x, geometry, average, count_padding)
@@ -40,8 +42,8 @@ def pool_forward(cnp.ndarray x, tuple geometry, bint average, bint count_padding
 
 def pool_backward(cnp.ndarray x, cnp.ndarray y, cnp.ndarray dy, tuple geometry, bint average,
                   bint count_padding=False):
-    """dx; x, y and the rest are pool_forward's.  Where several elements are the maximum, the
-    first has the gradient."""
+    """dx, from dy and from pool_forward's x, y and other arguments.  If several elements are the
+    maximum, the first gets the gradient."""
     cdef fnn_call call
     cdef fnn_pool *p = &call.arguments.pool
     set_windows(p, x, geometry, average, count_padding)
@@ -53,12 +55,12 @@ def pool_backward(cnp.ndarray x, cnp.ndarray y, cnp.ndarray dy, tuple geometry, 
         raise ValueError(f"y: expected {x.dtype} of shape ({p.batch}, {p.out_height}, "
                          f"{p.out_width}, {p.channels}), got {describe(y)}")
     cdef cnp.ndarray dx = empty_like(x)
-    cdef ptrdiff_t places = cnp.PyArray_SIZE(y) // p.batch, size = cnp.PyArray_SIZE(x) // p.batch
+    cdef ptrdiff_t windows = cnp.PyArray_SIZE(y) // p.batch, size = cnp.PyArray_SIZE(x) // p.batch
     start(&call, kernels_for(x).pool_backward, p.batch,
           4.0 * cnp.PyArray_SIZE(y) * p.kernel[0] * p.kernel[1])
-    p.dy = reads(&call, dy, places)
+    p.dy = reads(&call, dy, windows)
     if not average:
-        p.x, p.y = reads(&call, x, size), <void *>reads(&call, y, places)
+        p.x, p.y = reads(&call, x, size), <void *>reads(&call, y, windows)
     p.dx = writes(&call, dx, size)
     execute(&call)
     return dx

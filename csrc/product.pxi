@@ -1,9 +1,10 @@
-# Dense layers: the matrix product in the three forms training needs.
+# The matrix product, in the three forms that training needs: dense layers.
 
 cdef int multiply(cnp.ndarray a, bint transpose_a, cnp.ndarray b, bint transpose_b,
                   cnp.ndarray c, cnp.ndarray bias, cnp.ndarray z, int activation,
                   double alpha, cnp.ndarray packed) except -1:
-    """c = activation(op(a) op(b) + bias), everything already checked."""
+    """Sets c = activation(a b + bias), with a and b transposed where the flags say so; z, if there
+    is one, is what the activation takes.  Everything was checked."""
     cdef fnn_call call
     cdef fnn_product *p = &call.arguments.product
     p.M, p.N, p.K = c.shape[0], c.shape[1], a.shape[0] if transpose_a else a.shape[1]
@@ -11,12 +12,12 @@ cdef int multiply(cnp.ndarray a, bint transpose_a, cnp.ndarray b, bint transpose
     p.b_row, p.b_column = 1 if transpose_b else b.shape[1], b.shape[1] if transpose_b else 1
     p.c_row = c.shape[1]
     p.activation, p.alpha = activation, alpha
-    # the longer side is cut, so that the threads together read the fewest bytes; a weight's
-    # gradient rather by rows, which the update then takes over while they are in the cache (down
-    # columns, as the outputs are cut, two threads update 784x128 no faster than one: prefetchers
-    # run on into the other's columns)
+    # The longer side is cut into units: so the threads together read the fewest bytes.  A weight's
+    # gradient prefers rows: the update goes on with them while they are in the cache.  (Units of
+    # columns gain nothing there: two threads update 784x128 no faster than one, as prefetchers run
+    # on into the other thread's columns.)
     p.by_columns = p.N > (4 * p.M if transpose_a else p.M)
-    # reading an element takes as long as four multiply-adds: it matters where a side is short
+    # to read an element takes as long as four multiply-adds, which matters where a side is short
     start(&call, kernels_for(c).product, (p.N + 15) // 16 if p.by_columns else p.M,
           2.0 * p.K * (<double>p.M * p.N + 4.0 * (p.M + p.N)))
     call.grain = grain_of(p)
@@ -28,9 +29,11 @@ cdef int multiply(cnp.ndarray a, bint transpose_a, cnp.ndarray b, bint transpose
 
 
 cdef ptrdiff_t grain_of(const fnn_product *p) noexcept:
-    """A piece of rows packs B anew, which takes as long as 13 rows do (in pieces of 256 rather than
-    112 rows 512x1024x512 is 9 % faster); a piece of columns should hold two tiles beside one
-    another, and of one row many, as B's rows come fastest in long parts."""
+    """The fewest units that pay as a piece.
+
+    A piece of rows packs B anew, which takes as long as 13 rows do (with pieces of 256 rows and not
+    112, 512x1024x512 is 9 % faster).  A piece of columns should hold two tiles side by side; one of
+    a single row should be wide, as B's rows come fastest in long stretches."""
     if not p.by_columns:
         return 256
     return 16 if p.M <= 2 and p.b_column == 1 else 4
@@ -41,17 +44,17 @@ cdef ptrdiff_t packed_size(ptrdiff_t K, ptrdiff_t N) noexcept:
 
 
 def pack_weight(cnp.ndarray weight, bint transpose=False):
-    """A copy of weight, or of weight.T, as the product reads it fastest: a vector, to be passed
-    as `packed` together with the weight.  It is good until the weight changes."""
+    """A copy of weight, or of weight.T, as the product reads it fastest: a vector that is passed as
+    `packed` beside the weight.  It is good until the weight changes."""
     check_real("weight", weight, 2)
     cdef fnn_call call
     cdef fnn_product *p = &call.arguments.product
     p.K, p.N = weight.shape[1 if transpose else 0], weight.shape[0 if transpose else 1]
     p.b_row, p.b_column = 1 if transpose else weight.shape[1], weight.shape[1] if transpose else 1
     cdef ptrdiff_t size = packed_size(p.K, p.N), itemsize = cnp.PyArray_ITEMSIZE(weight)
-    cdef cnp.ndarray room = empty_vector(weight, size + 64 // itemsize)
-    cdef ptrdiff_t first = -<ptrdiff_t>data(room) % 64 // itemsize  # on a line of the cache
-    cdef cnp.ndarray packed = room[first:first + size]
+    cdef cnp.ndarray memory = empty_vector(weight, size + 64 // itemsize)
+    cdef ptrdiff_t first = -<ptrdiff_t>data(memory) % 64 // itemsize  # on a cache line
+    cdef cnp.ndarray packed = memory[first:first + size]
     cdef ptrdiff_t chunks = (p.K + FNN_CHUNK_K - 1) // FNN_CHUNK_K
     cdef ptrdiff_t groups = (p.N * itemsize + FNN_PACK_BYTES - 1) // FNN_PACK_BYTES
     start(&call, kernels_for(weight).pack, chunks * groups, 8.0 * p.K * p.N)
@@ -80,7 +83,7 @@ def dense_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias=None,
     check_packed(packed, weight, weight.shape[0], weight.shape[1])
     check_kind(activation, alpha, x)
     cdef cnp.ndarray y = empty_matrix(x, x.shape[0], weight.shape[1])
-    # softmax is of whole rows: a kernel of its own, after the linear map
+    # softmax needs whole rows, so it is a call of its own after the product
     cdef bint linear = activation == FNN_SOFTMAX
     cdef cnp.ndarray z = empty_like(y) if keep_z and not linear else None
     multiply(x, False, weight, False, y, bias, z, FNN_LINEAR if linear else activation, alpha,

@@ -13,7 +13,7 @@ cdef bint in_tiles(const fnn_conv *p) noexcept:
             and p.channels * p.features >= 12 * (p.channels + p.features))
 
 
-# 16 matrices with a gap behind each: 16 times place_size and sums_size of winograd.inc.
+# 16 matrices with a gap behind each: 16 times position_size and sums_size of winograd.inc.
 cdef ptrdiff_t tiles_size(const fnn_conv *p) noexcept:
     return 16 * (packed_size(p.channels, p.features) + 16)
 
