@@ -1,4 +1,5 @@
-/* Which instruction set runs: one table of kernels per set and real type. */
+/* The tables of kernels, one for each instruction set and real type, and which set this machine
+ * has. */
 #include "fastnn.h"
 
 #define TABLES(isa) extern const fnn_kernels fnn_kernels_f32_##isa, fnn_kernels_f64_##isa;
