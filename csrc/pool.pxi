@@ -6,7 +6,7 @@ cdef int set_windows(fnn_pool *p, cnp.ndarray x, tuple geometry, bint average,
 
     geometry: (kernel, stride, padding), pairs of rows and columns, padding ((top, bottom), (left,
     right)).  Padding is smaller than the kernel, so that no window lies outside the image."""
-    check_images("x", x)
+    check_real("x", x, 4)
     kernel, stride, padding = geometry
     (top, bottom), (left, right) = padding
     p.batch, p.height, p.width, p.channels = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
@@ -47,13 +47,8 @@ def pool_backward(cnp.ndarray x, cnp.ndarray y, cnp.ndarray dy, tuple geometry, 
     cdef fnn_call call
     cdef fnn_pool *p = &call.arguments.pool
     set_windows(p, x, geometry, average, count_padding)
-    check_images("y", y)
+    check_images("y", y, x, p.batch, p.out_height, p.out_width, p.channels)
     check_like("dy", dy, "y", y)
-    if (cnp.PyArray_TYPE(y) != cnp.PyArray_TYPE(x) or y.shape[0] != p.batch
-            or y.shape[1] != p.out_height or y.shape[2] != p.out_width
-            or y.shape[3] != p.channels):
-        raise ValueError(f"y: expected {x.dtype} of shape ({p.batch}, {p.out_height}, "
-                         f"{p.out_width}, {p.channels}), got {describe(y)}")
     cdef cnp.ndarray dx = empty_like(x)
     cdef ptrdiff_t windows = cnp.PyArray_SIZE(y) // p.batch, size = cnp.PyArray_SIZE(x) // p.batch
     start(&call, kernels_for(x).pool_backward, p.batch,

@@ -43,14 +43,13 @@ cdef ptrdiff_t packed_size(ptrdiff_t K, ptrdiff_t N) noexcept:
     return K * ((N + 15) // 16 * 16)
 
 
-def pack_weight(cnp.ndarray weight, bint transpose=False):
-    """A copy of weight, or of weight.T, as the product reads it fastest: a vector that is passed as
-    `packed` beside the weight.  It is good until the weight changes."""
+def pack_weight(cnp.ndarray weight):
+    """A copy of weight as dense_forward reads it fastest: a vector that is passed as `packed` beside
+    the weight.  It is good until the weight changes."""
     check_real("weight", weight, 2)
     cdef fnn_call call
     cdef fnn_product *p = &call.arguments.product
-    p.K, p.N = weight.shape[1 if transpose else 0], weight.shape[0 if transpose else 1]
-    p.b_row, p.b_column = 1 if transpose else weight.shape[1], weight.shape[1] if transpose else 1
+    p.K, p.N, p.b_row, p.b_column = weight.shape[0], weight.shape[1], weight.shape[1], 1
     cdef ptrdiff_t size = packed_size(p.K, p.N), itemsize = cnp.PyArray_ITEMSIZE(weight)
     cdef cnp.ndarray memory = empty_vector(weight, size + 64 // itemsize)
     cdef ptrdiff_t first = -<ptrdiff_t>data(memory) % 64 // itemsize  # on a cache line
@@ -61,12 +60,6 @@ def pack_weight(cnp.ndarray weight, bint transpose=False):
     p.b, p.packed = reads(&call, weight), writes(&call, packed)
     execute(&call)
     return packed
-
-
-cdef int check_packed(cnp.ndarray packed, cnp.ndarray weight, ptrdiff_t K, ptrdiff_t N) except -1:
-    if packed is not None:
-        check_vector("packed", packed, weight, packed_size(K, N))
-    return 0
 
 
 def dense_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias=None,
@@ -80,7 +73,8 @@ def dense_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias=None,
     check_matrix("weight", weight, x, x.shape[1], weight.shape[1])
     if bias is not None:
         check_vector("bias", bias, x, weight.shape[1])
-    check_packed(packed, weight, weight.shape[0], weight.shape[1])
+    if packed is not None:
+        check_vector("packed", packed, x, packed_size(weight.shape[0], weight.shape[1]))
     check_kind(activation, alpha, x)
     cdef cnp.ndarray y = empty_matrix(x, x.shape[0], weight.shape[1])
     # softmax needs whole rows, so it is a call of its own after the product
@@ -93,16 +87,13 @@ def dense_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias=None,
     return (y, z) if keep_z else y
 
 
-def dense_backward_input(cnp.ndarray dz, cnp.ndarray weight, cnp.ndarray packed=None):
-    """dx = dz @ weight.T; dz (batch, out), weight (in, out).
-
-    packed: pack_weight(weight, transpose=True), read in place of weight."""
+def dense_backward_input(cnp.ndarray dz, cnp.ndarray weight):
+    """dx = dz @ weight.T; dz (batch, out), weight (in, out)."""
     check_real("dz", dz, 2)
     check_real("weight", weight, 2)
     check_matrix("weight", weight, dz, weight.shape[0], dz.shape[1])
-    check_packed(packed, weight, weight.shape[1], weight.shape[0])
     cdef cnp.ndarray dx = empty_matrix(dz, dz.shape[0], weight.shape[0])
-    multiply(dz, False, weight, True, dx, None, None, FNN_LINEAR, 0.0, packed)
+    multiply(dz, False, weight, True, dx, None, None, FNN_LINEAR, 0.0, None)
     return dx
 
 

@@ -54,56 +54,63 @@ SIMD vreal v_load(const real *p) { return *(const vreal_unaligned *)p; }
 SIMD void v_store(real *p, vreal a) { *(vreal_unaligned *)p = a; }
 SIMD vreal v_set1(double a) { return (real)a - (vreal){0}; }
 SIMD vreal v_zero(void) { return (vreal){0}; }
-SIMD vint v_bits(vreal a) { return (vint)a; }
-SIMD vreal v_from_bits(vint a) { return (vreal)a; }
 
 /* ---- one block per instruction set: v_fma, v_sqrt, tails, comparisons, v_select ----
  * vtail  which lanes exist: v_tail(n) is the first min(n, VL); v_tail_mask makes it a vmask
  * vmask  the result of a comparison, lane by lane; NaN compares false, but true with v_ne */
 
+/* X86(add) is the intrinsic for vectors of reals, such as _mm512_add_ps; vraw is the type it
+ * takes. */
 #if defined(FNN_AVX512) && FNN_REAL == 32
-
-typedef __mmask16 vtail;
+typedef __m512 vraw;
 typedef __mmask16 vmask;
-SIMD vtail v_tail(ptrdiff_t n) { return (vtail)(n >= 16 ? 0xffffu : (1u << n) - 1u); }
-SIMD vmask v_tail_mask(vtail t) { return t; }
-SIMD vreal v_load_tail(const real *p, vtail t) { return (vreal)_mm512_maskz_loadu_ps(t, p); }
-SIMD void v_store_tail(real *p, vreal a, vtail t) { _mm512_mask_storeu_ps(p, t, (__m512)a); }
-SIMD vreal v_fma(vreal a, vreal b, vreal c) {
-    return (vreal)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-}
-SIMD vreal v_sqrt(vreal a) { return (vreal)_mm512_sqrt_ps((__m512)a); }
-SIMD vmask v_lt(vreal a, vreal b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ); }
-SIMD vmask v_le(vreal a, vreal b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LE_OQ); }
-SIMD vmask v_ne(vreal a, vreal b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_NEQ_UQ); }
-SIMD vreal v_select(vmask m, vreal yes, vreal no) {
-    return (vreal)_mm512_mask_blend_ps(m, (__m512)no, (__m512)yes);
-}
-
+#define X86(operation) _mm512_##operation##_ps
+#define X86_COMPARE _mm512_cmp_ps_mask
 #elif defined(FNN_AVX512)
-
-typedef __mmask8 vtail;
+typedef __m512d vraw;
 typedef __mmask8 vmask;
-SIMD vtail v_tail(ptrdiff_t n) { return (vtail)(n >= 8 ? 0xffu : (1u << n) - 1u); }
-SIMD vmask v_tail_mask(vtail t) { return t; }
-SIMD vreal v_load_tail(const real *p, vtail t) { return (vreal)_mm512_maskz_loadu_pd(t, p); }
-SIMD void v_store_tail(real *p, vreal a, vtail t) { _mm512_mask_storeu_pd(p, t, (__m512d)a); }
+#define X86(operation) _mm512_##operation##_pd
+#define X86_COMPARE _mm512_cmp_pd_mask
+#elif defined(FNN_AVX2) && FNN_REAL == 32
+typedef __m256 vraw;
+#define X86(operation) _mm256_##operation##_ps
+#elif defined(FNN_AVX2)
+typedef __m256d vraw;
+#define X86(operation) _mm256_##operation##_pd
+#endif
+
+#if defined(X86)
 SIMD vreal v_fma(vreal a, vreal b, vreal c) {
-    return (vreal)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+    return (vreal)X86(fmadd)((vraw)a, (vraw)b, (vraw)c);
 }
-SIMD vreal v_sqrt(vreal a) { return (vreal)_mm512_sqrt_pd((__m512d)a); }
-SIMD vmask v_lt(vreal a, vreal b) { return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_LT_OQ); }
-SIMD vmask v_le(vreal a, vreal b) { return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_LE_OQ); }
-SIMD vmask v_ne(vreal a, vreal b) {
-    return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_NEQ_UQ);
-}
+SIMD vreal v_sqrt(vreal a) { return (vreal)X86(sqrt)((vraw)a); }
+#endif
+
+#if defined(FNN_AVX512)
+
+typedef vmask vtail;
+SIMD vtail v_tail(ptrdiff_t n) { return (vtail)(n >= VL ? (1u << VL) - 1u : (1u << n) - 1u); }
+SIMD vmask v_tail_mask(vtail t) { return t; }
+SIMD vreal v_load_tail(const real *p, vtail t) { return (vreal)X86(maskz_loadu)(t, p); }
+SIMD void v_store_tail(real *p, vreal a, vtail t) { X86(mask_storeu)(p, t, (vraw)a); }
+SIMD vmask v_lt(vreal a, vreal b) { return X86_COMPARE((vraw)a, (vraw)b, _CMP_LT_OQ); }
+SIMD vmask v_le(vreal a, vreal b) { return X86_COMPARE((vraw)a, (vraw)b, _CMP_LE_OQ); }
+SIMD vmask v_ne(vreal a, vreal b) { return X86_COMPARE((vraw)a, (vraw)b, _CMP_NEQ_UQ); }
 SIMD vreal v_select(vmask m, vreal yes, vreal no) {
-    return (vreal)_mm512_mask_blend_pd(m, (__m512d)no, (__m512d)yes);
+    return (vreal)X86(mask_blend)(m, (vraw)no, (vraw)yes);
 }
 
-#elif defined(FNN_AVX2)
+#else
 
 typedef vint vmask;
+SIMD vmask v_lt(vreal a, vreal b) { return a < b; }
+SIMD vmask v_le(vreal a, vreal b) { return a <= b; }
+SIMD vmask v_ne(vreal a, vreal b) { return a != b; }
+
+#endif
+
+#if defined(FNN_AVX2)
+
 typedef __m256i vtail;
 SIMD vtail v_tail(ptrdiff_t n) {
     static const integer keep[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
@@ -111,34 +118,14 @@ SIMD vtail v_tail(ptrdiff_t n) {
     return _mm256_loadu_si256((const __m256i *)(keep + 8 - n));
 }
 SIMD vmask v_tail_mask(vtail t) { return (vmask)t; }
-SIMD vmask v_lt(vreal a, vreal b) { return a < b; }
-SIMD vmask v_le(vreal a, vreal b) { return a <= b; }
-SIMD vmask v_ne(vreal a, vreal b) { return a != b; }
-#if FNN_REAL == 32
-SIMD vreal v_load_tail(const real *p, vtail t) { return (vreal)_mm256_maskload_ps(p, t); }
-SIMD void v_store_tail(real *p, vreal a, vtail t) { _mm256_maskstore_ps(p, t, (__m256)a); }
-SIMD vreal v_fma(vreal a, vreal b, vreal c) {
-    return (vreal)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-}
-SIMD vreal v_sqrt(vreal a) { return (vreal)_mm256_sqrt_ps((__m256)a); }
+SIMD vreal v_load_tail(const real *p, vtail t) { return (vreal)X86(maskload)(p, t); }
+SIMD void v_store_tail(real *p, vreal a, vtail t) { X86(maskstore)(p, t, (vraw)a); }
 SIMD vreal v_select(vmask m, vreal yes, vreal no) {
-    return (vreal)_mm256_blendv_ps((__m256)no, (__m256)yes, (__m256)m);
+    return (vreal)X86(blendv)((vraw)no, (vraw)yes, (vraw)m);
 }
-#else
-SIMD vreal v_load_tail(const real *p, vtail t) { return (vreal)_mm256_maskload_pd(p, t); }
-SIMD void v_store_tail(real *p, vreal a, vtail t) { _mm256_maskstore_pd(p, t, (__m256d)a); }
-SIMD vreal v_fma(vreal a, vreal b, vreal c) {
-    return (vreal)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
-}
-SIMD vreal v_sqrt(vreal a) { return (vreal)_mm256_sqrt_pd((__m256d)a); }
-SIMD vreal v_select(vmask m, vreal yes, vreal no) {
-    return (vreal)_mm256_blendv_pd((__m256d)no, (__m256d)yes, (__m256d)m);
-}
-#endif
 
-#else /* NEON and portable: 16-byte vectors */
+#elif !defined(FNN_AVX512) /* NEON and portable: 16-byte vectors */
 
-typedef vint vmask;
 typedef ptrdiff_t vtail;
 SIMD vtail v_tail(ptrdiff_t n) { return n > VL ? VL : n; }
 SIMD vmask v_tail_mask(vtail t) {
@@ -156,11 +143,8 @@ SIMD void v_store_tail(real *p, vreal a, vtail t) {
     for (ptrdiff_t i = 0; i < VL; i++)
         if (i < t) p[i] = a[i];
 }
-SIMD vmask v_lt(vreal a, vreal b) { return a < b; }
-SIMD vmask v_le(vreal a, vreal b) { return a <= b; }
-SIMD vmask v_ne(vreal a, vreal b) { return a != b; }
 SIMD vreal v_select(vmask m, vreal yes, vreal no) {
-    return v_from_bits((v_bits(yes) & m) | (v_bits(no) & ~m));
+    return (vreal)(((vint)yes & m) | ((vint)no & ~m));
 }
 #if defined(FNN_NEON) && FNN_REAL == 32
 SIMD vreal v_fma(vreal a, vreal b, vreal c) {
@@ -259,10 +243,8 @@ SIMD vreal v_power2(vreal n) {
     return (vreal)((vnat)(n + v_set1(magic)) << (FNN_REAL == 32 ? 23 : 52));
 }
 SIMD vreal v_scale(vreal a, vreal n) { /* in two factors: 2^n itself may not be a normal number */
-#if defined(FNN_AVX512) && FNN_REAL == 32
-    return (vreal)_mm512_scalef_ps((__m512)a, (__m512)n);
-#elif defined(FNN_AVX512)
-    return (vreal)_mm512_scalef_pd((__m512d)a, (__m512d)n);
+#if defined(FNN_AVX512)
+    return (vreal)X86(scalef)((vraw)a, (vraw)n);
 #else
     vreal magic = v_set1(FNN_REAL == 32 ? 0x1.8p23 : 0x1.8p52);
     vreal half = v_fma(n, v_set1(0.5), magic) - magic;
@@ -290,18 +272,9 @@ SIMD vreal v_fill_n(vreal a, ptrdiff_t n, vreal rest) {
 /* The larger (smaller) of two; a NaN in `a` remains, a NaN in `b` is ignored.  So does x86's
  * maximum, which is b > a ? b : a: one instruction and not two, and 2 cycles of latency and not
  * 7. */
-#if defined(FNN_AVX512) && FNN_REAL == 32
-SIMD vreal v_max(vreal a, vreal b) { return (vreal)_mm512_max_ps((__m512)b, (__m512)a); }
-SIMD vreal v_min(vreal a, vreal b) { return (vreal)_mm512_min_ps((__m512)b, (__m512)a); }
-#elif defined(FNN_AVX512)
-SIMD vreal v_max(vreal a, vreal b) { return (vreal)_mm512_max_pd((__m512d)b, (__m512d)a); }
-SIMD vreal v_min(vreal a, vreal b) { return (vreal)_mm512_min_pd((__m512d)b, (__m512d)a); }
-#elif defined(FNN_AVX2) && FNN_REAL == 32
-SIMD vreal v_max(vreal a, vreal b) { return (vreal)_mm256_max_ps((__m256)b, (__m256)a); }
-SIMD vreal v_min(vreal a, vreal b) { return (vreal)_mm256_min_ps((__m256)b, (__m256)a); }
-#elif defined(FNN_AVX2)
-SIMD vreal v_max(vreal a, vreal b) { return (vreal)_mm256_max_pd((__m256d)b, (__m256d)a); }
-SIMD vreal v_min(vreal a, vreal b) { return (vreal)_mm256_min_pd((__m256d)b, (__m256d)a); }
+#if defined(X86)
+SIMD vreal v_max(vreal a, vreal b) { return (vreal)X86(max)((vraw)b, (vraw)a); }
+SIMD vreal v_min(vreal a, vreal b) { return (vreal)X86(min)((vraw)b, (vraw)a); }
 #else
 SIMD vreal v_max(vreal a, vreal b) { return v_select(v_lt(a, b), b, a); }
 SIMD vreal v_min(vreal a, vreal b) { return v_select(v_lt(b, a), b, a); }
@@ -363,34 +336,9 @@ SIMD vreal v_interleave_high(vreal a, vreal b) { return SHUFFLE(a, b, 1, 3); }
 
 /* v_unpack_low (high): the lanes of the lower (upper) halves of each 16-byte part of a and b, in
  * turn. v_even_parts (odd): the parts with even (odd) numbers, first a's, then b's. */
-#if defined(FNN_AVX512) && FNN_REAL == 32
-SIMD vreal v_unpack_low(vreal a, vreal b) {
-    return (vreal)_mm512_unpacklo_ps((__m512)a, (__m512)b);
-}
-SIMD vreal v_unpack_high(vreal a, vreal b) {
-    return (vreal)_mm512_unpackhi_ps((__m512)a, (__m512)b);
-}
-#elif defined(FNN_AVX512)
-SIMD vreal v_unpack_low(vreal a, vreal b) {
-    return (vreal)_mm512_unpacklo_pd((__m512d)a, (__m512d)b);
-}
-SIMD vreal v_unpack_high(vreal a, vreal b) {
-    return (vreal)_mm512_unpackhi_pd((__m512d)a, (__m512d)b);
-}
-#elif defined(FNN_AVX2) && FNN_REAL == 32
-SIMD vreal v_unpack_low(vreal a, vreal b) {
-    return (vreal)_mm256_unpacklo_ps((__m256)a, (__m256)b);
-}
-SIMD vreal v_unpack_high(vreal a, vreal b) {
-    return (vreal)_mm256_unpackhi_ps((__m256)a, (__m256)b);
-}
-#elif defined(FNN_AVX2)
-SIMD vreal v_unpack_low(vreal a, vreal b) {
-    return (vreal)_mm256_unpacklo_pd((__m256d)a, (__m256d)b);
-}
-SIMD vreal v_unpack_high(vreal a, vreal b) {
-    return (vreal)_mm256_unpackhi_pd((__m256d)a, (__m256d)b);
-}
+#if defined(X86)
+SIMD vreal v_unpack_low(vreal a, vreal b) { return (vreal)X86(unpacklo)((vraw)a, (vraw)b); }
+SIMD vreal v_unpack_high(vreal a, vreal b) { return (vreal)X86(unpackhi)((vraw)a, (vraw)b); }
 #else
 SIMD vreal v_unpack_low(vreal a, vreal b) { return v_interleave_low(a, b); }
 SIMD vreal v_unpack_high(vreal a, vreal b) { return v_interleave_high(a, b); }

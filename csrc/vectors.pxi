@@ -65,13 +65,6 @@ cdef cnp.ndarray squares_of(cnp.ndarray x):
     return cell
 
 
-def sum_squares(cnp.ndarray x not None):
-    """Σ x², for L2's penalty."""
-    check_real("x", x, cnp.PyArray_NDIM(x))
-    cdef cnp.ndarray cell = squares_of(x)
-    return (<double *>data(cell))[0]
-
-
 def add_penalty(cnp.ndarray value not None, cnp.ndarray weight not None, double scale):
     """value[0] += scale * Σ weight², value being float64: L2's penalty."""
     check_doubles("value", value)
