@@ -1,10 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, embedsignature=True
-"""The kernels' faces: check every argument, allocate, fill in a call, release the GIL, run.
+"""The kernels' faces: each checks its arguments, allocates, releases the GIL and runs a kernel.
 
-Internal: the layers, losses and optimizers of ``fastnn`` are the public names.  A face that
-ends in ``_forward`` returns what it computes; one that takes the gradient of a parameter sets
-it in place.  Arrays are C-contiguous and of one real type, float32 or float64.  One file per
-family, each included below.
+Internal: the layers, losses and optimizers of ``fastnn`` are the public names.  A face that ends
+in ``_forward`` returns what it computes; the gradient of a parameter is an argument, which the
+face sets in place.  Arrays are C-contiguous and of one real type, float32 or float64.
+
+There is one file per family, included below in such an order that no file needs a later one.
 """
 cimport numpy as cnp
 from libc.float cimport DBL_MAX, FLT_MAX

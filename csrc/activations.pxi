@@ -11,7 +11,7 @@ SAVES_INPUT = frozenset(["silu", "gelu", "mish"])
 
 
 cdef double activation_work(int kind) noexcept:
-    """About how many operations an element takes, or as long as it takes to move it."""
+    """The work of an element: at least that of loading and storing it."""
     if kind in (FNN_LINEAR, FNN_RELU, FNN_LEAKY_RELU):
         return 8.0
     return 16.0 if kind in (FNN_SIGMOID, FNN_ELU, FNN_SELU, FNN_SILU) else 30.0
@@ -19,7 +19,7 @@ cdef double activation_work(int kind) noexcept:
 
 cdef cnp.ndarray run_forward(fnn_kernel *kernel, cnp.ndarray x, int kind, double alpha,
                              double work):
-    """y, new, of an x that was checked; work is for one element."""
+    """A new y from x, which was checked; work is for one element."""
     cdef fnn_call call
     cdef fnn_activation *p = &call.arguments.activation
     cdef cnp.ndarray y = empty_like(x)
@@ -32,7 +32,7 @@ cdef cnp.ndarray run_forward(fnn_kernel *kernel, cnp.ndarray x, int kind, double
 
 cdef cnp.ndarray run_backward(fnn_kernel *kernel, cnp.ndarray saved, cnp.ndarray dy, int kind,
                               double alpha, double work):
-    """dx, new, from arrays that were checked; work is for one element."""
+    """A new dx from arrays that were checked; work is for one element."""
     cdef fnn_call call
     cdef fnn_activation *p = &call.arguments.activation
     cdef cnp.ndarray dx = empty_like(dy)
@@ -52,12 +52,12 @@ cdef int check_kind(int kind, double alpha, cnp.ndarray x) except -1:
 
 
 cdef cnp.ndarray softmax(cnp.ndarray x):
-    """y, new, of an x that was checked."""
+    """A new y from x, which was checked."""
     return run_forward(kernels_for(x).softmax_forward, x, FNN_SOFTMAX, 0.0, 20.0)
 
 
 def activation_forward(cnp.ndarray x, int kind, double alpha=0.0):
-    """y = f(x).  alpha: the slope of leaky_relu (>= 0), the scale of elu (> 0)."""
+    """y = f(x); alpha is the slope of leaky_relu (>= 0) or the scale of elu (> 0)."""
     check_real("x", x, 0)
     check_kind(kind, alpha, x)
     if kind == FNN_SOFTMAX:
@@ -66,7 +66,7 @@ def activation_forward(cnp.ndarray x, int kind, double alpha=0.0):
 
 
 def activation_backward(cnp.ndarray saved, cnp.ndarray dy, int kind, double alpha=0.0):
-    """dx = dy f'; saved is x for the kinds in SAVES_INPUT, else y."""
+    """dx = dy f'(x); saved is x for the kinds in SAVES_INPUT, else y."""
     check_real("saved", saved, 0)
     check_like("dy", dy, "saved", saved)
     check_kind(kind, alpha, dy)

@@ -1,4 +1,4 @@
-# What every face begins with: is this array, or this number, what the kernel expects?
+# The checks that every face begins with: is this array, or this number, what the kernel expects?
 
 cdef inline void *data(cnp.ndarray x) noexcept:
     return cnp.PyArray_DATA(x)
@@ -20,7 +20,7 @@ cdef inline ptrdiff_t rows_of(cnp.ndarray x) noexcept:
 cdef int check_real(str name, cnp.ndarray x, int ndim) except -1:
     """x is a C-contiguous, aligned float32 or float64 array of ndim dimensions, none empty.
 
-    ndim 0: any number of them but none."""
+    ndim 0 stands for any number of dimensions from 1 on."""
     if x is None:
         raise TypeError(f"{name}: expected a NumPy array, got None")
     cdef int kind = cnp.PyArray_TYPE(x)
@@ -36,7 +36,7 @@ cdef int check_real(str name, cnp.ndarray x, int ndim) except -1:
 
 
 cdef int check_like(str name, cnp.ndarray x, str other_name, cnp.ndarray other) except -1:
-    """x has other's type and shape (and other was checked)."""
+    """x has the type and shape of other, which was checked."""
     cdef bint same = x is None or cnp.PyArray_NDIM(x) == cnp.PyArray_NDIM(other)
     if same:
         check_real(name, x, cnp.PyArray_NDIM(other))
@@ -50,7 +50,7 @@ cdef int check_like(str name, cnp.ndarray x, str other_name, cnp.ndarray other) 
 
 
 cdef int check_vector(str name, cnp.ndarray x, cnp.ndarray like, ptrdiff_t length) except -1:
-    """x is a vector of that length and of like's type."""
+    """x is a vector of the given length and of like's type."""
     check_real(name, x, 1)
     if cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(like) or x.shape[0] != length:
         raise ValueError(f"{name}: expected {like.dtype} of shape ({length},), got {describe(x)}")
@@ -59,7 +59,7 @@ cdef int check_vector(str name, cnp.ndarray x, cnp.ndarray like, ptrdiff_t lengt
 
 cdef int check_matrix(str name, cnp.ndarray x, cnp.ndarray like, ptrdiff_t rows,
                       ptrdiff_t columns) except -1:
-    """x is a matrix of that shape and of like's type."""
+    """x is a matrix of the given shape and of like's type."""
     check_real(name, x, 2)
     if (cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(like) or x.shape[0] != rows
             or x.shape[1] != columns):
@@ -89,10 +89,10 @@ cdef int check_hyper(cnp.ndarray hyper) except -1:
     return 0
 
 
-# Numbers that a call takes as constants.  A kernel rounds them to the arrays' own type, and one
-# that is 0 or infinite there would mean something else.
 cdef int check_constant(str name, double value, cnp.ndarray x, bint zero=False) except -1:
-    """value is finite and > 0 in x's own type, or is 0 where that is allowed."""
+    """value is finite and > 0 in x's type, or is 0 where zero is allowed.
+
+    A kernel rounds it to that type, in which 0 or infinity would mean something else."""
     cdef double seen = <float>value if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32 else value
     if not (0.0 < seen <= DBL_MAX or zero and value == 0.0):
         raise ValueError(f"{name}: expected {'0 or ' if zero else ''}a positive number, finite "
@@ -107,8 +107,9 @@ ctypedef fused real_type:
 
 cdef ptrdiff_t first_beyond(const real_type *x, ptrdiff_t size, real_type low,
                             real_type high) noexcept:
-    """As first_outside.  A block is looked through without a branch: 65,536 elements took 50 us one
-    by one, and take 6."""
+    """As first_outside, for the elements of one real type.
+
+    Blocks are searched without a branch: 65,536 elements take 6 us, one by one they took 50."""
     cdef ptrdiff_t begin, i
     cdef bint inside
     for begin in range(0, size, 256):
@@ -123,7 +124,7 @@ cdef ptrdiff_t first_beyond(const real_type *x, ptrdiff_t size, real_type low,
 
 
 cdef ptrdiff_t first_outside(cnp.ndarray x, double low, double high) noexcept:
-    """The flat index of x's first element that is not in [low, high], NaN included; or -1."""
+    """The flat index of x's first element that is not in [low, high], as NaN is not; -1: none."""
     cdef ptrdiff_t size = cnp.PyArray_SIZE(x)
     if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32:
         return first_beyond(<const float *>data(x), size, <float>low, <float>min(high, FLT_MAX))
@@ -131,7 +132,7 @@ cdef ptrdiff_t first_outside(cnp.ndarray x, double low, double high) noexcept:
 
 
 def first_read_only(list entries not None):
-    """The name of the first of the (name, array) into which nobody may write, or None."""
+    """The name of the first (name, array) whose array is read-only; None if all are writable."""
     cdef tuple entry
     for entry in entries:
         if not cnp.PyArray_ISWRITEABLE(<cnp.ndarray?>entry[1]):
@@ -140,7 +141,7 @@ def first_read_only(list entries not None):
 
 
 cdef bint is_like(value, cnp.ndarray like) noexcept:
-    """Whether value is a plain array of the same type and shape."""
+    """Whether value is a plain, contiguous array of the same type and shape."""
     if not cnp.PyArray_CheckExact(value):
         return False
     return (cnp.PyArray_TYPE(<cnp.ndarray>value) == cnp.PyArray_TYPE(like)
@@ -149,7 +150,7 @@ cdef bint is_like(value, cnp.ndarray like) noexcept:
 
 
 cdef bint overlap(cnp.ndarray x, cnp.ndarray y) noexcept:
-    """Whether the memory of two contiguous arrays does."""
+    """Whether two contiguous arrays share memory."""
     cdef const char *a = <const char *>data(x)
     cdef const char *b = <const char *>data(y)
     return a < b + cnp.PyArray_NBYTES(y) and b < a + cnp.PyArray_NBYTES(x)

@@ -1,9 +1,9 @@
-# Calls: how a face states one, says what memory it touches, and runs it; a thread that records
-# has its calls and their arrays kept.
+# Calls.  A face fills in a call, notes which memory its units touch, and runs it.  If the thread
+# records, its recorder keeps a copy of the call, and the arrays.
 
 cdef extern from *:
     """
-    static _Thread_local void *fnn_recorder; /* the program that the thread records, borrowed */
+    static _Thread_local void *fnn_recorder; /* what the thread records in; a borrowed reference */
     static inline void *recorder(void) { return fnn_recorder; }
     static inline void set_recorder(void *program) { fnn_recorder = program; }
     """
@@ -17,7 +17,7 @@ def recording():
 
 
 def unrecorded(function, argument):
-    """function(argument), whose calls are left out of what the thread records."""
+    """function(argument), whose calls are not recorded."""
     cdef void *outer = recorder()
     set_recorder(NULL)
     try:
@@ -26,23 +26,23 @@ def unrecorded(function, argument):
         set_recorder(outer)
 
 
-# Bytes from which on a new array takes the memory of one that has gone.  Calls on the two must wait
-# for one another, which costs more than it gains where arrays are small.
+# From this size in bytes on, a new array takes the memory of one that is gone.  Calls on the two
+# must wait for one another, which costs more than it gains where arrays are small.
 cdef ptrdiff_t LARGE = 2**20
-cdef ptrdiff_t SLACK = 4096  # so that large arrays begin at different places of a page
+cdef ptrdiff_t SLACK = 4096  # large arrays begin at different offsets into a page
 
 
 cdef class _Recorder:
     """Kernel calls in the order in which they were made, and the arrays they touch."""
     cdef fnn_program program
-    cdef object owner       # the Hold of the model whose calls it records, None for all
-    cdef list kept          # the arrays that calls touch
-    cdef cnp.ndarray room   # memory for new arrays, of which `used` bytes are taken
+    cdef object owner       # the Hold of the model whose calls are recorded; None: of any model
+    cdef list arrays        # those that calls touch, except new large ones
+    cdef cnp.ndarray block  # memory for new small arrays, of which `used` bytes are in use
     cdef ptrdiff_t used
-    cdef list large         # (memory, where an array begins in it) of large new arrays
+    cdef list large         # (memory, offset in it) of new large arrays
 
     def __cinit__(self):
-        self.kept, self.large = [], []
+        self.arrays, self.large = [], []
 
     def __dealloc__(self):
         fnn_clear(&self.program)
@@ -53,24 +53,26 @@ cdef class _Recorder:
         return 0
 
     cdef cnp.ndarray new_array(self, int ndim, cnp.npy_intp *shape, int kind):
-        """An array on a cache line.  Arrays lie side by side, each some lines on: so those of
-        equal size, a power of two say, do not compete for the same sets of the cache."""
+        """A new array that begins on a cache line.  Between two arrays some lines are left free:
+        arrays whose size is a power of two would compete for the same sets of the cache."""
         cdef cnp.ndarray like = cnp.PyArray_EMPTY(ndim, shape, kind, 0)
-        cdef ptrdiff_t size = cnp.PyArray_NBYTES(like), room
+        cdef ptrdiff_t size = cnp.PyArray_NBYTES(like), bytes
         cdef object part
         if size >= LARGE:
             part = self.large_part(size)
         else:
-            if self.room is None or cnp.PyArray_SIZE(self.room) - self.used < size:
-                room = 2**16 if self.room is None else min(2 * cnp.PyArray_SIZE(self.room), 2**22)
-                self.room = numpy.empty(max(room, size + 64), numpy.uint8)
-                self.used = -<ptrdiff_t>data(self.room) % 64
-            part = self.room[self.used:self.used + size]
+            if self.block is None or cnp.PyArray_SIZE(self.block) - self.used < size:
+                bytes = 2**16
+                if self.block is not None:
+                    bytes = min(2 * cnp.PyArray_SIZE(self.block), 2**22)
+                self.block = numpy.empty(max(bytes, size + 64), numpy.uint8)
+                self.used = -<ptrdiff_t>data(self.block) % 64
+            part = self.block[self.used:self.used + size]
             self.used += (size + 63) // 64 * 64 + 5 * 64
         return part.view((<object>like).dtype).reshape((<object>like).shape)
 
     cdef cnp.ndarray large_part(self, ptrdiff_t size):
-        """Memory of that size, in which nobody's array lies (any more)."""
+        """Memory for a large array: that of one which nobody refers to any more, or new memory."""
         cdef ptrdiff_t i, first
         cdef cnp.ndarray memory
         for i in range(len(self.large)):
@@ -83,7 +85,7 @@ cdef class _Recorder:
         return memory[first:first + size]
 
     cdef bint is_large_part(self, cnp.ndarray x):
-        """Whether x lies in memory of `large_part`, which is kept anyhow."""
+        """Whether x lies in memory that large_part gave, which is listed in `large`."""
         cdef object base = cnp.get_array_base(x)
         for memory, first in self.large:
             if base is memory:
@@ -92,45 +94,48 @@ cdef class _Recorder:
 
 
 cdef inline void start(fnn_call *call, fnn_kernel *kernel, ptrdiff_t units, double work) noexcept:
-    """A new call of so many units; work: about how many operations it has, those of products taken
-    as the measure: to load or to store an element takes as long as 4."""
+    """Begins a call of so many units.
+
+    work: about how many operations it has, counted in multiplications or additions of a product;
+    to load or to store an element takes as long as 4 of them."""
     call.kernel, call.units, call.size, call.grain = kernel, units, 1, 1
     call.work, call.accesses = work, 0
 
 
-cdef double copied = 8.0  # operations that an element takes which is loaded and stored
+cdef double copied = 8.0  # the work of an element that is loaded and stored
 
 
-cdef ptrdiff_t few_images = 16  # of fewer, each is cut into lines
+cdef ptrdiff_t few_images = 16  # if there are fewer, a unit is a line and not an image
 FEW_IMAGES = few_images
 
 
 cdef inline ptrdiff_t units_of(cnp.ndarray x) noexcept:
-    """Into how many units calls over x are cut: rows; whole images or sequences; or lines of
-    these if they are few.  Calls of the same number can follow one another in a thread."""
+    """How many units a call over x has.  A unit is a row; or an image or a sequence; or, if these
+    are few, a line of one.  Calls with equally many units can follow one another in a thread."""
     if cnp.PyArray_NDIM(x) < 3:
         return rows_of(x)
     return x.shape[0] if x.shape[0] >= few_images else x.shape[0] * x.shape[1]
 
 
 cdef inline ptrdiff_t unit_of(cnp.ndarray x) noexcept:
-    """The elements of one of units_of(x)."""
+    """How many elements of x one of units_of(x) has."""
     return cnp.PyArray_SIZE(x) // units_of(x)
 
 
 cdef inline void start_rows(fnn_call *call, fnn_kernel *kernel, cnp.ndarray x,
                             double work) noexcept:
-    """A new call of a kernel over x's rows, cut into units_of(x); work is for one element."""
+    """Begins a call of a kernel whose units are x's rows; it has units_of(x).  work is for one
+    element."""
     start(call, kernel, units_of(x), work * cnp.PyArray_SIZE(x))
     call.size = rows_of(x) // call.units
 
 
 cdef inline void *touches(fnn_call *call, cnp.ndarray x, ptrdiff_t unit, ptrdiff_t line,
                           bint writes) except? NULL:
-    """Notes that the call touches x: so many elements of each line by each unit, line 0: all of x
-    being one; with unit 0, any by any unit.
+    """Notes that the call touches x: each unit so many elements of every line of x, which has
+    `line` elements (0: all of x is one line); if `unit` is 0, any unit any element.
 
-    Returns where x's elements lie, or NULL for None.  A program that is being recorded keeps x."""
+    Returns where x's elements lie, or NULL for None.  The thread's recorder keeps x."""
     if x is None:
         return NULL
     if call.accesses == FNN_ACCESSES:
@@ -142,7 +147,7 @@ cdef inline void *touches(fnn_call *call, cnp.ndarray x, ptrdiff_t unit, ptrdiff
     access.unit, access.writes = unit * cnp.PyArray_ITEMSIZE(x), writes
     access.line = 0 if line == cnp.PyArray_SIZE(x) else line * cnp.PyArray_ITEMSIZE(x)
     if recorder() != NULL and not (<_Recorder>recorder()).is_large_part(x):
-        (<_Recorder>recorder()).kept.append(x)
+        (<_Recorder>recorder()).arrays.append(x)
     return cnp.PyArray_DATA(x)
 
 
@@ -157,8 +162,10 @@ cdef inline void *writes(fnn_call *call, cnp.ndarray x, ptrdiff_t unit=0,
 
 
 cdef ptrdiff_t written_unit(cnp.ndarray x) noexcept:
-    """How many elements a unit has of a call over x's: as many as one had of the recorded call that
-    last wrote x, where these lie together, so that a thread does both; else 16."""
+    """How many elements of x a unit of an elementwise call should have.
+
+    If a recorded call wrote x and the elements of its unit lie together, it is that many: then the
+    thread that wrote them goes on with them.  Else it is 16."""
     cdef const char *begin = <const char *>data(x)
     cdef const fnn_access *written = NULL
     if recorder() != NULL:
@@ -170,7 +177,7 @@ cdef ptrdiff_t written_unit(cnp.ndarray x) noexcept:
 
 
 cdef int execute(fnn_call *call) except -1:
-    """Runs the call, and records it if the calling thread is recording."""
+    """Runs the call, and records it if the thread records."""
     cdef int status
     with nogil:
         status = fnn_run(call)
@@ -182,7 +189,7 @@ cdef int execute(fnn_call *call) except -1:
 
 
 cdef cnp.ndarray new_array(int ndim, cnp.npy_intp *shape, int kind):
-    """A new array, with any content; a program that is being recorded makes it itself."""
+    """A new array with any content; if the thread records, in its recorder's memory."""
     if recorder() != NULL:
         return (<_Recorder>recorder()).new_array(ndim, shape, kind)
     return cnp.PyArray_EMPTY(ndim, shape, kind, 0)
@@ -205,6 +212,6 @@ cdef cnp.ndarray empty_matrix(cnp.ndarray like, ptrdiff_t rows, ptrdiff_t column
 
 
 cdef cnp.ndarray empty_doubles(ptrdiff_t length):
-    """A vector of float64, whatever the arrays' type: numbers one kernel leaves for another."""
+    """A vector of float64 for what one kernel computes for another, whatever the arrays' type."""
     cdef cnp.npy_intp shape = length
     return new_array(1, &shape, cnp.NPY_FLOAT64)

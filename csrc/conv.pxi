@@ -79,7 +79,7 @@ def conv_pad(cnp.ndarray x, cnp.ndarray weight, tuple geometry):
     still lack: a copy with all padding, or x itself where it needs none or where tiles and
     depthwise kernels read it without a copy."""
     cdef fnn_conv p
-    check_images("x", x)
+    check_real("x", x, 4)
     check_type("weight", weight, x)
     set_geometry(&p, shape_of(x), weight, geometry)
     if is_depthwise(&p) or in_tiles(&p):
@@ -153,7 +153,7 @@ def conv_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, tuple geom
     keep_z.  packed: conv_pack(weight, geometry)."""
     cdef fnn_call call
     cdef fnn_conv *p = &call.arguments.conv
-    check_images("x", x)
+    check_real("x", x, 4)
     check_type("weight", weight, x)
     set_geometry(p, shape_of(x), weight, geometry)
     if bias is not None:
@@ -165,7 +165,7 @@ def conv_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, tuple geom
     else:
         packed = pack_for_forward(p, weight)
     cdef cnp.ndarray y = empty_images(x, p.batch, p.out_height, p.out_width, p.features)
-    # softmax is of whole rows: a kernel of its own, after the linear map
+    # softmax needs all features, so it is a call of its own after the convolution
     cdef bint linear = activation == FNN_SOFTMAX
     cdef cnp.ndarray z = empty_like(y) if keep_z and not linear else None
     p.activation, p.alpha = FNN_LINEAR if linear else activation, alpha
@@ -181,17 +181,6 @@ def conv_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, tuple geom
 
 
 # ---- backward to the weight ----
-
-cdef int check_outputs(fnn_conv *p, cnp.ndarray x, cnp.ndarray dz) except -1:
-    """dz is like the outputs."""
-    check_images("dz", dz)
-    if (cnp.PyArray_TYPE(dz) != cnp.PyArray_TYPE(x) or dz.shape[0] != p.batch
-            or dz.shape[1] != p.out_height or dz.shape[2] != p.out_width
-            or dz.shape[3] != p.features):
-        raise ValueError(f"dz: expected {x.dtype} of shape ({p.batch}, {p.out_height}, "
-                         f"{p.out_width}, {p.features}), got {describe(dz)}")
-    return 0
-
 
 # The fewest rows of dweight in a piece, since each piece reads all of x and dz (64 to 64 channels,
 # 1x1, 32x28x28: from 614 to 483 us on two threads; 17 to 17, 3x3: from 461 to 363).
@@ -226,10 +215,10 @@ def conv_backward_weight(cnp.ndarray x, cnp.ndarray dz, cnp.ndarray dweight, tup
     """Sets dweight, like weight, from conv_forward's x and dz, like its y."""
     cdef fnn_call call
     cdef fnn_conv *p = &call.arguments.conv
-    check_images("x", x)
+    check_real("x", x, 4)
     check_type("dweight", dweight, x)
     set_geometry(p, shape_of(x), dweight, geometry)
-    check_outputs(p, x, dz)
+    check_images("dz", dz, x, p.batch, p.out_height, p.out_width, p.features)
     check_writable("dweight", dweight)
     if in_tiles(p):
         tiles_backward_weight(&call, x, dz, dweight)
@@ -321,7 +310,7 @@ def conv_backward_input(tuple shape, cnp.ndarray dz, cnp.ndarray weight, tuple g
     if len(shape) != 4 or min(shape) < 1:
         raise ValueError(f"shape: expected (batch, height, width, channels), got {shape}")
     set_geometry(p, shape, weight, geometry)
-    check_outputs(p, weight, dz)
+    check_images("dz", dz, weight, p.batch, p.out_height, p.out_width, p.features)
     if is_turned(p):
         stride, _, dilation, groups = geometry
         turned = stride, turned_padding(p), dilation, groups

@@ -1,34 +1,33 @@
-/* Which instruction set runs: one table of kernels per set and real type. */
+/* The tables of kernels, one for each instruction set and real type, and which set this machine
+ * has. */
 #include "fastnn.h"
 
-#define TABLES(isa) extern const fnn_kernels fnn_kernels_f32_##isa, fnn_kernels_f64_##isa;
-TABLES(portable)
+#define DECLARED(isa) extern const fnn_kernels fnn_kernels_f32_##isa, fnn_kernels_f64_##isa;
+#define COMPILED(isa) {#isa, &fnn_kernels_f32_##isa, &fnn_kernels_f64_##isa}
+#define MISSING(isa) {#isa, NULL, NULL}
+#define ON_X86(isa) MISSING(isa)
+#define ON_ARM(isa) MISSING(isa)
+
+DECLARED(portable)
 #if defined(__x86_64__)
-TABLES(avx2)
-TABLES(avx512)
+DECLARED(avx2)
+DECLARED(avx512)
+#undef ON_X86
+#define ON_X86(isa) COMPILED(isa)
 #elif defined(__aarch64__)
-TABLES(neon)
+DECLARED(neon)
+#undef ON_ARM
+#define ON_ARM(isa) COMPILED(isa)
 #endif
-#undef TABLES
 
 static const struct {
     const char *name;
     const fnn_kernels *f32, *f64;
 } levels[FNN_ISAS] = {
-    [FNN_ISA_PORTABLE] = {"portable", &fnn_kernels_f32_portable, &fnn_kernels_f64_portable},
-#if defined(__x86_64__)
-    [FNN_ISA_NEON] = {"neon", NULL, NULL},
-    [FNN_ISA_AVX2] = {"avx2", &fnn_kernels_f32_avx2, &fnn_kernels_f64_avx2},
-    [FNN_ISA_AVX512] = {"avx512", &fnn_kernels_f32_avx512, &fnn_kernels_f64_avx512},
-#elif defined(__aarch64__)
-    [FNN_ISA_NEON] = {"neon", &fnn_kernels_f32_neon, &fnn_kernels_f64_neon},
-    [FNN_ISA_AVX2] = {"avx2", NULL, NULL},
-    [FNN_ISA_AVX512] = {"avx512", NULL, NULL},
-#else
-    [FNN_ISA_NEON] = {"neon", NULL, NULL},
-    [FNN_ISA_AVX2] = {"avx2", NULL, NULL},
-    [FNN_ISA_AVX512] = {"avx512", NULL, NULL},
-#endif
+    [FNN_ISA_PORTABLE] = COMPILED(portable),
+    [FNN_ISA_NEON] = ON_ARM(neon),
+    [FNN_ISA_AVX2] = ON_X86(avx2),
+    [FNN_ISA_AVX512] = ON_X86(avx512),
 };
 
 const char *fnn_isa_name(int isa) { return levels[isa].name; }

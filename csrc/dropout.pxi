@@ -1,7 +1,7 @@
-# Inverted dropout, its masks made from (seed, step, layer, row * features + column) alone.
+# Inverted dropout, whose masks depend on (seed, step, layer, row * features + column) alone.
 
 cdef int check_counter(cnp.ndarray counter) except -1:
-    """The training step: a uint64 array of one element."""
+    """The counter is a uint64 array of one element, the training step."""
     if counter is None:
         raise TypeError("counter: expected a NumPy array, got None")
     if (cnp.PyArray_TYPE(counter) != cnp.NPY_UINT64 or not cnp.PyArray_ISNOTSWAPPED(counter)
@@ -19,7 +19,7 @@ cdef uint32_t threshold(double rate) except? 0:
 
 cdef fnn_dropout *new_dropout(fnn_call *call, fnn_kernel *kernel, cnp.ndarray x, double rate,
                               double work) except NULL:
-    """Starts a call over the rows of x, or of a dy like it; work is for one element."""
+    """Begins a call over the rows of x, or of dy; work is for one element."""
     cdef fnn_dropout *p = &call.arguments.dropout
     p.rows, p.features, p.threshold = rows_of(x), features_of(x), threshold(rate)
     start_rows(call, kernel, x, work)
@@ -33,10 +33,10 @@ cdef cnp.ndarray empty_mask(cnp.ndarray x):
 
 
 def dropout_forward(cnp.ndarray x, double rate, seed, cnp.ndarray counter, layer):
-    """Returns y = x * kept / (1 - rate), and the mask: kept, one bit an element.
+    """Returns y = x * mask / (1 - rate) and the mask, whose bit is 1 where an element stays.
 
-    counter[0] is the training step, read when the kernel runs.  rate is rounded to a multiple
-    of 1/65536; mask is ((x.size + 7) // 8,), x flattened, the lowest bit first."""
+    counter[0] is the training step, read when the kernel runs.  rate is rounded to a multiple of
+    1/65536.  mask is ((x.size + 7) // 8,) uint8, x flattened, the lowest bit first."""
     check_real("x", x, 0)
     check_counter(counter)
     if not 0 <= seed < 2**64:
@@ -48,14 +48,14 @@ def dropout_forward(cnp.ndarray x, double rate, seed, cnp.ndarray counter, layer
     cdef fnn_call call
     cdef fnn_dropout *p = new_dropout(&call, kernels_for(x).dropout_forward, x, rate, 20.0)
     p.x, p.y = reads(&call, x, unit_of(x)), writes(&call, y, unit_of(x))
-    p.mask = <uint8_t *>writes(&call, mask, unit_of(x))  # a shared byte is the same from both rows
+    p.mask = <uint8_t *>writes(&call, mask, unit_of(x))  # units that touch one byte store the same
     p.counter, p.seed, p.layer = <uint64_t *>reads(&call, counter), seed, layer
     execute(&call)
     return y, mask
 
 
 def dropout_backward(cnp.ndarray dy, cnp.ndarray mask, double rate):
-    """dx = dy * kept / (1 - rate), the mask and the rate being dropout_forward's."""
+    """dx = dy * mask / (1 - rate), with the mask and the rate of dropout_forward."""
     check_real("dy", dy, 0)
     if mask is None:
         raise TypeError("mask: expected a NumPy array, got None")
@@ -74,7 +74,7 @@ def dropout_backward(cnp.ndarray dy, cnp.ndarray mask, double rate):
 
 
 def advance(cnp.ndarray counter):
-    """counter[0] += 1, as a kernel: the next training step's masks are others."""
+    """counter[0] += 1: the masks of the next training step are others."""
     check_counter(counter)
     check_writable("counter", counter)
     cdef fnn_call call

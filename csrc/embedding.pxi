@@ -1,4 +1,4 @@
-# Embeddings: rows of a weight, looked up by codes that stand as real numbers.
+# Embeddings: rows of a weight, looked up by codes.  Codes are whole numbers in a real array.
 
 cdef int check_codes(cnp.ndarray codes, cnp.ndarray weight) except -1:
     check_real("codes", codes, 0)
@@ -9,7 +9,7 @@ cdef int check_codes(cnp.ndarray codes, cnp.ndarray weight) except -1:
 
 
 def first_no_code(cnp.ndarray codes not None, ptrdiff_t count):
-    """The place, in codes flattened, of the first that is no integer in [0, count), or -1."""
+    """The flat index of the first code that is no whole number in [0, count); -1: all are."""
     check_real("codes", codes, 0)
     cdef ptrdiff_t i
     cdef bint wide = cnp.PyArray_TYPE(codes) == cnp.NPY_FLOAT64
@@ -22,7 +22,7 @@ def first_no_code(cnp.ndarray codes not None, ptrdiff_t count):
 
 
 def embedding_forward(cnp.ndarray codes, cnp.ndarray weight):
-    """y[..., :] = weight[codes[...]]; codes: any shape, integers in [0, len(weight))."""
+    """y[..., :] = weight[codes[...]]; codes have any shape and are in [0, len(weight))."""
     check_codes(codes, weight)
     cdef fnn_call call
     cdef fnn_embedding *p = &call.arguments.embedding
@@ -41,7 +41,7 @@ def embedding_forward(cnp.ndarray codes, cnp.ndarray weight):
 
 
 def embedding_backward(cnp.ndarray codes, cnp.ndarray dy, cnp.ndarray dweight):
-    """Sets dweight: each row is the sum of dy (codes' shape, features) where its code stands."""
+    """Sets each row of dweight to the sum of dy (codes' shape, features) over its code."""
     check_codes(codes, dweight)
     check_real("dy", dy, cnp.PyArray_NDIM(codes) + 1)
     check_writable("dweight", dweight)

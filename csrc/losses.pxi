@@ -1,8 +1,8 @@
-# Losses: the mean over the batch, weighted by sample_weight, and its gradient like the outputs.
-# Every check of the targets is made here, before a kernel runs.
+# Losses.  Each face returns the mean over the batch, weighted by sample_weight, in a vector of one
+# float64, and its gradient, like the outputs.  l is the loss of one row.
 
 def check_targets(cnp.ndarray targets, cnp.ndarray outputs, double largest):
-    """targets are like the outputs, each finite and from 0 to the largest, 1 or beyond all."""
+    """targets are like the outputs and lie in [0, largest]; largest is 1, or DBL_MAX for any."""
     check_like("targets", targets, "the outputs", outputs)
     cdef ptrdiff_t wrong = first_outside(targets, 0.0, largest)
     if wrong >= 0:
@@ -12,7 +12,7 @@ def check_targets(cnp.ndarray targets, cnp.ndarray outputs, double largest):
 
 
 def check_labels(cnp.ndarray targets, cnp.ndarray outputs):
-    """targets are int64 (batch,), each below the number of classes."""
+    """targets are int64 labels (batch,), each below the number of classes."""
     cdef ptrdiff_t i, batch = outputs.shape[0], classes = outputs.shape[1]
     if (cnp.PyArray_TYPE(targets) != cnp.NPY_INT64 or not cnp.PyArray_ISCARRAY_RO(targets)
             or cnp.PyArray_NDIM(targets) != 1 or targets.shape[0] != batch):
@@ -49,8 +49,9 @@ def check_sample_weight(cnp.ndarray weights, cnp.ndarray outputs):
 
 cdef tuple run_loss(fnn_call *call, fnn_kernel *kernel, cnp.ndarray outputs, cnp.ndarray targets,
                     cnp.ndarray weights, double operations, cnp.ndarray quantiles=None):
-    """The value and the gradient, from arrays that were checked; operations are for one element.
-    The call has the loss's constant, if there is one; int64 targets are labels."""
+    """The value and the gradient, from arrays that were checked; int64 targets are labels.
+
+    Operations are for one element.  The caller has set the loss's constant in the call."""
     cdef bint labels = cnp.PyArray_TYPE(targets) == cnp.NPY_INT64
     cdef fnn_loss *p = &call.arguments.loss
     cdef cnp.ndarray weight_sum = empty_doubles(1), value = empty_doubles(1)
@@ -76,8 +77,8 @@ cdef tuple run_loss(fnn_call *call, fnn_kernel *kernel, cnp.ndarray outputs, cnp
 
 def softmax_cross_entropy(cnp.ndarray logits not None, cnp.ndarray targets not None,
                           cnp.ndarray sample_weight=None, double label_smoothing=0.0):
-    """l = -Σ_j t_j log softmax(logits)_j; targets int64 labels (batch,), or numbers between 0
-    and 1 like the logits; these need not sum to 1.  Smoothing s: targets become (1-s) t + s/n."""
+    """l = -Σ_j t_j log softmax(logits)_j; targets are int64 labels (batch,), or numbers in [0, 1]
+    like the logits, which need not sum to 1.  Smoothing s makes them (1-s) t + s/n."""
     check_real("logits", logits, 2)
     if cnp.PyArray_NDIM(targets) == 1:
         check_labels(targets, logits)
@@ -107,22 +108,24 @@ def squared_error(cnp.ndarray outputs not None, cnp.ndarray targets not None,
     check_real("outputs", outputs, 2)
     check_like("targets", targets, "the outputs", outputs)
     cdef fnn_call call
-    return run_loss(&call, kernels_for(outputs).squared_error, outputs, targets, sample_weight, 10.0)
+    return run_loss(&call, kernels_for(outputs).squared_error, outputs, targets, sample_weight,
+                    10.0)
 
 
 def absolute_error(cnp.ndarray outputs not None, cnp.ndarray targets not None,
                    cnp.ndarray sample_weight=None):
-    """l = the mean over j of |output - target|; its gradient is 0 where they are equal."""
+    """l = the mean over j of |output - target|; where they are equal, the gradient is 0."""
     check_real("outputs", outputs, 2)
     check_like("targets", targets, "the outputs", outputs)
     cdef fnn_call call
-    return run_loss(&call, kernels_for(outputs).absolute_error, outputs, targets, sample_weight, 10.0)
+    return run_loss(&call, kernels_for(outputs).absolute_error, outputs, targets, sample_weight,
+                    10.0)
 
 
 def quantile(cnp.ndarray outputs not None, cnp.ndarray targets not None,
              cnp.ndarray sample_weight=None, cnp.ndarray quantiles=None):
-    """l = the mean over j of max(q d, (q - 1) d), d = target - output, q the quantile of column
-    j, the median unless there are others; its gradient is 0 at 0."""
+    """l = the mean over j of max(q d, (q - 1) d), d = target - output, q the quantile of column j:
+    0.5 unless `quantiles` are given.  Where d is 0, the gradient is 0."""
     check_real("outputs", outputs, 2)
     check_like("targets", targets, "the outputs", outputs)
     if quantiles is None:
@@ -150,7 +153,7 @@ def huber(cnp.ndarray outputs not None, cnp.ndarray targets not None,
 
 def poisson(cnp.ndarray outputs not None, cnp.ndarray targets not None,
             cnp.ndarray sample_weight=None):
-    """l = the mean over j of e^output - target output: outputs are logarithms of means."""
+    """l = the mean over j of e^output - target output; outputs are the logarithms of means."""
     check_real("outputs", outputs, 2)
     check_targets(targets, outputs, DBL_MAX)
     cdef fnn_call call

@@ -1,4 +1,4 @@
-# The machine: its instruction sets, the threads, and how this extension was compiled.
+# The machine: its instruction sets, its threads, and how this extension was compiled.
 
 cdef int active_isa = fnn_isa_best()
 
@@ -14,12 +14,12 @@ def isa_compiled():
 
 
 def get_isa():
-    """The instruction set whose kernels run now."""
+    """The instruction set whose kernels run."""
     return fnn_isa_name(active_isa).decode()
 
 
 def set_isa(str name not None):
-    """Run the kernels of another instruction set that this machine has."""
+    """Run the kernels of one of `isa_levels()` from now on."""
     global active_isa
     for i in range(FNN_ISAS):
         if fnn_isa_available(i) and fnn_isa_name(i).decode() == name:
@@ -36,12 +36,13 @@ MAX_THREADS = FNN_MAX_THREADS
 
 
 def set_threads(int threads):
-    """Threads for the whole process: 1 to MAX_THREADS, checked by fastnn.set_num_threads."""
+    """How many threads each calling thread may use; fastnn.set_num_threads has checked 1 to
+    MAX_THREADS."""
     fnn_set_threads(threads)
 
 
 def override_threads(int threads):
-    """Threads for the calling thread alone, 0 for none of its own; returns what was set."""
+    """The same for the calling thread alone; 0: as for all.  Returns what was set before."""
     return fnn_override_threads(threads)
 
 
@@ -51,7 +52,8 @@ def get_threads():
 
 
 def set_wake_work(double operations):
-    """Sleeping threads are woken for so many operations, which tests lower; returns the last."""
+    """From how many operations on sleeping threads are woken, which tests lower.  Returns what was
+    set before."""
     return fnn_set_wake_work(operations)
 
 

@@ -1,4 +1,4 @@
-# Batch norm and layer norm over x (..., features); rows: the product of all axes but the last.
+# Batch norm and layer norm over x (..., features); all axes but the last together are the rows.
 
 cdef fnn_norm *new_norm(fnn_call *call, cnp.ndarray x, cnp.ndarray gamma) except NULL:
     """Checks x and gamma, and fills in their sizes."""
@@ -9,10 +9,8 @@ cdef fnn_norm *new_norm(fnn_call *call, cnp.ndarray x, cnp.ndarray gamma) except
     return p
 
 
-# How the calls of a norm are cut, if not by rows.  Operations are for an element, or a feature.
-
 cdef void by_features(fnn_call *call, fnn_kernel *kernel, double operations) noexcept:
-    """By groups of 16 features."""
+    """Begins a call whose units are groups of 16 features; operations are for a feature."""
     start(call, kernel, (call.arguments.norm.features + 15) // 16,
           operations * call.arguments.norm.features)
 
@@ -22,19 +20,20 @@ cdef ptrdiff_t chunks_of(const fnn_norm *p) noexcept:
 
 
 cdef void by_areas(fnn_call *call, fnn_kernel *kernel, double operations) noexcept:
-    """By chunks of rows and groups of 16 features."""
+    """Begins a call whose units are areas, a chunk of rows by a group of 16 features; operations
+    are for an element."""
     cdef fnn_norm *p = &call.arguments.norm
     start(call, kernel, chunks_of(p) * ((p.features + 15) // 16), operations * p.rows * p.features)
 
 
 cdef ptrdiff_t column_of(const fnn_norm *p) noexcept:
-    """How many elements of a row an area has that is a column: there is one chunk; else 0."""
+    """How many elements of every row an area has, if there is one chunk; else 0."""
     return 16 if chunks_of(p) == 1 else 0
 
 
 cdef int apply(fnn_call *call, cnp.ndarray x, cnp.ndarray gamma, cnp.ndarray beta,
                cnp.ndarray mean, cnp.ndarray inv_std, cnp.ndarray y) except -1:
-    """y = gamma * x̂ + beta, from statistics of the features."""
+    """Sets y = gamma * x̂ + beta, from the features' statistics."""
     cdef fnn_norm *p = &call.arguments.norm
     start_rows(call, kernels_for(x).batchnorm_apply, x, 8.0)
     p.x, p.y = reads(call, x, unit_of(x)), writes(call, y, unit_of(x))
@@ -46,9 +45,10 @@ cdef int apply(fnn_call *call, cnp.ndarray x, cnp.ndarray gamma, cnp.ndarray bet
 def batchnorm_forward(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray beta,
                       cnp.ndarray running_mean, cnp.ndarray running_var, double momentum,
                       double eps):
-    """y = gamma * x̂ + beta with the batch's statistics, which also move running_*, in place.
+    """y = gamma * x̂ + beta with the statistics of the batch, of two rows at least.
 
-    Returns y, mean, inv_std (features,).  The variance is the biased one; two rows at least."""
+    running_mean and running_var move towards them, in place.  The variance is the biased one.
+    Returns y, mean (features,) and inv_std (features,)."""
     cdef fnn_call call
     cdef fnn_norm *p = new_norm(&call, x, gamma)
     check_vector("beta", beta, x, p.features)
@@ -103,7 +103,7 @@ def batchnorm_evaluate(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray be
 
 cdef fnn_norm *new_backward(fnn_call *call, cnp.ndarray x, cnp.ndarray dy, cnp.ndarray gamma,
                             cnp.ndarray dgamma, cnp.ndarray dbeta) except NULL:
-    """Checks the arrays that both norms have, and fills in their sizes."""
+    """Checks the arrays that both norms take, and fills in their sizes."""
     cdef fnn_norm *p = new_norm(call, x, gamma)
     check_like("dy", dy, "x", x)
     check_vector("dgamma", dgamma, x, p.features)
@@ -116,7 +116,7 @@ cdef fnn_norm *new_backward(fnn_call *call, cnp.ndarray x, cnp.ndarray dy, cnp.n
 cdef int sum_up(fnn_call *call, fnn_kernel *sums, cnp.ndarray x, cnp.ndarray dy,
                 cnp.ndarray mean, cnp.ndarray inv_std, cnp.ndarray dgamma,
                 cnp.ndarray dbeta) except -1:
-    """dgamma and dbeta: sums over the rows, of every chunk, then merged."""
+    """Sets dgamma and dbeta, sums over the rows: first those of every chunk, then all."""
     cdef fnn_norm *p = &call.arguments.norm
     cdef cnp.ndarray partial = empty_matrix(x, 2 * chunks_of(p), p.features)
     by_areas(call, sums, 10.0)
@@ -152,7 +152,8 @@ def batchnorm_backward(cnp.ndarray x not None, cnp.ndarray dy not None, cnp.ndar
 
 
 def layernorm_forward(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray beta, double eps):
-    """y = gamma * x̂ + beta, x̂ over each row's features.  Returns y, mean, inv_std (rows,)."""
+    """y = gamma * x̂ + beta with the statistics of each row.  Returns y, mean (rows,) and inv_std
+    (rows,)."""
     cdef fnn_call call
     cdef fnn_norm *p = new_norm(&call, x, gamma)
     check_vector("beta", beta, x, p.features)

@@ -1,8 +1,8 @@
-# Optimizers over flat vectors, all set in place.  Their numbers stand in `hyper`, a float64
-# vector that the kernels read when they run.
+# Optimizers: each updates flat vectors in place.  Their numbers are in `hyper`, a float64 vector
+# that the kernels read when they run.
 
-# The index in hyper of each number; len(HYPER) is its length.  A new vector is all zeros but for
-# gradient_scale, correction1 and correction2, which are 1.
+# The index of each number in hyper, whose length is len(HYPER).  A new hyper has ones for
+# gradient_scale, correction1 and correction2, else zeros.
 HYPER = {
     "learning_rate": FNN_LEARNING_RATE,
     "gradient_scale": FNN_GRADIENT_SCALE,  # multiplies every gradient: 1, or the clipping factor
@@ -10,10 +10,10 @@ HYPER = {
     "beta1": FNN_BETA1,  # decay of momentum's velocity, and of Adam's mean
     "beta2": FNN_BETA2,  # decay of RMSprop's and Adam's mean square
     "eps": FNN_EPS,
-    "weight_decay": FNN_WEIGHT_DECAY,  # of AdamW
+    "weight_decay": FNN_WEIGHT_DECAY,  # decoupled, as in AdamW
     "correction1": FNN_CORRECTION1,  # 1/(1 - beta1^step), or 1 for none
     "correction2": FNN_CORRECTION2,  # 1/(1 - beta2^step), or 1 for none
-    "fault": FNN_FAULT,  # not 0 after an update or a loss that would have been infinite or NaN
+    "fault": FNN_FAULT,  # not 0 after an update or a loss that was not finite
 }
 
 FAULT_VALUE = FNN_FAULT_VALUE  # what hyper's fault is after a loss that is not finite
@@ -24,7 +24,8 @@ cdef fnn_update *new_update(fnn_call *call, fnn_kernel *kernel, double operation
                             cnp.ndarray mean_square, cnp.ndarray hyper) except NULL:
     """Checks the vectors, of which mean and mean_square may be None, and fills in the call.
 
-    operations: for one element.  hyper counts as read: whoever finds a fault may store it."""
+    Operations are for one element.  hyper counts as read, though any unit may store a fault: all
+    store the same."""
     check_real("parameters", parameters, 1)
     check_writable("parameters", parameters)
     check_like("gradients", gradients, "parameters", parameters)
@@ -45,7 +46,7 @@ cdef fnn_update *new_update(fnn_call *call, fnn_kernel *kernel, double operation
 
 def sgd(cnp.ndarray parameters not None, cnp.ndarray gradients not None,
         cnp.ndarray hyper not None):
-    """parameters -= learning_rate * g, with g = gradient_scale * gradients here and below."""
+    """parameters -= learning_rate * g, where g = gradient_scale * gradients, as below."""
     cdef fnn_call call
     new_update(&call, kernels_for(parameters).sgd, 10.0, parameters, gradients, None, None, hyper)
     execute(&call)

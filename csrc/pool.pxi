@@ -2,9 +2,11 @@
 
 cdef int set_windows(fnn_pool *p, cnp.ndarray x, tuple geometry, bint average,
                      bint count_padding) except -1:
-    """geometry: (kernel, stride, padding), pairs of rows and columns, padding ((top, bottom),
-    (left, right)), smaller than the kernel: no window lies outside."""
-    check_images("x", x)
+    """Checks and fills in all sizes.
+
+    geometry: (kernel, stride, padding), pairs of rows and columns, padding ((top, bottom), (left,
+    right)).  Padding is smaller than the kernel, so that no window lies outside the image."""
+    check_real("x", x, 4)
     kernel, stride, padding = geometry
     (top, bottom), (left, right) = padding
     p.batch, p.height, p.width, p.channels = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
@@ -24,7 +26,7 @@ cdef int set_windows(fnn_pool *p, cnp.ndarray x, tuple geometry, bint average,
 def pool_forward(cnp.ndarray x, tuple geometry, bint average, bint count_padding=False):
     """The maximum or the average of every window of x (batch, height, width, channels).
 
-    geometry: as in set_windows; count_padding: an average counts the padding as zeros."""
+    geometry is as in set_windows.  With count_padding, an average counts the padding as zeros."""
     cdef fnn_call call
     cdef fnn_pool *p = &call.arguments.pool
     set_windows(p, x, geometry, average, count_padding)
@@ -40,25 +42,20 @@ def pool_forward(cnp.ndarray x, tuple geometry, bint average, bint count_padding
 
 def pool_backward(cnp.ndarray x, cnp.ndarray y, cnp.ndarray dy, tuple geometry, bint average,
                   bint count_padding=False):
-    """dx; x, y and the rest are pool_forward's.  Where several elements are the maximum, the
-    first has the gradient."""
+    """dx, from dy and from pool_forward's x, y and other arguments.  If several elements are the
+    maximum, the first gets the gradient."""
     cdef fnn_call call
     cdef fnn_pool *p = &call.arguments.pool
     set_windows(p, x, geometry, average, count_padding)
-    check_images("y", y)
+    check_images("y", y, x, p.batch, p.out_height, p.out_width, p.channels)
     check_like("dy", dy, "y", y)
-    if (cnp.PyArray_TYPE(y) != cnp.PyArray_TYPE(x) or y.shape[0] != p.batch
-            or y.shape[1] != p.out_height or y.shape[2] != p.out_width
-            or y.shape[3] != p.channels):
-        raise ValueError(f"y: expected {x.dtype} of shape ({p.batch}, {p.out_height}, "
-                         f"{p.out_width}, {p.channels}), got {describe(y)}")
     cdef cnp.ndarray dx = empty_like(x)
-    cdef ptrdiff_t places = cnp.PyArray_SIZE(y) // p.batch, size = cnp.PyArray_SIZE(x) // p.batch
+    cdef ptrdiff_t windows = cnp.PyArray_SIZE(y) // p.batch, size = cnp.PyArray_SIZE(x) // p.batch
     start(&call, kernels_for(x).pool_backward, p.batch,
           4.0 * cnp.PyArray_SIZE(y) * p.kernel[0] * p.kernel[1])
-    p.dy = reads(&call, dy, places)
+    p.dy = reads(&call, dy, windows)
     if not average:
-        p.x, p.y = reads(&call, x, size), <void *>reads(&call, y, places)
+        p.x, p.y = reads(&call, x, size), <void *>reads(&call, y, windows)
     p.dx = writes(&call, dx, size)
     execute(&call)
     return dx

@@ -1,9 +1,10 @@
-# Dense layers: the matrix product in the three forms training needs.
+# The matrix product, in the three forms that training needs: dense layers.
 
 cdef int multiply(cnp.ndarray a, bint transpose_a, cnp.ndarray b, bint transpose_b,
                   cnp.ndarray c, cnp.ndarray bias, cnp.ndarray z, int activation,
                   double alpha, cnp.ndarray packed) except -1:
-    """c = activation(op(a) op(b) + bias), everything already checked."""
+    """Sets c = activation(a b + bias), with a and b transposed where the flags say so; z, if there
+    is one, is what the activation takes.  Everything was checked."""
     cdef fnn_call call
     cdef fnn_product *p = &call.arguments.product
     p.M, p.N, p.K = c.shape[0], c.shape[1], a.shape[0] if transpose_a else a.shape[1]
@@ -11,12 +12,12 @@ cdef int multiply(cnp.ndarray a, bint transpose_a, cnp.ndarray b, bint transpose
     p.b_row, p.b_column = 1 if transpose_b else b.shape[1], b.shape[1] if transpose_b else 1
     p.c_row = c.shape[1]
     p.activation, p.alpha = activation, alpha
-    # the longer side is cut, so that the threads together read the fewest bytes; a weight's
-    # gradient rather by rows, which the update then takes over while they are in the cache (down
-    # columns, as the outputs are cut, two threads update 784x128 no faster than one: prefetchers
-    # run on into the other's columns)
+    # The longer side is cut into units: so the threads together read the fewest bytes.  A weight's
+    # gradient prefers rows: the update goes on with them while they are in the cache.  (Units of
+    # columns gain nothing there: two threads update 784x128 no faster than one, as prefetchers run
+    # on into the other thread's columns.)
     p.by_columns = p.N > (4 * p.M if transpose_a else p.M)
-    # reading an element takes as long as four multiply-adds: it matters where a side is short
+    # to read an element takes as long as four multiply-adds, which matters where a side is short
     start(&call, kernels_for(c).product, (p.N + 15) // 16 if p.by_columns else p.M,
           2.0 * p.K * (<double>p.M * p.N + 4.0 * (p.M + p.N)))
     call.grain = grain_of(p)
@@ -28,9 +29,11 @@ cdef int multiply(cnp.ndarray a, bint transpose_a, cnp.ndarray b, bint transpose
 
 
 cdef ptrdiff_t grain_of(const fnn_product *p) noexcept:
-    """A piece of rows packs B anew, which takes as long as 13 rows do (in pieces of 256 rather than
-    112 rows 512x1024x512 is 9 % faster); a piece of columns should hold two tiles beside one
-    another, and of one row many, as B's rows come fastest in long parts."""
+    """The fewest units that pay as a piece.
+
+    A piece of rows packs B anew, which takes as long as 13 rows do (with pieces of 256 rows and not
+    112, 512x1024x512 is 9 % faster).  A piece of columns should hold two tiles side by side; one of
+    a single row should be wide, as B's rows come fastest in long stretches."""
     if not p.by_columns:
         return 256
     return 16 if p.M <= 2 and p.b_column == 1 else 4
@@ -40,30 +43,23 @@ cdef ptrdiff_t packed_size(ptrdiff_t K, ptrdiff_t N) noexcept:
     return K * ((N + 15) // 16 * 16)
 
 
-def pack_weight(cnp.ndarray weight, bint transpose=False):
-    """A copy of weight, or of weight.T, as the product reads it fastest: a vector, to be passed
-    as `packed` together with the weight.  It is good until the weight changes."""
+def pack_weight(cnp.ndarray weight):
+    """A copy of weight as dense_forward reads it fastest: a vector that is passed as `packed` beside
+    the weight.  It is good until the weight changes."""
     check_real("weight", weight, 2)
     cdef fnn_call call
     cdef fnn_product *p = &call.arguments.product
-    p.K, p.N = weight.shape[1 if transpose else 0], weight.shape[0 if transpose else 1]
-    p.b_row, p.b_column = 1 if transpose else weight.shape[1], weight.shape[1] if transpose else 1
+    p.K, p.N, p.b_row, p.b_column = weight.shape[0], weight.shape[1], weight.shape[1], 1
     cdef ptrdiff_t size = packed_size(p.K, p.N), itemsize = cnp.PyArray_ITEMSIZE(weight)
-    cdef cnp.ndarray room = empty_vector(weight, size + 64 // itemsize)
-    cdef ptrdiff_t first = -<ptrdiff_t>data(room) % 64 // itemsize  # on a line of the cache
-    cdef cnp.ndarray packed = room[first:first + size]
+    cdef cnp.ndarray memory = empty_vector(weight, size + 64 // itemsize)
+    cdef ptrdiff_t first = -<ptrdiff_t>data(memory) % 64 // itemsize  # on a cache line
+    cdef cnp.ndarray packed = memory[first:first + size]
     cdef ptrdiff_t chunks = (p.K + FNN_CHUNK_K - 1) // FNN_CHUNK_K
     cdef ptrdiff_t groups = (p.N * itemsize + FNN_PACK_BYTES - 1) // FNN_PACK_BYTES
     start(&call, kernels_for(weight).pack, chunks * groups, 8.0 * p.K * p.N)
     p.b, p.packed = reads(&call, weight), writes(&call, packed)
     execute(&call)
     return packed
-
-
-cdef int check_packed(cnp.ndarray packed, cnp.ndarray weight, ptrdiff_t K, ptrdiff_t N) except -1:
-    if packed is not None:
-        check_vector("packed", packed, weight, packed_size(K, N))
-    return 0
 
 
 def dense_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias=None,
@@ -77,10 +73,11 @@ def dense_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias=None,
     check_matrix("weight", weight, x, x.shape[1], weight.shape[1])
     if bias is not None:
         check_vector("bias", bias, x, weight.shape[1])
-    check_packed(packed, weight, weight.shape[0], weight.shape[1])
+    if packed is not None:
+        check_vector("packed", packed, x, packed_size(weight.shape[0], weight.shape[1]))
     check_kind(activation, alpha, x)
     cdef cnp.ndarray y = empty_matrix(x, x.shape[0], weight.shape[1])
-    # softmax is of whole rows: a kernel of its own, after the linear map
+    # softmax needs whole rows, so it is a call of its own after the product
     cdef bint linear = activation == FNN_SOFTMAX
     cdef cnp.ndarray z = empty_like(y) if keep_z and not linear else None
     multiply(x, False, weight, False, y, bias, z, FNN_LINEAR if linear else activation, alpha,
@@ -90,16 +87,13 @@ def dense_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias=None,
     return (y, z) if keep_z else y
 
 
-def dense_backward_input(cnp.ndarray dz, cnp.ndarray weight, cnp.ndarray packed=None):
-    """dx = dz @ weight.T; dz (batch, out), weight (in, out).
-
-    packed: pack_weight(weight, transpose=True), read in place of weight."""
+def dense_backward_input(cnp.ndarray dz, cnp.ndarray weight):
+    """dx = dz @ weight.T; dz (batch, out), weight (in, out)."""
     check_real("dz", dz, 2)
     check_real("weight", weight, 2)
     check_matrix("weight", weight, dz, weight.shape[0], dz.shape[1])
-    check_packed(packed, weight, weight.shape[1], weight.shape[0])
     cdef cnp.ndarray dx = empty_matrix(dz, dz.shape[0], weight.shape[0])
-    multiply(dz, False, weight, True, dx, None, None, FNN_LINEAR, 0.0, packed)
+    multiply(dz, False, weight, True, dx, None, None, FNN_LINEAR, 0.0, None)
     return dx
 
 

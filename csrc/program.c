@@ -1,18 +1,20 @@
-/* Programs: the calls of a training step, recorded once, sorted into phases to be replayed.
+/* Programs: calls that were recorded once and are sorted into phases, to be replayed.
  *
- * Two calls are in conflict where one writes what the other reads or writes; then the later one
- * must wait.  It need not wait for all of the earlier one where both are cut alike and touch that
- * memory unit by unit, as the layers of a network do with the rows of a batch, or wide ones with
- * columns: such calls may share a phase.  Within a phase, all calls with the same number of units
- * form a chain: a thread carries its units through it while they are in its cache.  Calls of one
- * unit and little work run alone, before the phase's chains, so that what needs only those may be
- * in the same phase.  Between phases all threads wait for one another. */
+ * Two calls conflict if one writes what the other reads or writes; then the later one must wait.
+ * If both have equally many units and touch that memory unit by unit, as the layers of a network do
+ * with the rows of a batch, or wide layers with columns, each unit need only wait for the same unit
+ * of the earlier call: such calls may be in one phase.  Within a phase, all calls with the same
+ * number of units form a chain: a thread runs a piece of the units through all of them while it is
+ * in its cache.
+ *
+ * Calls of one unit and little work run alone, before the phase's chains; so calls that need only
+ * those may be in the same phase.  Between phases all threads wait for one another. */
 #include "fastnn.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define ALONE_WORK 1e5 /* operations up to which a call of one unit is not worth a phase */
+#define ALONE_WORK 1e5 /* in operations: up to this, a call of one unit is not worth a phase */
 
 int fnn_record(fnn_program *p, const fnn_call *call) {
     if (p->count == p->capacity) {
@@ -57,7 +59,7 @@ static int conflict(const fnn_call *x, const fnn_call *y) {
     return found;
 }
 
-/* The first phase in which call j may run, given those of the calls before it. */
+/* The first phase in which call j may run; the calls before it have theirs. */
 static int earliest_phase(const fnn_call *calls, const int *phase, int j) {
     int first = 0;
     for (int i = 0; i < j; i++) {
@@ -70,28 +72,29 @@ static int earliest_phase(const fnn_call *calls, const int *phase, int j) {
     return first;
 }
 
+/* What calls are sorted by; `number` is that of the recorded call. */
 typedef struct {
     int phase, alone, number;
     ptrdiff_t units;
-} place;
+} sort_key;
 
-static int by_place(const void *x, const void *y) {
-    const place *a = x, *b = y;
+static int compare_keys(const void *x, const void *y) {
+    const sort_key *a = x, *b = y;
     if (a->phase != b->phase) return a->phase - b->phase;
     if (a->alone != b->alone) return b->alone - a->alone;
-    if (a->units != b->units) return a->units < b->units ? 1 : -1; /* small work comes last */
+    if (a->units != b->units) return a->units < b->units ? 1 : -1; /* many units first */
     return a->number - b->number;
 }
 
-/* Phases and chains over the sorted calls, whose places are given. */
-static void gather(fnn_program *p, const place *places) {
+/* Makes phases and chains of the sorted calls, which have these keys. */
+static void gather(fnn_program *p, const sort_key *key) {
     fnn_chain *chain = p->chain - 1;
     for (int i = 0; i < p->count; i++) {
         fnn_call *call = &p->calls[i];
-        fnn_phase *phase = &p->phase[places[i].phase];
-        if (i == 0 || places[i].phase != places[i - 1].phase)
+        fnn_phase *phase = &p->phase[key[i].phase];
+        if (i == 0 || key[i].phase != key[i - 1].phase)
             *phase = (fnn_phase){.alone = call, .chain = chain + 1};
-        if (places[i].alone) {
+        if (key[i].alone) {
             phase->alones++;
             continue;
         }
@@ -111,25 +114,25 @@ static void gather(fnn_program *p, const place *places) {
 int fnn_schedule(fnn_program *p) {
     size_t count = (size_t)p->count;
     fnn_call *sorted = calloc(count + 1, sizeof *sorted);
-    place *places = calloc(count + 1, sizeof *places);
+    sort_key *key = calloc(count + 1, sizeof *key);
     int *phase = calloc(count + 1, sizeof *phase);
     p->phase = calloc(count + 1, sizeof *p->phase);
     p->chain = calloc(count + 1, sizeof *p->chain);
-    int status = sorted && places && phase && p->phase && p->chain ? 0 : -1;
+    int status = sorted && key && phase && p->phase && p->chain ? 0 : -1;
     for (int i = 0; i < p->count && !status; i++) {
         phase[i] = earliest_phase(p->calls, phase, i);
-        places[i] = (place){phase[i], is_alone(&p->calls[i]), i, p->calls[i].units};
+        key[i] = (sort_key){phase[i], is_alone(&p->calls[i]), i, p->calls[i].units};
         if (phase[i] >= p->phases) p->phases = phase[i] + 1;
         p->work += p->calls[i].work;
     }
     if (!status) {
-        qsort(places, count, sizeof *places, by_place);
-        for (int i = 0; i < p->count; i++) sorted[i] = p->calls[places[i].number];
+        qsort(key, count, sizeof *key, compare_keys);
+        for (int i = 0; i < p->count; i++) sorted[i] = p->calls[key[i].number];
         memcpy(p->calls, sorted, count * sizeof *sorted);
-        gather(p, places);
+        gather(p, key);
     }
     free(sorted);
-    free(places);
+    free(key);
     free(phase);
     return status;
 }

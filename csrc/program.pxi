@@ -1,13 +1,13 @@
-# Programs: the calls that faces make are recorded, to be replayed in one call without Python.
+# Programs: calls that were recorded while faces made them, to be replayed without Python.
 
-cdef enum:  # rows that a program takes or gives
+cdef enum:  # the arrays of rows that a program takes or gives
     X, TARGETS, WEIGHTS, OUTPUTS, SLOTS
 
 cdef tuple slot_names = ("x", "targets", "weights", "outputs")
 
-cdef int forks = 1  # between the first process and this: no thread of a parent's runs here
+cdef int forks = 1  # 1 + those between the first process and this; a parent's threads are not here
 
-cdef unsigned long forked_by = 0  # the thread that lives on here
+cdef unsigned long forked_by = 0  # the one thread that a fork leaves
 
 
 def _in_forked_child():
@@ -20,14 +20,15 @@ os.register_at_fork(after_in_child=_in_forked_child)
 
 
 cdef class Hold:
-    """``with hold:`` one thread at a time trains a model: RuntimeError for another one.
+    """``with hold:`` lets one thread at a time train a model; another one gets RuntimeError.
 
-    The thread that has it may take it again.  It is free in a forked child whose parent's other
-    threads had it.  While a program of another model is recorded, as where a signal's handler or
-    a finalizer trains one, nothing is recorded.  (Taken in C, so that no Ctrl-C comes between.)"""
+    The thread that has the hold may take it again.  In a forked child the hold is free if another
+    thread of the parent had it.  If the thread records a program of another model, as when a
+    signal handler or a finalizer trains this one, nothing is recorded meanwhile.  (It is taken in
+    C, so that no Ctrl-C comes between.)"""
     cdef unsigned long thread
-    cdef int depth, taken_in  # taken_in: `forks` of the process
-    cdef void *outer          # the recorder, where it is another model's
+    cdef int depth, taken_in  # taken_in: `forks` of the process that took it
+    cdef void *outer          # the recorder of another model's program, or NULL
 
     def __enter__(self):
         self.check()
@@ -42,7 +43,7 @@ cdef class Hold:
         return self
 
     def check(self, str what="training"):
-        """RuntimeError, which names `what`, if another thread has it."""
+        """Raises RuntimeError, which begins with `what`, if another thread has the hold."""
         if self.depth and self.thread != PyThread_get_thread_ident():
             if self.taken_in == forks or self.thread == forked_by:
                 raise RuntimeError(
@@ -57,39 +58,38 @@ cdef class Hold:
 
 
 cdef class Program(_Recorder):
-    """Kernel calls in the order in which they were made, and the arrays they touch.
+    """``with program:`` records the calls that the thread makes; `replay` runs them again.
 
-    ``with program:`` records what the calling thread runs meanwhile; `replay` runs it again.
-    `feed` says whose rows it takes and where its results go; then, while recording, `take`,
-    `give`, `take_rate` and `end_batch` are calls among the others.  One thread at a time may use
-    it."""
-    cdef fnn_feed sources
-    cdef void *outer                # what the thread was recording before
-    cdef cnp.ndarray here           # `sources`, as memory that calls touch
+    `feed` says where a replay takes its rows from and where its results go.  While recording,
+    `take`, `give`, `take_rate` and `end_batch` make calls that use the feed.  One thread at a time
+    may use a program."""
+    cdef fnn_feed sources           # the feed
+    cdef cnp.ndarray feed_memory    # `sources`, as memory that calls touch
     cdef tuple fed                  # the arrays that `sources` points to
-    cdef ptrdiff_t batch            # rows that a replay takes, or 0
-    cdef ptrdiff_t available        # rows that there are from the first on
-    cdef ptrdiff_t row_bytes[SLOTS] # of what was taken or given, or 0
-    cdef ptrdiff_t losses           # for how many there is room
-    cdef ptrdiff_t rates            # how many there are
-    cdef cnp.ndarray taken, targets, given # the batch's x and targets, and its outputs
-    cdef cnp.ndarray labels         # a copy of labels that were pointed to: nobody changes it
+    cdef void *outer                # what the thread recorded in before
+    cdef ptrdiff_t batch            # how many rows a step takes, or 0
+    cdef ptrdiff_t available        # how many rows the feed has
+    cdef ptrdiff_t row_bytes[SLOTS] # the size of a row that was taken or given, or 0
+    cdef ptrdiff_t losses           # how many losses the feed has room for
+    cdef ptrdiff_t rates            # how many learning rates the feed has
+    cdef cnp.ndarray taken, targets, given # a batch's x, targets and outputs
+    cdef cnp.ndarray labels         # a copy of the labels that `point` took, which nobody changes
     cdef int runs_in                # `forks` of the process in which a thread runs it, or 0
 
     def __cinit__(self, cnp.ndarray hyper=None, Hold owner=None):
-        """hyper: where a fault shows, which ends a replay."""
+        """A fault in hyper ends a replay; owner is the Hold of the model, or None."""
         self.owner = owner
         cdef cnp.npy_intp size = sizeof(fnn_feed)
-        self.here = cnp.PyArray_SimpleNewFromData(1, &size, cnp.NPY_UINT8, &self.sources)
+        self.feed_memory = cnp.PyArray_SimpleNewFromData(1, &size, cnp.NPY_UINT8, &self.sources)
         if hyper is not None:
             check_hyper(hyper)
-            self.kept.append(hyper)
+            self.arrays.append(hyper)
             self.program.fault = <const double *>data(hyper) + <int>FNN_FAULT
 
     def __enter__(self):
         if self.program.count:
             raise RuntimeError("this program has been recorded; make another")
-        self.outer = recorder()  # a handler or a finalizer interrupts that recording
+        self.outer = recorder()  # not NULL if a handler or a finalizer interrupts a recording
         set_recorder(<void *>self)
         return self
 
@@ -104,7 +104,9 @@ cdef class Program(_Recorder):
         return 0
 
     cdef void *outside(self, int which, str name, cnp.ndarray x) except? NULL:
-        """Where x begins: a C-contiguous array with rows as before, aligned or not; NULL: None."""
+        """Where the rows of x begin, which are as those taken or given before; NULL for None.
+
+        x is C-contiguous; it need not be aligned."""
         if x is None:
             if self.row_bytes[which] and which != OUTPUTS:
                 raise ValueError(f"{name}: expected rows for the program to take, got None")
@@ -120,10 +122,10 @@ cdef class Program(_Recorder):
     def feed(self, cnp.ndarray x, cnp.ndarray targets=None, cnp.ndarray weights=None, *,
              cnp.ndarray index=None, cnp.ndarray outputs=None, cnp.ndarray losses=None,
              cnp.ndarray rates=None):
-        """Take rows from these arrays, from the first on, or those that index (int64) lists.
+        """Take rows from these arrays: all from the first on, or those that index (int64) lists.
 
-        Outputs go to `outputs`, losses (float64) to `losses`, one batch after the other, whose
-        learning rates `rates` (float64) holds."""
+        One batch after the other, outputs go to `outputs`, losses to `losses` (float64), and
+        learning rates come from `rates` (float64)."""
         cdef fnn_feed *s = &self.sources
         cdef ptrdiff_t i, rows = min([len(a) for a in (x, targets, weights) if a is not None])
         cdef ptrdiff_t available = rows
@@ -153,7 +155,8 @@ cdef class Program(_Recorder):
         self.fed, self.available = (x, targets, weights, outputs, index, losses, rates), available
 
     def replay(self, ptrdiff_t steps=1):
-        """Run all calls again, `steps` times, or until a step meets a fault; how many were done."""
+        """Run all calls again, `steps` times or until a step meets a fault.  Returns how many steps
+        were done."""
         cdef fnn_feed *s = &self.sources
         if self.batch and (self.available - s.row) // self.batch < steps:
             raise ValueError("steps: expected at most as many as rows are left for, "
@@ -176,9 +179,10 @@ cdef class Program(_Recorder):
         return done
 
     def point(self, x, targets, largest):
-        """`feed` for one batch without weights: whether x and targets are arrays as they were
-        taken, and the targets good: labels below the number of outputs, or, unless `largest` is
-        None, from 0 to that.  If not, nothing is done."""
+        """`feed` for one batch without weights, if x and targets are arrays like those that were
+        taken and the targets are valid: labels below the number of outputs, or numbers in
+        [0, largest], or any if `largest` is None.  Returns whether they are; if not, does nothing.
+        """
         cdef const int64_t *label
         cdef ptrdiff_t i, classes = self.given.shape[1]
         cdef int weights = WEIGHTS
@@ -207,9 +211,9 @@ cdef class Program(_Recorder):
         return True
 
     def predict(self, value, cnp.ndarray out=None):
-        """The outputs for one batch, in `out` or in an array of the program's own; None, with
-        nothing done, where value is not an array as it was taken.  Not to be mixed with `replay`:
-        what `feed` pointed to is forgotten."""
+        """The outputs for one batch, in `out` or in an array of the program's; None, and nothing is
+        done, if value is not like the batch that was taken.  Do not use `replay` afterwards without
+        `feed`: its arrays are forgotten."""
         if not is_like(value, self.taken):
             return None
         if out is not None:
@@ -224,7 +228,7 @@ cdef class Program(_Recorder):
         return self.given if out is None else out
 
     def phases(self):
-        """For each phase the number of calls that run alone, and each chain's (calls, units)."""
+        """For each phase the number of calls that run alone, and (calls, units) of each chain."""
         cdef const fnn_phase *phase
         cdef int i, j
         result = []
@@ -245,7 +249,7 @@ cdef class Program(_Recorder):
 
     cdef int carry(self, int which, fnn_kernel *kernel, cnp.ndarray inside,
                    bint outwards) except -1:
-        """A batch's rows between the feed and `inside`."""
+        """Copies a batch's rows from the feed to `inside`, or, outwards, from there to the feed."""
         cdef fnn_call call
         cdef fnn_rows *p = &call.arguments.rows
         cdef ptrdiff_t rows = inside.shape[0], row = cnp.PyArray_SIZE(inside) // rows
@@ -253,7 +257,7 @@ cdef class Program(_Recorder):
             raise ValueError(f"rows: expected {f'{self.batch} as before, ' if self.batch else ''}"
                              f"at most {self.available - self.sources.row}, got {rows}")
         start(&call, kernel, rows, copied * cnp.PyArray_SIZE(inside))
-        p.feed = <fnn_feed *>reads(&call, self.here)
+        p.feed = <fnn_feed *>reads(&call, self.feed_memory)
         p.outside = self.slot(which)
         p.inside = writes(&call, inside, row) if not outwards else <void *>reads(&call, inside, row)
         p.row_bytes = row * cnp.PyArray_ITEMSIZE(inside)
@@ -261,7 +265,7 @@ cdef class Program(_Recorder):
         return execute(&call)
 
     def take(self, str name, ptrdiff_t rows):
-        """The next rows of x, targets or weights, in a new array."""
+        """The next rows of x, targets or weights of the feed, in a new array."""
         cdef int which = slot_names.index(name)
         if self.fed is None or which == OUTPUTS or self.fed[which] is None or rows < 1:
             raise ValueError(
@@ -280,7 +284,7 @@ cdef class Program(_Recorder):
         return inside
 
     def give(self, cnp.ndarray outputs not None):
-        """Copy the outputs to those of the feed, if it has some."""
+        """Copy a batch's outputs to those of the feed, if it has some."""
         cdef cnp.ndarray outside = None if self.fed is None else self.fed[<int>OUTPUTS]
         if outside is not None and outside.dtype != outputs.dtype:
             raise ValueError(f"outputs: expected {outputs.dtype}, got {describe(outside)}")
@@ -290,19 +294,19 @@ cdef class Program(_Recorder):
         self.given = outputs
 
     def take_rate(self, cnp.ndarray hyper not None):
-        """Set the learning rate in hyper to the step's of the feed, if it has some."""
+        """Set the learning rate in hyper to that of the feed for the step, if it has some."""
         check_hyper(hyper)
         if self.sources.rates != NULL and self.sources.step >= self.rates:
             raise ValueError(
                 f"rates: expected more than the {self.sources.step} used, got {self.rates}")
         cdef fnn_call call
         start(&call, fnn_table(active_isa, False).take_rate, 1, 10.0)
-        call.arguments.batch.feed = <fnn_feed *>reads(&call, self.here)
+        call.arguments.batch.feed = <fnn_feed *>reads(&call, self.feed_memory)
         call.arguments.batch.hyper = <double *>writes(&call, hyper)
         execute(&call)
 
     def end_batch(self, cnp.ndarray value=None):
-        """The next replay takes the next rows; value (float64) is the batch's loss."""
+        """The next step takes the next rows; value (float64) is the loss that the feed gets."""
         cdef fnn_call call
         cdef fnn_batch *p = &call.arguments.batch
         check_doubles("value", value)
@@ -310,13 +314,13 @@ cdef class Program(_Recorder):
             raise ValueError(
                 f"losses: expected room for more than {self.sources.step}, got {self.losses}")
         start(&call, fnn_table(active_isa, False).end_batch, 1, 10.0)
-        p.feed, p.rows = <fnn_feed *>writes(&call, self.here), self.batch
+        p.feed, p.rows = <fnn_feed *>writes(&call, self.feed_memory), self.batch
         p.value = <double *>reads(&call, value)
         execute(&call)
 
 
 def check_value(cnp.ndarray value not None, cnp.ndarray hyper not None):
-    """A loss that is NaN or infinite becomes a fault in hyper, which ends a replay."""
+    """Makes a loss that is infinite or NaN a fault in hyper, which ends a replay."""
     check_doubles("value", value)
     check_hyper(hyper)
     cdef fnn_call call

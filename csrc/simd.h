@@ -1,13 +1,13 @@
-/* The vector vocabulary: every kernel body is written once, in these words.
+/* The vector vocabulary: every kernel body is written once, in these functions.
  *
- * A stub (kernels_<isa>_<real>.c) has set the target and defined FNN_REAL (32 or 64)
- * and exactly one of FNN_AVX512, FNN_AVX2, FNN_NEON, FNN_PORTABLE.  Arithmetic uses the
- * compiler's vector operators: a + b, a - b, a * b, a / b, -a.  The vector width is the
- * instruction set's own: a wider type would be split through memory, ten times slower.
+ * A stub in isa/ has set the target and defined FNN_REAL (32 or 64) and one of FNN_AVX512,
+ * FNN_AVX2, FNN_NEON and FNN_PORTABLE.  Arithmetic uses the compiler's vector operators: a + b, a -
+ * b, a * b, a / b, -a.  Vectors are as wide as the instruction set's registers: a wider type would
+ * go through memory, ten times slower.
  *
- * Same bits on every FMA instruction set: v_fma rounds once everywhere except in the
- * portable level, and a reduction runs over FNN_LANES virtual lanes, whatever VL is.
- */
+ * All instruction sets with fused multiply-add give the same bits: v_fma rounds once everywhere but
+ * on the portable level, and a reduction runs over FNN_LANES virtual lanes, however many a vector
+ * has. */
 #ifndef FNN_SIMD_H
 #define FNN_SIMD_H
 
@@ -54,57 +54,63 @@ SIMD vreal v_load(const real *p) { return *(const vreal_unaligned *)p; }
 SIMD void v_store(real *p, vreal a) { *(vreal_unaligned *)p = a; }
 SIMD vreal v_set1(double a) { return (real)a - (vreal){0}; }
 SIMD vreal v_zero(void) { return (vreal){0}; }
-SIMD vint v_bits(vreal a) { return (vint)a; }
-SIMD vreal v_from_bits(vint a) { return (vreal)a; }
 
 /* ---- one block per instruction set: v_fma, v_sqrt, tails, comparisons, v_select ----
- * vtail  which of the VL lanes exist: v_tail(n) keeps the first min(n, VL) of them;
- *        v_tail_mask makes of it a vmask, for v_select
- * vmask  the outcome of a comparison, lane by lane; NaN compares false, but v_ne true  */
+ * vtail  which lanes exist: v_tail(n) is the first min(n, VL); v_tail_mask makes it a vmask
+ * vmask  the result of a comparison, lane by lane; NaN compares false, but true with v_ne */
 
+/* X86(add) is the intrinsic for vectors of reals, such as _mm512_add_ps; vraw is the type it
+ * takes. */
 #if defined(FNN_AVX512) && FNN_REAL == 32
-
-typedef __mmask16 vtail;
+typedef __m512 vraw;
 typedef __mmask16 vmask;
-SIMD vtail v_tail(ptrdiff_t n) { return (vtail)(n >= 16 ? 0xffffu : (1u << n) - 1u); }
-SIMD vmask v_tail_mask(vtail t) { return t; }
-SIMD vreal v_load_tail(const real *p, vtail t) { return (vreal)_mm512_maskz_loadu_ps(t, p); }
-SIMD void v_store_tail(real *p, vreal a, vtail t) { _mm512_mask_storeu_ps(p, t, (__m512)a); }
-SIMD vreal v_fma(vreal a, vreal b, vreal c) {
-    return (vreal)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-}
-SIMD vreal v_sqrt(vreal a) { return (vreal)_mm512_sqrt_ps((__m512)a); }
-SIMD vmask v_lt(vreal a, vreal b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ); }
-SIMD vmask v_le(vreal a, vreal b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LE_OQ); }
-SIMD vmask v_ne(vreal a, vreal b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_NEQ_UQ); }
-SIMD vreal v_select(vmask m, vreal yes, vreal no) {
-    return (vreal)_mm512_mask_blend_ps(m, (__m512)no, (__m512)yes);
-}
-
+#define X86(operation) _mm512_##operation##_ps
+#define X86_COMPARE _mm512_cmp_ps_mask
 #elif defined(FNN_AVX512)
-
-typedef __mmask8 vtail;
+typedef __m512d vraw;
 typedef __mmask8 vmask;
-SIMD vtail v_tail(ptrdiff_t n) { return (vtail)(n >= 8 ? 0xffu : (1u << n) - 1u); }
-SIMD vmask v_tail_mask(vtail t) { return t; }
-SIMD vreal v_load_tail(const real *p, vtail t) { return (vreal)_mm512_maskz_loadu_pd(t, p); }
-SIMD void v_store_tail(real *p, vreal a, vtail t) { _mm512_mask_storeu_pd(p, t, (__m512d)a); }
+#define X86(operation) _mm512_##operation##_pd
+#define X86_COMPARE _mm512_cmp_pd_mask
+#elif defined(FNN_AVX2) && FNN_REAL == 32
+typedef __m256 vraw;
+#define X86(operation) _mm256_##operation##_ps
+#elif defined(FNN_AVX2)
+typedef __m256d vraw;
+#define X86(operation) _mm256_##operation##_pd
+#endif
+
+#if defined(X86)
 SIMD vreal v_fma(vreal a, vreal b, vreal c) {
-    return (vreal)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+    return (vreal)X86(fmadd)((vraw)a, (vraw)b, (vraw)c);
 }
-SIMD vreal v_sqrt(vreal a) { return (vreal)_mm512_sqrt_pd((__m512d)a); }
-SIMD vmask v_lt(vreal a, vreal b) { return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_LT_OQ); }
-SIMD vmask v_le(vreal a, vreal b) { return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_LE_OQ); }
-SIMD vmask v_ne(vreal a, vreal b) {
-    return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_NEQ_UQ);
-}
+SIMD vreal v_sqrt(vreal a) { return (vreal)X86(sqrt)((vraw)a); }
+#endif
+
+#if defined(FNN_AVX512)
+
+typedef vmask vtail;
+SIMD vtail v_tail(ptrdiff_t n) { return (vtail)(n >= VL ? (1u << VL) - 1u : (1u << n) - 1u); }
+SIMD vmask v_tail_mask(vtail t) { return t; }
+SIMD vreal v_load_tail(const real *p, vtail t) { return (vreal)X86(maskz_loadu)(t, p); }
+SIMD void v_store_tail(real *p, vreal a, vtail t) { X86(mask_storeu)(p, t, (vraw)a); }
+SIMD vmask v_lt(vreal a, vreal b) { return X86_COMPARE((vraw)a, (vraw)b, _CMP_LT_OQ); }
+SIMD vmask v_le(vreal a, vreal b) { return X86_COMPARE((vraw)a, (vraw)b, _CMP_LE_OQ); }
+SIMD vmask v_ne(vreal a, vreal b) { return X86_COMPARE((vraw)a, (vraw)b, _CMP_NEQ_UQ); }
 SIMD vreal v_select(vmask m, vreal yes, vreal no) {
-    return (vreal)_mm512_mask_blend_pd(m, (__m512d)no, (__m512d)yes);
+    return (vreal)X86(mask_blend)(m, (vraw)no, (vraw)yes);
 }
 
-#elif defined(FNN_AVX2)
+#else
 
 typedef vint vmask;
+SIMD vmask v_lt(vreal a, vreal b) { return a < b; }
+SIMD vmask v_le(vreal a, vreal b) { return a <= b; }
+SIMD vmask v_ne(vreal a, vreal b) { return a != b; }
+
+#endif
+
+#if defined(FNN_AVX2)
+
 typedef __m256i vtail;
 SIMD vtail v_tail(ptrdiff_t n) {
     static const integer keep[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
@@ -112,34 +118,14 @@ SIMD vtail v_tail(ptrdiff_t n) {
     return _mm256_loadu_si256((const __m256i *)(keep + 8 - n));
 }
 SIMD vmask v_tail_mask(vtail t) { return (vmask)t; }
-SIMD vmask v_lt(vreal a, vreal b) { return a < b; }
-SIMD vmask v_le(vreal a, vreal b) { return a <= b; }
-SIMD vmask v_ne(vreal a, vreal b) { return a != b; }
-#if FNN_REAL == 32
-SIMD vreal v_load_tail(const real *p, vtail t) { return (vreal)_mm256_maskload_ps(p, t); }
-SIMD void v_store_tail(real *p, vreal a, vtail t) { _mm256_maskstore_ps(p, t, (__m256)a); }
-SIMD vreal v_fma(vreal a, vreal b, vreal c) {
-    return (vreal)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-}
-SIMD vreal v_sqrt(vreal a) { return (vreal)_mm256_sqrt_ps((__m256)a); }
+SIMD vreal v_load_tail(const real *p, vtail t) { return (vreal)X86(maskload)(p, t); }
+SIMD void v_store_tail(real *p, vreal a, vtail t) { X86(maskstore)(p, t, (vraw)a); }
 SIMD vreal v_select(vmask m, vreal yes, vreal no) {
-    return (vreal)_mm256_blendv_ps((__m256)no, (__m256)yes, (__m256)m);
+    return (vreal)X86(blendv)((vraw)no, (vraw)yes, (vraw)m);
 }
-#else
-SIMD vreal v_load_tail(const real *p, vtail t) { return (vreal)_mm256_maskload_pd(p, t); }
-SIMD void v_store_tail(real *p, vreal a, vtail t) { _mm256_maskstore_pd(p, t, (__m256d)a); }
-SIMD vreal v_fma(vreal a, vreal b, vreal c) {
-    return (vreal)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
-}
-SIMD vreal v_sqrt(vreal a) { return (vreal)_mm256_sqrt_pd((__m256d)a); }
-SIMD vreal v_select(vmask m, vreal yes, vreal no) {
-    return (vreal)_mm256_blendv_pd((__m256d)no, (__m256d)yes, (__m256d)m);
-}
-#endif
 
-#else /* NEON and portable: 16-byte vectors */
+#elif !defined(FNN_AVX512) /* NEON and portable: 16-byte vectors */
 
-typedef vint vmask;
 typedef ptrdiff_t vtail;
 SIMD vtail v_tail(ptrdiff_t n) { return n > VL ? VL : n; }
 SIMD vmask v_tail_mask(vtail t) {
@@ -157,11 +143,8 @@ SIMD void v_store_tail(real *p, vreal a, vtail t) {
     for (ptrdiff_t i = 0; i < VL; i++)
         if (i < t) p[i] = a[i];
 }
-SIMD vmask v_lt(vreal a, vreal b) { return a < b; }
-SIMD vmask v_le(vreal a, vreal b) { return a <= b; }
-SIMD vmask v_ne(vreal a, vreal b) { return a != b; }
 SIMD vreal v_select(vmask m, vreal yes, vreal no) {
-    return v_from_bits((v_bits(yes) & m) | (v_bits(no) & ~m));
+    return (vreal)(((vint)yes & m) | ((vint)no & ~m));
 }
 #if defined(FNN_NEON) && FNN_REAL == 32
 SIMD vreal v_fma(vreal a, vreal b, vreal c) {
@@ -184,15 +167,11 @@ SIMD vreal v_sqrt(vreal a) {
 
 #endif
 
-/* ---- words made of the above, the same for all instruction sets ---- */
-
-/* ---- words for random bits: lanes of 32 and 64 bits, whatever the real type ----
- * v_multiply_low  products of the lower halves of the 64-bit lanes
- * v_at_least      one bit for each 32-bit lane, a >= b unsigned, from the lowest lane up
- * v_mask          a vmask of the VL lowest bits
- * v_upper         the upper halves of the 64-bit lanes as lower halves; what is above is left open
- * v_xor3          of three
- * v_any           whether any lane of a vmask is set */
+/* ---- random bits: lanes of 32 and 64 bits, whatever the real type ---- v_multiply_low  products
+ * of the lower halves of the 64-bit lanes v_at_least      one bit for each 32-bit lane, a >= b
+ * unsigned, the lowest lane first v_mask          the VL lowest bits as a vmask v_upper         the
+ * upper halves of the 64-bit lanes as lower halves; the upper ones are undefined v_xor3          a
+ * ^ b ^ c v_any           whether any lane of a vmask is set */
 
 typedef uint32_t vword __attribute__((vector_size(VBYTES)));
 typedef uint64_t vwide __attribute__((vector_size(VBYTES)));
@@ -256,16 +235,16 @@ SIMD vmask v_mask(unsigned bits) {
 }
 #endif
 
-/* 2^n, and a 2^n rounded once, for whole n: the bits of n + bias, moved into the exponent. */
+/* ---- functions made of the above ---- */
+
+/* 2^n, and a 2^n rounded once, for whole n: the bits of n + bias are moved into the exponent. */
 SIMD vreal v_power2(vreal n) {
     const double magic = FNN_REAL == 32 ? 0x1.8p23 + 127 : 0x1.8p52 + 1023;
     return (vreal)((vnat)(n + v_set1(magic)) << (FNN_REAL == 32 ? 23 : 52));
 }
 SIMD vreal v_scale(vreal a, vreal n) { /* in two factors: 2^n itself may not be a normal number */
-#if defined(FNN_AVX512) && FNN_REAL == 32
-    return (vreal)_mm512_scalef_ps((__m512)a, (__m512)n);
-#elif defined(FNN_AVX512)
-    return (vreal)_mm512_scalef_pd((__m512d)a, (__m512d)n);
+#if defined(FNN_AVX512)
+    return (vreal)X86(scalef)((vraw)a, (vraw)n);
 #else
     vreal magic = v_set1(FNN_REAL == 32 ? 0x1.8p23 : 0x1.8p52);
     vreal half = v_fma(n, v_set1(0.5), magic) - magic;
@@ -273,8 +252,8 @@ SIMD vreal v_scale(vreal a, vreal n) { /* in two factors: 2^n itself may not be 
 #endif
 }
 
-/* A vector of a row of which n elements remain, n <= 0 included: whole where n >= VL; else the
- * lanes past them read as zero and are not stored, and v_fill_n sets them to those of `rest`. */
+/* A vector of a row that has n elements left; n may be <= 0.  If n < VL, the lanes behind them read
+ * as zero and are not stored, and v_fill_n takes them from `rest`. */
 SIMD vtail v_tail_n(ptrdiff_t n) { return v_tail(n > 0 ? n : 0); }
 SIMD vreal v_load_n(const real *p, ptrdiff_t n) {
     return n >= VL ? v_load(p) : v_load_tail(p, v_tail_n(n));
@@ -290,20 +269,12 @@ SIMD vreal v_fill_n(vreal a, ptrdiff_t n, vreal rest) {
     return n >= VL ? a : v_select(v_first(n), a, rest);
 }
 
-/* Larger (smaller) of two; a NaN in `a` stays a NaN, a NaN in `b` is dropped.  x86's own maximum
- * is b > a ? b : a too: one instruction in place of two, and 2 cycles of latency in place of 7. */
-#if defined(FNN_AVX512) && FNN_REAL == 32
-SIMD vreal v_max(vreal a, vreal b) { return (vreal)_mm512_max_ps((__m512)b, (__m512)a); }
-SIMD vreal v_min(vreal a, vreal b) { return (vreal)_mm512_min_ps((__m512)b, (__m512)a); }
-#elif defined(FNN_AVX512)
-SIMD vreal v_max(vreal a, vreal b) { return (vreal)_mm512_max_pd((__m512d)b, (__m512d)a); }
-SIMD vreal v_min(vreal a, vreal b) { return (vreal)_mm512_min_pd((__m512d)b, (__m512d)a); }
-#elif defined(FNN_AVX2) && FNN_REAL == 32
-SIMD vreal v_max(vreal a, vreal b) { return (vreal)_mm256_max_ps((__m256)b, (__m256)a); }
-SIMD vreal v_min(vreal a, vreal b) { return (vreal)_mm256_min_ps((__m256)b, (__m256)a); }
-#elif defined(FNN_AVX2)
-SIMD vreal v_max(vreal a, vreal b) { return (vreal)_mm256_max_pd((__m256d)b, (__m256d)a); }
-SIMD vreal v_min(vreal a, vreal b) { return (vreal)_mm256_min_pd((__m256d)b, (__m256d)a); }
+/* The larger (smaller) of two; a NaN in `a` remains, a NaN in `b` is ignored.  So does x86's
+ * maximum, which is b > a ? b : a: one instruction and not two, and 2 cycles of latency and not
+ * 7. */
+#if defined(X86)
+SIMD vreal v_max(vreal a, vreal b) { return (vreal)X86(max)((vraw)b, (vraw)a); }
+SIMD vreal v_min(vreal a, vreal b) { return (vreal)X86(min)((vraw)b, (vraw)a); }
 #else
 SIMD vreal v_max(vreal a, vreal b) { return v_select(v_lt(a, b), b, a); }
 SIMD vreal v_min(vreal a, vreal b) { return v_select(v_lt(b, a), b, a); }
@@ -316,10 +287,10 @@ SIMD vreal v_copysign(vreal magnitude, vreal sign) {
     return (vreal)(((vnat)magnitude & ~bit) | ((vnat)sign & bit));
 }
 
-/* Vectors that a loop takes together: an elementary function is one long chain, a few of which
- * must be under way at once.  GCC leaves them one behind the other unless it schedules before it
- * allocates registers (INTERLEAVED, to END_INTERLEAVED); measured on Zen 5 with four vectors:
- * tanh from 14.0 to 10.7 cycles a vector, softplus from 33 to 21. */
+/* How many vectors a loop over an elementary function computes side by side, since each is one long
+ * chain.  GCC leaves the chains one behind the other unless it schedules before it allocates
+ * registers, as it does from INTERLEAVED to END_INTERLEAVED.  On Zen 5 with four vectors, tanh went
+ * from 14.0 to 10.7 cycles a vector, softplus from 33 to 21. */
 #define TOGETHER (VBYTES == 64 ? 4 : 2)
 #if defined(__GNUC__) && !defined(__clang__)
 #define INTERLEAVED                    \
@@ -331,13 +302,13 @@ SIMD vreal v_copysign(vreal magnitude, vreal sign) {
 #define END_INTERLEAVED
 #endif
 
-/* Vectors i .. i + VL of n elements, v being their place among the virtual lanes. */
+/* For each vector of n elements: i is its first element, v its number among the virtual lanes. */
 #define FOR_LANES(i, v, n)                                                     \
     for (ptrdiff_t i##_first = 0; i##_first < (n); i##_first += FNN_LANES)     \
         _Pragma("GCC unroll 4")                                                \
         for (ptrdiff_t v = 0, i = i##_first; v < VECTORS_PER_LANES && i < (n); v++, i += VL)
 
-/* The lanes of two vectors in turn, a0 b0 a1 b1 ...: the lower halves', the upper halves'. */
+/* The lanes of two vectors in turn, a0 b0 a1 b1 ..., of their lower or upper halves. */
 #if defined(__clang__)
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
@@ -363,36 +334,11 @@ SIMD vreal v_interleave_low(vreal a, vreal b) { return SHUFFLE(a, b, 0, 2); }
 SIMD vreal v_interleave_high(vreal a, vreal b) { return SHUFFLE(a, b, 1, 3); }
 #endif
 
-/* Within each 16-byte part of two vectors: the lanes of its lower (upper) half in turn.  And the
- * vectors' own parts: those of even (odd) number, first a's, then b's. */
-#if defined(FNN_AVX512) && FNN_REAL == 32
-SIMD vreal v_unpack_low(vreal a, vreal b) {
-    return (vreal)_mm512_unpacklo_ps((__m512)a, (__m512)b);
-}
-SIMD vreal v_unpack_high(vreal a, vreal b) {
-    return (vreal)_mm512_unpackhi_ps((__m512)a, (__m512)b);
-}
-#elif defined(FNN_AVX512)
-SIMD vreal v_unpack_low(vreal a, vreal b) {
-    return (vreal)_mm512_unpacklo_pd((__m512d)a, (__m512d)b);
-}
-SIMD vreal v_unpack_high(vreal a, vreal b) {
-    return (vreal)_mm512_unpackhi_pd((__m512d)a, (__m512d)b);
-}
-#elif defined(FNN_AVX2) && FNN_REAL == 32
-SIMD vreal v_unpack_low(vreal a, vreal b) {
-    return (vreal)_mm256_unpacklo_ps((__m256)a, (__m256)b);
-}
-SIMD vreal v_unpack_high(vreal a, vreal b) {
-    return (vreal)_mm256_unpackhi_ps((__m256)a, (__m256)b);
-}
-#elif defined(FNN_AVX2)
-SIMD vreal v_unpack_low(vreal a, vreal b) {
-    return (vreal)_mm256_unpacklo_pd((__m256d)a, (__m256d)b);
-}
-SIMD vreal v_unpack_high(vreal a, vreal b) {
-    return (vreal)_mm256_unpackhi_pd((__m256d)a, (__m256d)b);
-}
+/* v_unpack_low (high): the lanes of the lower (upper) halves of each 16-byte part of a and b, in
+ * turn. v_even_parts (odd): the parts with even (odd) numbers, first a's, then b's. */
+#if defined(X86)
+SIMD vreal v_unpack_low(vreal a, vreal b) { return (vreal)X86(unpacklo)((vraw)a, (vraw)b); }
+SIMD vreal v_unpack_high(vreal a, vreal b) { return (vreal)X86(unpackhi)((vraw)a, (vraw)b); }
 #else
 SIMD vreal v_unpack_low(vreal a, vreal b) { return v_interleave_low(a, b); }
 SIMD vreal v_unpack_high(vreal a, vreal b) { return v_interleave_high(a, b); }
@@ -416,8 +362,9 @@ SIMD vreal v_even_parts(vreal a, vreal b) { return (void)b, a; }
 SIMD vreal v_odd_parts(vreal a, vreal b) { return (void)a, b; }
 #endif
 
-/* The sum of one 64-byte group of virtual lanes, in an order no vector width changes: the upper
- * half is added to the lower, until one is left.  `low + high` leaves every sum twice. */
+/* The sum of the 64 bytes of virtual lanes, in an order that does not depend on the width of
+ * vectors: the upper half is added to the lower until one lane is left.  low + high has every sum
+ * twice. */
 SIMD real sum_lanes(const vreal lanes[VECTORS_PER_LANES]) {
     vreal a[VECTORS_PER_LANES];
     for (int v = 0; v < VECTORS_PER_LANES; v++) a[v] = lanes[v];

@@ -1,19 +1,21 @@
-/* A team of threads for each calling thread, made at its first work that is worth one.
+/* Each calling thread has a team: itself and workers, which start with the first work that is worth
+ * them.
  *
- * Work comes as a phase: chains of calls, each cut into a share per thread and each share into a
- * few pieces.  Everybody works through the own share first (what it touched before is in its
- * cache) and then helps with the others'.  So a thread that comes late, because it slept or
- * because another process has its core, is not waited for: the others do its part, and it finds
- * nothing left.  Between phases a worker spins for some microseconds, in which the next phase or
- * the next training step comes; while a program runs it waits awake somewhat longer, but gives way
- * to whoever wants its processor; and then it sleeps, so that it costs its neighbours nothing.
+ * Work comes as a phase: chains of calls.  The units of a chain are cut into one share for each
+ * thread, and each share into a few pieces.  A thread first runs the pieces of its share, since
+ * what it touched before is in its cache, and then helps with the pieces of the others.  So nobody
+ * waits for a thread that comes late, because it slept or another process has its core: the others
+ * run its pieces, and it finds none left.
  *
- * OpenMP is not used: its region ends when every thread has arrived.  Measured with libgomp on
- * two cores, a 128x784x512 product of 0.4 ms (0.65 ms serially) took 7 ms beside a busy process
- * on one core and 36 ms in turn with NumPy's product, whose threads spin; see docs/threads.md.
+ * Between phases a worker spins for some microseconds, since the next phase or training step comes
+ * soon.  While a program runs it waits awake for longer, but yields its processor to whoever wants
+ * it.  Then it sleeps, so that it costs other processes nothing.
  *
- * A forked child has none of its parent's workers; it makes a team of its own when it needs one.
- */
+ * OpenMP is not used, because its region ends when every thread has arrived.  With libgomp on two
+ * cores, a 128x784x512 product of 0.4 ms (0.65 ms serially) took 7 ms beside a busy process on one
+ * core, and 36 ms in turn with NumPy's product, whose threads spin; see docs/threads.md.
+ *
+ * A forked child has none of its parent's workers and makes a new team when it needs one. */
 #define _POSIX_C_SOURCE 200112L /* posix_memalign, pthread_atfork */
 #define _DARWIN_C_SOURCE        /* _SC_NPROCESSORS_ONLN on macOS */
 #include "team.h"
@@ -31,41 +33,46 @@
 #include <immintrin.h>
 #endif
 
-#define SERIAL_WORK 1e6 /* operations below which handing work over (about 1 us) cannot pay */
-#define PHASE_WORK 5e4  /* the same for a phase, while the workers wait awake for it */
-#define SMALL_WORK 2e7  /* operations up to which a step may be faster alone */
-#define TRIAL_STEPS 8   /* steps together, then alone, that are timed */
-#define TRIAL_PERIOD 1024
-#define PIECES 4        /* a share's pieces: what a late thread leaves is shared out again */
-#define PIECE_WORK 1e5  /* operations below which a piece is not worth claiming */
-#define PIECE_BYTES (1 << 19) /* that a piece may write: a call's results should be in the L2 cache
-                               * when the next of the chain reads them */
-#define SPIN_TIME 20000 /* nanoseconds that a thread waits awake */
-#define LONG_SPIN 200000 /* and, giving way to others, a worker while a program or a call runs */
-#define TURN_TIME 2000000 /* nanoseconds after which a worker lets others have its processor */
+/* in operations: */
+#define SERIAL_WORK 1e6 /* below this, handing work over (about 1 us) cannot pay */
+#define PHASE_WORK 5e4  /* the same for a phase, for which the workers wait awake */
+#define SMALL_WORK 2e7  /* up to this, a step may be faster alone */
+#define PIECE_WORK 1e5  /* below this, a piece is not worth claiming */
+static _Atomic double wake_work = 5e6; /* below this, waking workers (tens of us) cannot pay */
+
+/* in nanoseconds: */
+#define SPIN_TIME 20000   /* a thread waits awake for so long, */
+#define LONG_SPIN 200000  /* and a worker, yielding, while a program or a call runs */
+#define TURN_TIME 2000000 /* after this a worker lets others have its processor */
+
+#define PIECES 4              /* pieces of a share: what a late thread leaves can be divided */
+#define PIECE_BYTES (1 << 19) /* bytes that a piece may write: a call's results should be in L2
+                               * when the next call of the chain reads them */
+#define TRIAL_STEPS 8         /* steps that are timed with the team, then as many alone */
+#define TRIAL_PERIOD 1024     /* steps from one trial to the next */
 
 typedef struct {
     _Alignas(64) atomic_ptrdiff_t next; /* the first piece that nobody has claimed */
 } share;
 
-/* `state` is twice the number of the phase, and 1 while it is open to those who come now.  A worker
- * says that it is inside and then looks whether the phase is open; the caller closes it, then looks
- * who is inside, and goes on when all have left.  (Each says so on a line of its own: to count
- * themselves in on one took sixteen workers 10 us.) */
+/* `state` is twice the number of the phase, plus 1 while workers may enter the phase.  A worker
+ * sets its `inside` and then looks whether the phase is open; the caller closes the phase, then
+ * looks who is inside, and goes on when all have left.  (Every `inside` is on a cache line of its
+ * own: sixteen workers that counted themselves in on one line took 10 us.) */
 #define OPEN ((uint64_t)1)
 
 typedef struct team {
-    /* on one cache line, what a waiting worker reads: 3 % of a step of 9 us */
+    /* what a waiting worker reads is on one cache line: 3 % of a step of 9 us */
     _Alignas(64) atomic_uint_fast64_t state;
     const fnn_chain *chain; /* the phase's */
     int chains, shares;
-    atomic_int running; /* whether a call or a program does */
+    atomic_int running; /* whether a call or a program runs */
     _Alignas(64) atomic_int sleepers;
     int64_t idle_since; /* when the caller's last work ended */
     share share[FNN_MAX_THREADS];
     char *scratch;
     int scratch_threads;
-    atomic_int workers; /* that have been started: those of the last phase, or fewer */
+    atomic_int workers; /* how many were started: for the last phase, or fewer */
     pthread_mutex_t mutex;
     pthread_cond_t wake;
     struct worker {
@@ -77,15 +84,13 @@ typedef struct team {
     } worker[FNN_MAX_THREADS];
 } team;
 
-/* operations below which waking workers (tens of microseconds) cannot pay */
-static _Atomic double wake_work = 5e6;
 static atomic_int process_threads = 1;
 static atomic_int processors = 1;
-static _Thread_local int own_threads;
-static _Thread_local team *own_team;
-static _Thread_local int own_team_forks; /* `forks` when own_team was made */
-static atomic_int forks;                 /* how many forks lie between the first process and this */
-static pthread_key_t team_key;           /* holds own_team, to be ended with its thread */
+static _Thread_local int thread_override;   /* for the calling thread; 0: process_threads */
+static _Thread_local team *caller_team;     /* of the calling thread */
+static _Thread_local int caller_team_forks; /* `forks` when it was made */
+static atomic_int forks;       /* how many forks lie between the first process and this one */
+static pthread_key_t team_key; /* holds caller_team, which ends with its thread */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static inline void pause_briefly(void) {
@@ -96,8 +101,8 @@ static inline void pause_briefly(void) {
 #endif
 }
 
-/* Kernels run with denormals and round to nearest, whatever other libraries have set: else the
- * bits would depend on who computes. */
+/* Kernels run with denormals and rounding to nearest, whatever other libraries have set, so that
+ * bits do not depend on the thread. */
 #if defined(__x86_64__)
 typedef unsigned arithmetic;
 static arithmetic set_arithmetic(arithmetic mode) {
@@ -126,7 +131,7 @@ static void run_chain(const fnn_chain *chain, ptrdiff_t begin, ptrdiff_t end, vo
         call->kernel(&call->arguments, begin * call->size, end * call->size, scratch);
 }
 
-/* How many units a piece of the chain has. */
+/* How many units a piece of the chain should have. */
 static ptrdiff_t piece_units(const fnn_chain *chain, int shares) {
     ptrdiff_t least = (ptrdiff_t)(PIECE_WORK / chain->work * (double)chain->units) + 1;
     ptrdiff_t piece = chain->units / shares / PIECES + 1;
@@ -140,7 +145,7 @@ static ptrdiff_t share_begin(const team *t, const fnn_chain *chain, int owner) {
     return chain->units * owner / t->shares;
 }
 
-/* How many pieces the chain has in a thread's share. */
+/* How many pieces of the chain are in a thread's share. */
 static ptrdiff_t chain_pieces(const team *t, const fnn_chain *chain, int owner) {
     ptrdiff_t piece = piece_units(chain, t->shares);
     return (share_begin(t, chain, owner + 1) - share_begin(t, chain, owner) + piece - 1) / piece;
@@ -153,7 +158,8 @@ static ptrdiff_t share_pieces(const team *t, int owner) {
     return pieces;
 }
 
-/* The given piece of a thread's share, counted through all chains: of nearly equal size. */
+/* Runs a piece of a thread's share, by its number among those of all chains.  A chain's pieces have
+ * nearly equal sizes. */
 static void run_piece(const team *t, int owner, ptrdiff_t number, void *scratch) {
     const fnn_chain *chain = t->chain;
     ptrdiff_t pieces;
@@ -164,8 +170,8 @@ static void run_piece(const team *t, int owner, ptrdiff_t number, void *scratch)
               scratch);
 }
 
-/* A piece of that share that nobody has claimed, or `pieces`.  To look first spares the others'
- * lines, at which all threads come by. */
+/* Claims the next piece of a share; returns `pieces` if none is left.  Looking first spares the
+ * cache line, since all threads come by every share. */
 static ptrdiff_t claim(share *s, ptrdiff_t pieces) {
     if (atomic_load_explicit(&s->next, memory_order_relaxed) >= pieces) return pieces;
     return atomic_fetch_add_explicit(&s->next, 1, memory_order_relaxed);
@@ -177,8 +183,8 @@ static int64_t now(void) {
     return t.tv_sec * (int64_t)1000000000 + t.tv_nsec;
 }
 
-/* The own share first, then what the others have not begun; 0 if its turn ends before, as a
- * worker's does at `until`. */
+/* Runs the pieces of thread `me`'s share, then those that the other threads have not begun.  A
+ * worker's turn ends at `until` (0: never); returns whether all was done before. */
 static int work(team *t, int me, int64_t until) {
     void *scratch = t->scratch + (size_t)me * FNN_SCRATCH;
     for (int i = 0; i < t->shares; i++) {
@@ -195,20 +201,20 @@ static int work(team *t, int me, int64_t until) {
 /* Waiting awake pays only while every thread of the team can have a processor. */
 static int64_t spin_time(const team *t) { return t->workers < processors ? SPIN_TIME : 0; }
 
-/* Whether a phase is open that comes after the state `done`, or the worker is to end. */
+/* Whether a phase other than `done` is open, or the worker must end. */
 static int is_open(const struct worker *me, uint64_t done) {
     uint64_t state = atomic_load(&me->team->state);
     return (state & OPEN && state != done) || atomic_load(&me->quit);
 }
 
-/* Until is_open. */
+/* Waits until is_open.  After sleep a new turn begins, which ends at *until. */
 static void wait_for_phase(struct worker *me, uint64_t done, int64_t *until) {
     team *t = me->team;
     const int64_t begun = now(), spin = spin_time(t);
     for (int64_t waited = 0;; waited = now() - begun) {
         if (waited >= spin) {
             if (!spin || waited >= LONG_SPIN || !atomic_load(&t->running)) break;
-            sched_yield(); /* else two trainings on two cores take a fourth longer */
+            sched_yield(); /* without it, two trainings on two cores take a fourth longer */
         }
         for (int i = 0; i < 16; i++) {
             if (is_open(me, done)) return;
@@ -223,8 +229,8 @@ static void wait_for_phase(struct worker *me, uint64_t done, int64_t *until) {
     *until = now() + TURN_TIME;
 }
 
-/* Does its part of the phase that is open, if one is that comes after the state `done`; the state
- * that is done then. */
+/* Works on the open phase, if there is one other than `done`.  Returns the state of the last phase
+ * of which nothing is left to claim. */
 static uint64_t enter_phase(struct worker *me, uint64_t done, int64_t until) {
     atomic_store(&me->inside, 1);
     const uint64_t state = atomic_load(&me->team->state);
@@ -233,9 +239,9 @@ static uint64_t enter_phase(struct worker *me, uint64_t done, int64_t until) {
     return done;
 }
 
-/* A worker that shares its processor with another process would be stopped in the middle of a
- * piece, and the caller would wait for it.  So it gives way of its own accord, between two pieces,
- * before its time slice is over.  `until`: when its turn ends. */
+/* If a worker and another process want one processor, the system would stop the worker in the
+ * middle of a piece, and the caller would wait.  So the worker yields between two pieces, at the
+ * end of its turn (`until`), before its time slice is over. */
 static void *worker_main(void *argument) {
     struct worker *me = argument;
     uint64_t done = 0;
@@ -259,7 +265,7 @@ static void wake_sleepers(team *t) {
     pthread_mutex_unlock(&t->mutex);
 }
 
-/* Ends all workers but so many, between phases. */
+/* Ends all workers but the first `workers`, between phases. */
 static void stop_workers(team *t, int workers) {
     for (int i = workers; i < t->workers; i++) atomic_store(&t->worker[i].quit, 1);
     wake_sleepers(t);
@@ -267,22 +273,22 @@ static void stop_workers(team *t, int workers) {
     t->workers = workers;
 }
 
-/* At the end of the calling thread. */
+/* Runs at the end of the calling thread. */
 static void end_team(void *argument) {
     team *t = argument;
-    if (own_team_forks == forks) {
+    if (caller_team_forks == forks) {
         stop_workers(t, 0);
         pthread_cond_destroy(&t->wake);
         pthread_mutex_destroy(&t->mutex);
     }
     free(t->scratch);
     free(t);
-    own_team = NULL;
+    caller_team = NULL;
 }
 
 static void in_forked_child(void) { forks++; }
 
-static void prepare(void) {
+static void set_up(void) {
     pthread_key_create(&team_key, end_team);
     pthread_atfork(NULL, NULL, in_forked_child);
     processors = (int)sysconf(_SC_NPROCESSORS_ONLN);
@@ -290,9 +296,9 @@ static void prepare(void) {
 
 /* The calling thread's team, without workers at first; NULL if memory is short. */
 static team *get_team(void) {
-    pthread_once(&once, prepare);
-    if (own_team && own_team_forks == forks) return own_team;
-    void *memory; /* a parent's team is left alone: its locks may be held by threads long gone */
+    pthread_once(&once, set_up);
+    if (caller_team && caller_team_forks == forks) return caller_team;
+    void *memory; /* a parent's team is not freed: its locks may be held by threads that are gone */
     if (posix_memalign(&memory, 64, sizeof(team))) return NULL;
     team *t = memory;
     *t = (team){.scratch = NULL};
@@ -302,12 +308,13 @@ static team *get_team(void) {
         free(t);
         return NULL;
     }
-    own_team_forks = forks;
-    return own_team = t;
+    caller_team_forks = forks;
+    return caller_team = t;
 }
 
-/* As many workers as can be had: with fewer, the others do their share.  They take no signals,
- * which are the program's own threads' affair. */
+/* Starts workers until there are so many, or as many as the system allows: the others run the
+ * shares of those that are missing.  Workers block all signals, which are for the program's
+ * threads. */
 static void start_workers(team *t, int workers) {
     if (t->workers >= workers) return;
     sigset_t all, before;
@@ -329,14 +336,14 @@ double fnn_set_wake_work(double operations) {
 }
 
 int fnn_override_threads(int threads) {
-    int before = own_threads;
-    own_threads = threads;
+    int before = thread_override;
+    thread_override = threads;
     return before;
 }
 
-int fnn_threads(void) { return own_threads ? own_threads : process_threads; }
+int fnn_threads(void) { return thread_override ? thread_override : process_threads; }
 
-/* Scratch for that many threads: 0, or -1 if memory is short. */
+/* Gets scratch for so many threads.  Returns 0, or -1 if memory is short. */
 static int reserve(team *t, int threads) {
     if (t->scratch_threads >= threads) return 0;
     void *memory;
@@ -347,8 +354,8 @@ static int reserve(team *t, int threads) {
     return 0;
 }
 
-/* How many threads that much work is worth now.  Little work gets some only where it comes at such
- * a pace that the workers stay awake between. */
+/* How many threads so much work is worth.  Little work is worth several only if it follows other
+ * work so soon that the workers are awake. */
 static int threads_for(const team *t, double work) {
     int threads = fnn_threads(); /* read once: another thread may set it meanwhile */
     if (threads == 1 || work < SERIAL_WORK) return 1;
@@ -370,12 +377,12 @@ static void run_together(team *t, const fnn_phase *phase, int threads) {
     atomic_store(&t->state, open + 1);
     int64_t end = 0;
     for (int i = 0; i < t->workers; i++)
-        while (atomic_load(&t->worker[i].inside)) { /* looks not before the phase is closed */
+        while (atomic_load(&t->worker[i].inside)) { /* after the phase was closed */
             if (!end) end = now() + spin_time(t);
             if (now() < end)
                 pause_briefly();
             else
-                sched_yield(); /* the one inside may be waiting for this core */
+                sched_yield(); /* the worker may be waiting for this core */
         }
 }
 
@@ -411,7 +418,7 @@ int fnn_run(const fnn_call *call) {
 
 static int met_fault(const fnn_program *p) { return p->fault && *p->fault != 0; }
 
-/* One step of a program: 0, or 1 if it met a fault, after which nothing runs. */
+/* Runs one step of a program.  Returns 0, or 1 if it met a fault, after which nothing more runs. */
 static int replay_step(team *t, const fnn_program *p, int threads) {
     for (const fnn_phase *phase = p->phase; phase < p->phase + p->phases; phase++) {
         for (const fnn_call *call = phase->alone; call < phase->alone + phase->alones; call++) {
@@ -424,10 +431,10 @@ static int replay_step(team *t, const fnn_program *p, int threads) {
     return met_fault(p);
 }
 
-/* Where processors are far from one another, handing over a small step costs more than it gains:
- * a step of 12 us alone and 9 us together took 21 when the system had moved one of two virtual
- * processors to another cache.  So small steps are tried both ways, again and again, and the
- * faster way is taken. */
+/* Runs a small step with the team or alone, whichever was faster in the last trial.  If processors
+ * are far from one another, the team costs more than it gains: a step of 12 us alone and 9 us
+ * together took 21 us when the system had moved one of two virtual processors to another cache.
+ * That may change at any time, so trials are repeated. */
 static int replay_small_step(team *t, fnn_program *p, int threads) {
     const int trial = p->trial, together = trial < TRIAL_STEPS;
     p->trial = (trial + 1) % TRIAL_PERIOD;
@@ -437,7 +444,7 @@ static int replay_small_step(team *t, fnn_program *p, int threads) {
     int64_t start = now();
     int fault = replay_step(t, p, together ? threads : 1);
     if (trial % TRIAL_STEPS == 0)
-        *time = 0; /* the first may have woken the workers */
+        *time = 0; /* the first step may have woken the workers */
     else
         *time += now() - start;
     return fault;

@@ -1,4 +1,4 @@
-/* Threads: the one policy, and the only file that knows them.  See team.c. */
+/* Threads and the policy that decides how many run; team.c is the only file that knows them. */
 #ifndef FNN_TEAM_H
 #define FNN_TEAM_H
 
@@ -6,19 +6,21 @@
 
 #define FNN_MAX_THREADS 256
 
-void fnn_set_threads(int threads);     /* for the process; 1 .. FNN_MAX_THREADS */
-int fnn_override_threads(int threads); /* for the calling thread, 0: none; returns the last */
-int fnn_threads(void);                 /* how many the calling thread's kernels may use now */
+void fnn_set_threads(int threads);     /* for the process, 1 to FNN_MAX_THREADS */
+int fnn_override_threads(int threads); /* for the calling thread, 0: as for the process; returns the
+                                        * number before */
+int fnn_threads(void);                 /* how many threads the calling thread's calls may use */
 
-/* Operations for which workers that sleep are woken; tests lower it.  Returns what it was. */
+/* From how many operations on sleeping workers are woken; tests lower it.  Returns the number
+ * before. */
 double fnn_set_wake_work(double operations);
 
-/* Runs the call, on the team if the work is worth it; the results' bits do not depend on that.
- * Returns -1, having run nothing, if there is no memory for the team or its scratch space. */
+/* Runs the call, with the team if the work is worth it; the results' bits do not depend on that.
+ * Returns 0; or -1, and nothing ran, if there is no memory for the team or its scratch. */
 int fnn_run(const fnn_call *call);
 
-/* Replays a program that was scheduled, so many steps one after the other, or until one meets a
- * fault.  Returns how many were done; -1 as above. */
+/* Replays a scheduled program, `steps` times or until a step meets a fault.  Returns how many steps
+ * were done; or -1 as above. */
 ptrdiff_t fnn_replay(fnn_program *program, ptrdiff_t steps);
 
 #endif

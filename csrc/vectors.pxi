@@ -1,7 +1,7 @@
 # Operations on vectors of any length that belong to no family of layers.
 
 def copy(cnp.ndarray y not None, cnp.ndarray x not None):
-    """y = x, as a call."""
+    """y = x, in place; a program records it, as it does not record NumPy."""
     check_real("x", x, cnp.PyArray_NDIM(x))
     check_like("y", y, "x", x)
     check_writable("y", y)
@@ -42,7 +42,7 @@ def add_scaled(cnp.ndarray y not None, cnp.ndarray x not None, double a):
 
 
 cdef int add_up(cnp.ndarray values, cnp.ndarray cell) except -1:
-    """cell[0] = the sum of all values, in double and in an order of its own."""
+    """cell[0] = the sum of all values, in double and in a fixed order."""
     cdef fnn_call call
     cdef fnn_total *p = &call.arguments.total
     p.size = cnp.PyArray_SIZE(values)
@@ -52,7 +52,7 @@ cdef int add_up(cnp.ndarray values, cnp.ndarray cell) except -1:
 
 
 cdef cnp.ndarray squares_of(cnp.ndarray x):
-    """The sum of x's squares, chunk by chunk, in a cell."""
+    """A new vector of one element, the sum of x's squares, added chunk by chunk."""
     cdef fnn_call call
     cdef fnn_vector *p = &call.arguments.vector
     cdef ptrdiff_t size = cnp.PyArray_SIZE(x)
@@ -63,13 +63,6 @@ cdef cnp.ndarray squares_of(cnp.ndarray x):
     execute(&call)
     add_up(sums, cell)
     return cell
-
-
-def sum_squares(cnp.ndarray x not None):
-    """Σ x², for L2's penalty."""
-    check_real("x", x, cnp.PyArray_NDIM(x))
-    cdef cnp.ndarray cell = squares_of(x)
-    return (<double *>data(cell))[0]
 
 
 def add_penalty(cnp.ndarray value not None, cnp.ndarray weight not None, double scale):

@@ -15,8 +15,15 @@ cdef inline tuple shape_of(cnp.ndarray x):
     return (x.shape[0], x.shape[1], x.shape[2], x.shape[3])
 
 
-cdef int check_images(str name, cnp.ndarray x) except -1:
-    return check_real(name, x, 4)
+cdef int check_images(str name, cnp.ndarray x, cnp.ndarray like, ptrdiff_t batch,
+                      ptrdiff_t height, ptrdiff_t width, ptrdiff_t channels) except -1:
+    """x has this shape and like's type."""
+    check_real(name, x, 4)
+    if (cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(like) or x.shape[0] != batch
+            or x.shape[1] != height or x.shape[2] != width or x.shape[3] != channels):
+        raise ValueError(f"{name}: expected {like.dtype} of shape ({batch}, {height}, {width}, "
+                         f"{channels}), got {describe(x)}")
+    return 0
 
 
 cdef cnp.ndarray empty_images(cnp.ndarray like, ptrdiff_t batch, ptrdiff_t height,

@@ -13,13 +13,9 @@ cdef bint in_tiles(const fnn_conv *p) noexcept:
             and p.channels * p.features >= 12 * (p.channels + p.features))
 
 
-# 16 matrices with a gap behind each: 16 times place_size and sums_size of winograd.inc.
 cdef ptrdiff_t tiles_size(const fnn_conv *p) noexcept:
+    """The size of a packed weight: 16 times position_size of winograd.inc."""
     return 16 * (packed_size(p.channels, p.features) + 16)
-
-
-cdef ptrdiff_t all_sums_size(const fnn_conv *p) noexcept:
-    return p.spans * 16 * (p.channels * p.features + 16)
 
 
 cdef cnp.ndarray tiles_pack(cnp.ndarray weight):
@@ -71,7 +67,7 @@ cdef int tiles_backward_weight(fnn_call *call, cnp.ndarray x, cnp.ndarray dz,
     cdef ptrdiff_t units = 4 * ((p.channels + FNN_SUM_CHANNELS - 1) // FNN_SUM_CHANNELS)
     cdef ptrdiff_t tiles = p.batch * ((p.out_height + 1) // 2) * ((p.out_width + 1) // 2)
     p.spans = count_spans(SUM_UNITS // units, tiles, FNN_CHUNK_TILES)
-    cdef cnp.ndarray sums = empty_vector(x, all_sums_size(p))
+    cdef cnp.ndarray sums = empty_vector(x, p.spans * 16 * (p.channels * p.features + 16))
     start(call, kernels.winograd_sums, p.spans * units, conv_work(p) / 2)
     p.x, p.dz, p.sums = reads(call, x), reads(call, dz), writes(call, sums)
     execute(call)

@@ -142,47 +142,24 @@ def test_epilogue(bias, activation, dtype, isa, threads, rng):
         assert_same_bits(_kernels.dense_forward(x, weight, b, kind, alpha, False), expected)
 
 
-def packed_operands(x, weight, form):
-    """x @ weight by that form with a packed weight, and without."""
-    if form == "forward":
-        packed = _kernels.pack_weight(weight)
-        return _kernels.dense_forward(x, weight, packed=packed), _kernels.dense_forward(x, weight)
-    turned = transposed(weight)
-    packed = _kernels.pack_weight(turned, transpose=True)
-    with_packed = _kernels.dense_backward_input(x, turned, packed)
-    return with_packed, _kernels.dense_backward_input(x, turned)
-
-
-@pytest.mark.parametrize("form", ["forward", "input"])
-def test_a_packed_weight_gives_the_same_bits(form, dtype, isa, threads, rng):
+def test_a_packed_weight_gives_the_same_bits(dtype, isa, threads, rng):
     """Sizes around the packed blocks: 128 float32 or 64 float64 columns by 256 terms."""
     for rows, terms, columns in itertools.product(
         [1, 2, 9, 33], [1, 17, 256, 257, 600], [1, 7, 8, 9, 16, 17, 63, 65, 128, 129, 300]
     ):
         x, weight, _ = operands(rng, rows, terms, columns, dtype)
-        actual, expected = packed_operands(x, weight, form)
-        assert_same_bits(actual, expected)
+        packed = _kernels.pack_weight(weight)
+        assert packed.ctypes.data % 64 == 0
+        expected = _kernels.dense_forward(x, weight)
+        assert_same_bits(_kernels.dense_forward(x, weight, packed=packed), expected)
 
 
-def test_both_packed_forms_are_the_same(dtype, isa, rng):
-    weight = rng.standard_normal((300, 70)).astype(dtype)
-    packed = _kernels.pack_weight(weight)
-    assert packed.ctypes.data % 64 == 0
-    assert_same_bits(packed, _kernels.pack_weight(transposed(weight), transpose=True))
-
-
-@pytest.mark.parametrize("form", ["forward", "input"])
-def test_with_a_packed_weight_the_weight_is_not_read(form, dtype, isa, rng):
+def test_with_a_packed_weight_the_weight_is_not_read(dtype, isa, rng):
     for rows, columns in [(3, 40), (40, 5), (100, 200)]:
         x, weight, _ = operands(rng, rows, 30, columns, dtype)
-        expected = run(form, x, weight)
-        given = weight if form == "forward" else transposed(weight)
-        packed = _kernels.pack_weight(given, form == "input")
-        given[:] = np.nan
-        if form == "forward":
-            assert_same_bits(_kernels.dense_forward(x, given, packed=packed), expected)
-        else:
-            assert_same_bits(_kernels.dense_backward_input(x, given, packed), expected)
+        expected, packed = _kernels.dense_forward(x, weight), _kernels.pack_weight(weight)
+        weight[:] = np.nan
+        assert_same_bits(_kernels.dense_forward(x, weight, packed=packed), expected)
 
 
 def test_a_packed_weight_of_another_shape_or_type_is_refused(rng):
@@ -191,8 +168,6 @@ def test_a_packed_weight_of_another_shape_or_type_is_refused(rng):
     for wrong in (packed[:-1], packed.astype(np.float64), packed[None]):
         with pytest.raises(ValueError, match="packed: expected"):
             _kernels.dense_forward(x, weight, packed=wrong)
-    with pytest.raises(ValueError, match="packed: expected"):
-        _kernels.dense_backward_input(np.ones((4, 5), np.float32), weight, packed)
     with pytest.raises(ValueError, match="weight: expected at least one element"):
         _kernels.pack_weight(weight[:0])
 

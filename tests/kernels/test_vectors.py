@@ -1,4 +1,4 @@
-"""Operations on vectors that belong to no family: add, sum_squares and add_scaled, all_finite."""
+"""Operations on vectors that belong to no family: add, add_penalty, add_scaled, all_finite."""
 
 import numpy as np
 import pytest
@@ -42,21 +42,21 @@ def test_add_on_any_threads(threads, dtype, fma_isas, rng):
     np.ones((4, 3), np.float32).T, np.ones((1, 4), np.float32), np.ones((3, 4), int),
 ])  # fmt: skip
 def test_add_refuses_another_kind(b):
-    with pytest.raises((TypeError, ValueError), match=r"^b( must|: expected)"):
+    with pytest.raises((TypeError, ValueError), match=r"^b: expected"):
         _kernels.add(np.ones((3, 4), np.float32), b)
-    with pytest.raises((TypeError, ValueError), match=r"must|expected"):
+    with pytest.raises((TypeError, ValueError), match="expected"):
         _kernels.add(b, np.ones((3, 4), np.float32))
 
 
 @pytest.mark.parametrize("size", [1, 16, 1025, 70001])
 def test_penalty_kernels(size, dtype, isa, rng):
-    """sum_squares and add_scaled, which L2 uses."""
+    """add_penalty and add_scaled, which L2 uses."""
     x, y = rng.standard_normal((2, size)).astype(dtype)
     before = y.copy()
     tolerance = 1e-6 if dtype == np.float32 else 1e-14
-    np.testing.assert_allclose(
-        _kernels.sum_squares(x), (x.astype(float) ** 2).sum(), rtol=tolerance
-    )
+    value = np.zeros(1)
+    _kernels.add_penalty(value, x, 0.5)
+    np.testing.assert_allclose(value, [(x.astype(float) ** 2).sum() / 2], rtol=tolerance)
     _kernels.add_scaled(y, x, 0.3)
     assert_close(y, before.astype(np.longdouble) + 0.3 * x.astype(np.longdouble), dtype)
 
