@@ -75,13 +75,3 @@ def activation_backward(cnp.ndarray saved, cnp.ndarray dy, int kind, double alph
     cdef bint cheap = kind < FNN_SOFTPLUS  # the slope is a line in y
     return run_backward(kernels_for(dy).activation_backward, saved, dy, kind, alpha,
                         12.0 if cheap else activation_work(kind))
-
-
-def softmax_forward(cnp.ndarray x):
-    """y = exp(x) / exp(x).sum(over the last axis), without overflow."""
-    return activation_forward(x, FNN_SOFTMAX)
-
-
-def softmax_backward(cnp.ndarray y, cnp.ndarray dy):
-    """dx = y (dy - (dy y).sum(over the last axis)); y is softmax_forward's."""
-    return activation_backward(y, dy, FNN_SOFTMAX)

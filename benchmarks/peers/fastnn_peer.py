@@ -187,16 +187,11 @@ def kernel(case: Kernel) -> Callable[[], Any]:
 
 
 def activation_forward(kind: str, x: np.ndarray) -> Callable[[], Any]:
-    if kind == "softmax":
-        return lambda: kernels.softmax_forward(x)
     code = kernels.ACTIVATIONS[kind]
     return lambda: kernels.activation_forward(x, code, 1.0)
 
 
 def activation_backward(kind: str, x: np.ndarray, dy: np.ndarray) -> Callable[[], Any]:
-    if kind == "softmax":
-        y = kernels.softmax_forward(x)
-        return lambda: kernels.softmax_backward(y, dy)
     code = kernels.ACTIVATIONS[kind]
     saved = x if kind in kernels.SAVES_INPUT else kernels.activation_forward(x, code, 1.0)
     return lambda: kernels.activation_backward(saved, dy, code, 1.0)

@@ -8,7 +8,7 @@ from fastnn import BatchNorm, Dense, Dropout, ReLU, Sequential, SoftmaxCrossEntr
 from fastnn._kernels import HYPER, add_scaled, copy, dense_backward_bias
 from programs import count, record, zeros
 
-RELU = _kernels.ACTIVATIONS["relu"]
+RELU, SOFTMAX = (_kernels.ACTIVATIONS[name] for name in ("relu", "softmax"))
 
 
 def phases_of_a_step(model, rows, optimizer):
@@ -96,7 +96,7 @@ def test_what_is_touched_whole_or_by_other_units_waits():
     assert [chains for _, chains in column_sum_after.phases()] == [[(1, 128)], [(1, 2)]]
     write_after = record(lambda: dense_backward_bias(x, bias), lambda: copy(x, y))
     assert [chains for _, chains in write_after.phases()] == [[(1, 2)], [(1, 128)]]
-    rows_after = record(lambda: copy(x, y), lambda: _kernels.softmax_forward(x))
+    rows_after = record(lambda: copy(x, y), lambda: _kernels.activation_forward(x, SOFTMAX))
     assert [chains for _, chains in rows_after.phases()] == [[(1, 128)], [(1, 64)]]
 
 

@@ -16,7 +16,7 @@ from fastnn import _kernels
 from fastnn._kernels import HYPER, Hold, Program, add_scaled, copy, unrecorded
 from programs import count, record, zeros
 
-RELU = _kernels.ACTIVATIONS["relu"]
+RELU, SOFTMAX = (_kernels.ACTIVATIONS[name] for name in ("relu", "softmax"))
 
 
 # ---- what a program keeps ----
@@ -449,7 +449,7 @@ CALLS = {
     "batch norm": call_batch_norm,
     "half": call_half,
     "activation": lambda a, i, j, k: copy(a[i], _kernels.activation_forward(a[j], 4)),
-    "softmax": lambda a, i, j, k: copy(a[i], _kernels.softmax_forward(a[j])),
+    "softmax": lambda a, i, j, k: copy(a[i], _kernels.activation_forward(a[j], SOFTMAX)),
     "add": lambda a, i, j, k: add_scaled(a[i], a[j], 0.25) if i != j else None,
     "copy": lambda a, i, j, k: copy(a[i], a[j]) if i != j else None,
     "flat add": lambda a, i, j, k: i != j and add_scaled(a[i].reshape(-1)[16:],
