@@ -86,3 +86,17 @@ def test_faces_take_the_arguments_that_the_stub_states():
         assert arguments, f"{node.name} has no signature in its docstring: {signature!r}"
         given = [a.split("=")[0].split()[-1] for a in arguments[1].split(", ") if a]
         assert given == stated, node.name
+
+
+def test_no_module_imports_public_names_from_the_root():
+    """The contract of imports passes over those of the root, where it cannot see the extension."""
+    above = [PACKAGE / name for name in ("__init__.py", "__main__.py", "cli.py")]
+    for path in set(PACKAGE.rglob("*.py")) - set(above):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names = {name.name for name in node.names}
+                assert not {n for n in names if n.split(".")[0] == "fastnn"} - {"fastnn._kernels"}
+            elif isinstance(node, ast.ImportFrom) and node.module == "fastnn":
+                modules = [PACKAGE / name.name for name in node.names]
+                assert all(m.is_dir() or m.with_suffix(".py").is_file() for m in modules), path
+            assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}: relative"
