@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastnn.support import arrays
@@ -17,14 +16,13 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 
-@dataclass
 class _Halves:
     """A step in two programs, between which the user makes the gradient."""
 
-    forward: Any  # a program, or `Unrecorded`
-    outputs: Array
-    saved: tuple[Any, ...]  # what each layer saved for its backward
-    backward: Any = None  # likewise, None before it was run
+    def __init__(self, forward: Any, outputs: Array, saved: tuple[Any, ...]) -> None:
+        self.forward, self.outputs = forward, outputs
+        self.saved = saved  # what each layer saved for its backward
+        self.backward: Any = None  # None before the second half has run
 
 
 class GradientStep(Step):
