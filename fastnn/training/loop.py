@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from contextlib import ExitStack, closing, contextmanager
 from operator import mul
@@ -20,6 +18,7 @@ from fastnn.support import checks
 from fastnn.support.settings import is_plain
 from fastnn.training import progress, resume
 from fastnn.training.callbacks import checked_callbacks
+from fastnn.training.interrupts import CtrlC
 from fastnn.training.run import Run
 from fastnn.training.samples import check_samples, check_validation
 from fastnn.training.sources import make_source
@@ -84,7 +83,7 @@ def fit(
         if resume_from is not None:
             resume.restore(resume_from, run)
         display = progress.display(show_progress, epochs, source.rows, run.epoch)
-        with _CtrlC() as ctrl_c, closing(display), _telling(callbacks, run):
+        with CtrlC() as ctrl_c, closing(display), _telling(callbacks, run):
             while run.epoch < epochs and not (run.stopped or ctrl_c.pressed):
                 for callback in callbacks:
                     callback.on_epoch_begin(run)
@@ -166,35 +165,6 @@ def _scheduled(
         run.optimizer.learning_rate = rate
 
 
-class _CtrlC:
-    """A block in which Ctrl-C only sets `pressed`, so that no step is torn; a second one ends the
-    block at once.
-
-    A handler other than Python's is left alone, as are threads, which no signal reaches."""
-
-    def __init__(self) -> None:
-        self.pressed = False
-
-    def __enter__(self) -> _CtrlC:
-        self._mine = (
-            threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        )
-        if self._mine:
-            signal.signal(signal.SIGINT, self._press)
-        return self
-
-    def _press(self, number: int, frame: object) -> None:
-        self.pressed = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> bool:
-        if self._mine:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        self.pressed |= kind is KeyboardInterrupt
-        return kind is KeyboardInterrupt
-
-
 def evaluate(
     model: Network,
     X: ArrayLike,
@@ -221,7 +191,7 @@ def _train_epoch(
     rates: NDArray[np.float64] | None,
     metrics: Mapping[str, Metric],
     display: progress.Silent,
-    ctrl_c: _CtrlC,
+    ctrl_c: CtrlC,
 ) -> dict[str, float] | None:
     """One pass over the data: its results, or None where Ctrl-C ended it.
 
