@@ -42,6 +42,7 @@ class Callback:
     """
 
     _last = False  # whether it is told after the others
+    _fit: object  # marks the fit that it is part of
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -49,6 +50,15 @@ class Callback:
         for name in vars(cls):
             if name.startswith("on_") and name not in hooks:
                 raise TypeError(f"{cls.__name__}.{name}: expected one of {', '.join(hooks)}")
+
+    def _enter(self) -> None:
+        """Become part of a fit; RuntimeError within another."""
+        # look and mark in one: between two operations another thread's fit could come
+        if vars(self).setdefault("_fit", mine := object()) is not mine:
+            raise RuntimeError(f"callbacks: {self!r} is part of a fit already; make one for each")
+
+    def _leave(self) -> None:
+        del self._fit
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_fit"}

@@ -122,12 +122,8 @@ def _telling(callbacks: list[Callback], run: Run) -> Iterator[None]:
         begun: list[Callback] = []
         try:
             for callback in callbacks:
-                # look and mark in one: between two operations another thread's fit could come
-                if vars(callback).setdefault("_fit", mine := object()) is not mine:
-                    raise RuntimeError(
-                        f"callbacks: {callback!r} is part of a fit already; make one for each"
-                    )
-                ends.callback(vars(callback).pop, "_fit")
+                callback._enter()
+                ends.callback(callback._leave)
                 begun.append(callback)
                 callback.on_fit_begin(run)
             yield
