@@ -5,7 +5,7 @@ cdef inline void *data(cnp.ndarray x) noexcept:
 
 
 cdef str describe(cnp.ndarray x):
-    return f"{x.dtype} of shape {tuple(x.shape[i] for i in range(x.ndim))}"
+    return f"{x.dtype} of shape {(<object>x).shape}"
 
 
 cdef inline ptrdiff_t features_of(cnp.ndarray x) noexcept:

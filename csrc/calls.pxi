@@ -124,8 +124,7 @@ cdef inline ptrdiff_t unit_of(cnp.ndarray x) noexcept:
 
 cdef inline void start_rows(fnn_call *call, fnn_kernel *kernel, cnp.ndarray x,
                             double work) noexcept:
-    """Begins a call of a kernel whose units are x's rows; it has units_of(x).  work is for one
-    element."""
+    """Begins a call of units_of(x) units, of a kernel over x's rows; work is for an element."""
     start(call, kernel, units_of(x), work * cnp.PyArray_SIZE(x))
     call.size = rows_of(x) // call.units
 

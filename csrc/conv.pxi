@@ -53,8 +53,7 @@ cdef int set_geometry(fnn_conv *p, tuple shape, cnp.ndarray weight, tuple geomet
 # ---- padding and packing ----
 
 cdef cnp.ndarray pad(fnn_conv *geometry, cnp.ndarray x):
-    """A copy of the images with their padding, whose sizes the geometry then has; x itself if it
-    needs no padding."""
+    """A copy of the images with their padding, whose sizes the geometry gets; x if it has none."""
     cdef fnn_call call
     cdef fnn_conv *p = &call.arguments.conv
     cdef ptrdiff_t rows = geometry.before[0] + geometry.behind[0]
@@ -81,7 +80,7 @@ def conv_pad(cnp.ndarray x, cnp.ndarray weight, tuple geometry):
     cdef fnn_conv p
     check_real("x", x, 4)
     check_type("weight", weight, x)
-    set_geometry(&p, shape_of(x), weight, geometry)
+    set_geometry(&p, (<object>x).shape, weight, geometry)
     if is_depthwise(&p) or in_tiles(&p):
         return x, geometry
     stride, _, dilation, groups = geometry
@@ -155,7 +154,7 @@ def conv_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, tuple geom
     cdef fnn_conv *p = &call.arguments.conv
     check_real("x", x, 4)
     check_type("weight", weight, x)
-    set_geometry(p, shape_of(x), weight, geometry)
+    set_geometry(p, (<object>x).shape, weight, geometry)
     if bias is not None:
         check_vector("bias", bias, x, p.features)
     check_kind(activation, alpha, x)
@@ -217,7 +216,7 @@ def conv_backward_weight(cnp.ndarray x, cnp.ndarray dz, cnp.ndarray dweight, tup
     cdef fnn_conv *p = &call.arguments.conv
     check_real("x", x, 4)
     check_type("dweight", dweight, x)
-    set_geometry(p, shape_of(x), dweight, geometry)
+    set_geometry(p, (<object>x).shape, dweight, geometry)
     check_images("dz", dz, x, p.batch, p.out_height, p.out_width, p.features)
     check_writable("dweight", dweight)
     if in_tiles(p):
@@ -254,8 +253,7 @@ cdef tuple turned_padding(const fnn_conv *p):
 
 cdef double fraction_inside(ptrdiff_t out, ptrdiff_t size, ptrdiff_t kernel, ptrdiff_t dilation,
                             ptrdiff_t before) noexcept:
-    """Which fraction of that convolution's products, along an axis, are with dz and not with its
-    padding."""
+    """The fraction of its products, along an axis, that are with dz and not with its padding."""
     cdef ptrdiff_t tap, at, first, last, count = 0
     for tap in range(kernel):
         at = tap * dilation - before
@@ -281,8 +279,7 @@ cdef bint is_turned(const fnn_conv *p):
             > (0.6 if tiles else 0.8))
 
 
-# How many channels a unit has if the images are few: those of a tile (1x28x28x64: from 229 to 133
-# us).
+# Channels of a unit if the images are few: those of a tile (1x28x28x64: from 229 to 133 us).
 cdef ptrdiff_t INPUT_CHANNELS = 32
 
 

@@ -2,22 +2,20 @@
  * has. */
 #include "fastnn.h"
 
-#define DECLARED(isa) extern const fnn_kernels fnn_kernels_f32_##isa, fnn_kernels_f64_##isa;
+#define DECLARE(isa) extern const fnn_kernels fnn_kernels_f32_##isa, fnn_kernels_f64_##isa;
+DECLARE(portable) DECLARE(neon) DECLARE(avx2) DECLARE(avx512)
+
 #define COMPILED(isa) {#isa, &fnn_kernels_f32_##isa, &fnn_kernels_f64_##isa}
 #define MISSING(isa) {#isa, NULL, NULL}
-#define ON_X86(isa) MISSING(isa)
-#define ON_ARM(isa) MISSING(isa)
-
-DECLARED(portable)
 #if defined(__x86_64__)
-DECLARED(avx2)
-DECLARED(avx512)
-#undef ON_X86
-#define ON_X86(isa) COMPILED(isa)
-#elif defined(__aarch64__)
-DECLARED(neon)
-#undef ON_ARM
-#define ON_ARM(isa) COMPILED(isa)
+#define ON_X86 COMPILED
+#else
+#define ON_X86 MISSING
+#endif
+#if defined(__aarch64__)
+#define ON_ARM COMPILED
+#else
+#define ON_ARM MISSING
 #endif
 
 static const struct {

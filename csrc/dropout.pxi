@@ -26,12 +26,6 @@ cdef fnn_dropout *new_dropout(fnn_call *call, fnn_kernel *kernel, cnp.ndarray x,
     return p
 
 
-cdef cnp.ndarray empty_mask(cnp.ndarray x):
-    """One bit for each element of x."""
-    cdef cnp.npy_intp length = (cnp.PyArray_SIZE(x) + 7) // 8
-    return new_array(1, &length, cnp.NPY_UINT8)
-
-
 def dropout_forward(cnp.ndarray x, double rate, seed, cnp.ndarray counter, layer):
     """Returns y = x * mask / (1 - rate) and the mask, whose bit is 1 where an element stays.
 
@@ -43,8 +37,8 @@ def dropout_forward(cnp.ndarray x, double rate, seed, cnp.ndarray counter, layer
         raise ValueError(f"seed: expected an integer in [0, 2**64), got {seed}")
     if not 0 <= layer < 2**32:
         raise ValueError(f"layer: expected an integer in [0, 2**32), got {layer}")
-    cdef cnp.ndarray y = empty_like(x)
-    cdef cnp.ndarray mask = empty_mask(x)
+    cdef cnp.npy_intp mask_size = (cnp.PyArray_SIZE(x) + 7) // 8
+    cdef cnp.ndarray y = empty_like(x), mask = new_array(1, &mask_size, cnp.NPY_UINT8)
     cdef fnn_call call
     cdef fnn_dropout *p = new_dropout(&call, kernels_for(x).dropout_forward, x, rate, 20.0)
     p.x, p.y = reads(&call, x, unit_of(x)), writes(&call, y, unit_of(x))

@@ -36,8 +36,7 @@ MAX_THREADS = FNN_MAX_THREADS
 
 
 def set_threads(int threads):
-    """How many threads each calling thread may use; fastnn.set_num_threads has checked 1 to
-    MAX_THREADS."""
+    """How many threads each calling thread may use, 1 to MAX_THREADS (which is not checked)."""
     fnn_set_threads(threads)
 
 
@@ -52,8 +51,7 @@ def get_threads():
 
 
 def set_wake_work(double operations):
-    """From how many operations on sleeping threads are woken, which tests lower.  Returns what was
-    set before."""
+    """From how many operations on workers are woken; tests lower it.  Returns it as it was."""
     return fnn_set_wake_work(operations)
 
 

@@ -20,8 +20,7 @@ cdef ptrdiff_t chunks_of(const fnn_norm *p) noexcept:
 
 
 cdef void by_areas(fnn_call *call, fnn_kernel *kernel, double operations) noexcept:
-    """Begins a call whose units are areas, a chunk of rows by a group of 16 features; operations
-    are for an element."""
+    """Begins a call whose units are areas, chunk by 16 features; operations are for an element."""
     cdef fnn_norm *p = &call.arguments.norm
     start(call, kernel, chunks_of(p) * ((p.features + 15) // 16), operations * p.rows * p.features)
 
@@ -152,8 +151,7 @@ def batchnorm_backward(cnp.ndarray x not None, cnp.ndarray dy not None, cnp.ndar
 
 
 def layernorm_forward(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray beta, double eps):
-    """y = gamma * x̂ + beta with the statistics of each row.  Returns y, mean (rows,) and inv_std
-    (rows,)."""
+    """y = gamma * x̂ + beta with each row's statistics.  Returns y, mean and inv_std (rows,)."""
     cdef fnn_call call
     cdef fnn_norm *p = new_norm(&call, x, gamma)
     check_vector("beta", beta, x, p.features)

@@ -24,8 +24,7 @@ cdef fnn_update *new_update(fnn_call *call, fnn_kernel *kernel, double operation
                             cnp.ndarray mean_square, cnp.ndarray hyper) except NULL:
     """Checks the vectors, of which mean and mean_square may be None, and fills in the call.
 
-    Operations are for one element.  hyper counts as read, though any unit may store a fault: all
-    store the same."""
+    Operations are for one element.  hyper counts as read, though units may store the same fault."""
     check_real("parameters", parameters, 1)
     check_writable("parameters", parameters)
     check_like("gradients", gradients, "parameters", parameters)

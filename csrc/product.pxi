@@ -44,8 +44,8 @@ cdef ptrdiff_t packed_size(ptrdiff_t K, ptrdiff_t N) noexcept:
 
 
 def pack_weight(cnp.ndarray weight):
-    """A copy of weight as dense_forward reads it fastest: a vector that is passed as `packed` beside
-    the weight.  It is good until the weight changes."""
+    """A copy of weight as dense_forward reads it fastest, to be passed as `packed` beside it; good
+    until the weight changes."""
     check_real("weight", weight, 2)
     cdef fnn_call call
     cdef fnn_product *p = &call.arguments.product

@@ -155,8 +155,7 @@ cdef class Program(_Recorder):
         self.fed, self.available = (x, targets, weights, outputs, index, losses, rates), available
 
     def replay(self, ptrdiff_t steps=1):
-        """Run all calls again, `steps` times or until a step meets a fault.  Returns how many steps
-        were done."""
+        """Run all calls `steps` times or until a step meets a fault; how many steps were done."""
         cdef fnn_feed *s = &self.sources
         if self.batch and (self.available - s.row) // self.batch < steps:
             raise ValueError("steps: expected at most as many as rows are left for, "
@@ -181,8 +180,7 @@ cdef class Program(_Recorder):
     def point(self, x, targets, largest):
         """`feed` for one batch without weights, if x and targets are arrays like those that were
         taken and the targets are valid: labels below the number of outputs, or numbers in
-        [0, largest], or any if `largest` is None.  Returns whether they are; if not, does nothing.
-        """
+        [0, largest], or any if `largest` is None.  If not, returns False and does nothing."""
         cdef const int64_t *label
         cdef ptrdiff_t i, classes = self.given.shape[1]
         cdef int weights = WEIGHTS

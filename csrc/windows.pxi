@@ -11,10 +11,6 @@ cdef ptrdiff_t out_size(str name, ptrdiff_t size, ptrdiff_t kernel, ptrdiff_t st
     return (size + padding - covered) // stride + 1
 
 
-cdef inline tuple shape_of(cnp.ndarray x):
-    return (x.shape[0], x.shape[1], x.shape[2], x.shape[3])
-
-
 cdef int check_images(str name, cnp.ndarray x, cnp.ndarray like, ptrdiff_t batch,
                       ptrdiff_t height, ptrdiff_t width, ptrdiff_t channels) except -1:
     """x has this shape and like's type."""
