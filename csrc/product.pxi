@@ -76,14 +76,13 @@ def dense_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias=None,
     if packed is not None:
         check_vector("packed", packed, x, packed_size(weight.shape[0], weight.shape[1]))
     check_kind(activation, alpha, x)
-    cdef cnp.ndarray y = empty_matrix(x, x.shape[0], weight.shape[1])
-    # softmax needs whole rows, so it is a call of its own after the product
-    cdef bint linear = activation == FNN_SOFTMAX
-    cdef cnp.ndarray z = empty_like(y) if keep_z and not linear else None
-    multiply(x, False, weight, False, y, bias, z, FNN_LINEAR if linear else activation, alpha,
-             packed)
-    if linear:
+    cdef cnp.ndarray y = empty_matrix(x, x.shape[0], weight.shape[1]), z = None
+    if activation == FNN_SOFTMAX:  # it needs whole rows, so it is a call of its own
+        multiply(x, False, weight, False, y, bias, None, FNN_LINEAR, 0.0, packed)
         y, z = softmax(y), y
+    else:
+        z = empty_like(y) if keep_z else None
+        multiply(x, False, weight, False, y, bias, z, activation, alpha, packed)
     return (y, z) if keep_z else y
 
 

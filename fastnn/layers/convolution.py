@@ -84,11 +84,19 @@ class _Convolution(Weighted, Windowed):
         return *_kernels.conv_pad(x, self._image_weight(self._weight), geometry), size
 
     def _multiply(
-        self, x: _Read, weight: NDArray[Any], bias: NDArray[Any] | None, *options: Any
+        self,
+        x: _Read,
+        weight: NDArray[Any],
+        bias: NDArray[Any] | None,
+        kind: int,
+        alpha: float,
+        keep_z: bool = False,
+        packed: NDArray[Any] | None = None,
     ) -> Any:
         images, geometry, _ = x
-        y = _kernels.conv_forward(images, self._image_weight(weight), bias, geometry, *options)
-        return tuple(map(self._rows, y)) if isinstance(y, tuple) else self._rows(y)
+        weight = self._image_weight(weight)
+        y = _kernels.conv_forward(images, weight, bias, geometry, kind, alpha, keep_z, packed)
+        return (self._rows(y[0]), self._rows(y[1])) if keep_z else self._rows(y)
 
     def _pack(self, weight: NDArray[Any]) -> NDArray[Any] | None:
         return _kernels.conv_pack(self._image_weight(weight), self._geometry(_NO_PADDING))

@@ -50,11 +50,8 @@ class Dense(Weighted):
         shape = (self.in_features, out_features)
         super().__init__(shape, activation, bias, weight_init, bias_init, l2)
 
-    def _multiply(self, x: NDArray[Any], weight: NDArray[Any], *options: Any) -> Any:
-        return _kernels.dense_forward(x, weight, *options)
-
-    def _pack(self, weight: NDArray[Any]) -> NDArray[Any]:
-        return _kernels.pack_weight(weight)
+    _multiply: Any = staticmethod(_kernels.dense_forward)
+    _pack: Any = staticmethod(_kernels.pack_weight)
 
     def _set_gradient(self, x: NDArray[Any], dz: NDArray[Any]) -> None:
         _kernels.dense_backward_weight(x, dz, self._dweight)

@@ -56,7 +56,7 @@ class Recording:
         self.before = {name: np.empty_like(array) for name, array in network.state.items()}
         self.gradient_sum: Array | None = None  # Σ rows gradients, which wait for an update
         self._entries: dict[Hashable, Any] = {}
-        self._changes = settings.changes
+        self.changes = settings.changes  # when the entries were recorded
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_entries": {}}  # a copy records anew
@@ -64,13 +64,13 @@ class Recording:
     @property
     def holds(self) -> bool:
         """Whether no setting has changed since the entries were recorded."""
-        return self._changes == settings.changes
+        return self.changes == settings.changes
 
     def find(self, key: Hashable) -> Any:
         """The entry of that key, None if there is none that still holds."""
         if not self.holds:
             self._entries.clear()
-            self._changes = settings.changes
+            self.changes = settings.changes
         return self._entries.get(key)
 
     def add(self, key: Hashable, entry: Any) -> None:

@@ -18,7 +18,7 @@ import fastnn._kernels as _kernels
 from fastnn.layers import Dense, Sigmoid, Softmax
 from fastnn.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy
 from fastnn.optimizers import NOT_FINITE, Optimizer
-from fastnn.support import checks
+from fastnn.support import checks, settings
 from fastnn.support.settings import Fixed, is_plain, label
 from fastnn.training.recording import Recording, Unrecorded
 from fastnn.training.samples import Samples, check_batch
@@ -217,7 +217,7 @@ class TrainStep(Step):
             if (
                 last is not None
                 and sample_weight is None
-                and self._recording.holds
+                and self._recording.changes == settings.changes
                 and last.program.point(xb, yb, self._loss._largest)
             ):  # the same kind of batch again
                 self._replay_steps(last, 1)
