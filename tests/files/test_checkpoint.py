@@ -37,6 +37,7 @@ from fastnn import (
     Tanh,
     TrainStep,
 )
+from fastnn.layers.activations import ACTIVATIONS
 from paths import import_path
 from stepping import CLASSES, FEATURES, assert_alike
 from tables import IMAGE_LAYERS, LAYERS, OPTIMIZERS, image_shape
@@ -99,6 +100,16 @@ def nested(dtype="float32"):
         Dense(64, 3, activation=LeakyReLU(0.2), bias_init="normal"),
         seed=2**64 - 1, dtype=dtype, l2=1e-3,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_any_activation_may_be_a_shortcut(name, path, rng):
+    """As a layer's argument it is written by its name, which no layer is."""
+    shortcut = ACTIVATIONS[name]
+    model = Sequential(Residual(Dense(4, 4), shortcut=shortcut()), shortcut(), Dense(4, 2))
+    same, x = again(model, path), rng.standard_normal((3, 4))
+    assert type(same.layers[0].shortcut) is type(same.layers[1]) is shortcut
+    assert_same_bits(same.predict(x), model.predict(x))
 
 
 def test_a_nested_model_comes_back(dtype, path, rng):
