@@ -37,7 +37,7 @@ def microseconds(seconds: float) -> str:
 
 def best(times: dict[str, list[float]]) -> list[float]:
     """The fastest peer's time in units of fastnn's, if any; fastnn's own variants are no peers."""
-    peers = [median(t) for peer, t in times.items() if PEERS[peer].package != "fastnn"]
+    peers = [median(t) for peer, t in times.items() if PEERS[peer].package != "fastnn-cpu"]
     return [min(peers) / median(times["fastnn"])] if peers else []
 
 
@@ -115,7 +115,7 @@ def show_estimators(race: Race, table: str, only: str) -> None:
 def machine() -> str:
     """What every table is headed by."""
     named = [cpu().get(key, "") for key in ("model name", "cpu family", "model")]
-    packages = {PEERS[peer].package for peer in PEERS if installed(peer)} - {"fastnn"}
+    packages = {PEERS[peer].package for peer in PEERS if installed(peer)} - {"fastnn-cpu"}
     versions = ", ".join(f"{package} {version(package)}" for package in sorted(packages))
     return f"{platform.machine()}, {' '.join(named)} (name, family, model); {versions}"
 

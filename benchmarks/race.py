@@ -24,10 +24,10 @@ class Peer(NamedTuple):
 
 
 PEERS = {
-    "fastnn": Peer("fastnn_peer", "fastnn"),
-    "fastnn predict": Peer("fastnn_predict_peer", "fastnn"),
-    "fastnn estimator": Peer("fastnn_estimator_peer", "fastnn"),
-    "fastnn, one thread": Peer("fastnn_peer", "fastnn", threads=1),
+    "fastnn": Peer("fastnn_peer", "fastnn-cpu"),
+    "fastnn predict": Peer("fastnn_predict_peer", "fastnn-cpu"),
+    "fastnn estimator": Peer("fastnn_estimator_peer", "fastnn-cpu"),
+    "fastnn, one thread": Peer("fastnn_peer", "fastnn-cpu", threads=1),
     "NumPy by hand": Peer("numpy_peer", "numpy"),
     "torch": Peer("torch_peer", "torch"),
     "torch channels-last": Peer("torch_channels_last_peer", "torch"),
@@ -83,7 +83,7 @@ def foreign_seconds() -> float:
 
 
 def installed(peer: str) -> bool:
-    if PEERS[peer].package == "fastnn":
+    if PEERS[peer].package == "fastnn-cpu":
         return True  # or the run fails, and says why
     try:
         return bool(version(PEERS[peer].package))

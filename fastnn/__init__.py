@@ -12,78 +12,81 @@
 (1797, 10)
 """
 
-from fastnn import datasets, initializers, metrics
-from fastnn._version import __version__
-from fastnn.averages import ExponentialAverage
-from fastnn.data import Standardizer, batches, stratified_split, to_nhwc
-from fastnn.files.checkpoint import save, save_checkpoint
-from fastnn.gradcheck import gradcheck
-from fastnn.history import History
-from fastnn.layers import (
-    ELU,
-    GELU,
-    SELU,
-    AvgPool1D,
-    AvgPool2D,
-    BatchNorm,
-    Conv1D,
-    Conv2D,
-    Dense,
-    Dropout,
-    Embedding,
-    Flatten,
-    GlobalAvgPool1D,
-    GlobalAvgPool2D,
-    GlobalMaxPool1D,
-    GlobalMaxPool2D,
-    Layer,
-    LayerNorm,
-    LeakyReLU,
-    Linear,
-    MaxPool1D,
-    MaxPool2D,
-    Mish,
-    ReLU,
-    Residual,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Softplus,
-    Tanh,
-)
-from fastnn.losses import (
-    Hinge,
-    Huber,
-    Loss,
-    MeanAbsoluteError,
-    MeanSquaredError,
-    Poisson,
-    Quantile,
-    SigmoidCrossEntropy,
-    SoftmaxCrossEntropy,
-)
-from fastnn.model import Checkpoint, Sequential, load, load_checkpoint
-from fastnn.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, RMSprop
-from fastnn.predictor import Predictor
-from fastnn.schedules import Cosine, ExponentialDecay, OneCycle, StepDecay
-from fastnn.support.threads import (
-    build_info,
-    get_num_threads,
-    set_defaults,
-    set_num_threads,
-    threads,
-)
-from fastnn.training.callbacks import (
-    Callback,
-    CSVLogger,
-    EarlyStopping,
-    ModelCheckpoint,
-    ReduceOnPlateau,
-    TensorBoard,
-)
-from fastnn.training.gradient_step import GradientStep
-from fastnn.training.run import Run
-from fastnn.training.step import TrainStep
+from fastnn.support.installed import use_installed
+
+if not use_installed(__path__[0]):  # else the installed package stands in this one's place
+    from fastnn import datasets, initializers, metrics
+    from fastnn._version import __version__
+    from fastnn.averages import ExponentialAverage
+    from fastnn.data import Standardizer, batches, stratified_split, to_nhwc
+    from fastnn.files.checkpoint import save, save_checkpoint
+    from fastnn.gradcheck import gradcheck
+    from fastnn.history import History
+    from fastnn.layers import (
+        ELU,
+        GELU,
+        SELU,
+        AvgPool1D,
+        AvgPool2D,
+        BatchNorm,
+        Conv1D,
+        Conv2D,
+        Dense,
+        Dropout,
+        Embedding,
+        Flatten,
+        GlobalAvgPool1D,
+        GlobalAvgPool2D,
+        GlobalMaxPool1D,
+        GlobalMaxPool2D,
+        Layer,
+        LayerNorm,
+        LeakyReLU,
+        Linear,
+        MaxPool1D,
+        MaxPool2D,
+        Mish,
+        ReLU,
+        Residual,
+        Sigmoid,
+        SiLU,
+        Softmax,
+        Softplus,
+        Tanh,
+    )
+    from fastnn.losses import (
+        Hinge,
+        Huber,
+        Loss,
+        MeanAbsoluteError,
+        MeanSquaredError,
+        Poisson,
+        Quantile,
+        SigmoidCrossEntropy,
+        SoftmaxCrossEntropy,
+    )
+    from fastnn.model import Checkpoint, Sequential, load, load_checkpoint
+    from fastnn.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, RMSprop
+    from fastnn.predictor import Predictor
+    from fastnn.schedules import Cosine, ExponentialDecay, OneCycle, StepDecay
+    from fastnn.support.threads import (
+        build_info,
+        get_num_threads,
+        set_defaults,
+        set_num_threads,
+        threads,
+    )
+    from fastnn.training.callbacks import (
+        Callback,
+        CSVLogger,
+        EarlyStopping,
+        ModelCheckpoint,
+        ReduceOnPlateau,
+        TensorBoard,
+    )
+    from fastnn.training.gradient_step import GradientStep
+    from fastnn.training.run import Run
+    from fastnn.training.step import TrainStep
 
 __all__ = [
     "ELU",
@@ -168,9 +171,10 @@ __all__ = [
     "to_nhwc",
 ]
 
-for _name in __all__:  # pickles, tracebacks and help shall show the public path
-    if getattr(globals()[_name], "__module__", "").startswith("fastnn."):
-        globals()[_name].__module__ = "fastnn"
-del _name
-set_defaults()
-del set_defaults
+if "Sequential" in globals():
+    for _name in __all__:  # pickles, tracebacks and help shall show the public path
+        if getattr(globals()[_name], "__module__", "").startswith("fastnn."):
+            globals()[_name].__module__ = "fastnn"
+    set_defaults()
+    del _name, set_defaults
+del use_installed

@@ -228,9 +228,15 @@ class Chain:
     def initialize(
         self, generator: Callable[[int], np.random.Generator], behind: str = "linear"
     ) -> None:
-        """Let the layers fill their parameters, layer i with the generator `generator(i)`."""
+        """Let the layers fill their parameters, layer i with the generator `generator(i)`; a layer
+        that is a copy begins with what it has learnt."""
         for i, _, layer in self.parts():
-            layer.initialize(generator(i), self.activation_after(i, behind))
+            if layer._learnt is None:
+                layer.initialize(generator(i), self.activation_after(i, behind))
+                continue
+            for name, array in layer._learnt.items():
+                layer.parameters[name][...] = array
+            layer._learnt = None
 
     def add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
         """Add the L2 penalty of all parameters to ``value[0]``, the loss of a batch."""

@@ -161,6 +161,7 @@ class Layer(Guarded):
     _model_parameters: Any = Placed(_EMPTY)
     _model_gradients: Any = Placed(_EMPTY)
     _model_state: Mapping[str, NDArray[Any]] = _EMPTY
+    _learnt: Mapping[str, NDArray[Any]] | None = None  # the parameters of which it is a copy
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every parameter by its name, in the order in which they lie in memory."""
@@ -226,11 +227,14 @@ class Layer(Guarded):
         return saved
 
     def __getstate__(self) -> dict[str, Any]:
-        """All attributes but those of a model, as a copy belongs to none before it is built."""
+        """All attributes but those of a model, to which a copy does not belong; the parameters are
+        kept as what it has learnt, with which a model that takes the copy begins."""
         kind, all_of_it = type(self), vars(self).items()
         state = {k: v for k, v in all_of_it if not isinstance(getattr(kind, k, 0), Placed)}
         if self.state:
             state["_model_state"] = {name: array.copy() for name, array in self.state.items()}
+        if self._place is not None and not self._chains:  # those within keep their own
+            state["_learnt"] = {name: array.copy() for name, array in self.parameters.items()}
         return state
 
 
@@ -271,4 +275,8 @@ class Named:
         return self if layer is None else self._arrays(layer).get(self.name)
 
     def __set__(self, layer: Layer, value: NDArray[Any]) -> None:
-        self._arrays(layer)[self.name] = value  # raises unless it is the same array
+        if self._arrays(layer).get(self.name) is not value:  # the same one: after += in place
+            raise ValueError(
+                f"{self.name}: expected values written into the layer's array, as in "
+                f"layer.{self.name}[...] = values; got {describe(value)}"
+            )

@@ -24,7 +24,7 @@ class Residual(Layer):
 
     `shortcut` is a layer for the other path, y = shortcut(x) + f(x): where f changes the shape, a
     dense layer or a convolution of 1x1 that changes it alike.  `layers` may be one `Sequential`,
-    whose layers are copied and initialised anew.
+    whose layers are copied with what they have learnt.
 
     Shapes: `x` as the first layer takes it, `y` as the last returns it, without a shortcut the same
     as `x`.  Names of parameters and state begin with the layer's number, as ``"0.weight"``, or are

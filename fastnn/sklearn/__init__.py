@@ -13,15 +13,19 @@ in another order.  Different are
   rows of weight 0 are not part of.
 
 What they can do besides stands behind the parameters that scikit-learn has.  Needs scikit-learn
-(``pip install 'fastnn[sklearn]'``), which ``import fastnn`` does not.
+(``pip install scikit-learn``), which ``import fastnn`` does not.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+
+if find_spec("sklearn") is None:  # said before SciPy is missed, which comes with it
+    raise ImportError("fastnn.sklearn needs scikit-learn: pip install scikit-learn")
 from scipy.sparse import csr_matrix
 from scipy.special import log_expit, log_softmax, xlogy
 from sklearn.base import ClassifierMixin, RegressorMixin, _fit_context

@@ -348,7 +348,7 @@ class CSVLogger(Callback):
 class TensorBoard(Callback):
     """Writes the history into `folder`, for TensorBoard, as scalars by epoch.
 
-    Raises ImportError without tensorboardX, which ``pip install 'fastnn[tensorboard]'`` brings.
+    Raises ImportError without tensorboardX (``pip install tensorboardX``).
 
     >>> callbacks = [TensorBoard("runs/first")]  # doctest: +SKIP
     """
@@ -360,9 +360,7 @@ class TensorBoard(Callback):
         try:
             self._writer_class = importlib.import_module("tensorboardX").SummaryWriter
         except ImportError:
-            raise ImportError(
-                "TensorBoard needs tensorboardX: pip install 'fastnn[tensorboard]'"
-            ) from None
+            raise ImportError("TensorBoard needs tensorboardX: pip install tensorboardX") from None
         self._writer: Any = None
 
     def on_fit_begin(self, run: Run) -> None:
