@@ -10,6 +10,30 @@
 ... )
 >>> model.predict(X).shape
 (1797, 10)
+
+By topic (``help(fastnn.Dense)`` and so on tells more):
+
+Models         Sequential: fit, evaluate, predict, predictor, summary, save, state_dict; Predictor
+Layers         Dense, Dropout, BatchNorm, LayerNorm, Embedding, Flatten, Residual;
+               Layer, to derive others from
+Images and     Conv2D, MaxPool2D, AvgPool2D, GlobalMaxPool2D, GlobalAvgPool2D, to_nhwc;
+sequences      Conv1D, MaxPool1D, AvgPool1D, GlobalMaxPool1D, GlobalAvgPool1D
+Activations    Linear, ReLU, LeakyReLU, Sigmoid, Tanh, Softmax, ELU, SELU, Softplus, SiLU, GELU,
+               Mish
+Losses         SoftmaxCrossEntropy, SigmoidCrossEntropy, Hinge; MeanSquaredError,
+               MeanAbsoluteError, Huber, Quantile, Poisson; Loss, to derive others from
+Optimizers     SGD, Momentum, Nesterov, RMSprop, Adam, AdamW
+Learning rates StepDecay, ExponentialDecay, Cosine, OneCycle
+Training       History; loops of your own: TrainStep, GradientStep, batches
+Callbacks      EarlyStopping, ReduceOnPlateau, ModelCheckpoint, CSVLogger, TensorBoard;
+               Callback and Run, to write others
+Metrics        accuracy, auc, f1, r2, ... in fastnn.metrics
+Files          save, load, save_checkpoint, load_checkpoint, Checkpoint
+Data           datasets, batches, stratified_split, Standardizer
+Learning how   gradcheck, initializers, ExponentialAverage
+The machine    set_num_threads, get_num_threads, threads, build_info
+
+scikit-learn's estimators, trained by fastnn: fastnn.sklearn.
 """
 
 from fastnn.support.installed import use_installed

@@ -84,45 +84,59 @@ class Sequential(Network):
         resume: str | PathLike[str] | None = None,
         progress: bool = True,
     ) -> History:
-        """Train on the rows of `X` and `y` for `epochs` passes; returns the `History`.
-
-        Shapes: `X` (n, ...) as the model takes it, `y` (n,) or (n, outputs) as the loss takes it,
-        `sample_weight` (n,), not negative; a row of weight 0 takes no part.  `class_weight`, a dict
-        by label, 1 for those that it lacks, or ``"balanced"``, multiplies the rows' weights.
-        `validation_data`, ``(X, y)`` or ``(X, y, sample_weight)``, is evaluated after every epoch.
-
-        An `X` in float32, C-contiguous, is used where it is: a `numpy.memmap` stays on disk.
-        Without `y`, `X` is an iterable of batches ``(x, y)`` or ``(x, y, sample_weight)``, gone
-        through once an epoch; then `batch_size`, `shuffle` and `seed` mean nothing, and a
-        `schedule` needs its ``len()``.
-
-        The order of the rows depends on `seed` only, so that a second `fit` with the same seed
-        repeats the order of the first; the last batch of an epoch may be shorter.  `loss` is one
-        of fastnn's or any callable like them (see `Loss`).  `metrics` holds names
-        (``"accuracy"``, ``"r2"``; see `fastnn.metrics`) or functions ``metric(outputs, targets)``,
-        which get targets (n,) as (n, 1) where the outputs are so; by default the accuracy for
-        losses that classify, else none.  `progress` shows a bar on a terminal, a line per epoch
-        elsewhere.
-
-        The optimizer's learning rate is multiplied, step by step, by what `schedule` gives (see
-        `fastnn.schedules`); after each epoch it is as before.  `accumulate` batches together make
-        an update (see `TrainStep`).  `callbacks` are told about the epochs (see `Callback`).
-
-        `resume` names the file of a checkpoint (see `ModelCheckpoint`) to go on from, to `epochs`
-        in all and with the same bits as if the training had never stopped.  Model, optimizer, order
-        and history are as saved, with what may be set at any time, such as learning rates; the
-        other arguments must be as before.
+        """Train on the rows of `X` and `y`; returns the `History`.
 
         Ctrl-C ends the training and returns the history of the finished epochs, with
         ``history.interrupted`` set; the model keeps what it has learnt.
 
-        Raises TypeError or ValueError before the first step for arrays, labels or settings that
-        make no sense, naming them, and for a checkpoint of another architecture, rule, metrics or
-        number of rows, listing all; OSError for one that cannot be read; RuntimeError if the model
-        is being trained by another thread; FloatingPointError when training diverges, saying at
-        which epoch, step and learning rate: the model keeps its last finite parameters.  Warns of
-        a model that ends in the sigmoid or softmax that its loss applies itself.
+        Parameters
+        ----------
+        X : (n, ...), as the model takes it
+            In float32 and C-contiguous it is used where it is: a `numpy.memmap` stays on disk.
+            Without `y` it is an iterable of batches ``(x, y)`` or ``(x, y, sample_weight)``, gone
+            through once an epoch; then `batch_size`, `shuffle` and `seed` mean nothing.
+        y : (n,) or (n, outputs), as the loss takes it
+        loss : a loss of fastnn's, or any callable like them (see `Loss`)
+        optimizer : such as ``fastnn.Adam()``
+        epochs : how often all rows are gone through
+        batch_size : rows in a step; an epoch's last batch may be shorter
+        validation_data : ``(X, y)`` or ``(X, y, sample_weight)``, evaluated after every epoch
+        shuffle : whether each epoch has an order of the rows of its own
+        seed : what the orders follow from, so that a second `fit` repeats those of the first
+        sample_weight : (n,), not negative; a row of weight 0 takes no part
+        class_weight : a dict by label (1 for labels that it lacks) or ``"balanced"``
+            It multiplies the rows' weights.
+        metrics : a list of names (``"accuracy"``, ``"r2"``; see `fastnn.metrics`) or functions
+            Functions are ``metric(outputs, targets)`` and get targets (n,) as (n, 1) where the
+            outputs are so.  By default the accuracy for losses that classify, else none.
+        schedule : a factor of the optimizer's learning rate for every step
+            See `fastnn.schedules`.  After each epoch the rate is as before.  With batches of your
+            own, `X` needs a ``len()``.
+        accumulate : how many batches together make an update (see `TrainStep`)
+        callbacks : a list of objects that are told about the epochs (see `Callback`)
+        resume : the file of a checkpoint to go on from (see `ModelCheckpoint`)
+            Training goes on to `epochs` in all, with the same bits as if it had never stopped.
+            Model, optimizer, order and history are as saved, with what may be set at any time,
+            such as learning rates; the other arguments must be as before.
+        progress : whether to show a bar on a terminal, a line per epoch elsewhere
 
+        Raises
+        ------
+        TypeError, ValueError
+            Before the first step: for arrays, labels or settings that make no sense, naming them;
+            for a checkpoint of another architecture, rule, metrics or number of rows, listing all.
+        OSError
+            If the checkpoint cannot be read.
+        RuntimeError
+            If the model is being trained by another thread.
+        FloatingPointError
+            If training diverges, saying at which epoch, step and learning rate: the model keeps
+            its last finite parameters.
+
+        Warns of a model that ends in the sigmoid or softmax that its loss applies itself.
+
+        Examples
+        --------
         >>> from fastnn import SGD, Dense, MeanSquaredError, Sequential
         >>> model = Sequential(Dense(1, 1, weight_init="zeros"))
         >>> history = model.fit(

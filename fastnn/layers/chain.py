@@ -217,7 +217,7 @@ class Chain:
             its = [of_layers.get(name) or Arrays() for of_layers in views]
             if layer.state:
                 layer.state = its[2]
-            layer.build(its[0], its[1], place._replace(position=next(positions)))
+            layer._build(its[0], its[1], place._replace(position=next(positions)))
         self.path = [
             layer if is_native(layer) else _Wrapped(layer, place.dtype, self.layers[i + 1 :])
             for i, layer in enumerate(self.layers)
@@ -241,7 +241,7 @@ class Chain:
     def add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
         """Add the L2 penalty of all parameters to ``value[0]``, the loss of a batch."""
         for _, _, layer in self.parts():
-            layer.add_penalty(value, batch_size)
+            layer._add_penalty(value, batch_size)
 
     # ---- forward and backward ------------------------------------------------------------------
 

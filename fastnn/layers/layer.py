@@ -190,7 +190,7 @@ class Layer(Guarded):
             what = axis_name(len(shape))
             raise ValueError(f"{label(self)} takes {features} {what}, got {shape[-1]}")
 
-    def build(self, parameters: Arrays, gradients: Arrays, place: Place) -> None:
+    def _build(self, parameters: Arrays, gradients: Arrays, place: Place) -> None:
         """Take the arrays and the place from the model; a copy of the model does it again.
 
         Where a class declares ``_weight = Placed()``, that attribute becomes
@@ -215,7 +215,7 @@ class Layer(Guarded):
         """Set `gradients` as `backward` does, where nobody needs the inputs' gradient."""
         self.backward(dy)
 
-    def add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
+    def _add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
         """Add the L2 penalty of the layer's parameters to ``value[0]``, the loss of a batch."""
 
     def _take(self) -> tuple[Any, ...]:

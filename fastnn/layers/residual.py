@@ -90,8 +90,8 @@ class Residual(Layer):
             for name, shape in chain.parameter_shapes().items()
         }
 
-    def build(self, parameters: Arrays, gradients: Arrays, place: Place) -> None:
-        super().build(parameters, gradients, place)
+    def _build(self, parameters: Arrays, gradients: Arrays, place: Place) -> None:
+        super()._build(parameters, gradients, place)
         for chain in self._chains:
             chain.build(parameters, gradients, self.state, place, place.inner)
 
@@ -141,7 +141,7 @@ class Residual(Layer):
         for chain in self._restore():
             chain.backward_parameters(dy)
 
-    def add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
+    def _add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
         for chain in self._chains:
             chain.add_penalty(value, batch_size)
 

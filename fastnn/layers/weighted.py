@@ -142,7 +142,7 @@ class Weighted(Layer, ABC):
             return activations.argument(self.activation)
         return super()._argument(name)
 
-    def add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
+    def _add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
         if decay := self._decay():
             _kernels.add_penalty(value, self._weight, decay / (2 * batch_size))
 

@@ -59,6 +59,11 @@ def test_every_public_name_is_in_a_test_table():
     assert in_tables() | set(ELSEWHERE) == set(fastnn.__all__)
 
 
+def test_help_begins_with_an_index_that_names_everything():
+    words = set(re.findall(r"\w+", fastnn.__doc__.partition("By topic")[2]))
+    assert set(fastnn.__all__) - words == {"__version__"}
+
+
 def test_the_files_named_do_test_the_names():
     for name, file in ELSEWHERE.items():
         text = (TESTS / file).read_text(encoding="utf-8")
