@@ -1,4 +1,4 @@
-"""Losses: outputs (batch, n) -> value of each row, its gradient; then the weighted mean."""
+"""Losses: outputs (batch, n) -> each row's value and gradient; `weighted` takes their mean."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ def softmax_cross_entropy(logits, targets, label_smoothing=0.0):
     t = (1 - label_smoothing) * targets + label_smoothing / classes
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_sum = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    mass = t.sum(axis=1, keepdims=True)  # 1 for probabilities
+    mass = t.sum(axis=1, keepdims=True)  # 1 if the targets are probabilities
     terms = np.where(t == 0, 0, t * (log_sum - shifted))
     return terms.sum(axis=1), softmax(logits) * mass - t
 
@@ -54,7 +54,7 @@ def huber(outputs, targets, delta=1.0):
 
 
 def poisson(outputs, targets):
-    """The outputs are logarithms of means."""
+    """The outputs are the logarithms of the expected counts."""
     value = np.exp(outputs) - targets * outputs
     return value.mean(axis=1), (np.exp(outputs) - targets) / outputs.shape[1]
 
