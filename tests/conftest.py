@@ -74,7 +74,7 @@ def dtype(request):
 
 @pytest.fixture(params=THREADS)
 def threads(request):
-    """Each number of threads in THREADS; some are more than most machines have cores."""
+    """Each number of threads in THREADS, however many cores there are."""
     _kernels.set_threads(request.param)
     return request.param
 

@@ -1,4 +1,4 @@
-"""Batches, stratified splits, Standardizer, and images turned to channels-last."""
+"""Batches, splits, Standardizer, images to channels-last."""
 
 import numpy as np
 import pytest

@@ -112,8 +112,7 @@ def test_corrupt_idx_files_are_named_with_the_byte(corrupt, tmp_path):
 
 
 def test_a_gzip_bomb_is_not_unpacked(tmp_path):
-    """No memory is allocated for bytes that a header claims but the file is too short to hold, even
-    when unpacked."""
+    """No memory is allocated for bytes that a header claims and the file is too short to hold."""
     bomb = gzip.compress(header(7, 3, 2) + bytes(50_000_000))
     write(tmp_path, f0=bomb)
     with pytest.raises(ValueError, match=FILES[0]):

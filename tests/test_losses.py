@@ -486,7 +486,6 @@ def test_a_function_gets_the_targets_as_they_were_given(rng):
                                   "absolute_error", "quantile", "huber", "poisson",
                                   "hinge"])  # fmt: skip
 def test_faces_check_their_arguments(face):
-    """Each broken argument makes the face raise an error, not crash."""
     function = getattr(_kernels, face)
     outputs = np.zeros((4, 5), np.float32)
     targets = LABELS if face in ("softmax_cross_entropy", "hinge") else outputs

@@ -137,7 +137,7 @@ def test_metrics_of_numbers(columns, dtype, rng):
 def test_the_numbers_are_those_of_scikit_learn(columns, rng):
     theirs = pytest.importorskip("sklearn.metrics")
     outputs, labels = draw(columns, rng)
-    if columns > 1:  # ties, and scores that differ by rounding only, have no order to agree on
+    if columns > 1:  # ties, also up to rounding, have no order to agree on
         outputs = rng.standard_normal(outputs.shape)
     if columns == 1:
         answers, scores = outputs[:, 0] > 0, outputs[:, 0]

@@ -35,7 +35,7 @@ SIZES = (1, 2, 7, 64)
 
 
 def moved(model):
-    """The model, with random parameters and running statistics in place of the initial ones."""
+    """The model, with random parameters and running statistics."""
     rng = np.random.default_rng(3)
     for name, array in {**model.parameters, **model.state}.items():
         array[...] = rng.normal(0.1, 0.6, array.shape)

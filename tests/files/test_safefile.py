@@ -39,7 +39,7 @@ def path(tmp_path):
 
 
 def pack(header, data=b""):
-    """A file with this header, given as bytes or as an object to write as JSON."""
+    """A file with this header: bytes, or an object to write as JSON."""
     if not isinstance(header, bytes):
         header = json.dumps(header).encode()
     return len(header).to_bytes(8, "little") + header + data
@@ -116,7 +116,7 @@ def test_a_damaged_file_is_refused_with_its_reason(name, path):
 
 
 def test_nothing_is_allocated_by_the_headers_word(path):
-    """No memory is asked for where the header or the layers claim 2^50 bytes that are not there."""
+    """No memory is asked for 2^50 bytes that a header or layers claim."""
     header = {"a": tensor(shape=[2**48], offsets=(0, 2**50))}
     refused(path, pack(header, bytes(64)), f"{2**50 - 64} bytes missing")
     for layer in ({"type": "Dense", "in_features": 2**40, "out_features": 2**20},

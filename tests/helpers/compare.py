@@ -1,5 +1,5 @@
-"""Comparisons of results: within a tolerance relative to a magnitude, or bit for bit; and a check
-that a call did run on several threads.
+"""Comparisons of results, within a tolerance relative to a magnitude or bit for bit; and a check
+that a call runs on several threads.
 
 No comparison can pass by accident: a wrong type, shape, NaN or infinity fails, and the tolerance
 scales with the expected numbers, so that zeros do not pass for them (test_compare.py).
@@ -72,8 +72,7 @@ def ulp_error(actual, exact):
 
 
 def _tasks():
-    """This process's threads, read until two readings agree: one taken while a thread ends may
-    lack others."""
+    """This process's threads, read until two lists agree: one may lack some while a thread ends."""
     last, tasks = None, set()
     while tasks != last:
         last, tasks = tasks, set(os.listdir("/proc/self/task"))
@@ -81,8 +80,8 @@ def _tasks():
 
 
 def uses_threads(call):
-    """Whether `call` has enough work for threads, that is, starts a team when it runs in a new
-    Python thread.  Always true outside Linux, where threads cannot be listed."""
+    """Whether `call` has enough work for threads: in a new Python thread it starts a team.  True
+    outside Linux, where threads cannot be listed."""
     if sys.platform != "linux":
         return True
     started = set()

@@ -139,7 +139,7 @@ def run(x, weight, bias, dz, geometry):
 
 def is_in_tiles(weight, geometry):
     """Whether csrc/winograd.inc computes it.  For numbers of similar size, as here, its rounding
-    errors scale with the largest of the 2x2 outputs of a tile."""
+    scales with the largest of 2x2 outputs."""
     *kernel, channels, features = weight.shape
     stride, _, *others = geometry
     enough = channels * features >= 12 * (channels + features)

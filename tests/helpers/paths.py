@@ -1,5 +1,5 @@
-"""Where the tree, the tests and the package under test are, and what another process needs to
-import them.  Stated once, so that test files can move."""
+"""Where the tree, the tests and the package under test are, and how another process imports them;
+stated once, so that test files can move."""
 
 from pathlib import Path
 

@@ -42,7 +42,7 @@ def fast(**settings):
 
 
 def learning(**settings):
-    """Settings with which twelve epochs learn something."""
+    """Settings that learn something."""
     return fast(**{"learning_rate_init": 0.01, "batch_size": 30, **settings})
 
 

@@ -135,7 +135,7 @@ OPTIMIZERS = {
     ),
 }  # fmt: skip
 
-# name -> layer for inputs of `n` features; LAYERS and IMAGE_LAYERS together have all layers
+# name -> layer for inputs of `n` features; IMAGE_LAYERS has the others
 LAYERS = {
     "dense": lambda n: Dense(n, 5),
     "dense without bias": lambda n: Dense(n, 4, bias=False),

@@ -1,7 +1,7 @@
 /* Prints a checksum of what each kernel computes from the same numbers, on the instruction set
  * named by the first argument; test_bits.py compares them, NEON's under emulation too.  With a
- * second argument, 1 to 4, each kernel runs in three pieces, the last one first and with scratch
- * full of NaN.  Each number gives another cut, and all must give the same checksums. */
+ * second argument, 1 to 4, each kernel runs in three pieces, cut differently for each number, the
+ * last one first and the scratch full of NaN: the same checksums are expected. */
 #include "fastnn.h"
 
 #include <stdio.h>

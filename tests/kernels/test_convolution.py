@@ -126,7 +126,7 @@ def test_any_depthwise_shape(isa, axes, channels, batch, double):
 
 # ---- the same bits ----
 
-# forward and gradients each have enough work for threads, 1e6 operations
+# output and gradients each have work enough for threads, 1e6 operations
 THREADED = {
     "few images": case((2, 40, 37, 8), (3, 3), 17, padding=((1, 1), (1, 1))),
     "one image": case((1, 30, 41, 20), (3, 3), 33, (1, 2), ((2, 0), (0, 3))),
@@ -175,7 +175,7 @@ def test_an_image_has_the_same_bits_alone_and_among_others(name, dtype, isa, rng
 
 # ---- the order of adding ----
 
-# each has more than a chunk of terms, and more than a chunk of output pixels
+# each has more than a chunk of terms and of output pixels
 ORDERED = {
     "few features": case((2, 12, 13, 65), (3, 3), 6, padding=((1, 1), (1, 1))),
     "three chunks": case((2, 12, 13, 33), (4, 5), 18, (1, 1), ((1, 3), (2, 0))),
@@ -272,7 +272,7 @@ def test_the_input_s_gradient_at_stride_1_is_a_convolution_with_the_weight_turne
         assert_same_bits(_kernels.conv_backward_input(x.shape, dz, weight, geometry), dx)
 
 
-BESIDE = {  # cases that just miss the rules for TURNED, with features or padding that meet them
+BESIDE = {  # cases that just miss the rules for TURNED; features or padding that meet them
     "33 features": (case((2, 8, 7, 5), (3, 3), 33, padding=((1, 1), (1, 1))), 32),
     "padding one larger": (
         case((2, 8, 7, 5), (3, 3), 4, padding=((3, 1), (1, 1))),

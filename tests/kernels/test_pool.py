@@ -150,7 +150,7 @@ def test_infinity(kind, value, dtype, isa, rng):
 
 # ---- the same bits ----
 
-# forward and backward each have enough work for threads, 1e6 operations
+# both ways have work enough for threads, 1e6 operations
 THREADED = {
     "few images": case((3, 40, 75, 33), (5, 6), (2, 3), ((2, 2), (0, 5))),
     "overlapping": case((5, 20, 12, 100), (3, 3), (1, 1), ((1, 1), (1, 1))),

@@ -41,7 +41,7 @@ CHANNELS = 4
 
 
 def stir(model):
-    """Give the model random parameters and running statistics in place of the initial ones."""
+    """Replace the initial parameters and running statistics by random ones."""
     rng = np.random.default_rng(5)
     for name, array in {**model.parameters, **model.state}.items():
         array[...] = rng.normal(0.1, 0.6, array.shape)

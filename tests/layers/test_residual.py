@@ -261,7 +261,7 @@ def test_recorded_steps_have_the_bits_of_the_loop_by_hand(isa, threads, dtype):
 
 
 def test_steps_in_halves_have_the_bits_of_the_loop_by_hand():
-    """A backward is recorded long after its forward, when another forward has run in between."""
+    """A backward is recorded long after its forward, with another forward in between."""
     hand, model = network(), network()
     step, optimizer = GradientStep(model, Adam(0.01)), Adam(0.01)
     first, second = draw(16), draw(7, 1)

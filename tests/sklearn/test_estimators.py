@@ -1,7 +1,7 @@
 """The estimators behave as scikit-learn's: they pass its checks and train as its networks do.
 
-In float64 and without shuffling both do the same arithmetic, so whole trainings can be compared.
-Only Adam differs a little, because its epsilon is added at another point of the formula."""
+In float64 and without shuffling both do the same arithmetic, so whole trainings can be compared;
+only Adam differs a little, since its epsilon is added elsewhere."""
 
 import copy
 import inspect

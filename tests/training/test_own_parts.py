@@ -95,7 +95,7 @@ class OwnModel(Sequential):
 
 
 class Named(Sequential):
-    """A derived class that has only another constructor is recorded as any model."""
+    """Derived for its constructor only, it is recorded as any model."""
 
     def __init__(self, width):
         super().__init__(Dense(FEATURES, width), ReLU(), Dense(width, CLASSES))

@@ -1,6 +1,6 @@
 """The node tests of ONNX, which its package carries up to 1.22: each case is a small model of one
 operator with inputs and outputs.  Every case of an operator that fastnn has is run, or listed with
-the reason why not.  Without the package all are skipped."""
+the reason why not."""
 
 import fnmatch
 import math

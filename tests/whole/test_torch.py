@@ -1,4 +1,4 @@
-"""fastnn against PyTorch; skipped where PyTorch is not installed."""
+"""fastnn against PyTorch, where that is installed."""
 
 import copy
 import warnings

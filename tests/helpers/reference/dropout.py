@@ -47,5 +47,5 @@ def dropout_keep(rows, features, rate, seed, step, layer):
 
 
 def dropout_scale(rate):
-    """The factor of the elements that are kept: 1 / the probability of being kept."""
+    """The factor of elements that are kept: 1 / the probability to be kept."""
     return 65536 / (65536 - dropout_threshold(rate))

@@ -16,7 +16,7 @@ def softmax_cross_entropy(logits, targets, label_smoothing=0.0):
     t = (1 - label_smoothing) * targets + label_smoothing / classes
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_sum = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    mass = t.sum(axis=1, keepdims=True)  # 1 if the targets are probabilities
+    mass = t.sum(axis=1, keepdims=True)  # 1 for probabilities
     terms = np.where(t == 0, 0, t * (log_sum - shifted))
     return terms.sum(axis=1), softmax(logits) * mass - t
 

@@ -26,8 +26,7 @@ def dense_backward(x, weight, dz):
 
 
 def fma32(a, b, c):
-    """a * b + c in float32, rounded once.  The float64 sum is rounded to odd first, so that the
-    rounding to float32 is right."""
+    """a * b + c in float32, rounded once, since the float64 sum is rounded to odd before."""
     product, c = a.astype(np.float64) * b.astype(np.float64), c.astype(np.float64)
     total = product + c
     shadow = total - product

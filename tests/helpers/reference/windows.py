@@ -184,8 +184,7 @@ def patch_matrix(x, kernel, geometry):
 
 
 def _window_parts(x, geometry, counted=0):
-    """For each tap: the elements under it (-inf in the padding), whether they are in the image, and
-    whether an average counts them."""
+    """By tap: the elements under it (-inf in padding), which are in the image, which count."""
     kernel, stride, padding = geometry
     counts = pad_images(np.ones(x.shape, x.dtype), padding, counted)
     return list(zip(
