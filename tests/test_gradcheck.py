@@ -1,7 +1,7 @@
 """Every layer and every loss, alone and in combination, against central differences in float64.
 
-The bound is 1e-7 throughout.  Kinks (ReLU, hinge, absolute and Huber's error) are no exception:
-the data are drawn so that none lies within epsilon of one.
+The bound is 1e-7 throughout, also for functions with kinks (ReLU, hinge, absolute and Huber's
+error): no number of the data lies within epsilon of a kink.
 """
 
 import numpy as np
@@ -26,7 +26,7 @@ BOUND = 1e-7
 
 
 def stir(model, seed=11):
-    """Parameters away from their beginnings, where gamma is 1 and biases are 0."""
+    """Move the parameters away from their initial values, where gamma is 1 and biases are 0."""
     rng = np.random.default_rng(seed)
     for array in model.parameters.values():
         array += rng.normal(0, 0.3, array.shape)
@@ -43,7 +43,7 @@ def test_each_layer_alone(name, isa, rng):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_each_loss_alone(name, isa, rng):
-    """Behind a layer that hands its inputs on, so that the input's gradient is the loss's."""
+    """The layer before it is linear, so that the input's gradient is the loss's."""
     outputs, targets = draw(name, (6, 4), np.float64, rng)
     model = Sequential(fastnn.Linear(), dtype="float64")
     assert gradcheck(model, LOSSES[name][0], outputs, targets) < BOUND
@@ -54,7 +54,7 @@ def test_each_loss_alone(name, isa, rng):
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("name", LAYERS)
 def test_every_layer_with_every_loss(name, loss, rng):
-    """Between dense layers: the layer passes gradients on as well as its own."""
+    """Between dense layers, so that the layer's input gradient is checked as well."""
     layer = LAYERS[name](5)
     width = layer.out_features or 5
     model = stir(Sequential(Dense(4, 5, activation="tanh"), layer, Dense(width, 3), seed=2))

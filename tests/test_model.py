@@ -25,7 +25,7 @@ def batch(rows=8, features=6, seed=0):
 
 
 def train_a_little(model, steps=3, seed=0):
-    """Changes parameters, running statistics and the dropout counter."""
+    """Change parameters, running statistics and the dropout counter."""
     optimizer, loss = fastnn.Adam(0.01), fastnn.MeanSquaredError()
     for step in range(steps):
         y = model.forward(batch(seed=seed + step), training=True)
@@ -167,7 +167,7 @@ def test_an_array_cannot_be_replaced(name, other):
     assert getattr(layer, attribute) is array
     before = array.copy()
     setattr(layer, attribute, array)  # itself
-    kind[attribute] += 1  # which ends in an assignment of the array itself
+    kind[attribute] += 1  # ends with an assignment of the array itself
     kind[attribute][...] -= 1
     np.testing.assert_allclose(array, before, atol=1e-6)
 
@@ -207,7 +207,7 @@ def test_what_a_model_was_made_from_is_fixed(name):
 
 
 def test_flat_parameters_made_read_only():
-    """Views made before stay writable for NumPy, but an optimizer must say what is wrong."""
+    """Earlier views stay writable for NumPy, so the optimizer must raise the error."""
     model = network()
     y = model.forward(batch(), training=True)
     model.backward(np.ones_like(y))
@@ -293,7 +293,7 @@ COPIES = {
 
 @pytest.mark.parametrize("how", COPIES)
 def test_copies_are_equal_and_apart(how, dtype):
-    """Also afterwards: both train on to the same bits, dropout included, each in its own memory."""
+    """Trained further, both reach the same bits, dropout included, and do not share memory."""
     model = network(dtype, l2=0.1)
     train_a_little(model)
     twin = COPIES[how](model)
@@ -330,7 +330,7 @@ def test_a_layer_belongs_to_one_model():
         Sequential(again, again)
 
 
-# ---- shape of things ----
+# ---- summary, repr, arguments ----
 
 
 def test_summary():
@@ -365,7 +365,7 @@ def test_sizes_that_do_not_follow(name):
     layers = SIZES[name]()
     with pytest.raises(ValueError, match=r"takes \d features, but layer 0.* gives \d"):
         Sequential(*layers)
-    # the layers are still free for a model in which they fit
+    # the layers may still go into a model in which they fit
     Sequential(layers[0])
 
 

@@ -176,7 +176,7 @@ def test_layers_within_begin_unlike_one_another():
 
 
 def test_each_dropout_has_its_own_mask():
-    """Within as well as beside one another; and a layer behind changes none of them."""
+    """Nested as well as side by side; and layers added behind change none of them."""
 
     def masks(*behind):
         model = Sequential(
@@ -263,13 +263,13 @@ def test_recorded_steps_have_the_bits_of_the_loop_by_hand(isa, threads, dtype):
 
 
 def test_steps_in_halves_have_the_bits_of_the_loop_by_hand():
-    """A backward is recorded long after its forward, when another has run in between."""
+    """A backward is recorded long after its forward, with another forward in between."""
     hand, model = network(), network()
     step, optimizer = GradientStep(model, Adam(0.01)), Adam(0.01)
     first, second = draw(16), draw(7, 1)
     for x, y in (first, second, first, second, first):
         if x is second[0]:
-            step.forward(first[0])  # whose backward never comes
+            step.forward(first[0])  # its backward never comes
             hand.forward(first[0], training=True)
         step.backward(SoftmaxCrossEntropy()(step.forward(x), y)[1])
         by_hand(hand, SoftmaxCrossEntropy(), optimizer, [(x, y)])
@@ -299,7 +299,7 @@ def test_statistics_are_those_before_a_step_that_diverges():
             assert_same_bits(array, before[name])
 
 
-# ---- layers of one's own ----
+# ---- custom layers ----
 
 
 class Scale(Layer):
@@ -317,7 +317,7 @@ class Scale(Layer):
     def forward(self, x, training=False):
         self.state["passes"][:] += training
         self.x = x.copy()
-        x *= self.parameters["scale"]  # as it may
+        x *= self.parameters["scale"]  # a layer may change its input
         return x.astype(np.float64)
 
     def backward(self, dy):

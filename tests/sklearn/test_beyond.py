@@ -1,4 +1,4 @@
-"""What fastnn's estimators can do besides: layers, losses, weights, validation, callbacks."""
+"""What fastnn's estimators add: layers, losses, weights, validation, callbacks."""
 
 import signal
 

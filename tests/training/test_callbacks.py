@@ -1,4 +1,4 @@
-"""Callbacks: when they are told what, and what each of fastnn's own does."""
+"""Callbacks: when each hook is called, and what fastnn's callbacks do."""
 
 import csv
 import math
@@ -62,7 +62,7 @@ class Told(Callback):
 
 
 class Scripted(Callback):
-    """Puts a number of its own in place of the validation loss."""
+    """Replaces each epoch's validation loss by the next of `values`."""
 
     def __init__(self, *values):
         self.values = values
@@ -116,7 +116,7 @@ def test_one_object_belongs_to_one_fit_at_a_time():
 
     with pytest.raises(RuntimeError, match="part of a fit already"):
         fit(stopping, Nested())
-    assert fit(stopping).epochs == 6  # it is free again
+    assert fit(stopping).epochs == 6  # it may be used again
 
 
 def test_an_error_in_a_callback_ends_training_and_all_are_told():
@@ -128,7 +128,7 @@ def test_an_error_in_a_callback_ends_training_and_all_are_told():
     with pytest.raises(KeyError, match="mine"):
         fit(callback, Faulty(), model=model)
     assert callback.told[-1] == ("fit ends", 1)
-    assert fit(model=model).epochs == 6  # the model is free
+    assert fit(model=model).epochs == 6  # the model may train again
 
     class FaultyAtOnce(Callback):
         def on_fit_begin(self, run):
@@ -137,10 +137,10 @@ def test_an_error_in_a_callback_ends_training_and_all_are_told():
     last = Told()
     with pytest.raises(KeyError, match="mine"):
         fit(FaultyAtOnce(), last)
-    assert last.told == []  # that it ends is for those that were told that it begins
+    assert last.told == []  # only callbacks whose on_fit_begin ran are told of the end
 
 
-def test_an_error_at_the_end_keeps_nothing_from_the_others():
+def test_an_error_in_on_fit_end_does_not_stop_the_others():
     class Faulty(Callback):
         def on_fit_end(self, run):
             raise KeyError("mine")

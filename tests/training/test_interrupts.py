@@ -1,4 +1,4 @@
-"""Recorded steps beside other threads, across a fork and under Ctrl-C."""
+"""Recorded steps while other threads run, across a fork, and under Ctrl-C."""
 
 import os
 import signal
@@ -46,9 +46,8 @@ def test_labels_that_another_thread_changes_cannot_crash():
 
 @pytest.mark.parametrize("same_step", [True, False])
 def test_two_threads_that_train_one_model_do_not_tear_it(same_step):
-    """Each step is done whole or refused: one order of the steps that were done explains all.
-
-    All steps are alike but for their number, so that the order does not matter."""
+    """Each step is done whole or refused, so the result is that of the steps done, in some order.
+    They differ by their number alone, so any order gives the same."""
     model = Sequential(Dense(60, 60, activation="tanh"), Dense(60, CLASSES), seed=1)
     loss, optimizer = SoftmaxCrossEntropy(), fastnn.SGD(1e-2)
     ((x, y),) = draw([300], features=60)
@@ -179,7 +178,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 @pytest.mark.parametrize("rows, batch_size", [(2000, 50), (200000, 32)])
 def test_ctrl_c_in_a_long_recorded_fit(rows, batch_size):
-    """In many short epochs, and in one that would take minutes."""
+    """Ctrl-C ends many short epochs, and one that would take minutes."""
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((rows, FEATURES)).astype(np.float32), rng.integers(0, 3, rows)
     model, before = network(), signal.getsignal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""Layers, losses, optimizers and models of one's own in recorded steps: they run by hand."""
+"""Custom layers, losses, optimizers and models: their steps run in Python, not recorded."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ class OwnDense(Dense):
 
 
 class Counts(fastnn.Layer):
-    """With state that is no vector."""
+    """A layer whose state is no vector."""
 
     def __init__(self):
         self.state = {"count": np.array(0.0), "none": np.zeros((0, 3))}
@@ -95,7 +95,7 @@ class OwnModel(Sequential):
 
 
 class Named(Sequential):
-    """A class derived for its constructor alone is as fast as any."""
+    """Derived for its constructor only, it is recorded as any model."""
 
     def __init__(self, width):
         super().__init__(Dense(FEATURES, width), ReLU(), Dense(width, CLASSES))
@@ -183,7 +183,7 @@ def test_a_derived_layers_backward_runs_in_the_first_place_too():
 @pytest.mark.parametrize("early", [True, False])
 @pytest.mark.parametrize("method", ["forward", "backward"])
 def test_a_method_put_on_a_layer_runs(method, early):
-    """Before or after the layer is part of a model, whichever layer it is."""
+    """Put there before or after the layer is in a model, on each layer in turn."""
     ((x, y),) = with_values(draw([8]))
     for i in range(3):
         calls, parts = [], [Dense(FEATURES, 6), ReLU(), Dense(6, CLASSES)]
@@ -204,7 +204,7 @@ def test_a_method_put_on_a_layer_runs(method, early):
         assert_alike(model, twin)
         needless = (
             i == 0 and method == "backward" and not early
-        )  # nobody wants its inputs' gradient
+        )  # the first layer's input gradient is not needed
         assert len(calls) == (0 if needless else 4)
 
 

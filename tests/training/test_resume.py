@@ -1,5 +1,5 @@
-"""Trainings by `fit` that end, are stopped or killed, and go on from their checkpoint: the same
-bits as if they had never stopped, and nothing changed where that cannot be."""
+"""A `fit` that ends, is stopped or killed, and goes on from its checkpoint: the bits of one that
+never stopped, and no change where it cannot go on."""
 
 import subprocess
 import sys
@@ -59,7 +59,7 @@ def fit(epochs, *callbacks, model=None, optimizer=None, x=X, y=Y, **options):
 
 
 class Scripted(Callback):
-    """Puts a number of its own in place of the validation loss."""
+    """Replaces each epoch's validation loss by the next of `values`."""
 
     def __init__(self, *values):
         self.values = values
@@ -90,7 +90,7 @@ def test_a_fit_goes_on_bit_for_bit(name, dtype, path):
                    **options)  # fmt: skip
 
     run(2, ModelCheckpoint(path))
-    assert_same_run(run(5, resume=path, seed=99), run(5))  # the order is the file's too
+    assert_same_run(run(5, resume=path, seed=99), run(5))  # the file decides the order too
 
 
 @pytest.mark.parametrize("options", [
@@ -117,7 +117,7 @@ def test_recorded_networks_and_one_epoch_at_a_time(path):
 
 
 def test_the_same_objects_may_go_on(path):
-    """A model that has trained since goes back to the checkpoint; what was recorded still holds."""
+    """A model that has trained further goes back to the checkpoint; its recordings stay valid."""
     model, optimizer = network(), Adam(0.01, clip_norm=0.5)
     fit(2, ModelCheckpoint(path), model=model, optimizer=optimizer)
     fit(3, model=model, optimizer=optimizer)
@@ -159,7 +159,7 @@ def test_a_best_model_from_before_the_resume_is_missed_with_a_warning(path):
         return fit(len(values), Scripted(*values), stopping, ModelCheckpoint(path), **options)
 
     run(3, 2)
-    assert_same_run(run(3, 2, 2.5, resume=path), run(3, 2, 2.5))  # the last one's is
+    assert_same_run(run(3, 2, 2.5, resume=path), run(3, 2, 2.5))  # saved: the best is the last
     run(3, 2, 4)
     assert_same_run(run(3, 2, 4, 5, 1, 2, resume=path), run(3, 2, 4, 5, 1, 2))
     run(3, 2, 4)
@@ -185,7 +185,7 @@ def test_settings_are_those_of_the_file(path):
 
 
 class OneAtATime(Callback):
-    """Tells of each epoch and waits for the word to go on: so it can be killed in any."""
+    """Prints each epoch and waits for a line, so that the process can be killed in any."""
 
     def on_epoch_begin(self, run):
         print(run.epoch, flush=True)
@@ -202,7 +202,7 @@ fit(6, ModelCheckpoint(sys.argv[1]), OneAtATime(), resume=resume)
 
 
 def trained_until(path, resume, epochs):
-    """Train in another process, which is killed after so many epochs: somewhere in the next one."""
+    """Train in another process, and kill it in the epoch after the first `epochs`."""
     with subprocess.Popen(
         [sys.executable, "-c", KILLED, str(path), str(resume), *import_path(__file__)], text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -297,7 +297,7 @@ def test_a_training_that_is_over_stays_as_it_was(path):
 
 
 def written(callback, path, epochs=7, **options):
-    """After which epochs the file was written."""
+    """The epochs after which the file was written."""
     seen = []
 
     class Look(Callback):

@@ -1,5 +1,5 @@
-"""What `fit` takes its rows from: arrays on disk, batches of the user's own; weights of classes;
-and several batches to one update."""
+"""Where `fit` takes its rows from: arrays on disk, a user's batches; class weights; and several
+batches for one update."""
 
 import re
 
@@ -28,7 +28,7 @@ WEIGHT = np.random.default_rng(1).random(ROWS).astype(np.float32) + 0.5
 
 
 class OwnReLU(ReLU):
-    """A user's class: its steps run by hand."""
+    """A custom class, so that its steps are not recorded."""
 
 
 def network(relu=ReLU, **options):
@@ -79,11 +79,11 @@ def test_a_float32_memory_map_is_not_copied(tmp_path):
     assert np.shares_memory(data.X, on_disk)
 
 
-# ---- batches of the user's own -----------------------------------------------------------------
+# ---- a user's batches --------------------------------------------------------------------------
 
 
 class Batches:
-    """Begins anew each time, but does not say how many there are."""
+    """Batches that can be repeated, but have no length."""
 
     def __init__(self, *arrays):
         self.order = fastnn.batches(
@@ -173,7 +173,7 @@ def test_bad_batches(name):
     model = network()
     with pytest.raises(ValueError, match=text):
         fit(model, batches)
-    assert fit(model, X, Y).epochs == 3  # the model is free
+    assert fit(model, X, Y).epochs == 3  # the model may train again
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_bad_class_weights_are_refused(class_weight, loss, y, text):
         fit(network(), X, y, loss=loss, class_weight=class_weight)
 
 
-# ---- several batches to one update -------------------------------------------------------------
+# ---- several batches for one update ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("l2", [0.0, 0.3])
@@ -317,8 +317,8 @@ def test_divergence_while_accumulating_leaves_nothing_behind():
 
 
 @pytest.mark.parametrize("relu", [ReLU, OwnReLU])
-def test_a_failed_step_of_another_keeps_no_batches_from_the_model(relu):
-    """By hand, it has run forward and not backward."""
+def test_a_failed_step_of_another_loses_no_accumulated_batches(relu):
+    """If not recorded, the failed step has run forward but not backward."""
     model, twin, loss = network(relu), network(relu), SoftmaxCrossEntropy()
     for each in (model, twin):
         optimizer = fastnn.SGD(0.1)
@@ -332,7 +332,7 @@ def test_a_failed_step_of_another_keeps_no_batches_from_the_model(relu):
 
 
 def test_fits_that_accumulate_otherwise_after_one_another():
-    """What one has recorded must not be taken for the other's."""
+    """A fit must not replay what one with another `accumulate` has recorded."""
     loss = SoftmaxCrossEntropy()
     model, optimizer = network(), fastnn.Adam(0.01)
     twin, its_optimizer = network(OwnReLU), fastnn.Adam(0.01)

@@ -1,5 +1,5 @@
 """Inputs of more than two dimensions: images (batch, height, width, channels) and sequences (batch,
-length, channels), whose last axis holds what layers take for features."""
+length, channels), whose last axis holds the features."""
 
 import copy
 import pickle
@@ -40,7 +40,7 @@ SHAPES = {"images": (5, 4, 6, 3), "sequences": (7, 9, 5), "one wide image": (1, 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("name", [name for name in LAYERS if LAYERS[name](3).dimensions is None])
 def test_a_position_is_a_row(name, shape, dtype, isa):
-    """Outputs, gradients and running statistics have the bits of the rows one below the other."""
+    """Outputs, gradients and running statistics have the bits of all positions taken as rows."""
     features, results = shape[-1], []
     if name == "flatten":
         shape = (len(shape), features)
@@ -228,7 +228,7 @@ def test_a_predictor_with_layers_of_ones_own_takes_images():
 
 
 def test_batch_norm_folds_into_a_weight_of_any_dimensions():
-    """Its last axis being the features, as in a convolution's."""
+    """The last axis has the features, as in a convolution's weight."""
     weight, bias = draw((3, 3, 2, 4)), draw(4)
     norm = Sequential(BatchNorm(4)).layers[0]
     for array in (norm.gamma, norm.beta, norm.running_mean):

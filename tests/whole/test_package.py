@@ -1,4 +1,4 @@
-"""What is installed: every file, nothing too large, no import but NumPy; and what the stub says."""
+"""The installed package: its files, their size, its imports, and the stub of the extension."""
 
 import ast
 import importlib
@@ -29,14 +29,14 @@ def test_no_file_is_missing():
         assert (PACKAGE / name).is_file(), f"{name} is missing"
     assert Path(_kernels.__file__).parent == PACKAGE
     tree = ROOT / "fastnn"
-    for path in tree.rglob("*"):  # what the tree has, the installation has
+    for path in tree.rglob("*"):  # every file of the tree is installed
         if path.is_file() and path.suffix not in (".so", ".pyc"):
             assert (PACKAGE / path.relative_to(tree)).is_file(), f"{path.name} is not installed"
 
 
 def test_the_package_is_small():
     files = [path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix != ".pyc"]
-    # compressed, as a wheel is, about a third of this
+    # a wheel, which is compressed, has about a third of this
     assert sum(path.stat().st_size for path in files if path.suffix != ".npz") < 2_500_000
     assert sum(path.stat().st_size for path in (PACKAGE / "datasets").iterdir()) < 500_000
 
@@ -64,7 +64,7 @@ def test_import_needs_nothing_but_numpy():
         cwd=PACKAGE.parent,
     )  # fmt: skip
     foreign = set(result.stdout.split()) - set(sys.stdlib_module_names) - {"fastnn", "numpy"}
-    # what Cython's own start leaves behind
+    # modules that Cython itself adds
     assert {name for name in foreign if not name.startswith(("_cython", "cython"))} == set()
 
 
@@ -93,7 +93,7 @@ def test_faces_take_the_arguments_that_the_stub_states():
 
 
 def test_no_module_imports_public_names_from_the_root():
-    """The contract of imports passes over those of the root, where it cannot see the extension."""
+    """import-linter ignores imports from the root, because it cannot see the extension there."""
     above = [PACKAGE / name for name in ("__init__.py", "__main__.py", "cli.py")]
     for path in set(PACKAGE.rglob("*.py")) - set(above):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

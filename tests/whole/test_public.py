@@ -1,4 +1,4 @@
-"""Every public name stands in a test table: a name that nobody tests fails here."""
+"""Every public name is in a table of tests: a name without a test fails here."""
 
 import re
 
@@ -6,7 +6,7 @@ import fastnn
 from paths import TESTS
 from tables import IMAGE_LAYERS, LAYERS, LOSSES, OPTIMIZERS
 
-# names whose tests are not in the tables of tables.py -> the file that has theirs
+# public names that are not in helpers/tables.py -> the file that tests them
 ELSEWHERE = {
     "Checkpoint": "files/test_checkpoint.py",
     "CSVLogger": "training/test_callbacks.py",
@@ -82,6 +82,6 @@ def test_all_is_sorted_complete_and_true():
 def test_every_kernel_face_is_called_somewhere_in_the_tests():
     text = "".join(path.read_text(encoding="utf-8") for path in TESTS.rglob("*.py"))
     faces = {name for name in dir(fastnn._kernels) if not name.startswith("_")}
-    through_others = {"COMPILER", "isa_compiled", "override_threads"}  # build_info, threads
+    through_others = {"COMPILER", "isa_compiled", "override_threads"}  # by build_info and threads
     untested = [name for name in faces - through_others if not re.search(rf"\b{name}\b", text)]
     assert untested == []
