@@ -41,6 +41,33 @@ def test_each_layer_alone(name, isa, rng):
     assert gradcheck(model, MeanSquaredError(), x, y) < BOUND
 
 
+@pytest.mark.parametrize("name", LAYERS)
+def test_each_layer_with_a_penalty(name, rng):
+    """Its value is the formula's, over weights alone, and its gradient that of this value."""
+    model = stir(Sequential(LAYERS[name](6), seed=1, dtype="float64", l2=0.3))
+    x = rng.standard_normal((5, 6))
+    y = rng.standard_normal(model.forward(x).shape)
+    assert gradcheck(model, MeanSquaredError(), x, y) < BOUND
+    own = {f"{layer_name}.weight": layer.l2 for layer_name, layer in all_layers(model)
+           if getattr(layer, "l2", None) is not None}  # fmt: skip
+    squares = {name: (array**2).sum() for name, array in model.parameters.items()
+               if name.endswith("weight")}  # fmt: skip
+    expected = sum(own.get(name, 0.3) * square for name, square in squares.items()) / (2 * 5)
+    np.testing.assert_allclose(model.penalty(5), expected, rtol=1e-12)
+
+
+def all_layers(model):
+    """The names and layers, those within a residual block too."""
+
+    def walk(chain, before):
+        for name, layer in zip(chain.names, chain.layers, strict=True):
+            yield before + name, layer
+            for inner in getattr(layer, "_chains", ()):
+                yield from walk(inner, f"{before}{name}.")
+
+    yield from walk(model._chain, "")
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_each_loss_alone(name, isa, rng):
     """The layer before it is linear, so that the input's gradient is the loss's."""

@@ -34,6 +34,9 @@ static void report(const char *name, int variant, int is_double, const void *arr
 
 #define KERNELS (sizeof(fnn_kernels) / sizeof(fnn_kernel *))
 static int cut;
+#define NAME(name) #name,
+static const char *const names[] = {FNN_KERNELS(NAME)};
+#undef NAME
 static char ran[KERNELS];
 
 static void run(const fnn_kernels *table, fnn_kernel *const *kernel, const void *arguments,
@@ -322,7 +325,7 @@ int main(int count, char **arguments) {
             run_all(fnn_table(isa, is_double), is_double);
         for (size_t i = 0; i < KERNELS; i++)
             if (!ran[i]) {
-                fprintf(stderr, "kernel %d of FNN_KERNELS does not run here\n", (int)i);
+                fprintf(stderr, "the kernel %s does not run in bits.c\n", names[i]);
                 return 2;
             }
         return 0;

@@ -20,6 +20,7 @@ from fastnn import (
     Residual,
     Sequential,
 )
+from fastnn.layers import Activation
 from tables import LAYERS
 
 FEATURES = 7
@@ -103,6 +104,7 @@ def _plain(layer, p, x, dy, training, position, seed):
         keep = reference.dropout_keep(*x.shape, layer.rate, seed, step=1, layer=position)
         factor = keep * reference.dropout_scale(layer.rate) if training else 1.0
         return x * factor, dy * factor, {}
+    assert isinstance(layer, Activation), f"no reference for {layer!r}: state it here"
     return *_activation(x, dy, layer.activation_name, layer.alpha), {}
 
 
@@ -144,6 +146,9 @@ def test_evaluation_saves_and_changes_nothing(name, rng):
     assert_same_bits(model.predict(x), first)
     for key, array in model.state_dict().items():
         assert_same_bits(array, before[key])
+    assert [layer._saved for layer, _ in model._chain.walk()] == [None] * len(
+        [*model._chain.walk()]
+    )
     with pytest.raises(RuntimeError, match="forward"):
         model.backward(np.ones_like(first))
 
