@@ -246,7 +246,7 @@ class Network:
             self._check_writable()
             rule(self._flat_parameters, self._flat_gradients)
 
-    def trains_natively(self) -> bool:
+    def _trains_natively(self) -> bool:
         """Whether forward, backward and update are those of this class, so that no Python of the
         user's runs between their kernels."""
         return all(
@@ -419,7 +419,7 @@ class Network:
         self._chain.initialize(lambda i: np.random.default_rng([self.seed, i]))
 
     @classmethod
-    def restore(cls, state: dict[str, Any]) -> Self:
+    def _restore(cls, state: dict[str, Any]) -> Self:
         """The network that a state describes, from `__getstate__` or, with parameters, a file."""
         network = cls.__new__(cls)
         network.__setstate__(state)

@@ -256,7 +256,7 @@ def _check_tensors(wanted: Shapes, arrays: Arrays, dtype: Any) -> None:
 
 
 def _make_model(kind: type[N], chain: Chain, described: dict[str, Any], arrays: Arrays) -> N:
-    model = kind.restore(
+    model = kind._restore(
         {
             "layers": chain.layers,
             "dtype": described["dtype"],

@@ -222,6 +222,7 @@ class Chain:
             layer if is_native(layer) else _Wrapped(layer, place.dtype, self.layers[i + 1 :])
             for i, layer in enumerate(self.layers)
         ]
+        self.native = all(layer.native for layer in self.path)
         trained = [not layer.native or bool(layer.parameters) for layer in self.path]
         self.first_trained = trained.index(True) if any(trained) else len(trained)
 
@@ -259,6 +260,8 @@ class Chain:
     def backward_parameters(self, dy: NDArray[Any]) -> None:
         """Set all gradients, where nobody needs that of the inputs."""
         first = self.first_trained
+        for layer in self.path[:first]:
+            layer._saved = None
         for layer in self.path[:first:-1]:
             dy = layer.backward(dy)
         if first < len(self.path):

@@ -199,8 +199,9 @@ class Layer(Guarded):
         kind, arrays = type(self), parameters | self.state
         views = {f"_{name}": array for name, array in arrays.items()}
         views |= {f"_d{name}": array for name, array in gradients.items()}
-        placed = {n: view for n, view in views.items() if isinstance(getattr(kind, n, 0), Placed)}
-        vars(self).update(placed)
+        for name in views.keys() - vars(Layer).keys():  # `_saved` and the like are something else
+            if isinstance(getattr(kind, name, None), Placed):
+                vars(self)[name] = views[name]
 
     def initialize(self, rng: np.random.Generator, activation: str) -> None:
         """Fill `parameters` and reset `state`; `activation` is the name of the one that follows."""

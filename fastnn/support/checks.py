@@ -104,7 +104,7 @@ def choice(value: Any, name: str, choices: Iterable[str]) -> str:
 _PARTS = {  # the method by which each is recognised, and an example
     "loss": ("__call__", "fastnn.MeanSquaredError()"),
     "optimizer": ("step", "fastnn.Adam()"),
-    "model": ("fit", "fastnn.Sequential(...)"),
+    "model": ("exclusive", "fastnn.Sequential(...)"),
 }
 
 

@@ -25,6 +25,18 @@ if TYPE_CHECKING:
     from fastnn.training.run import Run
 
 
+class _Mark:
+    """Says, in a callback's ``__dict__``, that it belongs to a fit; in a copy of it, nothing."""
+
+    name = "_Callback__mark"  # which no attribute of a derived class is called
+
+    def __init__(self, owner: object = None) -> None:
+        self.owner = owner
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Mark, ()
+
+
 class Callback:
     """Base of the callbacks; derive from it and override what you need.
 
@@ -42,7 +54,6 @@ class Callback:
     """
 
     _last = False  # whether it is told after the others
-    _fit: object  # marks the fit that it is part of
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -52,16 +63,16 @@ class Callback:
                 raise TypeError(f"{cls.__name__}.{name}: expected one of {', '.join(hooks)}")
 
     def _enter(self) -> None:
-        """Become part of a fit; RuntimeError within another."""
+        """Mark that the callback belongs to a fit; RuntimeError if it belongs to another."""
+        mark = _Mark(self)
         # look and mark in one: between two operations another thread's fit could come
-        if vars(self).setdefault("_fit", mine := object()) is not mine:
+        found = vars(self).setdefault(_Mark.name, mark)
+        if found is not mark and found.owner is self:
             raise RuntimeError(f"callbacks: {self!r} is part of a fit already; make one for each")
+        vars(self)[_Mark.name] = mark  # also over the mark that a copy has of its original
 
     def _leave(self) -> None:
-        del self._fit
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_fit"}
+        vars(self).pop(_Mark.name, None)
 
     def on_fit_begin(self, run: Run) -> None:
         """Before the first epoch."""

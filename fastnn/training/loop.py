@@ -78,7 +78,7 @@ def fit(
         )
         _check_schedule(schedule, optimizer, source)
         validation = check_validation(model, loss, validation_data)
-        step.go_on(handover.take(loss, optimizer))
+        step.take_over(handover)
         run = Run(model, loss, optimizer, epochs, source.order, _columns(chosen, validation))
         if resume_from is not None:
             resume.restore(resume_from, run)
@@ -99,8 +99,8 @@ def fit(
                 for callback in callbacks:
                     callback.on_epoch_end(run)
         run.history.interrupted = ctrl_c.pressed
-        if step.recorded and not ctrl_c.pressed:
-            handover.leave(step._recording, loss, optimizer)
+        if not ctrl_c.pressed:
+            step.leave(handover)
     return run.history
 
 

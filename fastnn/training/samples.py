@@ -129,7 +129,8 @@ def check_smallest_batch(model: Network, shape: tuple[int, ...], batch_size: int
 
 def _outputs_like(model: Network, x: Array) -> Array:
     """An array of the outputs' shape and type, with any content."""
-    row = model._chain.output_row(x.shape[1:])
+    # what a user's layer states is not believed: one row shows it, and whether the layer runs
+    row = model._chain.output_row(x.shape[1:]) if model._chain.native else None
     if row is None:  # a layer does not say
         row = model.predict(x[:1]).shape[1:]
     return np.empty((len(x), *row), model.dtype)
@@ -148,8 +149,8 @@ def _check_targets(model: Network, loss: Loss, X: Array, y: Array, name: str) ->
     """Let the loss judge all targets before anything is trained; returns its form of them.
 
     A loss of the user's own is shown outputs of zeros, some rows at a time."""
+    outputs = _outputs_like(model, X)
     try:
-        outputs = _outputs_like(model, X)
         if is_plain(loss):
             return loss._in_form(outputs, y, None)[0]
         for start in range(0, len(y), _JUDGED_ROWS):

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastnn.data import batches
 from fastnn.support.arrays import describe
-from fastnn.training.samples import check_batch, check_part, check_samples, check_smallest_batch
+from fastnn.training.samples import check_part, check_samples, check_smallest_batch
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -96,8 +96,6 @@ class Stream:
                     raise ValueError(f"X: its __len__ is {number}, but there are more batches")
                 step.set_rate(rates[number])
             try:
-                if step.recorded:
-                    data = check_batch(self._model, self._loss, data.X, data.y, data.weight)
                 value = step.train(data)
             except ValueError as error:
                 raise ValueError(f"{where}{error}") from None
@@ -109,7 +107,7 @@ class Stream:
                 seen.append(step.outputs)
                 self._targets.append(data.y.copy())
             rows += len(data.X)
-            yield len(data.X), value.copy()
+            yield len(data.X), np.array([value])
         if not rows:
             raise ValueError("X: expected batches, got none in this epoch")
         step.flush()

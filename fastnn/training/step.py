@@ -8,6 +8,7 @@ one's own is Python that cannot be recorded: then every step runs by hand.
 
 from __future__ import annotations
 
+import copy
 import time
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +21,7 @@ from fastnn.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy
 from fastnn.optimizers import NOT_FINITE, Optimizer
 from fastnn.support import checks, settings
 from fastnn.support.settings import Fixed, is_plain, label
-from fastnn.training.recording import Recording, Unrecorded
+from fastnn.training.recording import Handover, Recording, Unrecorded
 from fastnn.training.samples import Samples, check_batch
 
 if TYPE_CHECKING:
@@ -56,9 +57,12 @@ class Step:
         self.model, self.optimizer = model, optimizer
         self.steps, self._others = 0, others
         parts = (*(layer for layer, _ in model._chain.walk()), optimizer, *others)
-        self.recorded = all(map(is_plain, parts)) and model.trains_natively()
+        self.recorded = all(map(is_plain, parts)) and model._trains_natively()
         self._hyper = optimizer.hyper if self.recorded else np.zeros(len(_kernels.HYPER))
         self._recording = Recording(model)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_recording": copy.copy(self._recording)}
 
     def __repr__(self) -> str:
         model = f"{type(self._model).__name__} of {len(self._model.layers)} layers"
@@ -74,7 +78,6 @@ class Step:
 
     def _forward(self, program: AnyProgram, rows: int) -> Array:
         """The outputs in training for the program's next rows."""
-        self._save_state()
         return self._model.forward(program.take("x", rows), training=True)
 
     def _backward(self, gradient: Array, rows: int) -> None:
@@ -207,7 +210,7 @@ class TrainStep(Step):
         return None if self._outputs is None else self._outputs.copy()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_last": None}  # a copy records anew
+        return {**super().__getstate__(), "_last": None}
 
     def __call__(
         self, xb: ArrayLike, yb: ArrayLike, sample_weight: ArrayLike | None = None
@@ -226,25 +229,28 @@ class TrainStep(Step):
                     self.flush()
             else:
                 x = self._model._input(xb, "x")
-                data = Samples(x, yb, sample_weight, yb)
-                if self._recorded:
-                    data = check_batch(self._model, self._loss, x, yb, sample_weight)
-                value = self.train(data)
+                value = self._train(x, yb, sample_weight)
             return float(value[0])
 
-    def train(self, data: Samples) -> NDArray[np.float64]:
-        """One step on samples that were checked; returns the loss, in an array of one element."""
+    def train(self, data: Samples) -> float:
+        """One step on samples that were checked; returns the loss."""
+        if data.weight is None:
+            return self(data.X, data.y)
         with self._model._hold:
-            if self._recorded:
-                recorded = self._replay_once(data)
-                value = recorded.value
-                if self._model._chain.embedding is None:  # codes are looked at each time
-                    self._last = recorded
-            else:
-                value = self._run_once(data)
-            if self._waiting == self._accumulate:
-                self.flush()
-            return value
+            return float(self._train(data.X, data.y, data.weight)[0])
+
+    def _train(self, x: Array, y: Any, weight: Any) -> NDArray[np.float64]:
+        """One step on an x that was checked; returns the loss, in an array of one element."""
+        if self._recorded:
+            recorded = self._replay_once(check_batch(self._model, self._loss, x, y, weight))
+            value = recorded.value
+            if self._model._chain.embedding is None:  # codes are checked each time
+                self._last = recorded
+        else:
+            value = self._run_once(Samples(x, y, weight, y))
+        if self._waiting == self._accumulate:
+            self.flush()
+        return value
 
     def _replay_once(self, data: Samples) -> _Recorded:
         key = self._key(data.X.shape, data)
@@ -286,10 +292,15 @@ class TrainStep(Step):
         self._forget()
         return super()._diverged(error)
 
-    def go_on(self, recording: Recording | None) -> None:
-        """Take over what an earlier step of the same model, loss and optimizer recorded, if any."""
-        if recording is not None and self._recorded:
-            self._recording = recording
+    def take_over(self, handover: Handover) -> None:
+        """Go on with what an earlier `fit` of the same model, loss and optimizer recorded."""
+        if self._recorded:
+            self._recording = handover.take(self._loss, self._optimizer) or self._recording
+
+    def leave(self, handover: Handover) -> None:
+        """Leave what was recorded to the next `fit`."""
+        if self._recorded:
+            handover.leave(self._recording, self._loss, self._optimizer)
 
     def set_rate(self, rate: float) -> None:
         """Give the optimizer a learning rate, which may be 0 here."""
@@ -347,6 +358,7 @@ class TrainStep(Step):
         model = self._model
         with model._hold:
             model._penalty_scale[0] = 1 / self._group
+            self._save_state()
             try:
                 outputs = self._outputs = self._forward(program, rows)
                 program.give(outputs)
@@ -411,7 +423,7 @@ class TrainStep(Step):
 
     def _record(self, key: _Key, data: Samples, **feed: Any) -> _Recorded:
         """Train on the first rows, as many as the key says, and keep what was recorded."""
-        program = _kernels.Program(self._hyper, self._model._hold)
+        program: Any = self._new_program()
         program.feed(data.X, data.targets, data.weight, **feed)
         with program:
             value = self._run(program, key[0][0], data.weight is not None)
