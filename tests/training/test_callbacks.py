@@ -1,7 +1,10 @@
 """Callbacks: when each hook is called, and what fastnn's callbacks do."""
 
+import copy
 import csv
+import dataclasses
 import math
+import pickle
 import signal
 import sys
 
@@ -396,3 +399,56 @@ def test_tensorboard_is_an_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(ImportError, match=r"pip install tensorboardX"):
         TensorBoard("runs")
+
+
+# ---- callbacks of every kind belong to one fit at a time ----
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(fastnn.Callback):
+    name: str = "frozen"
+
+
+class Clears(fastnn.Callback):
+    def on_fit_end(self, run):
+        vars(self).clear()
+
+
+class Marks(fastnn.Callback):
+    def __init__(self):
+        self._fit = "the user's"
+
+    def on_epoch_end(self, run):
+        assert self._fit == "the user's"
+
+
+class Slots(fastnn.Callback):
+    __slots__ = ("count",)
+
+    def __init__(self):
+        self.count = 3
+
+
+class Copies(fastnn.Callback):
+    """Copies itself while it is part of a fit."""
+
+    def __getstate__(self):
+        return dict(vars(self))
+
+    def on_epoch_end(self, run):
+        self.copies = [copy.copy(self), copy.deepcopy(self), pickle.loads(pickle.dumps(self))]
+
+
+@pytest.mark.parametrize("kind", [Frozen, Clears, Marks, Slots, Copies])
+def test_a_callback_of_any_kind_serves_one_fit_after_another(kind):
+    callback = kind()
+    for _ in range(2):
+        fit(callback, epochs=1)
+    if kind is Copies:
+        for copied in callback.copies:
+            fit(copied, epochs=1)
+    if kind is Slots:
+        assert copy.copy(callback).count == copy.deepcopy(callback).count == 3
+    with pytest.raises(RuntimeError, match="part of a fit already"):
+        fit(callback, callback, epochs=1)
+    fit(callback, epochs=1)
