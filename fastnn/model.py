@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -268,7 +267,4 @@ def load_checkpoint(path: str | PathLike[str]) -> Checkpoint:
     Traceback (most recent call last):
     FileNotFoundError: [Errno 2] No such file or directory: 'missing.safetensors'
     """
-    model, optimizer, order, history = checkpoint.read(path, Sequential)
-    if optimizer is None:
-        raise ValueError(f"{os.fsdecode(path)}: holds a model without its training; use load")
-    return Checkpoint(model, optimizer, order, history)
+    return Checkpoint(*checkpoint.read_training(path, Sequential))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class Network:
     """What a `Sequential` is without training loop and files: see there.
 
-    Models are always a `Sequential`; what stands below that class is written for this one."""
+    Users make a `Sequential`; every module below `model` takes a `Network`."""
 
     __slots__ = (  # so that a misspelt attribute is refused; a derived class may add any
         "__weakref__",
@@ -98,7 +98,7 @@ class Network:
         state = {name: array.astype(dtype) for name, array in state.items()}
         inner = itertools.count(2**32 - 1, -1)
         place = Place(0, dtype, self.seed, self._counter, self.l2, self._penalty_scale, inner)
-        positions = (i for i, _, _ in self._chain.parts())
+        positions = (i for i, _, _ in self._chain.stateful())
         self._chain.build(self.parameters, self.gradients, state, place, positions)
         self.state = Arrays(state)
         self._writable = [
@@ -393,7 +393,7 @@ class Network:
         named = {**self.parameters, **self.state}
         return {
             f"{layer_name}.{name}": named[f"{layer_name}.{name}"]
-            for _, layer_name, layer in self._chain.parts()
+            for _, layer_name, layer in self._chain.stateful()
             for name in (*layer.parameters, *layer.state)
         }
 

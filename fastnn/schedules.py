@@ -58,7 +58,7 @@ class StepDecay(Schedule):
     """
 
     every = Checked(checks.positive_int)
-    factor = Checked(checks.share)
+    factor = Checked(checks.up_to_one)
 
     def __init__(self, every: int, factor: float = 0.1) -> None:
         self.every, self.factor = every, factor
@@ -74,7 +74,7 @@ class ExponentialDecay(Schedule):
     array([1.  , 0.5 , 0.25])
     """
 
-    factor = Checked(checks.share)
+    factor = Checked(checks.up_to_one)
 
     def __init__(self, factor: float) -> None:
         self.factor = factor

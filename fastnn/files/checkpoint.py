@@ -191,6 +191,16 @@ def read(path: str | PathLike[str], kind: type[N]) -> Content[N]:
         raise ValueError(f"{name}: {text}") from None
 
 
+def read_training(
+    path: str | PathLike[str], kind: type[N]
+) -> tuple[N, Optimizer, dict[str, int] | None, History | None]:
+    """The same for the file of a training; ValueError for one with a model alone."""
+    model, optimizer, order, history = read(path, kind)
+    if optimizer is None:
+        raise ValueError(f"{os.fsdecode(path)}: holds a model without its training; use load")
+    return model, optimizer, order, history
+
+
 def _restore(
     kind: type[N], metadata: dict[str, str], arrays: dict[str, NDArray[Any]]
 ) -> Content[N]:

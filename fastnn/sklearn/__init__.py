@@ -370,7 +370,7 @@ class MLPRegressor(RegressorMixin, Perceptron):
             return Task(Poisson(), "exp", outputs, scale=outputs, reported=outputs)
         if isinstance(loss, str):
             loss = MeanAbsoluteError() if loss == "absolute_error" else Huber()
-        checks.parts(loss=loss)
+        checks.objects(loss=loss)
         if isinstance(loss, Quantile) and isinstance(loss.q, tuple):
             raise ValueError(f"loss: expected a Quantile of one q, got {loss!r}")
         return Task(loss, "exp" if isinstance(loss, Poisson) else "identity", outputs)

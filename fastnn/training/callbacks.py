@@ -136,7 +136,8 @@ class EarlyStopping(Callback):
     `min_delta` below the best one; above it with `higher_is_better`, which must be stated for a
     metric of your own.  With `restore_best` the model ends as it
     was after the best epoch, whatever ended the training.  Results before a `resume` count, but if
-    the best model is of then it is not at hand: a warning tells so, and `ModelCheckpoint` keeps it.
+    the best epoch was before it, its model cannot be restored: a warning says so, and
+    `ModelCheckpoint` keeps that model.
 
     Attributes: `best`, that result; `best_epoch`, counted from 1; `stopped_epoch`, None unless
     this has ended the training.
@@ -233,7 +234,7 @@ class ReduceOnPlateau(Callback):
         min_rate: float = 0.0,
     ) -> None:
         self._watch = _Watch(monitor, min_delta, higher_is_better)
-        self.factor = checks.share(factor, "factor")
+        self.factor = checks.up_to_one(factor, "factor")
         self.patience = checks.positive_int(patience, "patience")
         self.min_rate = checks.not_negative(min_rate, "min_rate")
 

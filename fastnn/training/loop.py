@@ -47,29 +47,29 @@ def fit(
     model: Network,
     handover: Handover,
     X: Any,
-    y: ArrayLike | None = None,
+    y: ArrayLike | None,
     *,
     loss: Loss,
     optimizer: Optimizer,
-    epochs: int = 10,
-    batch_size: int = 32,
-    validation_data: tuple[ArrayLike, ...] | None = None,
-    shuffle: bool = True,
-    seed: int = 0,
-    sample_weight: ArrayLike | None = None,
-    class_weight: Mapping[int, float] | str | None = None,
-    metrics: Sequence[str | Metric] | None = None,
-    schedule: schedules.Factors | None = None,
-    accumulate: int = 1,
-    callbacks: Iterable[Callback] = (),
-    resume_from: str | PathLike[str] | None = None,
-    show_progress: bool = True,
+    epochs: int,
+    batch_size: int,
+    validation_data: tuple[ArrayLike, ...] | None,
+    shuffle: bool,
+    seed: int,
+    sample_weight: ArrayLike | None,
+    class_weight: Mapping[int, float] | str | None,
+    metrics: Sequence[str | Metric] | None,
+    schedule: schedules.Factors | None,
+    accumulate: int,
+    callbacks: Iterable[Callback],
+    resume_from: str | PathLike[str] | None,
+    show_progress: bool,
 ) -> History:
     """`Sequential.fit`, where all arguments are explained; through `handover` one fit of the model
     leaves its recording to the next."""
     epochs = checks.positive_int(epochs, "epochs")
     batch_size = checks.positive_int(batch_size, "batch_size")
-    checks.parts(loss=loss, optimizer=optimizer, model=model)
+    checks.objects(loss=loss, optimizer=optimizer, model=model)
     chosen, callbacks = chosen_metrics(metrics, loss), checked_callbacks(callbacks)
     with model.exclusive("fit"):
         step = TrainStep(model, loss, optimizer, accumulate)
@@ -166,16 +166,12 @@ def evaluate(
     X: ArrayLike,
     y: ArrayLike,
     loss: Loss,
-    metrics: Sequence[str | Metric] | None = None,
-    sample_weight: ArrayLike | None = None,
-    batch_size: int = 1024,
+    metrics: Sequence[str | Metric] | None,
+    sample_weight: ArrayLike | None,
+    batch_size: int,
 ) -> dict[str, float]:
-    """Loss (without penalty) and metrics of the model's predictions, by name.
-
-    Shapes, `metrics` and errors are as in `fit`; the metrics count all rows of positive weight
-    alike.  Changes nothing.
-    """
-    checks.parts(loss=loss)
+    """`Sequential.evaluate`, where all arguments are explained."""
+    checks.objects(loss=loss)
     chosen = chosen_metrics(metrics, loss)
     data = check_samples(model, loss, X, y, sample_weight)
     return _measure(model, loss, data, chosen, batch_size)

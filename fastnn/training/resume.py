@@ -27,9 +27,7 @@ def restore(path: str | PathLike[str], run: Run) -> None:
     Raises as `load_checkpoint` does, and one ValueError that lists all that differs: nothing is
     changed then."""
     checkpoint.check_savable(run.model, run.optimizer)
-    model, optimizer, order, history = checkpoint.read(path, Network)
-    if optimizer is None:
-        raise ValueError(f"{os.fsdecode(path)}: holds a model without its training; use load")
+    model, optimizer, order, history = checkpoint.read_training(path, Network)
     if faults := [*_differences(run, model, optimizer, order, history)]:
         raise ValueError(f"resume: {os.fsdecode(path)} differs: {'; '.join(faults)}")
     assert history is not None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fastnn.training.step import TrainStep
 
     Array = NDArray[Any]
-    Part = tuple[int, NDArray[np.float64]]  # rows, and the losses of their batches
+    Losses = tuple[int, NDArray[np.float64]]  # rows, and the losses of their batches
 
 
 class Rows:
@@ -41,7 +41,7 @@ class Rows:
 
     def epoch(
         self, step: TrainStep, rates: NDArray[np.float64] | None, seen: list[Array] | None
-    ) -> Iterator[Part]:
+    ) -> Iterator[Losses]:
         """Train on all rows; the outputs are appended to `seen`, unless it is None."""
         assert self.order is not None
         size = self._batch_size
@@ -82,7 +82,7 @@ class Stream:
 
     def epoch(
         self, step: TrainStep, rates: NDArray[np.float64] | None, seen: list[Array] | None
-    ) -> Iterator[Part]:
+    ) -> Iterator[Losses]:
         """Train on all batches; the outputs are appended to `seen`, unless it is None."""
         self._weights, self._targets, rows = [], [], 0
         for number, batch in enumerate(self._data):

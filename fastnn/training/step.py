@@ -53,7 +53,7 @@ class Step:
     _recorded: bool
 
     def __init__(self, model: Network, optimizer: Optimizer, *others: object) -> None:
-        checks.parts(optimizer=optimizer, model=model)
+        checks.objects(optimizer=optimizer, model=model)
         self.model, self.optimizer = model, optimizer
         self.steps, self._others = 0, others
         parts = (*(layer for layer, _ in model._chain.walk()), optimizer, *others)
@@ -125,7 +125,7 @@ class Step:
             raise FloatingPointError(what)
 
     def _diverged(self, error: FloatingPointError) -> FloatingPointError:
-        """The error to raise, after running statistics are those before the step again."""
+        """Restore the running statistics from before the step; returns the error to raise."""
         self._restore_state()
         rate = getattr(self._optimizer, "learning_rate", float("nan"))
         return FloatingPointError(
@@ -152,7 +152,7 @@ class _Pass(NamedTuple):
     rates: NDArray[np.float64] | None  # the learning rates of the batches
 
     def part(self, begin: int, end: int) -> _Pass:
-        """The same of rows begin..end of the order; begin is that of a batch."""
+        """This pass over rows begin..end of the order only; a batch must begin at `begin`."""
         rates = None if self.rates is None else self.rates[begin // self.batch_size :]
         return self._replace(order=self.order[begin:end], rates=rates)
 
@@ -194,7 +194,7 @@ class TrainStep(Step):
     def __init__(
         self, model: Network, loss: Loss, optimizer: Optimizer, accumulate: int = 1
     ) -> None:
-        checks.parts(loss=loss)
+        checks.objects(loss=loss)
         super().__init__(model, optimizer, loss)
         self.loss = loss
         self.accumulate = checks.positive_int(accumulate, "accumulate")
@@ -453,7 +453,7 @@ class TrainStep(Step):
             yield losses[:1]
         else:
             recorded.program.feed(data.X, data.targets, data.weight, **feed)
-        seconds = 1.0  # that a step takes: not known yet, so begin with one
+        seconds = 1.0  # a step's time, guessed so that the first replay is a single step
         while done < len(losses):
             steps = max(1, min(len(losses) - done, int(_REPLAY_SECONDS / seconds)))
             start = time.perf_counter()
