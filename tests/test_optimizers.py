@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import math
 
 import numpy as np
 import pytest
@@ -106,6 +107,28 @@ def test_clip_norm(size, dtype, isa, rng):
         assert scale == 1 or max_norm < norm
 
 
+@pytest.mark.parametrize("limit", [1e-6, 1e-3, 1.0, 1e10])
+def test_gradients_within_the_limit_are_not_scaled(limit, dtype, isa):
+    """However small limit and gradients are; above it the norm becomes the limit itself."""
+    hyper, limit = np.zeros(len(_kernels.HYPER)), float(dtype.type(limit))
+    for norm in (limit / 2, float(np.nextafter(dtype.type(limit), dtype.type(0))), limit):
+        assert _kernels.clip_norm(np.array([0, -norm, 0], dtype), hyper, limit) == norm
+        assert hyper[_kernels.HYPER["gradient_scale"]] == 1
+    g = np.array([3 * limit, 4 * limit], dtype)
+    norm = math.hypot(*map(float, g))
+    np.testing.assert_allclose(_kernels.clip_norm(g, hyper, limit), norm, rtol=1e-14)
+    np.testing.assert_allclose(hyper[_kernels.HYPER["gradient_scale"]], limit / norm, rtol=1e-14)
+
+
+def test_a_step_of_tiny_gradients_under_a_tiny_limit(dtype, isa):
+    model = Sequential(Dense(1, 1, weight_init="zeros"), dtype=dtype)
+    for size, expected in ((5e-7, 5e-7), (5e-6, 1e-6)):
+        model.parameters["0.weight"][...] = 0
+        model.gradients["0.weight"][...] = size
+        SGD(1.0, clip_norm=1e-6).step(model)
+        np.testing.assert_allclose(model.parameters["0.weight"], -expected, rtol=2e-7)
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_clipped_step_is_a_step_with_scaled_gradients(name):
     """The step with tiny gradients shows that an earlier clipping leaves no trace."""
@@ -160,7 +183,7 @@ def test_the_norm_of_gradients_whose_squares_float32_cannot_hold(value, size, is
     g = np.full(size, value, np.float32)
     norm = float(g[0]) * size**0.5
     np.testing.assert_allclose(_kernels.clip_norm(g, hyper, 1.0), norm, rtol=1e-14)
-    scale = min(1.0, 1 / (norm + 1e-6))
+    scale = min(1.0, 1 / norm)
     np.testing.assert_allclose(hyper[_kernels.HYPER["gradient_scale"]], scale, rtol=1e-14)
 
 
