@@ -196,7 +196,8 @@ class Standardizer:
     `fit` computes the statistics of the training set, `transform` applies them to any set.  They
     are computed in float64 by the corrected two-pass formula (T. F. Chan, G. H. Golub,
     R. J. LeVeque 1983); the variance is divided by n.  A constant feature is divided by 1, so it
-    becomes 0.  `X` is (n, features); results have `dtype`, by default float32.
+    becomes 0; so is one that varies by no more than rounding does, such as shares that sum to 1
+    but for the last digit.  `X` is (n, features); results have `dtype`, by default float32.
 
     Attributes after `fit`: `mean`, `std`, float64 (features,).
     Raises ValueError for NaN, infinity, another number of features than in `fit`, or a result too
@@ -226,12 +227,14 @@ class Standardizer:
                 deviation += block.sum(axis=0)
                 square += np.einsum("ij,ij->j", block, block)
             mean = rough + deviation / n
-            std = np.sqrt(np.maximum(square / n - (deviation / n) ** 2, 0))
+            variance = np.maximum(square / n - (deviation / n) ** 2, 0)
+            constant = arrays.is_constant(variance, mean, n, X.dtype)
         low, high = X.min(axis=0), X.max(axis=0)
         mean = np.where(low == high, low.astype(np.float64), mean)
-        if not (np.isfinite(mean) & np.isfinite(std)).all():
+        if not (np.isfinite(mean) & np.isfinite(variance)).all():
             raise ValueError("X: too large, its variance overflows float64")
-        self.mean, self.std = mean, np.where((low == high) | (std == 0), 1.0, std)
+        self.mean = mean
+        self.std = np.where((low == high) | constant, 1.0, np.sqrt(variance))
         return self
 
     def transform(self, X: ArrayLike) -> NDArray[Any]:

@@ -164,19 +164,25 @@ def mean_absolute_error(outputs: ArrayLike, targets: ArrayLike) -> float:
 def r2(outputs: ArrayLike, targets: ArrayLike) -> float:
     """R² = 1 - Σ (t - o)² / Σ (t - mean t)², the mean over the columns, in float64.
 
-    1 is perfect, 0 as good as the targets' mean.  For a column of equal targets it is 1 if all are
-    met, else 0; for a single row it is NaN.  Shapes are as in `mean_absolute_error`.
+    1 is perfect, 0 as good as the targets' mean.  For a column of targets that are equal, but for
+    rounding, it is 1 if all are met as nearly, else 0; for a single row it is NaN.  Shapes are as
+    in `mean_absolute_error`.
 
     >>> r2([1.0, 2.0, 4.0], [1.0, 2.0, 3.0])
     0.5
     """
+    dtype = arrays.numeric_array(targets, "targets").dtype
     outputs, targets = _numbers(outputs, targets)
-    if len(outputs) < 2 or np.isnan(outputs).any():
+    n = len(outputs)
+    if n < 2 or np.isnan(outputs).any():
         return math.nan
-    left = ((targets - outputs) ** 2).sum(axis=0)
-    there = ((targets - targets.mean(axis=0)) ** 2).sum(axis=0)
-    unexplained = np.where(left == 0, 0.0, 1.0)
-    np.divide(left, there, out=unexplained, where=(targets != targets[0]).any(axis=0))
+    mean = targets.mean(axis=0)
+    left = ((targets - outputs) ** 2).mean(axis=0)
+    there = ((targets - mean) ** 2).mean(axis=0)
+    constant = (targets == targets[0]).all(axis=0) | arrays.is_constant(there, mean, n, dtype)
+    met = (left == 0) | (constant & arrays.is_constant(left, mean, n, dtype))
+    unexplained = np.where(met, 0.0, 1.0)
+    np.divide(left, there, out=unexplained, where=~constant)
     return float(1 - unexplained.mean())
 
 

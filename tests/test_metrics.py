@@ -215,6 +215,19 @@ def test_r2_of_equal_targets_and_of_one_row():
     assert math.isnan(metrics.r2([1.0], [1.0]))
 
 
+def test_r2_of_targets_that_are_equal_but_for_rounding():
+    """As of equal ones: their spread is no measure.  It was -1e+29."""
+    for dtype in (np.float32, np.float64):
+        one = np.ones(6, dtype)
+        targets = np.nextafter(one, one + one * [1, 0, -1, 0, 1, -1])
+        assert len(np.unique(targets)) == 3
+        assert metrics.r2(0.99 * one, targets) == 0
+        assert metrics.r2(one, targets) == metrics.r2(targets, targets) == 1
+        both = np.stack([targets, [1, 2, 3, 4, 5, 6]], axis=1)
+        far = both + np.array([0.1, 0.5])
+        np.testing.assert_allclose(metrics.r2(far, both), 0.5 * (1 - 1.5 / 17.5))
+
+
 def test_auc_of_scores_that_are_all_equal_is_a_half(rng):
     assert metrics.auc(np.zeros(9), rng.permutation(9) < 4) == 0.5
     assert metrics.auc(np.zeros((9, 3)), np.arange(9) % 3) == 0.5

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _REAL = (np.dtype(np.float32), np.dtype(np.float64))
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+_MOST_ROUNDING = 4096  # roundings that a mean of however many rows suffers: they cancel
 
 
 def numeric_array(value: ArrayLike, name: str) -> NDArray[Any]:
@@ -103,6 +104,21 @@ def same_length(**arrays: NDArray[Any]) -> None:
         raise ValueError(f"the arrays differ in their number of rows: {got}")
     if 0 in lengths.values():
         raise ValueError(f"{' and '.join(lengths)}: no rows")
+
+
+def is_constant(
+    variance: NDArray[np.float64], mean: NDArray[np.float64], rows: int, dtype: np.dtype[Any]
+) -> NDArray[np.bool_]:
+    """Whether columns of `dtype`, of that variance and mean, vary by no more than rounding does.
+
+    The bound is that of the two-pass formula for the variance (T. F. Chan, G. H. Golub,
+    R. J. LeVeque, 1983), as in scikit-learn's `StandardScaler`, and never below one float32 digit
+    for float32.  Whole numbers are not rounded."""
+    rounding = min(rows, _MOST_ROUNDING) * np.finfo(np.float64).eps
+    digit = max(rounding, float(np.finfo(np.float32).eps)) if dtype.itemsize == 4 else rounding
+    bound = rounding * variance + (digit * mean) ** 2 if dtype.kind == "f" else 0
+    constant: NDArray[np.bool_] = variance <= bound
+    return constant
 
 
 def real_dtype(dtype: DTypeLike) -> np.dtype[Any]:
