@@ -162,7 +162,8 @@ def stratified_split(
     the test, ``test_fraction`` of each class, rounded down or up.  Both results are sorted and
     depend on `y`, `test_fraction` and `seed` only.
 
-    Raises ValueError for a `test_fraction` outside (0, 1) or if either result would be empty.
+    Raises ValueError for a `test_fraction` outside (0, 1), if either result would be empty, and for
+    labels that cannot be sorted, as where some are missing.
 
     >>> train, test = stratified_split([0, 0, 0, 0, 1, 1, 1, 1], test_fraction=0.25)
     >>> len(train), len(test), bool(test[0] < 4 <= test[1])
@@ -173,7 +174,10 @@ def stratified_split(
         raise ValueError(f"y: expected labels of shape (n,) with n >= 1, got {labels.shape}")
     if not 0 < test_fraction < 1:
         raise ValueError(f"test_fraction: expected a number in (0, 1), got {test_fraction!r}")
-    _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    try:
+        _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    except TypeError as error:  # such as None among them
+        raise ValueError(f"y: expected labels that can be sorted ({error})") from None
     total = round(test_fraction * len(labels))
     if not 0 < total < len(labels):
         rows = f"{test_fraction!r} of {len(labels)} rows"
@@ -262,13 +266,13 @@ class Standardizer:
         return out
 
     def _checked(self, X: ArrayLike) -> NDArray[Any]:
-        X = arrays.numeric_array(X, "X")
+        table, X = X, arrays.numeric_array(X, "X")
         if X.ndim != 2 or 0 in X.shape:
             hint = "; write .reshape(-1, 1) for one feature" if X.ndim == 1 else ""
             raise ValueError(
                 f"X: expected shape (n, features), both at least 1, got {X.shape}{hint}"
             )
-        return arrays.finite(X, "X")
+        return arrays.finite(X, "X", table)
 
 
 def _float64_blocks(X: NDArray[Any]) -> Iterator[NDArray[np.float64]]:

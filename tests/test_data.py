@@ -82,6 +82,7 @@ def test_split_keeps_every_class_share(fraction):
     ({"y": [[1, 2]]}, r"y: expected labels of shape \(n,\)"),
     ({"y": [1, 2], "test_fraction": 0.01}, "test_fraction: .* would leave a part empty"),
     ({"seed": -1}, "seed: expected an integer from 0"),
+    ({"y": ["a", None, "b", "a"]}, "y: expected labels that can be sorted"),
 ])  # fmt: skip
 def test_split_refuses(options, message):
     with pytest.raises((TypeError, ValueError), match=f"^{message}"):
@@ -160,7 +161,8 @@ def test_a_large_offset_costs_no_accuracy(kind, offset):
 
 @pytest.mark.parametrize("x, message", [
     ([1.0, 2.0], "shape"), (np.ones((0, 2)), "shape"), (np.ones((2, 0)), "shape"),
-    (np.ones((2, 2, 2)), "shape"), ([[1, np.nan]], "NaN"), ([[1, np.inf]], "infinity"),
+    (np.ones((2, 2, 2)), "shape"), ([[1, np.nan]], "X contains NaN in column 1$"),
+    ([[1, np.inf]], "infinity in column 1$"),
     ([["a", "b"]], "numbers"), (np.ones((2, 2)) * 1j, "complex"),
     ([[1, 2], [3]], "X: not an array"),
     (np.ma.masked_array(np.ones((2, 2))), "mask"), ([[1e308], [-1e308]], "X"),

@@ -72,13 +72,14 @@ def check_part(
 ) -> Samples:
     """Rows of finite numbers in the model's dtype with targets and weights; the loss has not yet
     judged the targets."""
-    X, y = arrays.numeric_array(X, f"{where}X"), arrays.numeric_array(y, f"{where}y")
+    table, X = X, arrays.numeric_array(X, f"{where}X")
+    y_table, y = y, arrays.numeric_array(y, f"{where}y")
     model._chain.check_input(X.shape, f"{where}X")
     arrays.same_length(X=X, y=y)
-    X = arrays.cast(X, model.dtype, f"{where}X")
+    X = arrays.cast(X, model.dtype, f"{where}X", table)
     if model._chain.embedding is not None:
         model._chain.embedding.check_codes(X, f"{where}X")
-    y = _targets_in_dtype(y, loss, model.dtype, f"{where}y")
+    y = _targets_in_dtype(y, loss, model.dtype, f"{where}y", y_table)
     weight = None
     if sample_weight is not None:
         weight = _check_weight(sample_weight, X, f"{where}sample_weight")
@@ -135,9 +136,9 @@ def _outputs_like(model: Network, x: Array) -> Array:
     return np.empty((len(x), *row), model.dtype)
 
 
-def _targets_in_dtype(y: Array, loss: Loss, dtype: Any, name: str) -> Array:
+def _targets_in_dtype(y: Array, loss: Loss, dtype: Any, name: str, table: object) -> Array:
     if y.dtype.kind == "f":
-        return arrays.cast(y, dtype, name)
+        return arrays.cast(y, dtype, name, table)
     if isinstance(loss, SoftmaxCrossEntropy | Hinge):
         labels = y.ndim == 1 or isinstance(loss, Hinge)
         return y.astype(np.int64, copy=False) if labels else y.astype(dtype)
