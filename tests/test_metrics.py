@@ -320,12 +320,15 @@ REFUSED = {
     "k of 0": (SoftmaxCrossEntropy(), "top_0_accuracy", "got 'top_0_accuracy'"),
     "a number": (SoftmaxCrossEntropy(), 3, "one of .*, got 3"),
     "a list": (SoftmaxCrossEntropy(), ["f1"], r"one of .*, got \['f1'\]"),
-    "auc of numbers": (MeanSquaredError(), "auc", "needs a loss that classifies, got Mean"),
+    "auc of numbers": (MeanSquaredError(), "auc", "needs a loss that classifies, got Mean.*, for "
+                       "which there are 'mean_absolute_error', 'r2'$"),
     "f1 of counts": (Poisson(), "f1", "needs a loss that classifies, got Poisson"),
     "top of numbers": (Quantile(), "top_2_accuracy", "needs a loss of several classes, got Quan"),
-    "top of yes and no": (SigmoidCrossEntropy(), "top_2_accuracy", "a loss of several classes"),
+    "top of yes and no": (SigmoidCrossEntropy(), "top_2_accuracy", "a loss of several classes, got "
+                          ".*, for which there are 'accuracy', 'auc', 'f1'$"),
     "r2 of classes": (SoftmaxCrossEntropy(), "r2", "needs a loss whose outputs estimate the targ"),
-    "r2 of logarithms": (Poisson(), "r2", "needs a loss whose outputs estimate .*, got Poisson"),
+    "r2 of logarithms": (Poisson(), "r2", "needs a loss whose outputs estimate .*, got "
+                         "Poisson.*, for which there are none$"),
     "error of quantiles": (Quantile([0.1, 0.9]), "mean_absolute_error", "got Quantile"),
 }  # fmt: skip
 
@@ -341,6 +344,12 @@ def test_refused_names(wrong):
         with pytest.raises(ValueError, match=f"^metrics: .*{message}"):
             run(X, y, loss=loss, metrics=[name])
     np.testing.assert_array_equal(model.flat_parameters, before)
+
+
+def test_one_name_in_place_of_a_list():
+    names = "'accuracy', 'auc', 'f1', 'top_5_accuracy'"
+    with pytest.raises(TypeError, match=f"^metrics: .* or of names, {names}, got 'auc'$"):
+        Sequential(Dense(5, 3)).evaluate(*data(), loss=SoftmaxCrossEntropy(), metrics="auc")
 
 
 # ---- what they refuse ----
