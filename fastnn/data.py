@@ -162,7 +162,8 @@ def stratified_split(
     the test, ``test_fraction`` of each class, rounded down or up.  Both results are sorted and
     depend on `y`, `test_fraction` and `seed` only.
 
-    Raises ValueError for a `test_fraction` outside (0, 1) or if either result would be empty.
+    Raises ValueError for a `test_fraction` outside (0, 1), if either result would be empty, and for
+    labels that cannot be sorted, as where some are missing.
 
     >>> train, test = stratified_split([0, 0, 0, 0, 1, 1, 1, 1], test_fraction=0.25)
     >>> len(train), len(test), bool(test[0] < 4 <= test[1])
@@ -173,7 +174,10 @@ def stratified_split(
         raise ValueError(f"y: expected labels of shape (n,) with n >= 1, got {labels.shape}")
     if not 0 < test_fraction < 1:
         raise ValueError(f"test_fraction: expected a number in (0, 1), got {test_fraction!r}")
-    _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    try:
+        _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    except TypeError as error:  # such as None among them
+        raise ValueError(f"y: expected labels that can be sorted ({error})") from None
     total = round(test_fraction * len(labels))
     if not 0 < total < len(labels):
         rows = f"{test_fraction!r} of {len(labels)} rows"
@@ -196,7 +200,8 @@ class Standardizer:
     `fit` computes the statistics of the training set, `transform` applies them to any set.  They
     are computed in float64 by the corrected two-pass formula (T. F. Chan, G. H. Golub,
     R. J. LeVeque 1983); the variance is divided by n.  A constant feature is divided by 1, so it
-    becomes 0.  `X` is (n, features); results have `dtype`, by default float32.
+    becomes 0; so is one that varies by no more than rounding does, such as shares that sum to 1
+    but for the last digit.  `X` is (n, features); results have `dtype`, by default float32.
 
     Attributes after `fit`: `mean`, `std`, float64 (features,).
     Raises ValueError for NaN, infinity, another number of features than in `fit`, or a result too
@@ -226,12 +231,14 @@ class Standardizer:
                 deviation += block.sum(axis=0)
                 square += np.einsum("ij,ij->j", block, block)
             mean = rough + deviation / n
-            std = np.sqrt(np.maximum(square / n - (deviation / n) ** 2, 0))
+            variance = np.maximum(square / n - (deviation / n) ** 2, 0)
+            constant = arrays.is_constant(variance, mean, n, X.dtype)
         low, high = X.min(axis=0), X.max(axis=0)
         mean = np.where(low == high, low.astype(np.float64), mean)
-        if not (np.isfinite(mean) & np.isfinite(std)).all():
+        if not (np.isfinite(mean) & np.isfinite(variance)).all():
             raise ValueError("X: too large, its variance overflows float64")
-        self.mean, self.std = mean, np.where((low == high) | (std == 0), 1.0, std)
+        self.mean = mean
+        self.std = np.where((low == high) | constant, 1.0, np.sqrt(variance))
         return self
 
     def transform(self, X: ArrayLike) -> NDArray[Any]:
@@ -259,13 +266,13 @@ class Standardizer:
         return out
 
     def _checked(self, X: ArrayLike) -> NDArray[Any]:
-        X = arrays.numeric_array(X, "X")
+        table, X = X, arrays.numeric_array(X, "X")
         if X.ndim != 2 or 0 in X.shape:
             hint = "; write .reshape(-1, 1) for one feature" if X.ndim == 1 else ""
             raise ValueError(
                 f"X: expected shape (n, features), both at least 1, got {X.shape}{hint}"
             )
-        return arrays.finite(X, "X")
+        return arrays.finite(X, "X", table)
 
 
 def _float64_blocks(X: NDArray[Any]) -> Iterator[NDArray[np.float64]]:

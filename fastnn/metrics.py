@@ -164,19 +164,25 @@ def mean_absolute_error(outputs: ArrayLike, targets: ArrayLike) -> float:
 def r2(outputs: ArrayLike, targets: ArrayLike) -> float:
     """R² = 1 - Σ (t - o)² / Σ (t - mean t)², the mean over the columns, in float64.
 
-    1 is perfect, 0 as good as the targets' mean.  For a column of equal targets it is 1 if all are
-    met, else 0; for a single row it is NaN.  Shapes are as in `mean_absolute_error`.
+    1 is perfect, 0 as good as the targets' mean.  For a column of targets that are equal, but for
+    rounding, it is 1 if all are met as nearly, else 0; for a single row it is NaN.  Shapes are as
+    in `mean_absolute_error`.
 
     >>> r2([1.0, 2.0, 4.0], [1.0, 2.0, 3.0])
     0.5
     """
+    dtype = arrays.numeric_array(targets, "targets").dtype
     outputs, targets = _numbers(outputs, targets)
-    if len(outputs) < 2 or np.isnan(outputs).any():
+    n = len(outputs)
+    if n < 2 or np.isnan(outputs).any():
         return math.nan
-    left = ((targets - outputs) ** 2).sum(axis=0)
-    there = ((targets - targets.mean(axis=0)) ** 2).sum(axis=0)
-    unexplained = np.where(left == 0, 0.0, 1.0)
-    np.divide(left, there, out=unexplained, where=(targets != targets[0]).any(axis=0))
+    mean = targets.mean(axis=0)
+    left = ((targets - outputs) ** 2).mean(axis=0)
+    there = ((targets - mean) ** 2).mean(axis=0)
+    constant = (targets == targets[0]).all(axis=0) | arrays.is_constant(there, mean, n, dtype)
+    met = (left == 0) | (constant & arrays.is_constant(left, mean, n, dtype))
+    unexplained = np.where(met, 0.0, 1.0)
+    np.divide(left, there, out=unexplained, where=~constant)
     return float(1 - unexplained.mean())
 
 
@@ -244,6 +250,9 @@ def _labels(outputs: Array, targets: Array) -> NDArray[np.int64]:
 _OF_CLASSES: dict[str, Callable[..., float]] = {"accuracy": accuracy, "auc": auc, "f1": f1}
 _TOP = re.compile(r"top_([1-9]\d*)_accuracy")
 _OF_NUMBERS: dict[str, Metric] = {"mean_absolute_error": mean_absolute_error, "r2": r2}
+NAMES = (
+    ", ".join(map(repr, [*_OF_CLASSES, *_OF_NUMBERS])) + ", 'top_5_accuracy' (5 or another number)"
+)
 _CLASSIFICATION = (losses.SoftmaxCrossEntropy, losses.SigmoidCrossEntropy, losses.Hinge)
 _REGRESSION = (
     losses.MeanSquaredError, losses.MeanAbsoluteError, losses.Quantile, losses.Huber, losses.Poisson
@@ -255,7 +264,9 @@ def chosen_metrics(metrics: Sequence[str | Metric] | None, loss: losses.Loss) ->
     if metrics is None:
         metrics = ["accuracy"] if isinstance(loss, _CLASSIFICATION) else []
     if isinstance(metrics, str) or not isinstance(metrics, Sequence):
-        raise TypeError(f"metrics: expected a list of names or functions, got {metrics!r}")
+        raise TypeError(
+            f"metrics: expected a list of functions or of names, {_suiting(loss)}, got {metrics!r}"
+        )
     chosen: dict[str, Metric] = {}
     functions: dict[str, Metric] = {}
     for metric in metrics:
@@ -276,29 +287,38 @@ def grows(name: str) -> bool | None:
     return True if name in (*_OF_CLASSES, "r2", "score") or _TOP.fullmatch(name) else None
 
 
+def _needs(name: str, loss: losses.Loss) -> str | None:
+    """What the metric of that name needs and this loss is not; None where they go together."""
+    regression = isinstance(loss, _REGRESSION)
+    if name in _OF_CLASSES:
+        return "a loss that classifies" if regression else None
+    if name in _OF_NUMBERS:
+        several = isinstance(loss, losses.Quantile) and isinstance(loss.q, tuple)
+        other = several or isinstance(loss, (*_CLASSIFICATION, losses.Poisson))
+        return "a loss whose outputs estimate the targets themselves" if other else None
+    one = isinstance(loss, losses.SigmoidCrossEntropy)
+    return "a loss of several classes" if one or regression else None
+
+
+def _suiting(loss: losses.Loss) -> str:
+    """The names of the metrics that go with a loss, for messages."""
+    known = [*_OF_CLASSES, "top_5_accuracy", *_OF_NUMBERS]
+    return ", ".join(repr(name) for name in known if _needs(name, loss) is None) or "none"
+
+
 def _named(name: str, loss: losses.Loss) -> Metric:
     top = _TOP.fullmatch(name) if isinstance(name, str) else None
-    sigmoid = isinstance(loss, losses.SigmoidCrossEntropy)
-    metric: Metric
-    if top:
-        metric, wanted = partial(top_k_accuracy, k=int(top[1])), "a loss of several classes"
-        fits = not sigmoid and not isinstance(loss, _REGRESSION)
-    elif isinstance(name, str) and name in _OF_CLASSES:
-        metric, wanted = partial(_OF_CLASSES[name], multilabel=sigmoid), "a loss that classifies"
-        fits = not isinstance(loss, _REGRESSION)
-    elif isinstance(name, str) and name in _OF_NUMBERS:
-        metric, wanted = _OF_NUMBERS[name], "a loss whose outputs estimate the targets themselves"
-        several = isinstance(loss, losses.Quantile) and isinstance(loss.q, tuple)
-        fits = not several and not isinstance(loss, (*_CLASSIFICATION, losses.Poisson))
-    else:
-        names = ", ".join(map(repr, [*_OF_CLASSES, *_OF_NUMBERS]))
+    if not isinstance(name, str) or not (top or name in _OF_CLASSES or name in _OF_NUMBERS):
+        raise ValueError(f"metrics: expected a function or one of {NAMES}, got {name!r}")
+    if wanted := _needs(name, loss):
         raise ValueError(
-            f"metrics: expected a function or one of {names}, 'top_5_accuracy' (5 or another "
-            f"number), got {name!r}"
+            f"metrics: {name!r} needs {wanted}, got {loss!r}, for which there are {_suiting(loss)}"
         )
-    if not fits:
-        raise ValueError(f"metrics: {name!r} needs {wanted}, got {loss!r}")
-    return metric
+    if top:
+        return partial(top_k_accuracy, k=int(top[1]))
+    if name in _OF_NUMBERS:
+        return _OF_NUMBERS[name]
+    return partial(_OF_CLASSES[name], multilabel=isinstance(loss, losses.SigmoidCrossEntropy))
 
 
 def _checked(metric: Metric) -> Metric:

@@ -310,7 +310,7 @@ class Network:
         """
         batch_size = checks.positive_int(batch_size, "batch_size")
         if not isinstance(X, np.ndarray):
-            X = arrays.numeric_array(X, "X")
+            X = arrays.real_array(X, "X", self._dtype)
         if X.ndim > 2:
             self._chain.check_input(X.shape, "X")
             itemsize = self.dtype.itemsize

@@ -82,6 +82,7 @@ def test_split_keeps_every_class_share(fraction):
     ({"y": [[1, 2]]}, r"y: expected labels of shape \(n,\)"),
     ({"y": [1, 2], "test_fraction": 0.01}, "test_fraction: .* would leave a part empty"),
     ({"seed": -1}, "seed: expected an integer from 0"),
+    ({"y": ["a", None, "b", "a"]}, "y: expected labels that can be sorted"),
 ])  # fmt: skip
 def test_split_refuses(options, message):
     with pytest.raises((TypeError, ValueError), match=f"^{message}"):
@@ -116,15 +117,52 @@ def test_a_constant_feature_becomes_zero(value):
     assert np.isfinite(scale.transform(x + 1)).all()
 
 
-def test_a_large_offset_costs_no_accuracy():
-    x = 1e9 + np.arange(1000.0)[:, None]
+def shares(rows, terms, kind, rng):
+    """Sums that are 1 but for rounding: the last of them are added one after the other."""
+    parts = rng.uniform(size=(rows, terms)).astype(kind)
+    parts /= parts.sum(axis=1, keepdims=True)
+    total = parts[:, 0].copy()
+    for part in parts.T[1:]:
+        total += part
+    return total[:, None]
+
+
+@pytest.mark.parametrize("kind", ["f4", "f8"])
+@pytest.mark.parametrize("rows, terms", [(8, 9), (20, 5), (1000, 5), (30000, 20)])
+def test_what_varies_by_rounding_alone_is_constant(rows, terms, kind, rng):
+    x = shares(rows, terms, kind, rng)
+    x = np.hstack([x, -1e9 * x, 1e-30 * x, rng.uniform(size=x.shape).astype(kind)])
+    assert (x[:, :3] != x[0, :3]).any(axis=0).all()
     scale = Standardizer("float64").fit(x)
-    np.testing.assert_allclose(scale.std, np.arange(1000.0).std(), rtol=1e-9)
+    np.testing.assert_array_equal(scale.std[:3], 1)
+    np.testing.assert_allclose(scale.std[3], x[:, 3].astype(float).std(), rtol=1e-12)
+    np.testing.assert_allclose(scale.transform(x * 0.99)[:, 0], -0.01, rtol=1e-4)
+
+
+def test_what_is_constant_is_what_scikit_learn_calls_so(rng):
+    preprocessing = pytest.importorskip("sklearn.preprocessing")
+    for rows in (2, 10, 1000):
+        for mean in (1e-5, 1.0, -1e10):
+            spread = np.finfo(float).eps * rows * abs(mean) * np.array([0.0, 0.1, 0.5, 3, 10, 1e5])
+            x = mean + spread * np.tile([[-1], [1]], (rows // 2, 1))
+            theirs = preprocessing.StandardScaler().fit(x)
+            np.testing.assert_allclose(Standardizer("float64").fit(x).std, theirs.scale_)
+
+
+@pytest.mark.parametrize("kind, offset", [
+    ("f8", 1e9), ("f4", 1e6), ("f4", 1e7), ("i4", 2e9), ("i8", 1e12)
+])  # fmt: skip
+def test_a_large_offset_costs_no_accuracy(kind, offset):
+    for rows in (10, 1000, 10000):
+        x = (offset + np.arange(float(rows))[:, None]).astype(kind)
+        scale = Standardizer("float64").fit(x)
+        np.testing.assert_allclose(scale.std, np.arange(float(rows)).std(), rtol=1e-9)
 
 
 @pytest.mark.parametrize("x, message", [
     ([1.0, 2.0], "shape"), (np.ones((0, 2)), "shape"), (np.ones((2, 0)), "shape"),
-    (np.ones((2, 2, 2)), "shape"), ([[1, np.nan]], "NaN"), ([[1, np.inf]], "infinity"),
+    (np.ones((2, 2, 2)), "shape"), ([[1, np.nan]], "X contains NaN in column 1$"),
+    ([[1, np.inf]], "infinity in column 1$"),
     ([["a", "b"]], "numbers"), (np.ones((2, 2)) * 1j, "complex"),
     ([[1, 2], [3]], "X: not an array"),
     (np.ma.masked_array(np.ones((2, 2))), "mask"), ([[1e308], [-1e308]], "X"),

@@ -215,6 +215,19 @@ def test_r2_of_equal_targets_and_of_one_row():
     assert math.isnan(metrics.r2([1.0], [1.0]))
 
 
+def test_r2_of_targets_that_are_equal_but_for_rounding():
+    """As of equal ones: their spread is no measure.  It was -1e+29."""
+    for dtype in (np.float32, np.float64):
+        one = np.ones(6, dtype)
+        targets = np.nextafter(one, one + one * [1, 0, -1, 0, 1, -1])
+        assert len(np.unique(targets)) == 3
+        assert metrics.r2(0.99 * one, targets) == 0
+        assert metrics.r2(one, targets) == metrics.r2(targets, targets) == 1
+        both = np.stack([targets, [1, 2, 3, 4, 5, 6]], axis=1)
+        far = both + np.array([0.1, 0.5])
+        np.testing.assert_allclose(metrics.r2(far, both), 0.5 * (1 - 1.5 / 17.5))
+
+
 def test_auc_of_scores_that_are_all_equal_is_a_half(rng):
     assert metrics.auc(np.zeros(9), rng.permutation(9) < 4) == 0.5
     assert metrics.auc(np.zeros((9, 3)), np.arange(9) % 3) == 0.5
@@ -307,12 +320,15 @@ REFUSED = {
     "k of 0": (SoftmaxCrossEntropy(), "top_0_accuracy", "got 'top_0_accuracy'"),
     "a number": (SoftmaxCrossEntropy(), 3, "one of .*, got 3"),
     "a list": (SoftmaxCrossEntropy(), ["f1"], r"one of .*, got \['f1'\]"),
-    "auc of numbers": (MeanSquaredError(), "auc", "needs a loss that classifies, got Mean"),
+    "auc of numbers": (MeanSquaredError(), "auc", "needs a loss that classifies, got Mean.*, for "
+                       "which there are 'mean_absolute_error', 'r2'$"),
     "f1 of counts": (Poisson(), "f1", "needs a loss that classifies, got Poisson"),
     "top of numbers": (Quantile(), "top_2_accuracy", "needs a loss of several classes, got Quan"),
-    "top of yes and no": (SigmoidCrossEntropy(), "top_2_accuracy", "a loss of several classes"),
+    "top of yes and no": (SigmoidCrossEntropy(), "top_2_accuracy", "a loss of several classes, got "
+                          ".*, for which there are 'accuracy', 'auc', 'f1'$"),
     "r2 of classes": (SoftmaxCrossEntropy(), "r2", "needs a loss whose outputs estimate the targ"),
-    "r2 of logarithms": (Poisson(), "r2", "needs a loss whose outputs estimate .*, got Poisson"),
+    "r2 of logarithms": (Poisson(), "r2", "needs a loss whose outputs estimate .*, got "
+                         "Poisson.*, for which there are none$"),
     "error of quantiles": (Quantile([0.1, 0.9]), "mean_absolute_error", "got Quantile"),
 }  # fmt: skip
 
@@ -328,6 +344,12 @@ def test_refused_names(wrong):
         with pytest.raises(ValueError, match=f"^metrics: .*{message}"):
             run(X, y, loss=loss, metrics=[name])
     np.testing.assert_array_equal(model.flat_parameters, before)
+
+
+def test_one_name_in_place_of_a_list():
+    names = "'accuracy', 'auc', 'f1', 'top_5_accuracy'"
+    with pytest.raises(TypeError, match=f"^metrics: .* or of names, {names}, got 'auc'$"):
+        Sequential(Dense(5, 3)).evaluate(*data(), loss=SoftmaxCrossEntropy(), metrics="auc")
 
 
 # ---- what they refuse ----

@@ -79,6 +79,18 @@ def _has_probabilities(estimator: Any) -> bool:
     return True
 
 
+def _weight_by_number(by_class: Any, classes: list[Any]) -> Array:
+    """The weight of each of these classes, 1 for those that are not named, also where a batch lacks
+    them; ValueError for others, unless all are named."""
+    if not isinstance(by_class, dict):
+        raise TypeError(f"class_weight: expected a dict of weights by class, got {by_class!r}")
+    others = [label for label in by_class if label not in classes]
+    if others and not all(label in by_class for label in classes):
+        raise ValueError(f"class_weight: expected classes among {classes}, got {others}")
+    weights = (by_class.get(label, 1.0) for label in classes)
+    return np.array([checks.not_negative(weight, "class_weight") for weight in weights])
+
+
 @dataclass(repr=False, eq=False)
 class MLPClassifier(ClassifierMixin, Perceptron):
     """A dense network that classifies: softmax outputs, or logistic ones for two classes and for
@@ -113,8 +125,9 @@ class MLPClassifier(ClassifierMixin, Perceptron):
 
     - `loss`: "log_loss"; "hinge", which gives no probabilities; or an object,
       ``SoftmaxCrossEntropy(label_smoothing=0.1)``, ``SigmoidCrossEntropy()``, ``Hinge()``.
-    - `class_weight`: a dict of each class's weight, or "balanced", which makes all classes weigh
-      the same; it multiplies `sample_weight`, but not that of `validation_data`.
+    - `class_weight`: a dict of weights by class, 1 for those that it does not name, or "balanced",
+      which makes all classes weigh the same; for multilabel targets a list of dicts, ``{1: 5.0}``,
+      one a label.  It multiplies `sample_weight`, but not that of `validation_data`.
     - `dropout`: the probability of dropping, behind each hidden layer.
     - `batch_norm`: whether each hidden layer's sums are normalised before its activation.
     - `callbacks`: a list of `fastnn.Callback` objects, told of every epoch; their ``run.model`` is
@@ -233,7 +246,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):
     def _get_ready(self, y: Any, first: bool, incremental: bool) -> Task:
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
             self._learn_classes(y)
-        elif self.warm_start:
+        elif self.warm_start and not incremental:  # a part of the data may lack classes
             classes = unique_labels(y)
             if set(classes) != set(self.classes_):
                 raise ValueError(
@@ -284,15 +297,28 @@ class MLPClassifier(ClassifierMixin, Perceptron):
             return labels.reshape(len(labels), -1).astype(self._data_type())
         return labels
 
-    def _class_weights(self, y: Array, incremental: bool) -> Array | None:
-        if self.class_weight is None:
+    def _class_weights(self, y: Any, data: Samples, incremental: bool) -> Array | None:
+        given = self.class_weight
+        if given is None:
             return None
-        if incremental and self.class_weight == "balanced":
+        if incremental and given == "balanced":
             raise ValueError(
                 "class_weight 'balanced' is not supported for partial_fit, which sees a part of "
                 "the data: state a dict, as from sklearn.utils.class_weight.compute_class_weight"
             )
-        return compute_sample_weight(self.class_weight, y).astype(self._data_type())
+        number, several = (
+            data.y.reshape(len(data.y), -1).astype(np.intp),
+            self._kind == "multilabel",
+        )
+        if isinstance(given, dict) and not several:
+            weight = _weight_by_number(given, self.classes_.tolist())[number[:, 0]]
+        elif several and isinstance(given, list) and len(given) == number.shape[1]:
+            labels = zip(given, number.T, strict=True)
+            columns = [_weight_by_number(by_class, [0, 1])[label] for by_class, label in labels]
+            weight = np.prod(columns, axis=0)
+        else:
+            weight = compute_sample_weight(given, y)
+        return weight.astype(self._data_type())
 
     def _score_outputs(self, outputs: Array, targets: Array, weight: Array | None) -> float:
         if targets.ndim == 1:

@@ -161,7 +161,7 @@ class Perceptron(_Fitted, ABC):
     def _targets(self, y: Array) -> Array:
         """Targets in the form that the loss takes."""
 
-    def _class_weights(self, y: Array, incremental: bool) -> Array | None:
+    def _class_weights(self, y: Array, data: Samples, incremental: bool) -> Array | None:
         return None
 
     def _constant(self, data: Samples) -> float:
@@ -215,9 +215,13 @@ class Perceptron(_Fitted, ABC):
         X, y = self._validate(X, y, reset=False)
         return self._samples(X, y, weight[0] if weight else None)
 
-    def _split(self, data: Samples, random: Any) -> tuple[Samples, Samples]:
+    def _split(
+        self, data: Samples, random: Any, incremental: bool = False
+    ) -> tuple[Samples, Samples]:
         """Training and validation rows, the same that scikit-learn would choose."""
         stratify = data.y > 0 if is_classifier(self) and self.n_outputs_ == 1 else None
+        if incremental and stratify is not None and stratify.sum() in (1, len(stratify) - 1):
+            stratify = None  # a batch may have one row of a class
         parts = train_test_split(
             np.arange(len(data.X)),
             random_state=random,
@@ -330,7 +334,7 @@ class Perceptron(_Fitted, ABC):
 
     def _weighted(self, data: Samples, y: Array, incremental: bool) -> Samples:
         """The samples weighted by class too, without rows of weight 0."""
-        balance, weight = self._class_weights(y, incremental), data.weight
+        balance, weight = self._class_weights(y, data, incremental), data.weight
         if balance is not None:
             weight = balance if weight is None else weight * balance
         if weight is None:
@@ -383,7 +387,8 @@ class Perceptron(_Fitted, ABC):
     ) -> None:
         if self.early_stopping and held is None:
             # with a number for random_state, every call holds out the same rows of the same data
-            data, held = self._split(data, self.random_state if incremental else random)
+            state = self.random_state if incremental else random
+            data, held = self._split(data, state, incremental)
         seed = _seed(random)
         if incremental and hasattr(self, "_optimizer"):
             model = self._current()

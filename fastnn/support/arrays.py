@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import fastnn._kernels as _kernels
+from fastnn.support import columns
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 _REAL = (np.dtype(np.float32), np.dtype(np.float64))
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+_MOST_ROUNDING = 4096  # roundings that a mean of however many rows suffers: they cancel
 
 
 def numeric_array(value: ArrayLike, name: str) -> NDArray[Any]:
-    """`value` as a C-contiguous array of real numbers in native byte order, not a single number."""
+    """`value` as a C-contiguous array of real numbers in native byte order, not a single number.
+
+    Objects, such as the items of a DataFrame of mixed columns, are taken if all are numbers."""
     if type(value) is np.ndarray:
         kind, flags = value.dtype, value.flags
         if kind.isbuiltin == 1 and kind.kind in "biuf" and flags.carray and value.ndim > 0:
@@ -29,23 +33,16 @@ def numeric_array(value: ArrayLike, name: str) -> NDArray[Any]:
         array = np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name}: not an array of numbers ({error})") from None
+    if array.dtype.kind == "O" and array.ndim > 0:
+        array = columns.numbers(array, value, name)
     if array.dtype.kind not in "biuf":
-        hint = _hint(value, array, name)
+        hint = ", a sparse matrix; write .toarray()" if hasattr(value, "toarray") else ""
+        if array.size and array.dtype.kind != "O":
+            hint = columns.advice(array.flat[0], name)
         raise ValueError(f"{name}: expected real numbers, got dtype {array.dtype}{hint}")
     if array.ndim == 0:
         raise ValueError(f"{name}: expected an array of rows, got the single number {array}")
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
-
-
-def _hint(value: object, array: NDArray[Any], name: str) -> str:
-    """What to do about a sparse matrix or text; "" for anything else."""
-    if hasattr(value, "toarray"):
-        return ", a sparse matrix; write .toarray()"
-    if array.dtype.kind not in "US" and not any(isinstance(item, str) for item in array.flat):
-        return ""
-    if name.split()[-1] in ("y", "targets"):
-        return "; number the classes: names, y = np.unique(y, return_inverse=True)"
-    return "; encode text as numbers first"
 
 
 def real_array(value: ArrayLike, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -57,10 +54,17 @@ def real_array(value: ArrayLike, name: str, dtype: np.dtype[Any]) -> NDArray[Any
     array = numeric_array(value, name)
     with np.errstate(over="ignore"):
         out = np.require(array, dtype, ["C", "A"])
-    narrower = out.dtype.itemsize < array.dtype.itemsize
-    if narrower and np.isinf(out).any() and np.isfinite(array[np.isinf(out)]).any():
-        raise ValueError(f"{name} contains values too large for {dtype}")
+    if out.dtype.itemsize < array.dtype.itemsize and np.isinf(out).any():
+        _check_range(array, out, name, value)
     return out
+
+
+def _check_range(array: NDArray[Any], narrowed: NDArray[Any], name: str, table: object) -> None:
+    """Raise ValueError where a finite number of `array` became infinite in `narrowed`."""
+    overflowed = np.isinf(narrowed) & np.isfinite(array)
+    if overflowed.any():
+        where = columns.places(overflowed, table)
+        raise ValueError(f"{name} contains values too large for {narrowed.dtype}{where}")
 
 
 def describe(value: object) -> str:
@@ -70,8 +74,9 @@ def describe(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
-def finite(array: NDArray[Any], name: str) -> NDArray[Any]:
-    """`array` itself; ValueError if it contains NaN or infinity.  The check allocates nothing."""
+def finite(array: NDArray[Any], name: str, table: object = None) -> NDArray[Any]:
+    """`array` itself; ValueError if it contains NaN or infinity, which names the columns as the
+    `table` does that it was made from.  The check allocates nothing."""
     if array.dtype.kind != "f" or array.size == 0:
         return array
     for_kernel = array.dtype in _REAL and array.flags.c_contiguous and array.flags.aligned
@@ -79,19 +84,20 @@ def finite(array: NDArray[Any], name: str) -> NDArray[Any]:
         return array
     low, high = array.min(), array.max()  # a NaN anywhere makes both NaN
     if np.isnan(low):
-        raise ValueError(f"{name} contains NaN")
+        raise ValueError(f"{name} contains NaN{columns.places(np.isnan(array), table)}")
     if np.isinf(low) or np.isinf(high):
-        raise ValueError(f"{name} contains infinity")
+        raise ValueError(f"{name} contains infinity{columns.places(np.isinf(array), table)}")
     return array
 
 
-def cast(array: NDArray[Any], dtype: DTypeLike, name: str) -> NDArray[Any]:
-    """`array` in a float `dtype`; ValueError for NaN, infinity or a number too large for it."""
-    finite(array, name)
+def cast(array: NDArray[Any], dtype: DTypeLike, name: str, table: object = None) -> NDArray[Any]:
+    """`array` in a float `dtype`; ValueError for NaN, infinity or a number too large for it, which
+    names the columns as in `finite`."""
+    finite(array, name, table)
     with np.errstate(over="ignore"):
         out = array.astype(dtype, copy=False)
     if out.dtype.itemsize < array.dtype.itemsize and not np.isfinite([out.min(), out.max()]).all():
-        raise ValueError(f"{name} contains values too large for {out.dtype}")
+        _check_range(array, out, name, table)
     return out
 
 
@@ -103,6 +109,21 @@ def same_length(**arrays: NDArray[Any]) -> None:
         raise ValueError(f"the arrays differ in their number of rows: {got}")
     if 0 in lengths.values():
         raise ValueError(f"{' and '.join(lengths)}: no rows")
+
+
+def is_constant(
+    variance: NDArray[np.float64], mean: NDArray[np.float64], rows: int, dtype: np.dtype[Any]
+) -> NDArray[np.bool_]:
+    """Whether columns of `dtype`, of that variance and mean, vary by no more than rounding does.
+
+    The bound is that of the two-pass formula for the variance (T. F. Chan, G. H. Golub,
+    R. J. LeVeque, 1983), as in scikit-learn's `StandardScaler`, and never below one float32 digit
+    for float32.  Whole numbers are not rounded."""
+    rounding = min(rows, _MOST_ROUNDING) * np.finfo(np.float64).eps
+    digit = max(rounding, float(np.finfo(np.float32).eps)) if dtype.itemsize == 4 else rounding
+    bound = rounding * variance + (digit * mean) ** 2 if dtype.kind == "f" else 0
+    constant: NDArray[np.bool_] = variance <= bound
+    return constant
 
 
 def real_dtype(dtype: DTypeLike) -> np.dtype[Any]:

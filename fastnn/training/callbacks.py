@@ -14,7 +14,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from fastnn.files.checkpoint import check_savable, save_checkpoint
-from fastnn.metrics import grows
+from fastnn.metrics import NAMES, grows
 from fastnn.support import checks
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class _Watch:
         if higher_is_better is None:
             raise ValueError(
                 f"higher_is_better: expected True or False for {monitor!r}, which is none of "
-                "fastnn's own results"
+                f"fastnn's own results: 'loss', {NAMES}, each also behind 'validation_'"
             )
         self.sign = -1.0 if checks.flag(higher_is_better, "higher_is_better") else 1.0
         self.best, self.best_epoch, self.waited = math.nan, 0, 0

@@ -72,13 +72,14 @@ def check_part(
 ) -> Samples:
     """Rows of finite numbers in the model's dtype with targets and weights; the loss has not yet
     judged the targets."""
-    X, y = arrays.numeric_array(X, f"{where}X"), arrays.numeric_array(y, f"{where}y")
+    table, X = X, arrays.numeric_array(X, f"{where}X")
+    y_table, y = y, arrays.numeric_array(y, f"{where}y")
     model._chain.check_input(X.shape, f"{where}X")
     arrays.same_length(X=X, y=y)
-    X = arrays.cast(X, model.dtype, f"{where}X")
+    X = arrays.cast(X, model.dtype, f"{where}X", table)
     if model._chain.embedding is not None:
         model._chain.embedding.check_codes(X, f"{where}X")
-    y = _targets_in_dtype(y, loss, model.dtype, f"{where}y")
+    y = _targets_in_dtype(y, loss, model.dtype, f"{where}y", y_table)
     weight = None
     if sample_weight is not None:
         weight = _check_weight(sample_weight, X, f"{where}sample_weight")
@@ -136,12 +137,12 @@ def _outputs_like(model: Network, x: Array) -> Array:
     return np.empty((len(x), *row), model.dtype)
 
 
-def _targets_in_dtype(y: Array, loss: Loss, dtype: Any, name: str) -> Array:
-    if y.dtype.kind == "f":
-        return arrays.cast(y, dtype, name)
-    if isinstance(loss, SoftmaxCrossEntropy | Hinge):
-        labels = y.ndim == 1 or isinstance(loss, Hinge)
-        return y.astype(np.int64, copy=False) if labels else y.astype(dtype)
+def _targets_in_dtype(y: Array, loss: Loss, dtype: Any, name: str, table: object) -> Array:
+    labels = isinstance(loss, Hinge) or (isinstance(loss, SoftmaxCrossEntropy) and y.ndim == 1)
+    if y.dtype.kind == "f":  # labels stay what they are, for the loss to refuse them by their type
+        return arrays.finite(y, name, table) if labels else arrays.cast(y, dtype, name, table)
+    if labels:
+        return y.astype(np.int64, copy=False)
     return y.astype(dtype) if isinstance(loss, Loss) else y
 
 
@@ -186,7 +187,8 @@ def _weight_of_classes(
     elif isinstance(loss, SoftmaxCrossEntropy | Hinge) and y.ndim == 1 and y.dtype == np.int64:
         labels = y
     else:
-        raise ValueError(f"class_weight: needs one label a row, got y {y.shape} for {loss!r}")
+        got = f"{y.dtype} of shape {y.shape}"
+        raise ValueError(f"class_weight: needs one integer label a row, got y {got} for {loss!r}")
     present, number, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if class_weight == "balanced":
         return (len(labels) / (len(present) * counts))[number]
@@ -194,9 +196,14 @@ def _weight_of_classes(
         wanted = "a dict of weights by class, or 'balanced'"
         raise TypeError(f"class_weight: expected {wanted}, got {class_weight!r}")
     by_class = {
-        checks.whole(
-            label, "class_weight: class", 0, None if classes is None else classes - 1
-        ): checks.not_negative(weight, "class_weight")
+        _class_number(label, classes): checks.not_negative(weight, "class_weight")
         for label, weight in class_weight.items()
     }
     return np.array([by_class.get(label, 1.0) for label in present.tolist()])[number]
+
+
+def _class_number(label: Any, classes: int | None) -> int:
+    """The number of a class in `class_weight`; of two, True is 1."""
+    if classes == 2 and isinstance(label, bool | np.bool_):
+        return int(label)
+    return checks.whole(label, "class_weight: class", 0, None if classes is None else classes - 1)

@@ -149,6 +149,61 @@ def test_class_weights_are_sample_weights():
         MLPClassifier(class_weight="balanced").partial_fit(X, y, classes=[0, 1])
 
 
+def by_rows(y, by_class):
+    return np.array([by_class.get(label, 1.0) for label in y])
+
+
+@pytest.mark.parametrize("data, by_class", [
+    (digits(), {1: 5.0, 7: 0.5}), (cancer(), {1: 5.0}), (cancer(), {}),
+    ((digits()[0], digits()[1].astype(str)), {"1": 5.0}),
+    ((digits()[0], digits()[1] * 1.0), {1: 5.0}), ((cancer()[0], cancer()[1] > 0), {True: 5.0}),
+], ids=["digits", "two", "nobody", "text", "floats", "bool"])  # fmt: skip
+def test_a_batch_may_lack_classes_that_have_weights(data, by_class):
+    """In partial_fit each class has the weight that it has in fit, and 1 if it is not named."""
+    (X, y), classes = data, np.unique(data[1])
+    twins = MLPClassifier(class_weight=by_class, **fast()), MLPClassifier(**fast())
+    first, rest = y == classes[0], y != classes[1]
+    for rows in (first, rest, np.full(len(y), True), ~rest):
+        twins[0].partial_fit(X[rows], y[rows], classes=classes)
+        twins[1].partial_fit(X[rows], y[rows], by_rows(y[rows], by_class), classes=classes)
+        assert (twins[0].predict_proba(X) == twins[1].predict_proba(X)).all()
+
+
+def test_a_batch_may_lack_labels_that_have_weights():
+    X, y = multilabel()
+    by_class = [{1: 3.0}, {0: 0.5, 1: 2.0}, {}, {1: 2.0}, {0: 1.0}]
+    of_rows = np.prod([by_rows(y[:, k], weights) for k, weights in enumerate(by_class)], axis=0)
+    twins = MLPClassifier(class_weight=by_class, **fast()), MLPClassifier(**fast())
+    for rows in (y[:, 0] == 0, y[:, 0] == 1, y[:, 3] == 0):
+        twins[0].partial_fit(X[rows], y[rows], classes=range(5))
+        twins[1].partial_fit(X[rows], y[rows], of_rows[rows], classes=range(5))
+        assert (twins[0].predict_proba(X) == twins[1].predict_proba(X)).all()
+
+
+@pytest.mark.parametrize("by_class, error, message", [
+    ({2: 5.0}, ValueError, r"class_weight: expected classes among \[0, 1\], got \[2\]"),
+    ({"1": 5.0}, ValueError, r"class_weight: expected classes among \[0, 1\], got \['1'\]"),
+    ({1: -1.0}, ValueError, "class_weight: expected a finite number >= 0"),
+    ({1: "many"}, TypeError, "class_weight: expected a finite number >= 0"),
+    ({0: 0.0, 1: 0}, ValueError, "non-zero"),
+])  # fmt: skip
+def test_weights_of_classes_that_are_refused(by_class, error, message):
+    X, y = cancer()
+    for fit in (lambda e: e.fit(X, y), lambda e: e.partial_fit(X, y, classes=[0, 1])):
+        with pytest.raises(error, match=message):
+            fit(MLPClassifier(class_weight=by_class, **fast()))
+
+
+def test_partial_fit_needs_no_class_twice():
+    """Neither with early stopping, which splits by class, nor with warm_start."""
+    X, y = cancer()
+    rows = np.r_[np.flatnonzero(y == 1)[:40], np.flatnonzero(y == 0)[:1]]
+    classifier = MLPClassifier(early_stopping=True, warm_start=True, **fast())
+    for part in (slice(None), rows, rows[:-1], slice(None)):
+        classifier.partial_fit(X[part], y[part], classes=[0, 1])
+    assert len(classifier.validation_scores_) == 4
+
+
 def test_rows_of_weight_0_take_no_part():
     X, y = digits()
     weight = np.ones(len(X))

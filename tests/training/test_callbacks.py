@@ -316,6 +316,8 @@ def test_an_unknown_result_is_told_before_the_first_step(kind):
         fit(kind("val_loss", higher_is_better=False), model=model)
     with pytest.raises(ValueError, match="got 'validation_loss'"):
         fit(kind(), model=model, validation_data=None)
+    with pytest.raises(ValueError, match=r"'val_loss', which .*: 'loss', .*'r2', .*'validation_'$"):
+        kind("val_loss")
     assert_same_bits(model.flat_parameters, network().flat_parameters)
 
 

@@ -222,12 +222,20 @@ def test_a_class_that_is_left_out():
 
 
 @pytest.mark.parametrize("shape", [(ROWS,), (ROWS, 1)])
-@pytest.mark.parametrize("kind", [int, bool, float])
-def test_class_weight_of_two_classes(shape, kind):
+@pytest.mark.parametrize("kind, one", [(int, 1), (bool, True), (bool, np.True_), (float, 1)])
+def test_class_weight_of_two_classes(shape, kind, one):
     y = (Y > 0).reshape(shape).astype(kind)
     model, twin = (Sequential(Dense(6, 1), seed=0) for _ in range(2))
-    fit(model, X, y, loss=SigmoidCrossEntropy(), class_weight={1: 4.0})
+    fit(model, X, y, loss=SigmoidCrossEntropy(), class_weight={one: 4.0})
     fit(twin, X, y, loss=SigmoidCrossEntropy(), sample_weight=np.where(Y > 0, 4.0, 1.0))
+    assert_alike(model, twin)
+
+
+@pytest.mark.parametrize("loss", [SoftmaxCrossEntropy(), Hinge()], ids=repr)
+def test_class_weight_of_boolean_labels(loss):
+    model, twin = (Sequential(Dense(6, 2), seed=0) for _ in range(2))
+    fit(model, X, Y > 0, loss=loss, class_weight={True: 4.0, np.False_: 0.5})
+    fit(twin, X, Y > 0, loss=loss, sample_weight=np.where(Y > 0, 4.0, 0.5))
     assert_alike(model, twin)
 
 
@@ -239,12 +247,24 @@ def test_class_weight_of_two_classes(shape, kind):
         ({"cat": 1.0}, SoftmaxCrossEntropy(), Y, "class_weight: class: expected an integer from 0"),
         ({7: 1.0}, SoftmaxCrossEntropy(), Y, "an integer from 0 to 2, got 7"),
         ({2: 1.0}, SigmoidCrossEntropy(), Y > 1, "an integer from 0 to 1, got 2"),
+        ({True: 1.0}, SoftmaxCrossEntropy(), Y, "an integer from 0 to 2, got True"),
+        ({0: 2.0}, Hinge(), Y * 1.0, "a row, got y float64 of shape ("),
         ({0: 0, 1: 0, 2: 0}, SoftmaxCrossEntropy(), Y, "class_weight: all weights are 0"),
         ([1, 2, 3], SoftmaxCrossEntropy(), Y, "class_weight: expected a dict"),
         ("equal", Hinge(), Y, "class_weight: expected a dict"),
-        ({0: 2.0}, MeanSquaredError(), np.eye(3)[Y], "class_weight: needs one label a row"),
-        ({0: 2.0}, SoftmaxCrossEntropy(), np.eye(3)[Y], "class_weight: needs one label a row"),
-        ({0: 2.0}, SigmoidCrossEntropy(), np.eye(3)[Y], "class_weight: needs one label a row"),
+        ({0: 2.0}, MeanSquaredError(), np.eye(3)[Y], "class_weight: needs one integer label a row"),
+        (
+            {0: 2.0},
+            SoftmaxCrossEntropy(),
+            np.eye(3)[Y],
+            "class_weight: needs one integer label a row",
+        ),
+        (
+            {0: 2.0},
+            SigmoidCrossEntropy(),
+            np.eye(3)[Y],
+            "class_weight: needs one integer label a row",
+        ),
     ],
 )
 def test_bad_class_weights_are_refused(class_weight, loss, y, text):
