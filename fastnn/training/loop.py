@@ -94,7 +94,7 @@ def fit(
                 if validation is not None:
                     measured = _measure(model, loss, validation, chosen)
                     results |= {f"validation_{name}": v for name, v in measured.items()}
-                run.history.append({k: results[k] for k in run.columns if k in results})
+                run.record(results)
                 display.epoch(run.results)
                 for callback in callbacks:
                     callback.on_epoch_end(run)

@@ -288,7 +288,7 @@ def test_results_of_ones_own(tmp_path):
 
         def on_epoch_end(self, run):
             run.log("norm", 2.0**-run.epoch)
-            with pytest.raises(ValueError, match="log: 'norm' has"):
+            with pytest.raises(ValueError, match=r"log: epoch \d has a result 'norm' already"):
                 run.log("norm", 0.0)
 
     stopping = EarlyStopping("norm", higher_is_better=True, patience=2)
@@ -297,13 +297,33 @@ def test_results_of_ones_own(tmp_path):
     with open(tmp_path / "run.csv", newline="") as file:
         assert [float(line["norm"]) for line in csv.DictReader(file)] == history.norm
 
+
+def test_an_epoch_without_a_result_of_ones_own_has_nan(tmp_path):
     class Late(Callback):
         def on_epoch_end(self, run):
-            if run.epoch == 2:
-                run.log("late", 1.0)
+            assert math.isnan(run.results.get("late", math.nan))
+            if run.epoch in (2, 4):
+                run.log("late", run.epoch)
 
-    with pytest.raises(ValueError, match="log: 'late' has 0 values before this one, expected one "):
-        fit(Late())
+    history = fit(CSVLogger(tmp_path / "run.csv"), Late(), epochs=5)
+    np.testing.assert_array_equal(history.late, [math.nan, 2, math.nan, 4, math.nan])
+    assert {len(column) for column in history.values()} == {5}
+
+
+@pytest.mark.parametrize("hook", ["on_fit_begin", "on_epoch_begin"])
+def test_a_result_needs_an_epoch_to_belong_to(hook):
+    early = type("Early", (Callback,), {hook: lambda self, run: run.log("early", 1.0)})
+    with pytest.raises(ValueError, match="log: 'early' belongs to an epoch, and none is done yet"):
+        fit(early())
+
+
+def test_fits_own_results_cannot_be_logged():
+    class Twice(Callback):
+        def on_epoch_end(self, run):
+            run.log("loss", 1.0)
+
+    with pytest.raises(ValueError, match="log: epoch 1 has a result 'loss' already"):
+        fit(Twice())
 
 
 @pytest.mark.parametrize("kind", [EarlyStopping, ReduceOnPlateau])
