@@ -114,7 +114,8 @@ class Sequential(Network):
         other arguments must be as before.
 
         Ctrl-C ends the training and returns the history of the finished epochs, with
-        ``history.interrupted`` set; the model keeps what it has learnt.
+        ``history.interrupted`` set; the model keeps what it has learnt.  Pressed again within a
+        second, in the same fit or in the next one of a loop, it is a KeyboardInterrupt.
 
         Raises TypeError or ValueError before the first step for arrays, labels or settings that
         make no sense, naming them, and for a checkpoint of another architecture, rule, metrics or

@@ -8,6 +8,7 @@ tests' folders only helpers/ is on the path, by `pythonpath` in pyproject.toml
 """
 
 import importlib.util
+import math
 import sys
 from pathlib import Path
 
@@ -30,6 +31,7 @@ import pytest  # noqa: E402
 
 import fastnn  # noqa: E402
 from fastnn import _kernels  # noqa: E402
+from fastnn.training import interrupts  # noqa: E402
 from machine import ISAS  # noqa: E402
 
 THREADS = [1, 2, 3, 7]
@@ -45,8 +47,10 @@ def pytest_report_header():
 @pytest.fixture(autouse=True)
 def restore_settings():
     """Each test leaves the instruction set and the number of threads as it found them; sleeping
-    threads are woken for the little work that tests do, too."""
+    threads are woken for the little work that tests do, too.  A Ctrl-C of another test is no
+    first press of two."""
     isa, threads, wake_work = _kernels.get_isa(), _kernels.get_threads(), _kernels.set_wake_work(0)
+    interrupts._last_press = -math.inf
     yield
     _kernels.set_wake_work(wake_work)
     _kernels.set_isa(isa)
