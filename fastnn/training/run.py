@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from fastnn.network import Network
     from fastnn.optimizers import Optimizer
 
+LAST_COLUMN = "samples_per_second"  # of what `fit` measures; what callbacks log stands behind it
+
 
 class Run:
     """A training as its callbacks see it.
@@ -65,6 +67,13 @@ class Run:
         """Note the results of the epoch that is done, before callbacks log theirs."""
         self.history.append({name: results[name] for name in self.columns if name in results})
         self._settled = set(results)
+
+    def take_history(self, history: History) -> None:
+        """Go on with the history of a training that is resumed."""
+        for column in history.values():
+            column += [math.nan] * (history.epochs - len(column))
+        history.interrupted = False
+        self.history, self._settled = history, set(history)
 
     def log(self, name: str, value: float) -> None:
         """Add a result to those of the last epoch, for the history and the files.
