@@ -86,7 +86,8 @@ class Sequential(Network):
         """Train on the rows of `X` and `y`; returns the `History`.
 
         Ctrl-C ends the training and returns the history of the finished epochs, with
-        ``history.interrupted`` set; the model keeps what it has learnt.
+        ``history.interrupted`` set; the model keeps what it has learnt.  Pressed again within a
+        second, in the same fit or in the next one of a loop, it is a KeyboardInterrupt.
 
         Parameters
         ----------

@@ -7,6 +7,7 @@ with --import-mode=importlib), so that tests/sklearn/ does not hide scikit-learn
 """
 
 import importlib.util
+import math
 import sys
 from pathlib import Path
 
@@ -29,6 +30,7 @@ import pytest  # noqa: E402
 
 import fastnn  # noqa: E402
 from fastnn import _kernels  # noqa: E402
+from fastnn.training import interrupts  # noqa: E402
 from machine import ISAS  # noqa: E402
 
 THREADS = [1, 2, 3, 7]
@@ -44,8 +46,9 @@ def pytest_report_header():
 @pytest.fixture(autouse=True)
 def restore_settings():
     """Restore the instruction set and the number of threads after each test; in tests, even
-    little work wakes sleeping threads."""
+    little work wakes sleeping threads, and a Ctrl-C of another test is no first press of two."""
     isa, threads, wake_work = _kernels.get_isa(), _kernels.get_threads(), _kernels.set_wake_work(0)
+    interrupts._last_press = -math.inf
     yield
     _kernels.set_wake_work(wake_work)
     _kernels.set_isa(isa)

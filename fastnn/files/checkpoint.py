@@ -310,6 +310,6 @@ def _make_history(described: Any, arrays: dict[str, NDArray[Any]]) -> History:
             raise ValueError(
                 f"history: expected a float64 tensor {'history.' + name!r} of one axis"
             )
-        history._columns[name] = column.tolist()
+        history[name] = column.tolist()
     history.interrupted = checks.flag(described["interrupted"], "history: interrupted")
     return history

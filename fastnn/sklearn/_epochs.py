@@ -72,14 +72,14 @@ class Epochs(Callback):
         outputs = run.model.predict(held.X)
         value = self.task.reported * run.loss(outputs, held.y, held.weight)[0] + self.held_constant
         estimator.validation_loss_curve_.append(value)
-        run.history.append({"validation_loss": value})
+        run.log("validation_loss", value)
         if not estimator.early_stopping:
             return
         score = np.nan
         if np.isfinite(outputs).all():
             score = estimator._score_outputs(outputs, held.y, held.weight)
         estimator.validation_scores_.append(score)
-        run.history.append({"validation_score": score})
+        run.log("validation_score", score)
         if estimator.verbose:
             print(f"Validation score: {score:f}")
         self._count(score < estimator.best_validation_score_ + estimator.tol)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fastnn.files.checkpoint import check_savable, save_checkpoint
 from fastnn.metrics import NAMES, grows
 from fastnn.support import checks
+from fastnn.training.run import LAST_COLUMN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,6 +44,9 @@ class Callback:
     They are told in their order, those that write files last.  One object belongs to one fit at a
     time: RuntimeError for a second one.  TypeError for a class with another method `on_...`, which
     nobody would call.
+
+    After a `resume`, `run.history` has the epochs before it already in `on_fit_begin`: what a
+    callback of yours remembers, it counts from there.
 
     >>> import fastnn
     >>> class Norm(fastnn.Callback):
@@ -135,9 +139,9 @@ class EarlyStopping(Callback):
     `monitor` names a column of the history.  An epoch is better if its result is by more than
     `min_delta` below the best one; above it with `higher_is_better`, which must be stated for a
     metric of your own.  With `restore_best` the model ends as it
-    was after the best epoch, whatever ended the training.  Results before a `resume` count, but if
-    the best epoch was before it, its model cannot be restored: a warning says so, and
-    `ModelCheckpoint` keeps that model.
+    was after the best epoch, whatever ended the training.  Results before a `resume` count, so that
+    a training which this has ended is not taken up again; but if the best epoch was before it, its
+    model cannot be restored: a warning says so, and `ModelCheckpoint` keeps that model.
 
     Attributes: `best`, that result; `best_epoch`, counted from 1; `stopped_epoch`, None unless
     this has ended the training.
@@ -185,12 +189,15 @@ class EarlyStopping(Callback):
         self.stopped_epoch, self._best_state = None, None
         if self.restore_best and self.best_epoch == run.epoch > 0:
             self._best_state = run.model.state_dict()
+        self._stop_if_due(run)
 
     def on_epoch_end(self, run: Run) -> None:
-        if self._watch.better(run):
-            if self.restore_best:
-                self._best_state = run.model.state_dict()
-        elif self._watch.waited >= self.patience:
+        if self._watch.better(run) and self.restore_best:
+            self._best_state = run.model.state_dict()
+        self._stop_if_due(run)
+
+    def _stop_if_due(self, run: Run) -> None:
+        if self._watch.waited >= self.patience:
             self.stopped_epoch = run.epoch
             run.stop()
 
@@ -315,10 +322,12 @@ class CSVLogger(Callback):
     """Writes the history to `path`, a line of comma-separated values an epoch, as it grows.
 
     The first line names the columns; the first column is the epoch, counted from 1.  With
-    `append` lines are added to a file that there is; else it is written anew, with the epochs
-    before a `resume`.
+    `append` lines are added to a file that there is, each value under its name; else it is written
+    anew, with the epochs before a `resume`.  A name that is first logged later becomes another
+    column, behind the others, with nan in the lines before.
 
-    Raises OSError where the file cannot be written.
+    Raises OSError where the file cannot be written, and before the first step ValueError for a
+    file to append to whose columns are not those of the training.
 
     >>> import fastnn, os, tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "run.csv")
@@ -337,24 +346,55 @@ class CSVLogger(Callback):
     def __init__(self, path: str | os.PathLike[str], *, append: bool = False) -> None:
         self.path = os.fspath(path)
         self.append = checks.flag(append, "append")
+        self._names: list[str] = []  # the file's columns
 
     def on_fit_begin(self, run: Run) -> None:
-        with open(self.path, "a" if self.append else "w", encoding="utf-8") as file:
-            self._header = file.tell() == 0
-        for epoch in range(1, 1 if self.append else run.epoch + 1):
+        self._names = []
+        with open(self.path, "a+" if self.append else "w", newline="", encoding="utf-8") as file:
+            if self.append:
+                file.seek(0)
+                self._names = next(csv.reader(file), [])
+        if self._names:
+            self._check_columns(run)
+            return
+        for epoch in range(1, run.epoch + 1):
             self._write(run, epoch)
+
+    def _check_columns(self, run: Run) -> None:
+        """Raise ValueError unless the file's columns are the run's; those behind fit's own, which
+        callbacks have logged, may be missing now."""
+        mine, behind = ["epoch", *run.columns], False
+        fits = set(mine) <= set(self._names)
+        for name in self._names:
+            fits &= behind or name in mine
+            behind |= name == LAST_COLUMN
+        if not fits:
+            raise ValueError(
+                f"append: {self.path} has the columns {', '.join(self._names)}, expected "
+                f"{', '.join(mine)}; give another path, or append=False to write it anew"
+            )
 
     def on_epoch_end(self, run: Run) -> None:
         self._write(run, run.epoch)
 
     def _write(self, run: Run, epoch: int) -> None:
-        line = {"epoch": epoch, **{name: run.history[name][epoch - 1] for name in run.history}}
+        line = {name: column[epoch - 1] for name, column in run.history.items()} | {"epoch": epoch}
+        if any(name not in self._names for name in line):
+            self._add_columns(line)
         with open(self.path, "a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(line))
-            if self._header:
-                writer.writeheader()
-                self._header = False
-            writer.writerow(line)
+            csv.DictWriter(file, self._names, restval="nan").writerow(line)
+
+    def _add_columns(self, names: Iterable[str]) -> None:
+        """Write the file's lines again, below a first line that has these names too."""
+        lines: list[dict[str, str]] = []
+        if self._names:
+            with open(self.path, newline="", encoding="utf-8") as file:
+                lines = list(csv.DictReader(file))
+        self._names = list(dict.fromkeys(["epoch", *self._names, *names]))
+        with open(self.path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self._names, restval="nan", extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(lines)
 
 
 class TensorBoard(Callback):

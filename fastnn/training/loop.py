@@ -19,7 +19,7 @@ from fastnn.support.settings import is_plain
 from fastnn.training import progress, resume
 from fastnn.training.callbacks import checked_callbacks
 from fastnn.training.interrupts import CtrlC
-from fastnn.training.run import Run
+from fastnn.training.run import LAST_COLUMN, Run
 from fastnn.training.samples import check_samples, check_validation
 from fastnn.training.sources import make_source
 from fastnn.training.step import TrainStep
@@ -94,7 +94,7 @@ def fit(
                 if validation is not None:
                     measured = _measure(model, loss, validation, chosen)
                     results |= {f"validation_{name}": v for name, v in measured.items()}
-                run.history.append({k: results[k] for k in run.columns if k in results})
+                run.record(results)
                 display.epoch(run.results)
                 for callback in callbacks:
                     callback.on_epoch_end(run)
@@ -108,7 +108,7 @@ def _columns(metrics: Mapping[str, Metric], validation: Samples | None) -> list[
     """The history's columns, in their order."""
     measured = ["loss", *metrics]
     validated = [f"validation_{name}" for name in measured] if validation is not None else []
-    columns = [*measured, *validated, "learning_rate", "seconds", "samples_per_second"]
+    columns = [*measured, *validated, "learning_rate", "seconds", LAST_COLUMN]
     for name in metrics:
         if columns.count(name) > 1:
             raise ValueError(f"metrics: {name!r} is the name of another result")

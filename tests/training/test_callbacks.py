@@ -291,7 +291,7 @@ def test_results_of_ones_own(tmp_path):
 
         def on_epoch_end(self, run):
             run.log("norm", 2.0**-run.epoch)
-            with pytest.raises(ValueError, match="log: 'norm' has"):
+            with pytest.raises(ValueError, match=r"log: epoch \d has a result 'norm' already"):
                 run.log("norm", 0.0)
 
     stopping = EarlyStopping("norm", higher_is_better=True, patience=2)
@@ -300,13 +300,37 @@ def test_results_of_ones_own(tmp_path):
     with open(tmp_path / "run.csv", newline="") as file:
         assert [float(line["norm"]) for line in csv.DictReader(file)] == history.norm
 
+
+def test_an_epoch_without_a_result_of_ones_own_has_nan(tmp_path):
     class Late(Callback):
         def on_epoch_end(self, run):
-            if run.epoch == 2:
-                run.log("late", 1.0)
+            assert math.isnan(run.results.get("late", math.nan))
+            if run.epoch in (2, 4):
+                run.log("late", run.epoch)
 
-    with pytest.raises(ValueError, match="log: 'late' has 0 values before this one, expected one "):
-        fit(Late())
+    path = tmp_path / "run.csv"
+    history = fit(CSVLogger(path), Late(), epochs=5)
+    np.testing.assert_array_equal(history.late, [math.nan, 2, math.nan, 4, math.nan])
+    assert {len(column) for column in history.values()} == {5}
+    lines = read_csv(path)
+    assert [line["late"] for line in lines] == ["nan", "2.0", "nan", "4.0", "nan"]
+    assert [float(line["loss"]) for line in lines] == history.loss
+
+
+@pytest.mark.parametrize("hook", ["on_fit_begin", "on_epoch_begin"])
+def test_a_result_needs_an_epoch_to_belong_to(hook):
+    early = type("Early", (Callback,), {hook: lambda self, run: run.log("early", 1.0)})
+    with pytest.raises(ValueError, match="log: 'early' belongs to an epoch, and none is done yet"):
+        fit(early())
+
+
+def test_fits_own_results_cannot_be_logged():
+    class Twice(Callback):
+        def on_epoch_end(self, run):
+            run.log("loss", 1.0)
+
+    with pytest.raises(ValueError, match="log: epoch 1 has a result 'loss' already"):
+        fit(Twice())
 
 
 @pytest.mark.parametrize("kind", [EarlyStopping, ReduceOnPlateau])
@@ -381,6 +405,70 @@ def test_csv_logger(tmp_path):
     assert [line[0] for line in lines[1:]] == ["1", "2", "3", "1", "2"]
     for i, name in enumerate(first, 1):
         assert [float(line[i]) for line in lines[1:]] == first[name] + second[name]
+
+
+def read_csv(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_csv_logger_appends_each_value_under_its_name(tmp_path):
+    path = tmp_path / "run.csv"
+    mine = fastnn.metrics.mean_absolute_error, fastnn.metrics.r2
+    first = fit(CSVLogger(path), epochs=2, metrics=[*mine])
+    second = fit(CSVLogger(path, append=True), epochs=3, metrics=[*reversed(mine)])
+    assert list(first) != list(second)
+    lines = read_csv(path)
+    assert [line.pop("epoch") for line in lines] == ["1", "2", "1", "2", "3"]
+    for name in first:
+        assert [float(line[name]) for line in lines] == first[name] + second[name]
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    assert pandas.read_csv(path).shape == (5, 1 + len(first))
+
+
+@pytest.mark.parametrize("options", [
+    {"metrics": ["r2", "mean_absolute_error"]}, {"metrics": []}, {"validation_data": None},
+])  # fmt: skip
+def test_csv_logger_refuses_a_file_of_other_columns(options, tmp_path):
+    path, model = tmp_path / "run.csv", network()
+    fit(CSVLogger(path), epochs=1, metrics=["r2"])
+    before = path.read_text()
+    with pytest.raises(ValueError, match=r"^append: .*run\.csv has the columns epoch, loss, r2, .*"
+                       "expected epoch, loss, .*; give another path"):  # fmt: skip
+        fit(CSVLogger(path, append=True), model=model, **options)
+    assert path.read_text() == before
+    assert_same_bits(model.flat_parameters, network().flat_parameters)
+    fit(CSVLogger(path, append=True), epochs=1, metrics=["r2"])
+    assert len(read_csv(path)) == 2
+    path.write_text("something else\n")
+    with pytest.raises(ValueError, match="has the columns something else, expected epoch, loss"):
+        fit(CSVLogger(path, append=True))
+    path.write_text("")
+    assert fit(CSVLogger(path, append=True)).epochs == len(read_csv(path))
+
+
+class Norm(Callback):
+    def __init__(self, announced):
+        self.announced = announced
+
+    def on_fit_begin(self, run):
+        if self.announced:
+            run.columns.append("norm")
+
+    def on_epoch_end(self, run):
+        run.log("norm", run.epoch)
+
+
+def test_csv_logger_and_results_of_ones_own(tmp_path):
+    path = tmp_path / "run.csv"
+    fit(CSVLogger(path), epochs=2)
+    with pytest.raises(ValueError, match=r"samples_per_second, expected .*, norm; give another"):
+        fit(CSVLogger(path, append=True), Norm(announced=True))
+    fit(CSVLogger(path, append=True), Norm(announced=False), epochs=2)  # cannot be known before
+    fit(CSVLogger(path, append=True), Norm(announced=True), epochs=1)
+    fit(CSVLogger(path, append=True), epochs=1)
+    assert [line["norm"] for line in read_csv(path)] == ["nan", "nan", "1.0", "2.0", "1.0", "nan"]
+    assert [line["epoch"] for line in read_csv(path)] == ["1", "2", "1", "2", "1", "1"]
 
 
 def test_csv_logger_where_nothing_can_be_written(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 
 import fastnn
 from fastnn import Dense, Sequential, SoftmaxCrossEntropy, TrainStep
+from fastnn.training import interrupts
 from paths import PACKAGE
 from stepping import CLASSES, FEATURES, assert_alike, by_hand, draw, network
 
@@ -203,3 +204,85 @@ def test_ctrl_c_in_a_long_recorded_fit(rows, batch_size):
     again = model.fit(X[:100], y[:100], loss=SoftmaxCrossEntropy(), optimizer=fastnn.Adam(),
                       epochs=2, progress=False)  # fmt: skip
     assert again.epochs == 2 and not again.interrupted
+
+
+class Pressing(fastnn.Callback):
+    """Presses Ctrl-C so many times after the first epoch of a fit."""
+
+    def __init__(self, times=1):
+        self.times, self.ended = times, []
+
+    def on_epoch_end(self, run):
+        for _ in range(self.times):
+            signal.raise_signal(signal.SIGINT)
+
+    def on_fit_end(self, run):
+        self.ended.append(run.epoch)
+
+
+def pressed_fit(callback, model=None):
+    ((x, y),) = draw([64])
+    return (model or network()).fit(
+        x, y, loss=SoftmaxCrossEntropy(), optimizer=fastnn.Adam(), epochs=5, callbacks=[callback],
+        progress=False,
+    )  # fmt: skip
+
+
+def test_a_second_press_within_a_second_leaves_the_loop_of_fits():
+    done, pressing = [], Pressing()
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        for _ in range(3):
+            done.append(pressed_fit(pressing))
+    assert [history.epochs for history in done] == [1] and done[0].interrupted
+    assert pressing.ended == [1, 1]  # the second fit finished its step, and callbacks heard of it
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_press_after_more_than_a_second_is_a_first_one(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(interrupts, "time", type("Clock", (), {"monotonic": lambda: now[0]}))
+    for _ in range(3):
+        assert pressed_fit(Pressing()).interrupted
+        now[0] += 1.001
+    now[0] -= 0.5
+    with pytest.raises(KeyboardInterrupt):
+        pressed_fit(Pressing())
+
+
+def test_two_presses_in_one_fit():
+    pressing, model = Pressing(times=2), network()
+    with pytest.raises(KeyboardInterrupt):
+        pressed_fit(pressing, model)
+    assert pressing.ended == [1]
+    assert pressed_fit(fastnn.Callback(), model).epochs == 5  # the model is free
+
+
+def test_the_second_of_two_late_presses_ends_the_fit_at_once(monkeypatch):
+    """As one would where a step, or a callback, takes long."""
+    monkeypatch.setattr(interrupts, "_SOON", 0.0)
+    after = []
+
+    class Slow(fastnn.Callback):
+        def on_epoch_end(self, run):
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            after.append(run.epoch)
+
+    history = pressed_fit(Slow())
+    assert history.interrupted and history.epochs == 1 and after == []
+
+
+def test_an_error_does_not_hide_the_second_press():
+    """A grid search goes on after errors."""
+
+    class Faulty(fastnn.Callback):
+        def on_epoch_end(self, run):
+            signal.raise_signal(signal.SIGINT)
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        pressed_fit(Faulty())
+    with pytest.raises(KeyboardInterrupt) as caught:
+        pressed_fit(Faulty())
+    assert str(caught.value.__context__) == "mine"

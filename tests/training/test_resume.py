@@ -153,6 +153,61 @@ def test_callbacks_remember_the_results_before(make, path):
         assert vars(again._watch) == vars(whole._watch)
 
 
+class Norm(Callback):
+    """Logs a result of its own, announced beforehand or not."""
+
+    def __init__(self, announced=False, name="norm"):
+        self.announced, self.name = announced, name
+
+    def on_fit_begin(self, run):
+        if self.announced:
+            run.columns.append(self.name)
+
+    def on_epoch_end(self, run):
+        run.log(self.name, np.linalg.norm(run.model.flat_parameters))
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_results_that_callbacks_log_are_taken_up(announced, path, tmp_path):
+    def run(epochs, log, **options):
+        best = EarlyStopping("norm", higher_is_better=True, patience=2, restore_best=False)
+        others = [best] if announced else []
+        callbacks = [Norm(announced), Norm(announced, "again"), *others, CSVLogger(tmp_path / log)]
+        return fit(epochs, *callbacks, ModelCheckpoint(path), **options)
+
+    whole = run(7, "whole.csv")
+    for done in range(1, 4):
+        run(done, "resumed.csv")
+        again = run(7, "resumed.csv", resume=path)
+        assert_same_run(again, whole)
+        names = [
+            [line.split(",")[0] for line in (tmp_path / log).read_text().splitlines()]
+            for log in ("whole.csv", "resumed.csv")
+        ]
+        assert names[0] == names[1] and len(names[0]) == whole[2].epochs + 1
+    assert len(set(whole[2].norm)) == len(whole[2].again) == whole[2].epochs
+
+
+def test_other_callbacks_after_a_resume(path):
+    """Those that log no more leave NaN, and so does what came before those that are new."""
+    fit(2, Norm(), ModelCheckpoint(path))
+    history = fit(4, Norm(name="other"), resume=path)[2]
+    assert np.isnan(history.norm).tolist() == [False, False, True, True]
+    assert np.isnan(history.other).tolist() == [True, True, False, False]
+
+
+@pytest.mark.parametrize("values", [(3, 2, 2, 2), (3, 2, 2.5, 2.5)])
+def test_a_training_that_early_stopping_has_ended_is_over(values, path):
+    def run(**options):
+        stopping = EarlyStopping(patience=2, restore_best=False)
+        return stopping, fit(9, Scripted(*values), stopping, ModelCheckpoint(path), **options)
+
+    first, whole = run()
+    again, resumed = run(resume=path)
+    assert_same_run(resumed, whole)
+    assert again.stopped_epoch == first.stopped_epoch == whole[2].epochs == 4
+
+
 def test_a_best_model_from_before_the_resume_is_missed_with_a_warning(path):
     def run(*values, **options):
         stopping = EarlyStopping(patience=9)
