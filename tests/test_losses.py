@@ -151,6 +151,119 @@ def test_sigmoid_cross_entropy_of_huge_logits(dtype, isa):
     np.testing.assert_array_equal(gradient, [[0], [0], [0.25], [-0.25]])
 
 
+FAR = 1e4  # exp(-FAR) is 0: in the reference, such a finite logit stands for an infinite one
+
+
+def check_limit(loss, name, outputs, targets, weight=None):
+    """Value and gradient at infinite outputs are those of outputs far away."""
+    far = np.clip(outputs.astype(np.float64), -FAR, FAR)
+    value, gradient = loss(outputs, targets, weight)
+    right_value, right_gradient = expected(name, far, targets, weight)
+    np.testing.assert_allclose(value, right_value, rtol=4e-6)
+    size = np.abs(right_gradient).max(initial=1 / outputs.size)
+    assert_close(gradient, right_gradient, outputs.dtype, magnitude=size, factor=3)
+
+
+def test_a_masked_label_of_the_sigmoid_cross_entropy(dtype, isa):
+    """log(1 + e^-1) / 2: the label that cannot be, and is not, adds nothing."""
+    logits, targets = np.array([[-np.inf, 1.0]], dtype), np.array([[0.0, 1.0]], dtype)
+    value, gradient = SigmoidCrossEntropy()(logits, targets)
+    np.testing.assert_allclose(value, np.log1p(np.exp(-1)) / 2, rtol=1e-6)
+    np.testing.assert_allclose(gradient, [[0, -1 / (1 + np.exp(1)) / 2]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("columns", [1, 2, 12, 13, 40, 1025])
+@pytest.mark.parametrize("name", ["sigmoid", "poisson"])
+def test_right_and_infinite_logits(name, columns, dtype, isa, rng):
+    outputs, targets = draw(name, (37, columns), dtype, rng)
+    targets[::3] = 0
+    outputs[(targets == 0) & (rng.random(targets.shape) < 0.3)] = -np.inf
+    if name == "sigmoid":
+        outputs[(targets == 1) & (rng.random(targets.shape) < 0.3)] = np.inf
+    assert np.isinf(outputs).any()
+    loss = LOSSES[name][0]
+    check_limit(loss, name, outputs, targets)
+    check_limit(loss, name, outputs, targets, rng.random(37).astype(dtype))
+    outputs[3, -1] = np.nan
+    value, gradient = loss(outputs, targets)
+    assert np.isnan(value) and np.argwhere(np.isnan(gradient)).tolist() == [[3, columns - 1]]
+
+
+@pytest.mark.parametrize("columns", [1, 2, 13, 40])
+def test_wrong_and_infinite_logits(columns, dtype, isa):
+    """The loss is infinite, of Poisson even where e^o - t o is inf - inf; NaN hides nowhere."""
+    cases = [(SigmoidCrossEntropy(), -np.inf, t, -t) for t in (0.25, 1.0)]
+    cases += [(SigmoidCrossEntropy(), np.inf, t, 1 - t) for t in (0.0, 0.25)]
+    cases += [(Poisson(), -np.inf, 2.0, -2.0)] + [(Poisson(), np.inf, t, np.inf) for t in (0, 2.0)]
+    for loss, output, target, slope in cases:
+        outputs, targets = np.zeros((2, 5, columns), dtype)
+        outputs[2, -1], targets[2, -1] = output, target
+        value, gradient = loss(outputs, targets)
+        assert value == np.inf
+        np.testing.assert_allclose(gradient[2, -1], slope / 5 / columns, rtol=1e-6)
+        assert np.isfinite(np.delete(gradient, 2, axis=0)).all()
+
+
+@pytest.mark.parametrize("classes", [2, 5, 16, 17, 40, 300_000])
+def test_one_logit_of_plus_infinity(classes, dtype, isa, rng):
+    """Softmax is then 1 there and 0 elsewhere.  300,000 exponentials do not fit in scratch."""
+    rows = 37 if classes < 100 else 3
+    logits, labels = draw("softmax labels", (rows, classes), dtype, rng)
+    logits[0, labels[0]] = logits[2, labels[2]] = np.inf
+    logits[1, (labels[1] + 1) % classes] = -np.inf
+    check_limit(SoftmaxCrossEntropy(), "softmax labels", logits, labels)
+    one_hot = reference.one_hot(labels, classes, dtype)
+    check_limit(SoftmaxCrossEntropy(), "softmax soft targets", logits, one_hot)
+    labels[2] = (labels[2] + 1) % classes
+    value, gradient = SoftmaxCrossEntropy()(logits, labels)
+    assert value == np.inf, "another class is certain"
+    np.testing.assert_allclose(gradient[2, labels[2] - 1], 1 / rows, rtol=1e-6)
+    np.testing.assert_allclose(gradient[2, labels[2]], -1 / rows, rtol=1e-6)
+    value, gradient = SoftmaxCrossEntropy(label_smoothing=0.1)(logits, labels)
+    assert value == np.inf and np.isfinite(gradient).all()
+    logits[2, labels[2]] = np.inf
+    value, gradient = SoftmaxCrossEntropy()(logits, labels)
+    assert np.isnan(value) and np.isnan(gradient[2]).any(), "two infinite logits have no limit"
+    assert np.isfinite(gradient[:2]).all()
+
+
+def test_hinge_of_infinite_scores(dtype, isa):
+    for classes in (3, 40):
+        scores, labels = np.zeros((4, classes), dtype), np.array([0, 1, 2, 0])
+        scores[0, 1], scores[1, 1] = -np.inf, np.inf
+        value, gradient = Hinge()(scores, labels)
+        np.testing.assert_allclose(value, ((classes - 2) + 0 + 2 * (classes - 1)) / 4, rtol=1e-6)
+        np.testing.assert_allclose(gradient[:2, :2], [[(2 - classes) / 4, 0], [0, 0]], rtol=1e-6)
+        scores[2, 2], scores[3, 1] = -np.inf, np.inf
+        value, gradient = Hinge()(scores, labels)
+        assert value == np.inf and np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("columns", [1, 2, 16, 17, 40])
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_row_of_weight_zero_may_have_an_infinite_loss(name, columns, dtype, isa, rng):
+    several = "softmax" in name or "hinge" in name  # classes, 2 at least
+    outputs, targets = draw(name, (37, max(columns, 1 + several)), dtype, rng)
+    weight = rng.random(37).astype(dtype)
+    left_out = [0, 5, 17, 36]
+    weight[left_out] = 0
+    loss = LOSSES[name][0]
+    right = loss(outputs, targets, weight)
+    for row in left_out:
+        outputs[row, targets[row] if targets.ndim == 1 else 0] = -np.inf
+    if targets.ndim == 2 and name != "poisson":
+        targets[left_out, 0] = 0.5
+    if name == "poisson":
+        outputs[left_out, 0] = np.inf
+    assert loss(outputs, targets)[0] == np.inf
+    value, gradient = loss(outputs, targets, weight)
+    assert value == right[0] and not gradient[left_out].any()
+    assert_same_bits(np.delete(gradient, left_out, 0), np.delete(right[1], left_out, 0))
+    outputs[5, 0] = np.nan
+    value, gradient = loss(outputs, targets, weight)
+    assert np.isnan(value) and np.isnan(gradient[5]).any(), "NaN in, NaN out"
+
+
 def test_sigmoid_cross_entropy_keeps_its_digits_in_the_tail(dtype, isa):
     """The loss of a right and sure answer is log(1 + exp(-30)), not log(1)."""
     logits = np.array([[30.0], [-30.0]], dtype)
