@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from fastnn.history import History
     from fastnn.losses import Loss
-    from fastnn.metrics import Metric
+    from fastnn.measures import Metric
     from fastnn.optimizers import Optimizer
     from fastnn.schedules import Factors
     from fastnn.training.callbacks import Callback
@@ -100,9 +100,10 @@ class Sequential(Network):
         repeats the order of the first; the last batch of an epoch may be shorter.  `loss` is one
         of fastnn's or any callable like them (see `Loss`).  `metrics` holds names
         (``"accuracy"``, ``"r2"``; see `fastnn.metrics`) or functions ``metric(outputs, targets)``,
-        which get targets (n,) as (n, 1) where the outputs are so; by default the accuracy for
-        losses that classify, else none.  `progress` shows a bar on a terminal, a line per epoch
-        elsewhere.
+        which get targets (n,) as (n, 1) where the outputs are so; those of scikit-learn, and others
+        whose first parameter is ``y_true``, get ``(y_true, y_pred)`` as they want it.  By default
+        the accuracy for losses that classify, else none.  `progress` shows a bar on a terminal, a
+        line per epoch elsewhere.
 
         The optimizer's learning rate is multiplied, step by step, by what `schedule` gives (see
         `fastnn.schedules`); after each epoch it is as before.  `accumulate` batches together make
