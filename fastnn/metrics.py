@@ -3,6 +3,12 @@
 `fit` and `evaluate` take them in `metrics`, as functions or by name: ``"accuracy"``, ``"f1"``,
 ``"auc"``, ``"top_5_accuracy"`` (or another number), ``"mean_absolute_error"``, ``"r2"``.
 
+The outputs come first, in these functions and in those of your own.  A function whose first
+parameter is called ``y_true`` (or ``targets``, ``target``, ``labels``) gets the targets first.
+Those of scikit-learn's `metrics` get what they are made for, ``(y_true, y_pred)``: of classes the
+answers or probabilities, of counts their means.  ``functools.partial(f1_score, average="macro")``
+states their options; its attribute ``__name__`` may be set, to tell several apart.
+
 Outputs are what a model predicts, (n, columns) or (n,) for one column.  A classifier's are logits
 or scores: one column answers yes above 0, and of several columns the largest is the answer.  With
 ``multilabel=True`` each of several columns answers yes or no; a metric by name does that where the
@@ -22,21 +28,16 @@ labels of the columns nor numbers from 0 to 1.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, SupportsFloat
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn import losses
 from fastnn.support import arrays, checks
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     Array = NDArray[Any]
-    Metric = Callable[[Array, Array], float]
 
 # ---- classification ----------------------------------------------------------------------------
 
@@ -243,93 +244,3 @@ def _labels(outputs: Array, targets: Array) -> NDArray[np.int64]:
     if wrong.any():
         raise ValueError(f"targets: expected labels 0 to {classes - 1}, got {label[wrong][0]}")
     return label.astype(np.int64, copy=False)
-
-
-# ---- by name -----------------------------------------------------------------------------------
-
-_OF_CLASSES: dict[str, Callable[..., float]] = {"accuracy": accuracy, "auc": auc, "f1": f1}
-_TOP = re.compile(r"top_([1-9]\d*)_accuracy")
-_OF_NUMBERS: dict[str, Metric] = {"mean_absolute_error": mean_absolute_error, "r2": r2}
-NAMES = (
-    ", ".join(map(repr, [*_OF_CLASSES, *_OF_NUMBERS])) + ", 'top_5_accuracy' (5 or another number)"
-)
-_CLASSIFICATION = (losses.SoftmaxCrossEntropy, losses.SigmoidCrossEntropy, losses.Hinge)
-_REGRESSION = (
-    losses.MeanSquaredError, losses.MeanAbsoluteError, losses.Quantile, losses.Huber, losses.Poisson
-)  # fmt: skip
-
-
-def chosen_metrics(metrics: Sequence[str | Metric] | None, loss: losses.Loss) -> dict[str, Metric]:
-    """The metrics that `fit` computes, by their names in the history."""
-    if metrics is None:
-        metrics = ["accuracy"] if isinstance(loss, _CLASSIFICATION) else []
-    if isinstance(metrics, str) or not isinstance(metrics, Sequence):
-        raise TypeError(
-            f"metrics: expected a list of functions or of names, {_suiting(loss)}, got {metrics!r}"
-        )
-    chosen: dict[str, Metric] = {}
-    functions: dict[str, Metric] = {}
-    for metric in metrics:
-        if callable(metric):
-            name = getattr(metric, "__name__", type(metric).__name__)
-            if name == "loss" or functions.setdefault(name, metric) is not metric:
-                raise ValueError(f"metrics: {name!r} is the name of another result")
-            chosen[name] = _checked(metric)
-        else:
-            chosen[metric] = _named(metric, loss)
-    return chosen
-
-
-def grows(name: str) -> bool | None:
-    """Whether a larger result of that name is better; None: unknown."""
-    if name in ("loss", "mean_absolute_error"):
-        return False
-    return True if name in (*_OF_CLASSES, "r2", "score") or _TOP.fullmatch(name) else None
-
-
-def _needs(name: str, loss: losses.Loss) -> str | None:
-    """What the metric of that name needs and this loss is not; None where they go together."""
-    regression = isinstance(loss, _REGRESSION)
-    if name in _OF_CLASSES:
-        return "a loss that classifies" if regression else None
-    if name in _OF_NUMBERS:
-        several = isinstance(loss, losses.Quantile) and isinstance(loss.q, tuple)
-        other = several or isinstance(loss, (*_CLASSIFICATION, losses.Poisson))
-        return "a loss whose outputs estimate the targets themselves" if other else None
-    one = isinstance(loss, losses.SigmoidCrossEntropy)
-    return "a loss of several classes" if one or regression else None
-
-
-def _suiting(loss: losses.Loss) -> str:
-    """The names of the metrics that go with a loss, for messages."""
-    known = [*_OF_CLASSES, "top_5_accuracy", *_OF_NUMBERS]
-    return ", ".join(repr(name) for name in known if _needs(name, loss) is None) or "none"
-
-
-def _named(name: str, loss: losses.Loss) -> Metric:
-    top = _TOP.fullmatch(name) if isinstance(name, str) else None
-    if not isinstance(name, str) or not (top or name in _OF_CLASSES or name in _OF_NUMBERS):
-        raise ValueError(f"metrics: expected a function or one of {NAMES}, got {name!r}")
-    if wanted := _needs(name, loss):
-        raise ValueError(
-            f"metrics: {name!r} needs {wanted}, got {loss!r}, for which there are {_suiting(loss)}"
-        )
-    if top:
-        return partial(top_k_accuracy, k=int(top[1]))
-    if name in _OF_NUMBERS:
-        return _OF_NUMBERS[name]
-    return partial(_OF_CLASSES[name], multilabel=isinstance(loss, losses.SigmoidCrossEntropy))
-
-
-def _checked(metric: Metric) -> Metric:
-    """A user's `metric`, which gets targets (n,) as (n, 1) beside outputs (n, 1), as they would
-    broadcast; TypeError if it returns no number."""
-
-    def measure(outputs: Array, targets: Array) -> float:
-        column = targets.ndim == 1 and outputs.shape == (len(targets), 1)
-        value = metric(outputs, targets[:, None] if column else targets)
-        if np.ndim(value) > 0 or not isinstance(value, SupportsFloat):
-            raise TypeError(f"metrics: expected a number from {metric!r}, got {value!r:.80}")
-        return float(value)
-
-    return measure

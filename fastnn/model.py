@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from fastnn.history import History
     from fastnn.losses import Loss
-    from fastnn.metrics import Metric
+    from fastnn.measures import Metric
     from fastnn.optimizers import Optimizer
     from fastnn.schedules import Factors
     from fastnn.training.callbacks import Callback
@@ -108,7 +108,9 @@ class Sequential(Network):
             It multiplies the rows' weights.
         metrics : a list of names (``"accuracy"``, ``"r2"``; see `fastnn.metrics`) or functions
             Functions are ``metric(outputs, targets)`` and get targets (n,) as (n, 1) where the
-            outputs are so.  By default the accuracy for losses that classify, else none.
+            outputs are so; those of scikit-learn, and others whose first parameter is ``y_true``,
+            get ``(y_true, y_pred)`` as they want it.  By default the accuracy for losses that
+            classify, else none.
         schedule : a factor of the optimizer's learning rate for every step
             See `fastnn.schedules`.  After each epoch the rate is as before.  With batches of your
             own, `X` needs a ``len()``.

@@ -9,8 +9,7 @@ in another order.  Different are
   solver="lbfgs" always does, so that a weight of 2 is the same as a row that comes twice;
 - Adam's `epsilon`, which is added to the corrected root and not before its correction;
 - ``loss_`` of several outputs under squared error, within the change of the penalty in an epoch;
-- with sample weights, ``loss_``, in which batches count by their weights, and the batches, which
-  rows of weight 0 are not part of.
+- with sample weights, the batches, which rows of weight 0 are not part of.
 
 What they can do besides stands behind the parameters that scikit-learn has.  Needs scikit-learn
 (``pip install scikit-learn``), which ``import fastnn`` does not.
@@ -102,7 +101,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):
     - `activation`: behind each of them, "identity", "logistic", "tanh" or "relu"; or any
       activation of fastnn, by its name ("gelu", "silu", ...) or as an object.
     - `solver`: "adam"; "sgd", with momentum; or "lbfgs", for small data: all rows at once.
-    - `alpha`: the L2 penalty of a batch is alpha / (2 rows) Σ weight².
+    - `alpha`: the L2 penalty of a batch is alpha / (2 rows) Σ weight²; with `sample_weight` or
+      `class_weight` these are summed in place of the rows.
     - `batch_size`: rows in a step; "auto" is 200, or all if they are fewer.
     - `learning_rate`, for "sgd": "constant"; "invscaling", learning_rate_init / t^power_t, t being
       the rows seen so far; "adaptive", a fifth of it each time that training would stop.

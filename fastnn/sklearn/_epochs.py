@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn.sklearn._batches import WeightedBatches
 from fastnn.training.callbacks import Callback
 
 if TYPE_CHECKING:
@@ -18,17 +19,19 @@ _SMALLEST_RATE = 1e-6  # the adaptive learning rate is lowered no further
 
 
 class Epochs(Callback):
-    """After each epoch, writes the attributes of `estimator` and scores the rows in `held`."""
+    """After each epoch, writes the attributes of `estimator` and scores the rows in `held`.  `rows`
+    is what it trains on: where that is `WeightedBatches`, they know the constant in the loss."""
 
     def __init__(
-        self, estimator: Any, data: Samples, batch_size: int, held: Samples | None
+        self, estimator: Any, data: Samples, batch_size: int, held: Samples | None, rows: Any
     ) -> None:
         self.estimator, self.held = estimator, held
         self.task: Task = estimator._task
         self.rows = len(data.X)
         # an epoch's mean loss holds so many times the penalty of a batch of one row
         self.penalties = -(-self.rows // batch_size) / self.rows
-        self.constant: float = estimator._constant(data)
+        self._rows = rows if isinstance(rows, WeightedBatches) else None
+        self._constant: float = estimator._constant(data)
         self.held_constant = 0.0 if held is None else estimator._constant(held)
         self.converged = False
 
@@ -61,10 +64,11 @@ class Epochs(Callback):
     def _loss(self, run: Run) -> float:
         """The epoch's loss as scikit-learn defines it."""
         value, scale, reported = run.history["loss"][-1], self.task.scale, self.task.reported
+        constant = self._constant if self._rows is None else self._rows.constant
         if scale == reported:
-            return scale * value + self.constant
+            return scale * value + constant
         penalty = run.model.penalty(1) * self.penalties
-        return reported * (value - penalty) + scale * penalty + self.constant
+        return reported * (value - penalty) + scale * penalty + constant
 
     def _score(self, run: Run, held: Samples) -> None:
         """Measure the held-out rows: their loss, and with early stopping their score."""

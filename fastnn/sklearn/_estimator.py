@@ -39,6 +39,7 @@ from fastnn.layers import (
 )
 from fastnn.model import Sequential
 from fastnn.sklearn import _lbfgs
+from fastnn.sklearn._batches import WeightedBatches, set_penalty
 from fastnn.sklearn._epochs import Epochs
 from fastnn.sklearn._task import LINKS, Task
 from fastnn.support import arrays
@@ -372,7 +373,7 @@ class Perceptron(_Fitted, ABC):
     def _fit_lbfgs(self, data: Samples, random: Any) -> None:
         model, task = self._renewed(_seed(random)), self._task
         exact = self._exact(model)
-        self._set_penalty(exact, data)
+        set_penalty(_dense(exact), self.alpha / task.scale, data.weight)
         result, loss, penalty = _lbfgs.train(
             exact, task.loss, data, task.scale,
             maxfun=self.max_fun, maxiter=self.max_iter, gtol=self.tol,
@@ -396,9 +397,8 @@ class Perceptron(_Fitted, ABC):
                 self._optimizer = self._new_optimizer()
         else:
             model, self._optimizer = self._renewed(seed), self._new_optimizer()
-        few = len(data.X) <= _FEW_ROWS and not incremental
+        few = len(data.X) <= _FEW_ROWS and not incremental and model.dtype != np.float64
         trained = self._exact(model) if few else model
-        self._set_penalty(trained, data)
         self.n_iter_ = 0
         rule = self._run(trained, data, held, seed, 1 if incremental else self.max_iter)
         self._finish(trained, rule, incremental)
@@ -417,18 +417,14 @@ class Perceptron(_Fitted, ABC):
         self, model: Sequential, data: Samples, held: Samples | None, seed: int, epochs: int
     ) -> Epochs:
         batch_size = self._batch_size(len(data.X))
-        rule = Epochs(self, data, batch_size, held)
+        rows = self._rows(model, data, batch_size, seed)
+        rule = Epochs(self, data, batch_size, held, rows["X"])
         try:
             history = model.fit(
-                data.X,
-                data.y,
+                **rows,
                 loss=self._task.loss,
                 optimizer=self._optimizer,
                 epochs=epochs,
-                batch_size=batch_size,
-                shuffle=self.shuffle,
-                seed=seed,
-                sample_weight=data.weight,
                 metrics=[],
                 progress=False,
                 callbacks=[rule, *(self.callbacks or ())],
@@ -438,6 +434,16 @@ class Perceptron(_Fitted, ABC):
         if history.interrupted:
             warnings.warn("Training interrupted by user.", stacklevel=2)
         return rule
+
+    def _rows(self, model: Sequential, data: Samples, batch_size: int, seed: int) -> dict[str, Any]:
+        """The data as arguments of `fit`, with the penalty set: by each batch, if these differ."""
+        layers, alpha = _dense(model), self.alpha / self._task.scale
+        set_penalty(layers, alpha, data.weight)
+        order = {"batch_size": batch_size, "shuffle": self.shuffle, "seed": seed}
+        weight = data.weight
+        if weight is None or batch_size == len(weight) or np.ptp(weight) == 0:
+            return {"X": data.X, "y": data.y, "sample_weight": weight, **order}
+        return {"X": WeightedBatches(data, layers, alpha, self._constant, **order)}
 
     def _finish(self, model: Sequential, rule: Epochs, incremental: bool) -> None:
         self.converged_ = rule.converged
@@ -480,15 +486,6 @@ class Perceptron(_Fitted, ABC):
             return optimizers.SGD(rate)
         beta = min(self.momentum, 1 - float(limits.epsneg))  # scikit-learn allows 1
         return optimizers.Momentum(rate, beta=beta, nesterov=self.nesterovs_momentum)
-
-    def _set_penalty(self, model: Sequential, data: Samples) -> None:
-        """Set the layers' l2: scikit-learn divides the penalty by the sum of the weights, fastnn by
-        the number of rows."""
-        weight = 1.0 if data.weight is None else float(data.weight.mean(dtype=np.float64))
-        for layer in _dense(model):
-            l2 = self.alpha / (self._task.scale * weight)
-            if layer.l2 != l2:
-                layer.l2 = l2
 
     # ---- prediction ----------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from fastnn.files.checkpoint import check_savable, save_checkpoint
-from fastnn.metrics import NAMES, grows
+from fastnn.measures import NAMES, grows
 from fastnn.support import checks
 from fastnn.training.run import LAST_COLUMN
 

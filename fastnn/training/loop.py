@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import schedules
-from fastnn.metrics import chosen_metrics
+from fastnn.measures import chosen_metrics
 from fastnn.support import checks
 from fastnn.support.settings import is_plain
 from fastnn.training import progress, resume
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from fastnn.history import History
     from fastnn.losses import Loss
-    from fastnn.metrics import Metric
+    from fastnn.measures import Metric
     from fastnn.network import Network
     from fastnn.optimizers import Optimizer
     from fastnn.training.callbacks import Callback

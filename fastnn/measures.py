@@ -1,0 +1,187 @@
+"""What `fit` and `evaluate` make of their `metrics`: fastnn's own by name, the user's functions and
+scikit-learn's, each called in the order and with the numbers that it expects."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, SupportsFloat
+
+import numpy as np
+
+from fastnn import losses, metrics
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+    Metric = Callable[[Array, Array], float]
+
+_OF_CLASSES: dict[str, Callable[..., float]] = {
+    "accuracy": metrics.accuracy,
+    "auc": metrics.auc,
+    "f1": metrics.f1,
+}
+_TOP = re.compile(r"top_([1-9]\d*)_accuracy")
+_OF_NUMBERS: dict[str, Metric] = {
+    "mean_absolute_error": metrics.mean_absolute_error,
+    "r2": metrics.r2,
+}
+NAMES = (
+    ", ".join(map(repr, [*_OF_CLASSES, *_OF_NUMBERS])) + ", 'top_5_accuracy' (5 or another number)"
+)
+_CLASSIFICATION = (losses.SoftmaxCrossEntropy, losses.SigmoidCrossEntropy, losses.Hinge)
+_REGRESSION = (
+    losses.MeanSquaredError, losses.MeanAbsoluteError, losses.Quantile, losses.Huber, losses.Poisson
+)  # fmt: skip
+
+
+def chosen_metrics(chosen: Sequence[str | Metric] | None, loss: losses.Loss) -> dict[str, Metric]:
+    """The metrics that `fit` computes, called (outputs, targets), by their names in the history."""
+    if chosen is None:
+        chosen = ["accuracy"] if isinstance(loss, _CLASSIFICATION) else []
+    if isinstance(chosen, str) or not isinstance(chosen, Sequence):
+        raise TypeError(
+            f"metrics: expected a list of functions or of names, {_suiting(loss)}, got {chosen!r}"
+        )
+    by_name: dict[str, Metric] = {}
+    functions: dict[str, Metric] = {}
+    for metric in chosen:
+        if callable(metric):
+            function = metric if hasattr(metric, "__name__") else _function(metric)
+            name = getattr(function, "__name__", type(function).__name__)
+            if name == "loss" or functions.setdefault(name, metric) is not metric:
+                raise ValueError(f"metrics: {name!r} is the name of another result")
+            by_name[name] = _checked(_outputs_first(metric, loss), metric)
+        else:
+            by_name[metric] = _named(metric, loss)
+    return by_name
+
+
+def grows(name: str) -> bool | None:
+    """Whether a larger result of that name is better; None: unknown."""
+    if name in ("loss", "mean_absolute_error"):
+        return False
+    return True if name in (*_OF_CLASSES, "r2", "score") or _TOP.fullmatch(name) else None
+
+
+# ---- by name -----------------------------------------------------------------------------------
+
+
+def _needs(name: str, loss: losses.Loss) -> str | None:
+    """What the metric of that name needs and this loss is not; None where they go together."""
+    regression = isinstance(loss, _REGRESSION)
+    if name in _OF_CLASSES:
+        return "a loss that classifies" if regression else None
+    if name in _OF_NUMBERS:
+        several = isinstance(loss, losses.Quantile) and isinstance(loss.q, tuple)
+        other = several or isinstance(loss, (*_CLASSIFICATION, losses.Poisson))
+        return "a loss whose outputs estimate the targets themselves" if other else None
+    one = isinstance(loss, losses.SigmoidCrossEntropy)
+    return "a loss of several classes" if one or regression else None
+
+
+def _suiting(loss: losses.Loss) -> str:
+    """The names of the metrics that go with a loss, for messages."""
+    known = [*_OF_CLASSES, "top_5_accuracy", *_OF_NUMBERS]
+    return ", ".join(repr(name) for name in known if _needs(name, loss) is None) or "none"
+
+
+def _named(name: str, loss: losses.Loss) -> Metric:
+    top = _TOP.fullmatch(name) if isinstance(name, str) else None
+    if not isinstance(name, str) or not (top or name in _OF_CLASSES or name in _OF_NUMBERS):
+        raise ValueError(f"metrics: expected a function or one of {NAMES}, got {name!r}")
+    if wanted := _needs(name, loss):
+        raise ValueError(
+            f"metrics: {name!r} needs {wanted}, got {loss!r}, for which there are {_suiting(loss)}"
+        )
+    if top:
+        return partial(metrics.top_k_accuracy, k=int(top[1]))
+    if name in _OF_NUMBERS:
+        return _OF_NUMBERS[name]
+    return partial(_OF_CLASSES[name], multilabel=isinstance(loss, losses.SigmoidCrossEntropy))
+
+
+# ---- functions ---------------------------------------------------------------------------------
+
+_TARGETS = ("y_true", "targets", "target", "labels", "labels_true", "y1")  # as a first parameter
+# what scikit-learn's functions take, by their second parameter
+_PREDICTED = {
+    "y_pred": "answers", "labels_pred": "answers", "y2": "answers", "y_score": "scores",
+    "y_proba": "probabilities", "y_prob": "probabilities", "pred_decision": "outputs",
+}  # fmt: skip
+_OF_PROBABILITIES = ("log_loss", "d2_log_loss_score")  # whose y_pred are these, in old versions
+
+
+def _function(metric: Any) -> Any:
+    """The function behind a `functools.partial`."""
+    return _function(metric.func) if isinstance(metric, partial) else metric
+
+
+def _outputs_first(metric: Metric, loss: losses.Loss) -> Metric:
+    """`metric`, called (outputs, targets), in the order of its own parameters."""
+    try:
+        first, second, *_ = (*inspect.signature(metric).parameters, "", "")
+    except (TypeError, ValueError):  # some builtins do not tell
+        first = second = ""
+    function = _function(metric)
+    if not str(getattr(function, "__module__", "")).startswith("sklearn."):
+        return (lambda outputs, targets: metric(targets, outputs)) if first in _TARGETS else metric
+    if first not in _TARGETS or second not in _PREDICTED:
+        raise TypeError(
+            f"metrics: expected a function of targets and predictions, such as "
+            f"sklearn.metrics.r2_score, got {metric!r}"
+        )
+    old = getattr(function, "__name__", "") in _OF_PROBABILITIES
+    form = "probabilities" if old else _PREDICTED[second]
+    if form == "probabilities" and isinstance(loss, losses.Hinge):
+        raise ValueError(f"metrics: {metric!r} needs probabilities, which {loss!r} does not give")
+
+    def measure(outputs: Array, targets: Array) -> float:
+        if not np.isfinite(outputs).all():
+            return float("nan")
+        return metric(*_in_scikit_learns_form(outputs, targets, loss, form))
+
+    return measure
+
+
+def _in_scikit_learns_form(
+    outputs: Array, targets: Array, loss: losses.Loss, form: str
+) -> tuple[Array, Array]:
+    """Targets and predictions as its functions take them: numbers as they are; of classes labels
+    with answers or probabilities, where of two classes the second's alone counts."""
+    if isinstance(loss, losses.Poisson):
+        return targets, np.exp(outputs.astype(np.float64))
+    if not isinstance(loss, _CLASSIFICATION):
+        return targets, outputs
+    if isinstance(loss, losses.SigmoidCrossEntropy):
+        yes = metrics._yes(outputs, targets.reshape(outputs.shape)).astype(np.int64)
+        likely = 0.5 + 0.5 * np.tanh(0.5 * outputs.astype(np.float64))
+        parts = [yes, (outputs > 0).astype(np.int64), outputs, likely]
+        labels, answers, values, likely = (
+            part[:, 0] if part.shape[1] == 1 else part for part in parts
+        )
+    else:
+        labels, answers = metrics._labels(outputs, targets), outputs.argmax(axis=1)
+        values, likely = outputs, metrics._softmax(outputs)
+        if outputs.shape[1] == 2:
+            values, likely = outputs[:, 1] - outputs[:, 0], likely[:, 1]
+    scores = values if isinstance(loss, losses.Hinge) else likely
+    forms = {"answers": answers, "outputs": values, "probabilities": likely, "scores": scores}
+    return labels, forms[form]
+
+
+def _checked(measure: Metric, metric: Metric) -> Metric:
+    """A `metric` that gets targets (n,) as (n, 1) beside outputs (n, 1), as they would broadcast;
+    TypeError if it returns no number."""
+
+    def checked(outputs: Array, targets: Array) -> float:
+        column = targets.ndim == 1 and outputs.shape == (len(targets), 1)
+        value = measure(outputs, targets[:, None] if column else targets)
+        if np.ndim(value) > 0 or not isinstance(value, SupportsFloat):
+            raise TypeError(f"metrics: expected a number from {metric!r}, got {value!r:.80}")
+        return float(value)
+
+    return checked
