@@ -121,8 +121,10 @@ class Sequential(Network):
         make no sense, naming them, and for a checkpoint of another architecture, rule, metrics or
         number of rows, listing all; OSError for one that cannot be read; RuntimeError if the model
         is being trained by another thread; FloatingPointError when training diverges, saying at
-        which epoch, step and learning rate: the model keeps its last finite parameters.  Warns of
-        a model that ends in the sigmoid or softmax that its loss applies itself.
+        which epoch, step and learning rate: the model keeps its last finite parameters.  An error
+        that ends the training, be it in a callback, has the history so far as its attribute
+        `history`, and says in a note which callback or schedule raised it.  Warns of a model that
+        ends in the sigmoid or softmax that its loss applies itself.
 
         >>> from fastnn import SGD, Dense, MeanSquaredError, Sequential
         >>> model = Sequential(Dense(1, 1, weight_init="zeros"))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fastnn.training.samples import Samples
 
 _SMALLEST_RATE = 1e-6  # the adaptive learning rate is lowered no further
+_LEAST_RATE = 1e-30  # no learning rate is: float32 could not hold it, and no weight notices
 
 
 class Epochs(Callback):
@@ -115,7 +116,8 @@ class Epochs(Callback):
     def _set_rate(self, optimizer: Any, rate: float) -> None:
         """Change the learning rate, but not the effect of past gradients: scikit-learn's velocity
         includes the rate that each gradient came with, fastnn's does not."""
-        before, after = optimizer.learning_rate, rate * self.task.scale
+        before = optimizer.learning_rate
+        after = max(rate * self.task.scale, min(before, _LEAST_RATE))
         optimizer.learning_rate = after
         for velocity in optimizer._buffers:
             velocity *= before / after

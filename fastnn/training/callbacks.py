@@ -13,6 +13,8 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fastnn.files.checkpoint import check_savable, save_checkpoint
 from fastnn.metrics import grows
 from fastnn.support import checks
@@ -33,8 +35,9 @@ class Callback:
     time: RuntimeError for a second one.  TypeError for a class with another method `on_...`, which
     nobody would call.
 
-    After a `resume`, `run.history` has the epochs before it already in `on_fit_begin`: what a
-    callback of yours remembers, it counts from there.
+    An error out of a callback ends the training: a note says whose it is, and its attribute
+    `history` is the history so far.  After a `resume`, `run.history` has the epochs before it
+    already in `on_fit_begin`: what a callback of yours remembers, it counts from there.
 
     >>> import fastnn
     >>> class Norm(fastnn.Callback):
@@ -207,7 +210,12 @@ class ReduceOnPlateau(Callback):
     """Multiplies the learning rate by `factor` after `patience` epochs without a better result.
 
     `monitor`, `min_delta` and `higher_is_better` are as in `EarlyStopping`, `factor` lies in
-    (0, 1).  The rate does not go below `min_rate`.
+    (0, 1).  The rate does not go below `min_rate`, and stays where it is once a step down would be
+    no more than `eps`, as torch's does: from 1e-3 it ends at 1e-8, which a network in float32
+    hardly notices.  With ``eps=0`` it ends at the smallest normal number of the model's dtype.
+
+    Raises TypeError or ValueError as `EarlyStopping` does, and in `fit` before the first step for
+    an optimizer without a `learning_rate`.
 
     >>> import fastnn
     >>> model, optimizer = fastnn.Sequential(fastnn.Dense(1, 1)), fastnn.SGD(0.5)
@@ -228,19 +236,27 @@ class ReduceOnPlateau(Callback):
         min_delta: float = 0.0,
         higher_is_better: bool | None = None,
         min_rate: float = 0.0,
+        eps: float = 1e-8,
     ) -> None:
         self._watch = _Watch(monitor, min_delta, higher_is_better)
         self.factor = checks.share(factor, "factor")
         self.patience = checks.positive_int(patience, "patience")
         self.min_rate = checks.not_negative(min_rate, "min_rate")
+        self.eps = checks.not_negative(eps, "eps")
 
     def on_fit_begin(self, run: Run) -> None:
+        if not hasattr(run.optimizer, "learning_rate"):
+            raise TypeError(f"ReduceOnPlateau: {run.optimizer!r} has no learning_rate")
         self._watch.start(run)
 
     def on_epoch_end(self, run: Run) -> None:
-        if not self._watch.better(run) and self._watch.waited % self.patience == 0:
-            rate = run.optimizer.learning_rate
-            run.optimizer.learning_rate = max(rate * self.factor, min(rate, self.min_rate))
+        if self._watch.better(run) or self._watch.waited % self.patience:
+            return
+        rate = run.optimizer.learning_rate
+        least = max(self.min_rate, float(np.finfo(run.model.dtype).tiny))
+        lower = max(rate * self.factor, min(rate, least))
+        if rate - lower > self.eps:
+            run.optimizer.learning_rate = lower
 
 
 class ModelCheckpoint(Callback):

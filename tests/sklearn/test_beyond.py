@@ -9,6 +9,7 @@ import fastnn
 
 pytest.importorskip("sklearn.base", reason="scikit-learn is not installed: fastnn.sklearn untested")
 
+from sklearn import neural_network
 from sklearn.metrics import accuracy_score, d2_pinball_score, r2_score
 from sklearn.utils.class_weight import compute_class_weight
 
@@ -294,3 +295,15 @@ def test_batch_norm_never_meets_a_batch_of_one():
     X, y = digits()
     for rows in (201, 401, 600):
         MLPClassifier(batch_norm=True, **fast(max_iter=1)).fit(X[:rows], y[:rows])
+
+
+@pytest.mark.parametrize("power_t", [8, 40])
+def test_a_rate_that_falls_out_of_float32_ends_no_training(power_t):
+    X, y = digits()
+    options = {
+        "hidden_layer_sizes": (9,), "solver": "sgd", "learning_rate": "invscaling", "tol": 0.0,
+        "power_t": power_t, "max_iter": 12, "random_state": 0,
+    }  # fmt: skip
+    fitted = MLPClassifier(**options).fit(X[:300], y[:300])
+    expected = neural_network.MLPClassifier(**options).fit(X[:300], y[:300])
+    np.testing.assert_allclose(fitted.loss_curve_, expected.loss_curve_, rtol=1e-3)
