@@ -269,6 +269,11 @@ def chosen_metrics(metrics: Sequence[str | Metric] | None, loss: losses.Loss) ->
     return chosen
 
 
+def known_metrics() -> list[str]:
+    """The names of all metrics; 5 stands for any number."""
+    return [*_OF_CLASSES, *_OF_NUMBERS, "top_5_accuracy"]
+
+
 def grows(name: str) -> bool | None:
     """Whether a larger result of that name is better; None: unknown."""
     if name in ("loss", "mean_absolute_error"):

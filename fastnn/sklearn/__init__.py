@@ -48,7 +48,7 @@ from fastnn.losses import (
 )
 from fastnn.sklearn._estimator import STOCHASTIC, Perceptron
 from fastnn.sklearn._task import Task
-from fastnn.support import checks
+from fastnn.support import arrays, checks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -288,7 +288,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):
                 "class_weight 'balanced' is not supported for partial_fit, which sees a part of "
                 "the data: state a dict, as from sklearn.utils.class_weight.compute_class_weight"
             )
-        return compute_sample_weight(self.class_weight, y).astype(self._data_type())
+        weight = compute_sample_weight(self.class_weight, y)
+        return arrays.cast(weight, self._data_type(), "class_weight")
 
     def _score_outputs(self, outputs: Array, targets: Array, weight: Array | None) -> float:
         if targets.ndim == 1:
@@ -372,7 +373,7 @@ class MLPRegressor(RegressorMixin, Perceptron):
         return Task(loss, "exp" if isinstance(loss, Poisson) else "identity", outputs)
 
     def _targets(self, y: Array) -> Array:
-        return y.reshape(len(y), -1).astype(self._data_type())
+        return arrays.real_array(y.reshape(len(y), -1), "y", self._data_type())
 
     def _constant(self, data: Samples) -> float:
         if self.loss != "poisson":

@@ -10,13 +10,14 @@ import errno
 import importlib
 import math
 import os
+import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastnn.files.checkpoint import check_savable, save_checkpoint
-from fastnn.metrics import grows
+from fastnn.metrics import grows, known_metrics
 from fastnn.support import checks
 from fastnn.training.run import LAST_COLUMN
 
@@ -89,32 +90,47 @@ class _Watch:
     def __init__(self, monitor: str, min_delta: float, higher_is_better: bool | None) -> None:
         if not isinstance(monitor, str):
             raise TypeError(f"monitor: expected the name of a result, got {monitor!r}")
-        self.monitor = monitor
+        self.monitor = self.name = monitor
         self.min_delta = checks.not_negative(min_delta, "min_delta")
         if higher_is_better is None:
-            higher_is_better = grows(monitor.removeprefix("validation_"))
+            higher_is_better = grows(re.sub("^val(idation)?_", "", monitor))
         if higher_is_better is None:
             raise ValueError(
                 f"higher_is_better: expected True or False for {monitor!r}, which is none of "
-                "fastnn's own results"
+                f"fastnn's own results: loss, {', '.join(known_metrics())}, each also with "
+                "'validation_' before it"
             )
         self.sign = -1.0 if checks.flag(higher_is_better, "higher_is_better") else 1.0
-        self.best, self.best_epoch, self.waited = math.nan, 0, 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self.best, self.best_epoch, self.waited, self.warned = math.nan, 0, 0, False
 
     def start(self, run: Run) -> None:
         """Begin anew, or with the epochs before a resume."""
-        if self.monitor not in run.columns:
+        self.name = self.monitor
+        if self.name not in run.columns:  # Keras says val_loss
+            self.name = re.sub("^val_", "validation_", self.monitor)
+        if self.name not in run.columns:
             raise ValueError(
                 f"monitor: expected one of {', '.join(run.columns)}, got {self.monitor!r}"
             )
-        self.best, self.best_epoch, self.waited = math.nan, 0, 0
-        for epoch, value in enumerate(run.history.get(self.monitor, ()), 1):
+        self._begin()
+        for epoch, value in enumerate(run.history.get(self.name, ()), 1):
             self._look(epoch, value)
 
     def better(self, run: Run) -> bool:
         """Whether the last epoch is the best so far, by more than min_delta.  It counts the epochs
         that are not, so it must be asked after each."""
-        return self._look(run.epoch, run.results[self.monitor])
+        value = run.results.get(self.name, math.nan)
+        if math.isnan(value) and not self.warned:
+            self.warned = True
+            warnings.warn(
+                f"monitor: {self.name} is nan after epoch {run.epoch}, which counts as no better",
+                UserWarning,
+                stacklevel=checks.users_level(),
+            )
+        return self._look(run.epoch, value)
 
     def _look(self, epoch: int, value: float) -> bool:
         gain = self.sign * (self.best - value)
@@ -128,12 +144,15 @@ class _Watch:
 class EarlyStopping(Callback):
     """Ends training after `patience` epochs in a row without a better result.
 
-    `monitor` names a column of the history.  An epoch is better if its result is by more than
-    `min_delta` below the best one; above it with `higher_is_better`, which must be stated for a
-    metric of your own.  With `restore_best` the model ends as it
-    was after the best epoch, whatever ended the training.  Results before a `resume` count, so that
-    a training which this has ended is not taken up again; but if the best model is of then it is
-    not at hand: a warning tells so, and `ModelCheckpoint` keeps it.
+    `monitor` names a column of the history; ``"val_loss"`` stands for ``"validation_loss"``, as in
+    Keras.  An epoch is better if its result is by more than `min_delta` below the best one; above
+    it with `higher_is_better`, which must be stated for a metric of your own.  A result that is NaN
+    is no better, and warned of at the first such epoch.
+
+    With `restore_best` the model ends as it was after the best epoch, whatever ended the training.
+    Results before a `resume` count, so that a training which this has ended is not taken up again;
+    but if the best model is of then it is not at hand: a warning tells so, and `ModelCheckpoint`
+    keeps it.
 
     Attributes: `best`, that result; `best_epoch`, counted from 1; `stopped_epoch`, None unless
     this has ended the training.

@@ -85,7 +85,9 @@ def check_part(
     if class_weight is not None:
         classes = (model._chain.output_row(X.shape[1:]) or (None,))[-1]
         by_row = _weight_of_classes(class_weight, y, loss, classes)
-        weight = (by_row if weight is None else weight * by_row).astype(X.dtype)
+        with np.errstate(over="ignore"):
+            by_row = by_row if weight is None else weight * by_row
+        weight = arrays.cast(by_row, X.dtype, f"{where}class_weight")
     return Samples(X, y, weight, y)
 
 

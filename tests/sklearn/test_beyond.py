@@ -307,3 +307,15 @@ def test_a_rate_that_falls_out_of_float32_ends_no_training(power_t):
     fitted = MLPClassifier(**options).fit(X[:300], y[:300])
     expected = neural_network.MLPClassifier(**options).fit(X[:300], y[:300])
     np.testing.assert_allclose(fitted.loss_curve_, expected.loss_curve_, rtol=1e-3)
+
+
+def test_numbers_beyond_float32_are_no_infinity():
+    X, y = plane()
+    targets = np.where(np.arange(len(X)) == 3, 1e39, 1.0)
+    for estimator, wrong, name in (
+        (MLPRegressor(**fast()), targets, "y"),
+        (MLPClassifier(**fast(class_weight={True: 1e39})), y > 0, "class_weight"),
+    ):
+        with pytest.raises(ValueError, match=f"^{name} contains values too large for float32"):
+            estimator.fit(X, wrong)
+    MLPRegressor(**fast(dtype="float64", max_iter=1)).fit(X, targets)

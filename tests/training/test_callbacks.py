@@ -329,9 +329,12 @@ def test_the_best_is_restored_where_all_epochs_are_done():
         ({"min_delta": 1.0}, (5, 4.5, 4.2, 3, 2, 2), 3),
         ({"min_delta": 0.4}, (5, 4.7, 4.4, 4.1, 3.8, 3.5), 6),
         ({"higher_is_better": True}, (1, 2, 3, 2, 3, 4), 5),
-        ({}, (math.nan, 3, 2, math.nan, math.nan, 1), 5),
+        pytest.param(
+            {}, (math.nan, 3, 2, math.nan, math.nan, 1), 5,
+            marks=pytest.mark.filterwarnings("ignore:monitor. .* is nan"),
+        ),
     ],
-)
+)  # fmt: skip
 def test_patience_decides_when_it_stops(options, values, epochs):
     history = fit(Scripted(*values), EarlyStopping(patience=2, **options))
     assert history.epochs == epochs
@@ -347,9 +350,57 @@ def test_for_which_results_higher_is_better():
     assert watch("validation_rmse", higher_is_better=False) == 1
 
 
+@pytest.mark.parametrize("name", ["loss", "mean_absolute_error", "r2"])
+def test_keras_spelling_of_what_is_monitored(name):
+    history, its = (
+        fit(EarlyStopping(monitor, patience=1, min_delta=0.1), epochs=20,
+            metrics=["mean_absolute_error", "r2"])
+        for monitor in (f"validation_{name}", f"val_{name}")
+    )  # fmt: skip
+    assert 1 < history.epochs == its.epochs < 20 and history.loss == its.loss
+
+    class Own(Callback):
+        def on_fit_begin(self, run):
+            run.columns.append("val_own")
+
+        def on_epoch_end(self, run):
+            run.log("val_own", run.epoch)
+
+    own = EarlyStopping("val_own", higher_is_better=False, patience=2)
+    assert fit(Own(), own).epochs == 3 and own.best == 1
+
+
+def kinds_that_monitor(path):
+    yield EarlyStopping(patience=3)
+    yield ReduceOnPlateau()
+    yield fastnn.ModelCheckpoint(path / "best", monitor="validation_loss")
+
+
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("values, first", [((math.nan,) * 6, 1), ((2, 1, math.nan, math.nan), 3)])
+def test_a_monitored_result_that_is_nan_is_warned_of_once(values, first, number, tmp_path):
+    callback = list(kinds_that_monitor(tmp_path))[number]
+    text = f"monitor: validation_loss is nan after epoch {first}, which counts as no better"
+    with pytest.warns(UserWarning) as caught:
+        fit(Scripted(*values), callback, epochs=len(values))
+    assert [str(warning.message) for warning in caught] == [text]
+    assert caught[0].filename == __file__
+
+
+def test_a_monitored_result_that_nobody_logs_is_nan():
+    class Promised(Callback):
+        def on_fit_begin(self, run):
+            run.columns.append("norm")
+
+    with pytest.warns(UserWarning, match="monitor: norm is nan after epoch 1"):
+        assert fit(Promised(), EarlyStopping("norm", higher_is_better=True, patience=2)).epochs == 2
+
+
 @pytest.mark.parametrize("kind", [EarlyStopping, ReduceOnPlateau])
 def test_higher_is_better_must_be_said_of_a_metric_of_ones_own(kind):
-    with pytest.raises(ValueError, match="higher_is_better: expected True or False for 'rmse'"):
+    with pytest.raises(ValueError, match=r"higher_is_better: expected True or False for 'rmse', .*:"
+                       " loss, accuracy, auc, f1, mean_absolute_error, r2, top_5_accuracy, each "
+                       "also with 'validation_'"):  # fmt: skip
         kind("rmse")
 
 
@@ -410,8 +461,11 @@ def test_fits_own_results_cannot_be_logged():
 @pytest.mark.parametrize("kind", [EarlyStopping, ReduceOnPlateau])
 def test_an_unknown_result_is_told_before_the_first_step(kind):
     model = network()
-    with pytest.raises(ValueError, match=r"monitor: expected one of loss, .*, got 'val_loss'"):
-        fit(kind("val_loss", higher_is_better=False), model=model)
+    with pytest.raises(ValueError, match=r"monitor: expected one of loss, .*, got 'val_los'"):
+        fit(kind("val_los", higher_is_better=False), model=model)
+    with pytest.raises(ValueError, match="monitor: expected one of loss, learning_rate, seconds, "
+                       "samples_per_second, got 'val_loss'"):  # fmt: skip
+        fit(kind("val_loss"), model=model, validation_data=None)
     with pytest.raises(ValueError, match="got 'validation_loss'"):
         fit(kind(), model=model, validation_data=None)
     assert_same_bits(model.flat_parameters, network().flat_parameters)

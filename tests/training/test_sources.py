@@ -239,6 +239,7 @@ def test_class_weight_of_two_classes(shape, kind):
         ({"cat": 1.0}, SoftmaxCrossEntropy(), Y, "class_weight: class: expected an integer from 0"),
         ({7: 1.0}, SoftmaxCrossEntropy(), Y, "an integer from 0 to 2, got 7"),
         ({2: 1.0}, SigmoidCrossEntropy(), Y > 1, "an integer from 0 to 1, got 2"),
+        ({1: 1e39}, SoftmaxCrossEntropy(), Y, "class_weight contains values too large for float32"),
         ({0: 0, 1: 0, 2: 0}, SoftmaxCrossEntropy(), Y, "class_weight: all weights are 0"),
         ([1, 2, 3], SoftmaxCrossEntropy(), Y, "class_weight: expected a dict"),
         ("equal", Hinge(), Y, "class_weight: expected a dict"),
