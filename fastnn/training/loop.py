@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, closing, contextmanager
-from operator import mul
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -238,9 +237,7 @@ def _train_epoch(
         if ctrl_c.pressed and not source.finished:
             return None
     seconds = time.perf_counter() - start
-    weights = source.weights().tolist()
-    total = sum(map(mul, np.concatenate(losses).tolist(), weights))
-    results = {"loss": total / sum(weights)}
+    results = {"loss": source.mean_loss(np.concatenate(losses))}
     if seen:
         outputs, targets = np.concatenate(seen), source.targets()
         results |= {name: float(metric(outputs, targets)) for name, metric in metrics.items()}

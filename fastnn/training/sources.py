@@ -5,6 +5,7 @@ Each source yields the losses of an epoch, batch by batch."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sized
+from operator import mul
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,12 +53,12 @@ class Rows:
             self.finished = done == self.rows
             yield rows, losses
 
-    def weights(self) -> NDArray[np.float64]:
-        """The weights of the last epoch's batches."""
+    def mean_loss(self, losses: NDArray[np.float64]) -> float:
+        """The mean over the rows of the last epoch, from the losses of its batches."""
         weights = np.ones(self.rows)
         if self._data.weight is not None:
             weights = self._data.weight[self._permutation].astype(np.float64)
-        return np.add.reduceat(weights, np.arange(0, self.rows, self._batch_size))
+        return _mean(losses, np.add.reduceat(weights, np.arange(0, self.rows, self._batch_size)))
 
     def targets(self) -> Array:
         """All targets in the order of the last epoch."""
@@ -77,14 +78,16 @@ class Stream:
         self.rows = 0  # in an epoch: unknown before the first is done
         self.steps = len(data) if isinstance(data, Sized) else 0  # 0: unknown
         self._data, self._model, self._loss, self._classes = data, model, loss, class_weight
+        self._sizes: list[int] = []  # the batches' rows
         self._weights: list[float] = []
         self._targets: list[Array] = []
+        self._penalties = np.zeros(0)  # what the losses of the last batches lack
 
     def epoch(
         self, step: TrainStep, rates: NDArray[np.float64] | None, seen: list[Array] | None
     ) -> Iterator[Part]:
         """Train on all batches; the outputs are appended to `seen`, unless it is None."""
-        self._weights, self._targets, rows = [], [], 0
+        self._sizes, self._weights, self._targets = [], [], []
         for number, batch in enumerate(self._data):
             where = f"batch {number + 1}: "
             data = self._check(batch, where)
@@ -102,18 +105,20 @@ class Stream:
             except ValueError as error:
                 raise ValueError(f"{where}{error}") from None
             weight = data.weight
+            self._sizes.append(len(data.X))
             self._weights.append(
                 len(data.X) if weight is None else float(weight.sum(dtype=np.float64))
             )
             if seen is not None and step.outputs is not None:
                 seen.append(step.outputs)
                 self._targets.append(data.y.copy())
-            rows += len(data.X)
             yield len(data.X), value.copy()
-        if not rows:
+        if not self._sizes:
             raise ValueError("X: expected batches, got none in this epoch")
+        self.rows = sum(self._sizes)
+        last = self._sizes[len(self._sizes) - step.waiting :]
+        self._penalties = step.missing_penalty() / np.array(last, float)
         step.flush()
-        self.rows = rows
 
     def _check(self, batch: Any, where: str) -> Samples:
         if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
@@ -122,9 +127,10 @@ class Stream:
         sample_weight = weight[0] if weight else None
         return check_part(self._model, self._loss, x, y, sample_weight, self._classes, where)
 
-    def weights(self) -> NDArray[np.float64]:
-        """The weights of the last epoch's batches."""
-        return np.array(self._weights)
+    def mean_loss(self, losses: NDArray[np.float64]) -> float:
+        """The mean over the rows of the last epoch, from the losses of its batches."""
+        losses[len(losses) - len(self._penalties) :] += self._penalties
+        return _mean(losses, np.array(self._weights))
 
     def targets(self) -> Array:
         """All targets in the order of the last epoch."""
@@ -132,6 +138,12 @@ class Stream:
 
 
 Source = Rows | Stream
+
+
+def _mean(losses: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+    by_batch: list[float] = weights.tolist()
+    total: float = sum(map(mul, losses.tolist(), by_batch))
+    return total / sum(by_batch)
 
 
 def make_source(

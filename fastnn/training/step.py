@@ -163,8 +163,9 @@ class TrainStep(Step):
     the number of steps done.
 
     With `accumulate` = k only every k-th step updates, with the mean of the gradients of these k
-    batches, each counted by its rows: as one step on all of them does, but for batch norm and
-    sample weights, which see one batch at a time.
+    batches, each counted by its rows, and the gradient of the penalty: as one step on all of them
+    does, but for batch norm and sample weights, which see one batch at a time.  `flush` updates
+    with fewer, in the same way.  The loss of a batch has a k-th of the penalty.
 
     The first step on a batch of some shape is recorded; those after it replay it without Python
     and give the same bits.  `recorded` says whether that can be: it needs layers, loss and
@@ -261,7 +262,17 @@ class TrainStep(Step):
         return self._run(program, len(data.X), data.weight is not None)
 
     def flush(self) -> None:
-        """Update with the batches that an update waits for, if there are some, few as they are."""
+        """Update with the batches that an update waits for, if there are some, few as they are.
+
+        >>> import fastnn
+        >>> model = fastnn.Sequential(fastnn.Dense(1, 1, weight_init="zeros"), seed=0)
+        >>> step = TrainStep(model, fastnn.MeanSquaredError(), fastnn.SGD(0.5), accumulate=4)
+        >>> step([[1.0]], [1.0]), step([[1.0]], [3.0])
+        (1.0, 9.0)
+        >>> step.flush()
+        >>> model.parameters["0.weight"]
+        array([[2.]], dtype=float32)
+        """
         gradient_sum = self._recording.gradient_sum
         if not self._waiting or gradient_sum is None:
             return
@@ -270,11 +281,24 @@ class TrainStep(Step):
             try:
                 with np.errstate(over="ignore", invalid="ignore"):
                     np.multiply(gradient_sum, scale, out=model.flat_gradients)
+                model._chain.add_decay(self._waiting_rows)
                 self._optimizer.step(model)
             except FloatingPointError as error:
                 raise self._diverged(error) from None
             finally:
                 self._forget()
+
+    @property
+    def waiting(self) -> int:
+        """The number of batches that the next update has so far."""
+        return self._waiting
+
+    def missing_penalty(self) -> float:
+        """What the loss of each waiting batch, times its rows, lacks if the update is made now, as
+        it was given the part of the penalty that a batch among `accumulate` has."""
+        if not self._waiting:
+            return 0.0
+        return self._model.penalty(1) * (1 / self._waiting - 1 / self._group)
 
     def _forget(self) -> None:
         """Drop the gradients that wait for an update."""
@@ -382,6 +406,7 @@ class TrainStep(Step):
         if self._accumulate == 1:
             super()._backward(gradient, rows)
             return
+        self._model._penalty_scale[0] = 0.0  # its gradient is added once, to the mean of the sum
         self._model.backward(gradient)
         gradients = self._model.flat_gradients
         _kernels.add_scaled(self._recording.sum_like(gradients), gradients, float(rows))

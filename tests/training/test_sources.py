@@ -282,6 +282,88 @@ def test_accumulating_recorded_and_by_hand(accumulate, weighted):
     assert_alike(streamed, twin)
 
 
+def linear_by_hand(x, y, size, accumulate, l2, rate, epochs):
+    """Linear regression with the penalty, updated with the mean over each group's rows, in plain
+    NumPy; returns the weight and the mean loss of each epoch."""
+    w, losses = np.zeros((x.shape[1], 1)), []
+    for _ in range(epochs):
+        total = 0.0
+        for start in range(0, len(x), size * accumulate):
+            rows = slice(start, start + size * accumulate)
+            error = x[rows] @ w - y[rows]
+            count = len(error)
+            total += (error**2).sum() + l2 / 2 * (w**2).sum()
+            w = w - rate * (2 * x[rows].T @ error + l2 * w) / count
+        losses.append(total / len(x))
+    return w, losses
+
+
+@pytest.mark.parametrize("rows", [1, 3, 5, 7, 12])
+@pytest.mark.parametrize("size, accumulate", [(1, 2), (1, 3), (2, 3), (4, 9)])
+@pytest.mark.parametrize("within", [False, True])
+def test_a_short_last_group_bears_the_whole_penalty(rows, size, accumulate, within):
+    """Arrays, batches of one's own and `TrainStep.flush`; a layer within another one too."""
+    rng = np.random.default_rng(rows)
+    x, y = rng.standard_normal((rows, 2)), rng.standard_normal((rows, 1))
+    parts = [(x[i : i + size], y[i : i + size]) for i in range(0, rows, size)]
+
+    def make():
+        layer = Dense(2, 1, bias=False, weight_init="zeros", l2=1.0)
+        layers = [fastnn.Residual(layer, shortcut=Zero())] if within else [layer]
+        return Sequential(*layers, dtype="float64")
+
+    options = {
+        "loss": MeanSquaredError(), "epochs": 3, "accumulate": accumulate, "shuffle": False,
+        "batch_size": size, "progress": False,
+    }  # fmt: skip
+    fitted, streamed, stepped = make(), make(), make()
+    history = fitted.fit(x, y, optimizer=fastnn.SGD(0.1), **options)
+    its = streamed.fit(parts, optimizer=fastnn.SGD(0.1), **options)
+    step = TrainStep(stepped, MeanSquaredError(), fastnn.SGD(0.1), accumulate=accumulate)
+    for _ in range(3):
+        for part in parts:
+            step(*part)
+        step.flush()
+    w, losses = linear_by_hand(x, y, size, accumulate, 1.0, 0.1, 3)
+    (name,) = fitted.parameters
+    np.testing.assert_allclose(fitted.parameters[name], w, rtol=1e-13, atol=1e-15)
+    np.testing.assert_allclose(history.loss, losses, rtol=1e-13)
+    np.testing.assert_allclose(its.loss, losses, rtol=1e-13)
+    assert_alike(streamed, fitted)
+    assert_alike(stepped, fitted)
+
+
+class Zero:
+    """A path that adds nothing."""
+
+    def forward(self, x, training=False):
+        return np.zeros((len(x), 1))
+
+    def backward(self, dy):
+        return np.zeros((len(dy), 2))
+
+
+@pytest.mark.parametrize("relu", [ReLU, OwnReLU])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_groups_that_turn_out_shorter_in_all_ways_to_train(relu, weighted):
+    """50 rows are four batches: groups of 3 and 1, of 4, and one that is never full."""
+    weight = WEIGHT if weighted else None
+    for accumulate in (3, 4, 9):
+        fitted, streamed, stepped = (network(relu, l2=0.3) for _ in range(3))
+        history = fit(fitted, X, Y, accumulate=accumulate, sample_weight=weight)
+        its = fit(streamed, Batches(weight), accumulate=accumulate)
+        optimizer = fastnn.Adam(0.01)
+        step = TrainStep(stepped, SoftmaxCrossEntropy(), optimizer, accumulate=accumulate)
+        batches = Batches(weight)
+        for _ in range(3):
+            for batch in batches:
+                step(*batch)
+            step.flush()
+        assert_alike(streamed, fitted)
+        assert_alike(stepped, fitted)
+        np.testing.assert_allclose(its.loss, history.loss, rtol=1e-6)
+
+
 def test_a_step_that_accumulates():
     model, twin, loss = plain(), plain(), SoftmaxCrossEntropy()
     step = TrainStep(model, loss, fastnn.SGD(0.1), accumulate=2)
