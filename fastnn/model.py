@@ -74,6 +74,7 @@ class Sequential(Network):
         batch_size: int = 32,
         validation_data: tuple[ArrayLike, ...] | None = None,
         shuffle: bool = True,
+        drop_last: bool = False,
         seed: int = 0,
         sample_weight: ArrayLike | None = None,
         class_weight: Mapping[int, float] | str | None = None,
@@ -97,8 +98,12 @@ class Sequential(Network):
         `schedule` needs its ``len()``.
 
         The order of the rows depends on `seed` only, so that a second `fit` with the same seed
-        repeats the order of the first; the last batch of an epoch may be shorter.  `loss` is one
-        of fastnn's or any callable like them (see `Loss`).  `metrics` holds names
+        repeats the order of the first.  The last batch of an epoch may be shorter; `drop_last`
+        leaves it out.  Where it would be a single row (with a single position), on which batch norm
+        cannot train, that row joins the batch before.  In batches of your own, a single row joins
+        the next batch, and is left out at the end of an epoch.
+
+        `loss` is one of fastnn's or any callable like them (see `Loss`).  `metrics` holds names
         (``"accuracy"``, ``"r2"``; see `fastnn.metrics`) or functions ``metric(outputs, targets)``,
         which get targets (n,) as (n, 1) where the outputs are so; by default the accuracy for
         losses that classify, else none.  `progress` shows a bar on a terminal, a line per epoch
@@ -146,6 +151,7 @@ class Sequential(Network):
             batch_size=batch_size,
             validation_data=validation_data,
             shuffle=shuffle,
+            drop_last=drop_last,
             seed=seed,
             sample_weight=sample_weight,
             class_weight=class_weight,

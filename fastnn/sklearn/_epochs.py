@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.training.callbacks import Callback
+from fastnn.training.samples import count_batches
 
 if TYPE_CHECKING:
     from fastnn.sklearn._task import Task
@@ -26,14 +27,14 @@ class Epochs(Callback):
     ) -> None:
         self.estimator, self.held = estimator, held
         self.task: Task = estimator._task
-        self.rows = len(data.X)
-        # an epoch's mean loss holds so many times the penalty of a batch of one row
-        self.penalties = -(-self.rows // batch_size) / self.rows
+        self.rows, self._shape, self._batch_size = len(data.X), data.X.shape, batch_size
         self.constant: float = estimator._constant(data)
         self.held_constant = 0.0 if held is None else estimator._constant(held)
         self.converged = False
 
     def on_fit_begin(self, run: Run) -> None:
+        # an epoch's mean loss holds so many times the penalty of a batch of one row
+        self.penalties = count_batches(run.model, self._shape, self._batch_size) / self.rows
         if self.held is not None:
             names = ["validation_loss", "validation_score"]
             run.columns += names if self.estimator.early_stopping else names[:1]

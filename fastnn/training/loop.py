@@ -54,6 +54,7 @@ def fit(
     batch_size: int = 32,
     validation_data: tuple[ArrayLike, ...] | None = None,
     shuffle: bool = True,
+    drop_last: bool = False,
     seed: int = 0,
     sample_weight: ArrayLike | None = None,
     class_weight: Mapping[int, float] | str | None = None,
@@ -73,8 +74,9 @@ def fit(
     with model.exclusive("fit"):
         step = TrainStep(model, loss, optimizer, accumulate)
         source = make_source(
-            model, loss, X, y, epochs, batch_size, shuffle, seed, sample_weight, class_weight
-        )
+            model, loss, X, y, epochs, batch_size, shuffle, seed, sample_weight, class_weight,
+            checks.flag(drop_last, "drop_last"),
+        )  # fmt: skip
         _check_schedule(schedule, optimizer, source)
         validation = check_validation(model, loss, validation_data)
         step.go_on(handover.take(loss, optimizer))

@@ -145,13 +145,16 @@ class _Pass(NamedTuple):
     data: Samples
     order: NDArray[np.int64]
     batch_size: int
+    number: int  # of batches; the last takes all rows that are left, be they few or many
     seen: list[Array] | None  # where outputs are appended, if they are wanted
     rates: NDArray[np.float64] | None  # the learning rates of the batches
 
     def part(self, begin: int, end: int) -> _Pass:
-        """The same of rows begin..end of the order; begin is that of a batch."""
-        rates = None if self.rates is None else self.rates[begin // self.batch_size :]
-        return self._replace(order=self.order[begin:end], rates=rates)
+        """The same of the batches begin..end."""
+        size, end = self.batch_size, min(end, self.number)
+        rows = slice(begin * size, None if end == self.number else end * size)
+        rates = None if self.rates is None else self.rates[begin:end]
+        return self._replace(order=self.order[rows], number=end - begin, rates=rates)
 
 
 class TrainStep(Step):
@@ -327,23 +330,23 @@ class TrainStep(Step):
         data: Samples,
         order: NDArray[np.int64],
         batch_size: int,
+        number: int,
         seen: list[Array] | None,
         rates: NDArray[np.float64] | None = None,
     ) -> Iterator[NDArray[np.float64]]:
         """Train on the data's rows in that order; yields the losses of the batches since the last
         one.
 
-        `rates` are the batches' learning rates.  The outputs are appended to `seen`, unless it is
-        None."""
-        rows = _Pass(data, order, batch_size, seen, rates)
+        They are so many in number, all of `batch_size` rows but the last.  `rates` are the batches'
+        learning rates.  The outputs are appended to `seen`, unless it is None."""
+        rows = _Pass(data, order, batch_size, number, seen, rates)
         if self._accumulate == 1:
             yield from self._pass(rows)
             return
-        group = batch_size * self._accumulate
         try:
-            for start in range(0, len(order), group):
-                part = rows.part(start, start + group)
-                self._group = -(-len(part.order) // batch_size)
+            for first in range(0, number, self._accumulate):
+                part = rows.part(first, first + self._accumulate)
+                self._group = part.number
                 yield from self._pass(part._replace(rates=None))
                 if part.rates is not None:
                     self.set_rate(part.rates[self._group - 1])
@@ -353,16 +356,16 @@ class TrainStep(Step):
             self._forget()
 
     def _pass(self, rows: _Pass) -> Iterator[NDArray[np.float64]]:
-        """Make each batch a step; a last short one has a program of its own."""
+        """Make each batch a step; a last one of another size has a program of its own."""
         if not self._recorded:
             yield from self._pass_by_hand(rows)
             return
-        whole, left = len(rows.order) // rows.batch_size, len(rows.order) % rows.batch_size
+        last = rows.part(rows.number - 1, rows.number)
+        whole = rows.number - (len(last.order) != rows.batch_size)
         if whole:
-            yield from self._replayed(rows.part(0, whole * rows.batch_size))
-        if left:
-            last = rows.part(whole * rows.batch_size, len(rows.order))
-            yield from self._replayed(last._replace(batch_size=left))
+            yield from self._replayed(rows.part(0, whole))
+        if whole < rows.number:
+            yield from self._replayed(last._replace(batch_size=len(last.order)))
 
     # ---- the definition of a step --------------------------------------------------------------
 
@@ -419,13 +422,12 @@ class TrainStep(Step):
             self._waiting_rows += steps * rows
 
     def _pass_by_hand(self, rows: _Pass) -> Iterator[NDArray[np.float64]]:
-        data, order, batch_size, seen, rates = rows
-        for start in range(0, len(order), batch_size):
-            if rates is not None:
-                self.set_rate(rates[start // batch_size])
-            value = self._run_once(data.rows(order[start : start + batch_size]))
-            if seen is not None and self._outputs is not None:
-                seen.append(self._outputs)
+        for i in range(rows.number):
+            if rows.rates is not None:
+                self.set_rate(rows.rates[i])
+            value = self._run_once(rows.data.rows(rows.part(i, i + 1).order))
+            if rows.seen is not None and self._outputs is not None:
+                rows.seen.append(self._outputs)
             yield value
 
     # ---- recorded ------------------------------------------------------------------------------
@@ -452,8 +454,8 @@ class TrainStep(Step):
 
     def _replayed(self, rows: _Pass) -> Iterator[NDArray[np.float64]]:
         """Replay whole batches, many in one call: as many as take some tens of milliseconds."""
-        data, order, batch_size, seen, rates = rows
-        losses, outputs = np.empty(len(order) // batch_size), None
+        data, order, batch_size, number, seen, rates = rows
+        losses, outputs = np.empty(number), None
         if seen is not None:
             row = self._model._chain.output_row(data.X.shape[1:]) or ()
             outputs = np.empty((len(order), *row), self._model.dtype)

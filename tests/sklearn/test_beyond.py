@@ -295,6 +295,28 @@ def test_batch_norm_never_meets_a_batch_of_one():
     X, y = digits()
     for rows in (201, 401, 600):
         MLPClassifier(batch_norm=True, **fast(max_iter=1)).fit(X[:rows], y[:rows])
+    for rows in (17, 89, 121):  # where few rows train in float64, and where they do not
+        for options in ({}, {"early_stopping": True}, {"solver": "sgd"}):
+            estimator = MLPClassifier(batch_norm=True, **fast(max_iter=1, batch_size=8, **options))
+            data = X[:rows], np.arange(rows) % 3
+            estimator.fit(*data)
+            estimator.partial_fit(*data)
+
+
+def test_the_penalty_of_batches_that_joined():
+    """In scikit-learn's loss each batch has alpha / (2 rows) of the squares; 17 rows in batches of
+    8 are two."""
+    X, y = np.random.default_rng(0).standard_normal((2, 17, 2))
+    losses = [
+        MLPRegressor(
+            hidden_layer_sizes=(4,), batch_norm=True, batch_size=8, alpha=alpha, max_iter=1,
+            learning_rate_init=1e-12, random_state=0, solver="sgd",
+        ).fit(X, y)
+        for alpha in (0.0, 3.0)
+    ]  # fmt: skip
+    squares = sum((weight.astype(float) ** 2).sum() for weight in losses[0].coefs_)
+    difference = losses[1].loss_ - losses[0].loss_
+    np.testing.assert_allclose(difference, 2 * 3.0 / 2 * squares / 17, rtol=1e-6)
 
 
 @pytest.mark.parametrize("power_t", [8, 40])

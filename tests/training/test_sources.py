@@ -253,6 +253,166 @@ def test_bad_class_weights_are_refused(class_weight, loss, y, text):
         fit(network(), X, y, loss=loss, class_weight=class_weight)
 
 
+# ---- the last batch ---------------------------------------------------------------------------
+
+
+def cuts(rows, size, drop_last=False):
+    """Where batches begin and end: a last one of one row joins the one before."""
+    ends = [*range(size, rows + 1, size)] or [rows]
+    if rows - ends[-1] == 1 and not drop_last:
+        ends[-1] = rows
+    if rows - ends[-1] > 1 and not drop_last:
+        ends.append(rows)
+    return list(zip([0, *ends], ends, strict=False))
+
+
+def stepped(rows, size, *, relu, rates=None, accumulate=1, weight=None, drop_last=False):
+    """Three epochs by `TrainStep` on these batches; the model, and the epochs' mean losses."""
+    model, optimizer, losses = network(relu, l2=0.1), fastnn.Adam(0.01), []
+    step = TrainStep(model, SoftmaxCrossEntropy(), optimizer, accumulate=accumulate)
+    order, parts = fastnn.batches(X[:rows], Y[:rows], seed=4), cuts(rows, size, drop_last)
+    for epoch in range(3):
+        permutation, values, weights = order.permutation(), [], []
+        for i, (begin, end) in enumerate(parts):
+            if rates is not None:
+                optimizer.learning_rate = 0.01 * rates(epoch + (i + 0.5) / len(parts), 3)
+            index = permutation[begin:end]
+            w = None if weight is None else weight[index]
+            values.append(step(X[index], Y[index], w))
+            weights.append(len(index) if w is None else w.astype(float).sum())
+        step.flush()
+        losses.append(np.average(values, weights=weights))
+    return model, losses
+
+
+@pytest.mark.parametrize(
+    "rows, size", [(17, 8), (17, 4), (33, 16), (9, 8), (3, 2), (10, 3), (2, 5)]
+)
+@pytest.mark.parametrize("relu", [ReLU, OwnReLU])
+@pytest.mark.parametrize("options", [
+    {}, {"accumulate": 2}, {"accumulate": 3}, {"weight": WEIGHT},
+    {"rates": lambda t, epochs: 1 - t / (2 * epochs)},
+    {"rates": lambda t, epochs: 1 - t / (2 * epochs), "accumulate": 2, "weight": WEIGHT},
+])  # fmt: skip
+def test_a_last_row_too_few_for_batch_norm_joins_the_batch_before(rows, size, relu, options):
+    expected, losses = stepped(rows, size, relu=relu, **options)
+    weight = options.get("weight")
+    weight = None if weight is None else weight[:rows]
+    settings = {"schedule": options.get("rates"), "accumulate": options.get("accumulate", 1)}
+    arrays, streamed = network(relu, l2=0.1), network(relu, l2=0.1)
+    history = fit(arrays, X[:rows], Y[:rows], batch_size=size, sample_weight=weight, **settings)
+    data = fastnn.batches(X[:rows], Y[:rows], size, seed=4, sample_weight=weight)
+    its = fit(streamed, data, **settings)
+    assert_alike(arrays, expected)
+    assert_alike(streamed, expected)
+    np.testing.assert_allclose(its.loss, history.loss, rtol=1e-6)
+    if "accumulate" not in options:  # the parts of a short group do not add up to the penalty
+        np.testing.assert_allclose(history.loss, losses, rtol=1e-12)
+    assert history.accuracy == its.accuracy
+    assert history.samples_per_second[0] * history.seconds[0] == pytest.approx(rows)
+
+
+@pytest.mark.parametrize("rows", range(2, 60))
+def test_batch_norm_takes_any_number_of_rows(rows):
+    seen = []
+
+    class Sizes(OwnReLU):
+        def forward(self, x, training=False):
+            if training:
+                seen.append(len(x))
+            return super().forward(x, training)
+
+    for size in (2, 3, 8):
+        seen.clear()
+        data = np.resize(X, (rows, 6)), np.resize(Y, rows)
+        assert fit(network(Sizes), *data, batch_size=size, epochs=1).epochs == 1
+        assert sum(seen) == rows and min(seen) > 1
+        assert set(seen[:-1]) <= {size} and seen[-1] <= size + 1
+
+
+def test_models_without_batch_norm_take_a_last_row_alone():
+    seen = []
+
+    class Sizes(OwnReLU):
+        def forward(self, x, training=False):
+            seen.append(len(x))
+            return super().forward(x, training)
+
+    model = Sequential(Dense(6, 3), Sizes(), Dense(3, 3))
+    fit(model, X[:17], Y[:17], batch_size=8, epochs=1, metrics=[])
+    assert seen == [8, 8, 1]
+
+
+@pytest.mark.parametrize("relu", [ReLU, OwnReLU])
+@pytest.mark.parametrize("rows, size", [(50, 16), (49, 16), (48, 16), (50, 50)])
+@pytest.mark.parametrize("options", [{}, {"accumulate": 2}, {"weight": WEIGHT}])
+def test_drop_last_leaves_out_a_last_short_batch(rows, size, relu, options):
+    expected, losses = stepped(rows, size, relu=relu, drop_last=True, **options)
+    weight = options.get("weight")
+    weight = None if weight is None else weight[:rows]
+    settings = {"accumulate": options.get("accumulate", 1)}
+    arrays, streamed = network(relu, l2=0.1), network(relu, l2=0.1)
+    history = fit(arrays, X[:rows], Y[:rows], batch_size=size, sample_weight=weight,
+                  drop_last=True, **settings)  # fmt: skip
+    data = fastnn.batches(X[:rows], Y[:rows], size, seed=4, drop_last=True, sample_weight=weight)
+    its = fit(streamed, data, **settings)
+    assert_alike(arrays, expected)
+    assert_alike(streamed, expected)
+    np.testing.assert_allclose(its.loss, history.loss, rtol=1e-6)
+    if "accumulate" not in options:
+        np.testing.assert_allclose(history.loss, losses, rtol=1e-12)
+    assert history.accuracy == its.accuracy
+    used = rows // size * size
+    assert history.samples_per_second[0] * history.seconds[0] == pytest.approx(used)
+
+
+def test_what_drop_last_cannot_be():
+    for wrong in (1, None, "yes"):
+        with pytest.raises(TypeError, match=r"^drop_last: expected True or False"):
+            fit(network(), X, Y, drop_last=wrong)
+    with pytest.raises(ValueError, match="drop_last: leaves nothing of 5 rows in batches of 16"):
+        fit(network(), X[:5], Y[:5], drop_last=True)
+    with pytest.raises(ValueError, match=r"drop_last: needs arrays; fastnn\.batches has"):
+        fit(network(), [(X, Y)], drop_last=True)
+
+
+@pytest.mark.parametrize("relu", [ReLU, OwnReLU])
+@pytest.mark.parametrize("sizes, joined", [
+    ([7, 1, 5], [7, 6]), ([1, 7], [8]), ([7, 1], [7]), ([1, 1, 4, 1], [2, 4]), ([6, 5], [6, 5]),
+])  # fmt: skip
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_row_alone_in_batches_of_ones_own(sizes, joined, relu, weighted):
+    """It joins the next batch, and is left out where there is none."""
+
+    class Reusing:
+        """Batches in memory that is used again, each time for the next one."""
+
+        def __init__(self, sizes):
+            self.sizes = sizes
+
+        def __iter__(self):
+            memory, start = [np.empty_like(X), np.empty_like(Y), np.empty_like(WEIGHT)], 0
+            for size in self.sizes:
+                for array, rows in zip(memory, (X, Y, WEIGHT), strict=True):
+                    array[:size] = rows[start : start + size]
+                yield tuple(array[:size] for array in memory[: 3 if weighted else 2])
+                start += size
+
+    model, twin = network(relu, l2=0.1), network(relu, l2=0.1)
+    history, expected = fit(model, Reusing(sizes)), fit(twin, Reusing(joined))
+    assert_alike(model, twin)
+    assert history.loss == expected.loss and history.accuracy == expected.accuracy
+
+
+def test_where_a_row_alone_has_no_other_to_join():
+    for lonely in ([(X[:1], Y[:1])], fastnn.batches(X[:1], Y[:1])):
+        with pytest.raises(ValueError, match=r"batch 1: .*at least two rows to train batch"):
+            fit(network(), lonely)
+    with pytest.raises(ValueError, match="batch 2: expected rows of the shape that the batch of"):
+        fit(Sequential(BatchNorm(3), Dense(3, 3), dtype="float64"),
+            [(np.ones((1, 3)), [0]), (np.ones((2, 3)), np.eye(3)[:2])])  # fmt: skip
+
+
 # ---- several batches to one update -------------------------------------------------------------
 
 
