@@ -73,6 +73,7 @@ class Sequential(Network):
         batch_size: int = 32,
         validation_data: tuple[ArrayLike, ...] | None = None,
         shuffle: bool = True,
+        drop_last: bool = False,
         seed: int = 0,
         sample_weight: ArrayLike | None = None,
         class_weight: Mapping[int, float] | str | None = None,
@@ -99,9 +100,13 @@ class Sequential(Network):
         loss : a loss of fastnn's, or any callable like them (see `Loss`)
         optimizer : such as ``fastnn.Adam()``
         epochs : how often all rows are gone through
-        batch_size : rows in a step; an epoch's last batch may be shorter
+        batch_size : rows in a step
+            An epoch's last batch may be shorter.  Where it would be a single row (with a single
+            position), on which batch norm cannot train, that row joins the batch before.  In
+            batches of your own, a single row joins the next batch, and is left out at the end.
         validation_data : ``(X, y)`` or ``(X, y, sample_weight)``, evaluated after every epoch
         shuffle : whether each epoch has an order of the rows of its own
+        drop_last : whether a last shorter batch is left out
         seed : what the orders follow from, so that a second `fit` repeats those of the first
         sample_weight : (n,), not negative; a row of weight 0 takes no part
         class_weight : a dict by label (1 for labels that it lacks) or ``"balanced"``
@@ -135,6 +140,9 @@ class Sequential(Network):
             If training diverges, saying at which epoch, step and learning rate: the model keeps
             its last finite parameters.
 
+        An error that ends the training, be it in a callback, has the history so far as its
+        attribute `history`, and says in a note which callback or schedule raised it.
+
         Warns of a model that ends in the sigmoid or softmax that its loss applies itself.
 
         Examples
@@ -159,6 +167,7 @@ class Sequential(Network):
             batch_size=batch_size,
             validation_data=validation_data,
             shuffle=shuffle,
+            drop_last=drop_last,
             seed=seed,
             sample_weight=sample_weight,
             class_weight=class_weight,

@@ -244,6 +244,11 @@ class Chain:
         for _, _, layer in self.stateful():
             layer._add_penalty(value, batch_size)
 
+    def add_decay(self, batch_size: int) -> None:
+        """Add the gradient of the L2 penalty to the parameters' gradients."""
+        for _, _, layer in self.stateful():
+            layer._add_decay(batch_size)
+
     # ---- forward and backward ------------------------------------------------------------------
 
     def forward(self, x: NDArray[Any], training: bool) -> NDArray[Any]:

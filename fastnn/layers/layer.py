@@ -89,7 +89,7 @@ class Place(NamedTuple):
     seed: int
     counter: NDArray[np.uint64]  # (1,): training passes begun, the step in dropout's masks
     l2: float  # lambda, for layers without an l2 of theirs
-    penalty_scale: NDArray[np.float64]  # (1,): 1 / the number of batches in an update
+    penalty_scale: NDArray[np.float64]  # (1,): the part of the penalty that a batch bears
     inner: Iterator[int]  # positions for layers within others, from 2^32 - 1 downwards
 
 
@@ -218,6 +218,9 @@ class Layer(Guarded):
 
     def _add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
         """Add the L2 penalty of the layer's parameters to ``value[0]``, the loss of a batch."""
+
+    def _add_decay(self, batch_size: int) -> None:
+        """Add the gradient of the L2 penalty to `gradients`."""
 
     def _take(self) -> tuple[Any, ...]:
         """What the last forward in training saved, for one backward: then the layer forgets it."""

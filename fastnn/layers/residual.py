@@ -145,6 +145,10 @@ class Residual(Layer):
         for chain in self._chains:
             chain.add_penalty(value, batch_size)
 
+    def _add_decay(self, batch_size: int) -> None:
+        for chain in self._chains:
+            chain.add_decay(batch_size)
+
     def __copy__(self) -> Residual:
         return copy.deepcopy(self)  # two of them cannot share a layer
 

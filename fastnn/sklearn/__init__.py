@@ -51,7 +51,7 @@ from fastnn.losses import (
 )
 from fastnn.sklearn._estimator import STOCHASTIC, Perceptron
 from fastnn.sklearn._task import Task
-from fastnn.support import checks
+from fastnn.support import arrays, checks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -318,7 +318,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):
             weight = np.prod(columns, axis=0)
         else:
             weight = compute_sample_weight(given, y)
-        return weight.astype(self._data_type())
+        return arrays.cast(weight, self._data_type(), "class_weight")
 
     def _score_outputs(self, outputs: Array, targets: Array, weight: Array | None) -> float:
         if targets.ndim == 1:
@@ -402,7 +402,7 @@ class MLPRegressor(RegressorMixin, Perceptron):
         return Task(loss, "exp" if isinstance(loss, Poisson) else "identity", outputs)
 
     def _targets(self, y: Array) -> Array:
-        return y.reshape(len(y), -1).astype(self._data_type())
+        return arrays.real_array(y.reshape(len(y), -1), "y", self._data_type())
 
     def _constant(self, data: Samples) -> float:
         if self.loss != "poisson":

@@ -10,8 +10,11 @@ import errno
 import importlib
 import math
 import os
+import re
 import warnings
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from fastnn.files.checkpoint import check_savable, save_checkpoint
 from fastnn.measures import NAMES, grows
@@ -45,8 +48,9 @@ class Callback:
     time: RuntimeError for a second one.  TypeError for a class with another method `on_...`, which
     nobody would call.
 
-    After a `resume`, `run.history` has the epochs before it already in `on_fit_begin`: what a
-    callback of yours remembers, it counts from there.
+    An error out of a callback ends the training: a note says whose it is, and its attribute
+    `history` is the history so far.  After a `resume`, `run.history` has the epochs before it
+    already in `on_fit_begin`: what a callback of yours remembers, it counts from there.
 
     >>> import fastnn
     >>> class Norm(fastnn.Callback):
@@ -97,32 +101,46 @@ class _Watch:
     def __init__(self, monitor: str, min_delta: float, higher_is_better: bool | None) -> None:
         if not isinstance(monitor, str):
             raise TypeError(f"monitor: expected the name of a result, got {monitor!r}")
-        self.monitor = monitor
+        self.monitor = self.name = monitor
         self.min_delta = checks.not_negative(min_delta, "min_delta")
         if higher_is_better is None:
-            higher_is_better = grows(monitor.removeprefix("validation_"))
+            higher_is_better = grows(re.sub("^val(idation)?_", "", monitor))
         if higher_is_better is None:
             raise ValueError(
                 f"higher_is_better: expected True or False for {monitor!r}, which is none of "
                 f"fastnn's own results: 'loss', {NAMES}, each also behind 'validation_'"
             )
         self.sign = -1.0 if checks.flag(higher_is_better, "higher_is_better") else 1.0
-        self.best, self.best_epoch, self.waited = math.nan, 0, 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self.best, self.best_epoch, self.waited, self.warned = math.nan, 0, 0, False
 
     def start(self, run: Run) -> None:
         """Begin anew, or with the epochs before a resume."""
-        if self.monitor not in run.columns:
+        self.name = self.monitor
+        if self.name not in run.columns:  # Keras says val_loss
+            self.name = re.sub("^val_", "validation_", self.monitor)
+        if self.name not in run.columns:
             raise ValueError(
                 f"monitor: expected one of {', '.join(run.columns)}, got {self.monitor!r}"
             )
-        self.best, self.best_epoch, self.waited = math.nan, 0, 0
-        for epoch, value in enumerate(run.history.get(self.monitor, ()), 1):
+        self._begin()
+        for epoch, value in enumerate(run.history.get(self.name, ()), 1):
             self._look(epoch, value)
 
     def better(self, run: Run) -> bool:
         """Whether the last epoch is the best so far, by more than min_delta.  It counts the epochs
         that are not, so it must be asked after each."""
-        return self._look(run.epoch, run.results[self.monitor])
+        value = run.results.get(self.name, math.nan)
+        if math.isnan(value) and not self.warned:
+            self.warned = True
+            warnings.warn(
+                f"monitor: {self.name} is nan after epoch {run.epoch}, which counts as no better",
+                UserWarning,
+                stacklevel=checks.users_level(),
+            )
+        return self._look(run.epoch, value)
 
     def _look(self, epoch: int, value: float) -> bool:
         gain = self.sign * (self.best - value)
@@ -136,12 +154,15 @@ class _Watch:
 class EarlyStopping(Callback):
     """Ends training after `patience` epochs in a row without a better result.
 
-    `monitor` names a column of the history.  An epoch is better if its result is by more than
-    `min_delta` below the best one; above it with `higher_is_better`, which must be stated for a
-    metric of your own.  With `restore_best` the model ends as it
-    was after the best epoch, whatever ended the training.  Results before a `resume` count, so that
-    a training which this has ended is not taken up again; but if the best epoch was before it, its
-    model cannot be restored: a warning says so, and `ModelCheckpoint` keeps that model.
+    `monitor` names a column of the history; ``"val_loss"`` stands for ``"validation_loss"``, as in
+    Keras.  An epoch is better if its result is by more than `min_delta` below the best one; above
+    it with `higher_is_better`, which must be stated for a metric of your own.  A result that is NaN
+    is no better, and warned of at the first such epoch.
+
+    With `restore_best` the model ends as it was after the best epoch, whatever ended the training.
+    Results before a `resume` count, so that a training which this has ended is not taken up again;
+    but if the best epoch was before it, its model cannot be restored: a warning says so, and
+    `ModelCheckpoint` keeps that model.
 
     Attributes: `best`, that result; `best_epoch`, counted from 1; `stopped_epoch`, None unless
     this has ended the training.
@@ -218,7 +239,12 @@ class ReduceOnPlateau(Callback):
     """Multiplies the learning rate by `factor` after `patience` epochs without a better result.
 
     `monitor`, `min_delta` and `higher_is_better` are as in `EarlyStopping`, `factor` lies in
-    (0, 1).  The rate does not go below `min_rate`.
+    (0, 1).  The rate does not go below `min_rate`, and stays where it is once a step down would be
+    no more than `eps`, as torch's does: from 1e-3 it ends at 1e-8, which a network in float32
+    hardly notices.  With ``eps=0`` it ends at the smallest normal number of the model's dtype.
+
+    Raises TypeError or ValueError as `EarlyStopping` does, and in `fit` before the first step for
+    an optimizer without a `learning_rate`.
 
     >>> import fastnn
     >>> model, optimizer = fastnn.Sequential(fastnn.Dense(1, 1)), fastnn.SGD(0.5)
@@ -239,19 +265,27 @@ class ReduceOnPlateau(Callback):
         min_delta: float = 0.0,
         higher_is_better: bool | None = None,
         min_rate: float = 0.0,
+        eps: float = 1e-8,
     ) -> None:
         self._watch = _Watch(monitor, min_delta, higher_is_better)
         self.factor = checks.up_to_one(factor, "factor")
         self.patience = checks.positive_int(patience, "patience")
         self.min_rate = checks.not_negative(min_rate, "min_rate")
+        self.eps = checks.not_negative(eps, "eps")
 
     def on_fit_begin(self, run: Run) -> None:
+        if not hasattr(run.optimizer, "learning_rate"):
+            raise TypeError(f"ReduceOnPlateau: {run.optimizer!r} has no learning_rate")
         self._watch.start(run)
 
     def on_epoch_end(self, run: Run) -> None:
-        if not self._watch.better(run) and self._watch.waited % self.patience == 0:
-            rate = run.optimizer.learning_rate
-            run.optimizer.learning_rate = max(rate * self.factor, min(rate, self.min_rate))
+        if self._watch.better(run) or self._watch.waited % self.patience:
+            return
+        rate = run.optimizer.learning_rate
+        least = max(self.min_rate, float(np.finfo(run.model.dtype).tiny))
+        lower = max(rate * self.factor, min(rate, least))
+        if rate - lower > self.eps:
+            run.optimizer.learning_rate = lower
 
 
 class ModelCheckpoint(Callback):

@@ -148,13 +148,16 @@ class _Pass(NamedTuple):
     data: Samples
     order: NDArray[np.int64]
     batch_size: int
+    number: int  # of batches; the last takes all rows that are left, be they few or many
     seen: list[Array] | None  # where outputs are appended, if they are wanted
     rates: NDArray[np.float64] | None  # the learning rates of the batches
 
     def part(self, begin: int, end: int) -> _Pass:
-        """This pass over rows begin..end of the order only; a batch must begin at `begin`."""
-        rates = None if self.rates is None else self.rates[begin // self.batch_size :]
-        return self._replace(order=self.order[begin:end], rates=rates)
+        """This pass over the batches begin..end only."""
+        size, end = self.batch_size, min(end, self.number)
+        rows = slice(begin * size, None if end == self.number else end * size)
+        rates = None if self.rates is None else self.rates[begin:end]
+        return self._replace(order=self.order[rows], number=end - begin, rates=rates)
 
 
 class TrainStep(Step):
@@ -166,8 +169,9 @@ class TrainStep(Step):
     the number of steps done.
 
     With `accumulate` = k only every k-th step updates, with the mean of the gradients of these k
-    batches, each counted by its rows: as one step on all of them does, but for batch norm and
-    sample weights, which see one batch at a time.
+    batches, each counted by its rows, and the gradient of the penalty: as one step on all of them
+    does, but for batch norm and sample weights, which see one batch at a time.  `flush` updates
+    with fewer, in the same way.  The loss of a batch has a k-th of the penalty.
 
     The first step on a batch of some shape is recorded; those after it replay it without Python
     and give the same bits.  `recorded` says whether that can be: it needs layers, loss and
@@ -267,7 +271,17 @@ class TrainStep(Step):
         return self._run(program, len(data.X), data.weight is not None)
 
     def flush(self) -> None:
-        """Update with the batches that an update waits for, if there are some, few as they are."""
+        """Update with the batches that an update waits for, if there are some, few as they are.
+
+        >>> import fastnn
+        >>> model = fastnn.Sequential(fastnn.Dense(1, 1, weight_init="zeros"), seed=0)
+        >>> step = TrainStep(model, fastnn.MeanSquaredError(), fastnn.SGD(0.5), accumulate=4)
+        >>> step([[1.0]], [1.0]), step([[1.0]], [3.0])
+        (1.0, 9.0)
+        >>> step.flush()
+        >>> model.parameters["0.weight"]
+        array([[2.]], dtype=float32)
+        """
         gradient_sum = self._recording.gradient_sum
         if not self._waiting or gradient_sum is None:
             return
@@ -276,11 +290,24 @@ class TrainStep(Step):
             try:
                 with np.errstate(over="ignore", invalid="ignore"):
                     np.multiply(gradient_sum, scale, out=model.flat_gradients)
+                model._chain.add_decay(self._waiting_rows)
                 self._optimizer.step(model)
             except FloatingPointError as error:
                 raise self._diverged(error) from None
             finally:
                 self._forget()
+
+    @property
+    def waiting(self) -> int:
+        """The number of batches that the next update has so far."""
+        return self._waiting
+
+    def missing_penalty(self) -> float:
+        """What the loss of each waiting batch, times its rows, lacks if the update is made now, as
+        it was given the part of the penalty that a batch among `accumulate` has."""
+        if not self._waiting:
+            return 0.0
+        return self._model.penalty(1) * (1 / self._waiting - 1 / self._group)
 
     def _forget(self) -> None:
         """Drop the gradients that wait for an update."""
@@ -314,23 +341,23 @@ class TrainStep(Step):
         data: Samples,
         order: NDArray[np.int64],
         batch_size: int,
+        number: int,
         seen: list[Array] | None,
         rates: NDArray[np.float64] | None = None,
     ) -> Iterator[NDArray[np.float64]]:
         """Train on the data's rows in that order; yields the losses of the batches since the last
         one.
 
-        `rates` are the batches' learning rates.  The outputs are appended to `seen`, unless it is
-        None."""
-        rows = _Pass(data, order, batch_size, seen, rates)
+        They are so many in number, all of `batch_size` rows but the last.  `rates` are the batches'
+        learning rates.  The outputs are appended to `seen`, unless it is None."""
+        rows = _Pass(data, order, batch_size, number, seen, rates)
         if self._accumulate == 1:
             yield from self._pass(rows)
             return
-        group = batch_size * self._accumulate
         try:
-            for start in range(0, len(order), group):
-                part = rows.part(start, start + group)
-                self._group = -(-len(part.order) // batch_size)
+            for first in range(0, number, self._accumulate):
+                part = rows.part(first, first + self._accumulate)
+                self._group = part.number
                 yield from self._pass(part._replace(rates=None))
                 if part.rates is not None:
                     self.set_rate(part.rates[self._group - 1])
@@ -340,16 +367,16 @@ class TrainStep(Step):
             self._forget()
 
     def _pass(self, rows: _Pass) -> Iterator[NDArray[np.float64]]:
-        """Make each batch a step; a last short one has a program of its own."""
+        """Make each batch a step; a last one of another size has a program of its own."""
         if not self._recorded:
             yield from self._pass_by_hand(rows)
             return
-        whole, left = len(rows.order) // rows.batch_size, len(rows.order) % rows.batch_size
+        last = rows.part(rows.number - 1, rows.number)
+        whole = rows.number - (len(last.order) != rows.batch_size)
         if whole:
-            yield from self._replayed(rows.part(0, whole * rows.batch_size))
-        if left:
-            last = rows.part(whole * rows.batch_size, len(rows.order))
-            yield from self._replayed(last._replace(batch_size=left))
+            yield from self._replayed(rows.part(0, whole))
+        if whole < rows.number:
+            yield from self._replayed(last._replace(batch_size=len(last.order)))
 
     # ---- the definition of a step --------------------------------------------------------------
 
@@ -394,6 +421,7 @@ class TrainStep(Step):
         if self._accumulate == 1:
             super()._backward(gradient, rows)
             return
+        self._model._penalty_scale[0] = 0.0  # its gradient is added once, to the mean of the sum
         self._model.backward(gradient)
         gradients = self._model.flat_gradients
         _kernels.add_scaled(self._recording.sum_like(gradients), gradients, float(rows))
@@ -406,13 +434,12 @@ class TrainStep(Step):
             self._waiting_rows += steps * rows
 
     def _pass_by_hand(self, rows: _Pass) -> Iterator[NDArray[np.float64]]:
-        data, order, batch_size, seen, rates = rows
-        for start in range(0, len(order), batch_size):
-            if rates is not None:
-                self.set_rate(rates[start // batch_size])
-            value = self._run_once(data.rows(order[start : start + batch_size]))
-            if seen is not None and self._outputs is not None:
-                seen.append(self._outputs)
+        for i in range(rows.number):
+            if rows.rates is not None:
+                self.set_rate(rows.rates[i])
+            value = self._run_once(rows.data.rows(rows.part(i, i + 1).order))
+            if rows.seen is not None and self._outputs is not None:
+                rows.seen.append(self._outputs)
             yield value
 
     # ---- recorded ------------------------------------------------------------------------------
@@ -439,8 +466,8 @@ class TrainStep(Step):
 
     def _replayed(self, rows: _Pass) -> Iterator[NDArray[np.float64]]:
         """Replay whole batches, many in one call: as many as take some tens of milliseconds."""
-        data, order, batch_size, seen, rates = rows
-        losses, outputs = np.empty(len(order) // batch_size), None
+        data, order, batch_size, number, seen, rates = rows
+        losses, outputs = np.empty(number), None
         if seen is not None:
             row = self._model._chain.output_row(data.X.shape[1:]) or ()
             outputs = np.empty((len(order), *row), self._model.dtype)

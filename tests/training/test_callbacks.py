@@ -158,6 +158,83 @@ def test_an_error_in_on_fit_end_does_not_stop_the_others():
     assert callback.told[-1] == ("fit ends", 3)
 
 
+class FaultyAt(Callback):
+    """Sets what is out of its range."""
+
+    def __init__(self, hook, epoch=0):
+        self.epoch = epoch
+        setattr(self, hook, self.set_rate)
+
+    def set_rate(self, run):
+        if run.epoch == self.epoch:
+            run.optimizer.learning_rate = -1.0
+
+    def __repr__(self):
+        return "FaultyAt(...)"
+
+
+@pytest.mark.parametrize("hook, epoch", [
+    ("on_fit_begin", 0), ("on_epoch_begin", 2), ("on_epoch_end", 3), ("on_fit_end", 6),
+])  # fmt: skip
+def test_an_error_names_its_callback_and_keeps_the_history(hook, epoch):
+    with pytest.raises(ValueError, match=r"^learning_rate: expected a finite") as caught:
+        fit(Callback(), FaultyAt(hook, epoch))
+    error = caught.value
+    assert f"raised in FaultyAt(...).{hook}, after {epoch} epochs" in error.__notes__
+    expected = fit(epochs=epoch) if epoch else fastnn.History()
+    assert isinstance(error.history, fastnn.History) and error.history.epochs == epoch
+    for name in set(expected) - {"seconds", "samples_per_second"}:
+        assert error.history[name] == expected[name]
+    kept = f"the history of the {epoch} finished epochs is this error's .history"
+    assert (kept in error.__notes__) == (epoch > 0)
+
+
+def test_an_error_names_its_schedule_and_keeps_the_history():
+    def broken(t, epochs):
+        return 1.0 if np.max(t) < 2 else 1 / 0
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        fit(schedule=broken)
+    assert "raised in the schedule broken, after 2 epochs" in caught.value.__notes__
+    assert caught.value.history.epochs == 2
+
+    class Grows(fastnn.schedules.Schedule):
+        def _factors(self, t, epochs):
+            return np.where(t < 2, 1.0, 1e60)
+
+    with pytest.raises(ValueError, match=r"schedule: 1e\+60 times the learning rate 1e-12 is too "
+                       r"large; expected at most 3\.40282e\+38") as caught:  # fmt: skip
+        fit(schedule=Grows(), optimizer=fastnn.SGD(1e-12))
+    assert "raised in the schedule Grows(), after 2 epochs" in caught.value.__notes__
+    assert caught.value.history.epochs == 2
+
+
+def test_whatever_ends_a_training_keeps_the_history():
+    with pytest.raises(FloatingPointError, match="epoch 3, step") as caught:
+        fit(optimizer=fastnn.SGD(1e-30), schedule=lambda t, epochs: np.where(t < 2, 0, 1e68))
+    assert caught.value.history.epochs == 2
+
+    def metric(outputs, targets):
+        metric.calls += 1
+        return 1 / (3 - metric.calls)
+
+    metric.calls = 0
+    with pytest.raises(ZeroDivisionError) as caught:
+        fit(metrics=[metric], validation_data=None)
+    assert caught.value.history.metric == [0.5, 1.0]
+
+    class Slotted(Exception):
+        __slots__ = ("history",)
+
+    class Raising(Callback):
+        def on_epoch_end(self, run):
+            raise Slotted
+
+    with pytest.raises(Slotted) as caught:
+        fit(Raising())
+    assert caught.value.history.epochs == 1
+
+
 def test_divergence_is_told_too():
     callback = Told()
     with pytest.raises(FloatingPointError):
@@ -255,9 +332,12 @@ def test_the_best_is_restored_where_all_epochs_are_done():
         ({"min_delta": 1.0}, (5, 4.5, 4.2, 3, 2, 2), 3),
         ({"min_delta": 0.4}, (5, 4.7, 4.4, 4.1, 3.8, 3.5), 6),
         ({"higher_is_better": True}, (1, 2, 3, 2, 3, 4), 5),
-        ({}, (math.nan, 3, 2, math.nan, math.nan, 1), 5),
+        pytest.param(
+            {}, (math.nan, 3, 2, math.nan, math.nan, 1), 5,
+            marks=pytest.mark.filterwarnings("ignore:monitor. .* is nan"),
+        ),
     ],
-)
+)  # fmt: skip
 def test_patience_decides_when_it_stops(options, values, epochs):
     history = fit(Scripted(*values), EarlyStopping(patience=2, **options))
     assert history.epochs == epochs
@@ -273,9 +353,57 @@ def test_for_which_results_higher_is_better():
     assert watch("validation_rmse", higher_is_better=False) == 1
 
 
+@pytest.mark.parametrize("name", ["loss", "mean_absolute_error", "r2"])
+def test_keras_spelling_of_what_is_monitored(name):
+    history, its = (
+        fit(EarlyStopping(monitor, patience=1, min_delta=0.1), epochs=20,
+            metrics=["mean_absolute_error", "r2"])
+        for monitor in (f"validation_{name}", f"val_{name}")
+    )  # fmt: skip
+    assert 1 < history.epochs == its.epochs < 20 and history.loss == its.loss
+
+    class Own(Callback):
+        def on_fit_begin(self, run):
+            run.columns.append("val_own")
+
+        def on_epoch_end(self, run):
+            run.log("val_own", run.epoch)
+
+    own = EarlyStopping("val_own", higher_is_better=False, patience=2)
+    assert fit(Own(), own).epochs == 3 and own.best == 1
+
+
+def kinds_that_monitor(path):
+    yield EarlyStopping(patience=3)
+    yield ReduceOnPlateau()
+    yield fastnn.ModelCheckpoint(path / "best", monitor="validation_loss")
+
+
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("values, first", [((math.nan,) * 6, 1), ((2, 1, math.nan, math.nan), 3)])
+def test_a_monitored_result_that_is_nan_is_warned_of_once(values, first, number, tmp_path):
+    callback = list(kinds_that_monitor(tmp_path))[number]
+    text = f"monitor: validation_loss is nan after epoch {first}, which counts as no better"
+    with pytest.warns(UserWarning) as caught:
+        fit(Scripted(*values), callback, epochs=len(values))
+    assert [str(warning.message) for warning in caught] == [text]
+    assert caught[0].filename == __file__
+
+
+def test_a_monitored_result_that_nobody_logs_is_nan():
+    class Promised(Callback):
+        def on_fit_begin(self, run):
+            run.columns.append("norm")
+
+    with pytest.warns(UserWarning, match="monitor: norm is nan after epoch 1"):
+        assert fit(Promised(), EarlyStopping("norm", higher_is_better=True, patience=2)).epochs == 2
+
+
 @pytest.mark.parametrize("kind", [EarlyStopping, ReduceOnPlateau])
 def test_higher_is_better_must_be_said_of_a_metric_of_ones_own(kind):
-    with pytest.raises(ValueError, match="higher_is_better: expected True or False for 'rmse'"):
+    with pytest.raises(ValueError, match=r"higher_is_better: expected True or False for 'rmse', .*:"
+                       " loss, accuracy, auc, f1, mean_absolute_error, r2, top_5_accuracy, each "
+                       "also with 'validation_'"):  # fmt: skip
         kind("rmse")
 
 
@@ -336,8 +464,11 @@ def test_fits_own_results_cannot_be_logged():
 @pytest.mark.parametrize("kind", [EarlyStopping, ReduceOnPlateau])
 def test_an_unknown_result_is_told_before_the_first_step(kind):
     model = network()
-    with pytest.raises(ValueError, match=r"monitor: expected one of loss, .*, got 'val_loss'"):
-        fit(kind("val_loss", higher_is_better=False), model=model)
+    with pytest.raises(ValueError, match=r"monitor: expected one of loss, .*, got 'val_los'"):
+        fit(kind("val_los", higher_is_better=False), model=model)
+    with pytest.raises(ValueError, match="monitor: expected one of loss, learning_rate, seconds, "
+                       "samples_per_second, got 'val_loss'"):  # fmt: skip
+        fit(kind("val_loss"), model=model, validation_data=None)
     with pytest.raises(ValueError, match="got 'validation_loss'"):
         fit(kind(), model=model, validation_data=None)
     with pytest.raises(ValueError, match=r"'val_loss', which .*: 'loss', .*'r2', .*'validation_'$"):
@@ -357,6 +488,7 @@ def test_an_unknown_result_is_told_before_the_first_step(kind):
         (lambda: ReduceOnPlateau(factor=0.0), "factor"),
         (lambda: ReduceOnPlateau(patience=1.5), "patience"),
         (lambda: ReduceOnPlateau(min_rate=-1), "min_rate"),
+        (lambda: ReduceOnPlateau(eps=-1), "eps"),
         (lambda: CSVLogger("x.csv", append="yes"), "append"),
     ],
 )
@@ -386,6 +518,47 @@ def test_reduce_on_plateau():
     )
     assert history.learning_rate == [1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.3, 0.3]
     fit(Scripted(1.0, 1.0), ReduceOnPlateau(patience=1), epochs=2, optimizer=fastnn.SGD(1e-3))
+
+
+def torchs_rates(rate, factor, epochs, eps):
+    """ReduceLROnPlateau by hand, where no epoch after the first is better: patience is 1."""
+    rates = [rate]
+    for _ in range(epochs - 2):
+        lower = rate * factor
+        rate = lower if rate - lower > eps else rate
+        rates.append(rate)
+    return rates
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("factor", [0.1, 0.5])
+def test_the_rate_of_a_long_plateau_ends_where_torchs_does(factor, dtype):
+    optimizer = fastnn.SGD(1e-3)
+    history = fit(
+        Scripted(*[1.0] * 400), ReduceOnPlateau(patience=1, factor=factor), optimizer=optimizer,
+        epochs=400, model=Sequential(Dense(3, 1), dtype=dtype), validation_data=(X[:1], Y[:1]),
+    )  # fmt: skip
+    assert history.learning_rate == [1e-3, *torchs_rates(1e-3, factor, 400, 1e-8)]
+    assert 0.9e-8 < optimizer.learning_rate <= 1e-8 / factor
+
+
+@pytest.mark.parametrize("make", [fastnn.SGD, fastnn.Adam, fastnn.AdamW])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("min_rate", [0.0, 1e-320])
+def test_without_eps_the_rate_ends_at_the_smallest_number_of_the_dtype(min_rate, dtype, make):
+    optimizer = make(1.0)
+    reducing = ReduceOnPlateau(patience=1, factor=1e-9, eps=0.0, min_rate=min_rate)
+    history = fit(
+        Scripted(*[1.0] * 50), reducing, optimizer=optimizer, epochs=50,
+        model=Sequential(Dense(3, 1), dtype=dtype),
+    )  # fmt: skip
+    assert history.epochs == 50 and optimizer.learning_rate == np.finfo(dtype).tiny
+
+
+def test_reducing_needs_a_rate():
+    mine = type("Mine", (), {"step": lambda self, model: None})()
+    with pytest.raises(TypeError, match=r"^ReduceOnPlateau: .* has no learning_rate"):
+        fit(ReduceOnPlateau(), optimizer=mine)
 
 
 def test_a_rate_below_the_least_stays():

@@ -252,9 +252,10 @@ def test_a_press_after_more_than_a_second_is_a_first_one(monkeypatch):
 
 def test_two_presses_in_one_fit():
     pressing, model = Pressing(times=2), network()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as caught:
         pressed_fit(pressing, model)
     assert pressing.ended == [1]
+    assert caught.value.history.epochs == 1 and caught.value.history.interrupted
     assert pressed_fit(fastnn.Callback(), model).epochs == 5  # the model is free
 
 

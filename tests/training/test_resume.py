@@ -397,6 +397,7 @@ def test_what_other_callbacks_change_is_in_the_file_wherever_it_stands(path, fir
         assert resumed.learning_rate == optimizer.learning_rate
 
 
+@pytest.mark.filterwarnings("ignore:monitor. validation_loss is nan")
 def test_only_the_best_so_far_is_written(path):
     values, nan = (5, 4, 4, float("nan"), 3, 6, 2.5), float("nan")
     best = ModelCheckpoint(path, monitor="validation_loss")

@@ -75,9 +75,9 @@ def test_fit_refuses_a_batch_of_one_position_only():
     within = Sequential(Mean(), Residual(BatchNorm(3)), Dense(3, 3))
     behind = Sequential(Own(), Mean(), BatchNorm(3), Dense(3, 3))
     for model, images in ((within, x), (within, x[:, :1, :1]), (behind, x[:, :1, :1])):
-        with pytest.raises(ValueError, match=r"batch_size: .*batch norm"):
-            fit(model, images, 2)
-        assert len(fit(model, images, 5).loss) == 1
+        with pytest.raises(ValueError, match=r"batch_size: batch norm"):
+            fit(model, images, 1)
+        assert len(fit(model, images, 2).loss) == 1  # batches of 2 and 3
 
 
 def test_gradients_of_a_network_for_images():
