@@ -402,8 +402,7 @@ def test_a_monitored_result_that_nobody_logs_is_nan():
 @pytest.mark.parametrize("kind", [EarlyStopping, ReduceOnPlateau])
 def test_higher_is_better_must_be_said_of_a_metric_of_ones_own(kind):
     with pytest.raises(ValueError, match=r"higher_is_better: expected True or False for 'rmse', .*:"
-                       " loss, accuracy, auc, f1, mean_absolute_error, r2, top_5_accuracy, each "
-                       "also with 'validation_'"):  # fmt: skip
+                       r" 'loss', 'accuracy', .*'r2', .* each also behind 'validation_'$"):  # fmt: skip
         kind("rmse")
 
 
@@ -471,8 +470,6 @@ def test_an_unknown_result_is_told_before_the_first_step(kind):
         fit(kind("val_loss"), model=model, validation_data=None)
     with pytest.raises(ValueError, match="got 'validation_loss'"):
         fit(kind(), model=model, validation_data=None)
-    with pytest.raises(ValueError, match=r"'val_loss', which .*: 'loss', .*'r2', .*'validation_'$"):
-        kind("val_loss")
     assert_same_bits(model.flat_parameters, network().flat_parameters)
 
 
