@@ -1,4 +1,4 @@
-"""The rows of cases.py that run for a turn, beside the peers, as pytest-benchmark's groups.
+"""The rows of cases.py that are measured by turns, beside the peers, as pytest-benchmark's groups.
 
 A peer times itself in its own process (race.py), so the clock that pytest-benchmark reads shows
 the peer's seconds: each round moves it on by the seconds per step of one turn.
@@ -38,7 +38,7 @@ def race() -> Iterator[Race]:
 
 @pytest.fixture(scope="session")
 def results() -> dict[tuple[str, str], dict]:
-    """What each race gave: all peers of a row run turn by turn, when its first is asked for."""
+    """The results of each row's race, which runs for all peers when the first is tested."""
     return {}
 
 

@@ -17,7 +17,7 @@ from work import Work
 
 
 class Unsupported(Exception):
-    """This peer has no such thing: the row is skipped in sight, with this text."""
+    """The peer cannot run the row, for the reason in the text."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Network:
         return x, y
 
     def weights(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The same start for the peers that are handed arrays: He, (in, out), and no bias."""
+        """The same start for all peers that take arrays: He's weights (in, out), biases of 0."""
         random = np.random.default_rng(1)
         return [
             (
@@ -159,7 +159,7 @@ TARGET_LOSSES = (
 
 @dataclass(frozen=True)
 class Kernel:
-    """Everything that is no product, on float32 arrays of (rows, features)."""
+    """A kernel that is no product, on float32 arrays (rows, features)."""
 
     family: str
     kind: str
@@ -171,7 +171,7 @@ class Kernel:
         return f"{self.family} {self.kind} {self.rows}x{self.features}"
 
     def work(self) -> Work:
-        """Bytes alone; `ARRAYS` says how many arrays are moved, and how many there are."""
+        """Bytes only; `ARRAYS` has how many arrays are moved, and how many distinct ones exist."""
         key = self.family if self.family in ARRAYS else f"{self.family} {self.kind}"
         moved, distinct = ARRAYS[key]
         elements = self.rows * self.features
@@ -251,7 +251,7 @@ PRODUCTS = [
 ]
 
 # Batch, inputs and outputs of layers that no library was tuned for, a million multiply-adds or
-# more; of each the three products that training needs.
+# more; each gives the three products that training needs.
 SHAPES = [
     *((1, 1009, 1009), (1, 784, 2048), (1, 4096, 4096), (1, 2048, 512), (1, 4096, 401)),
     *((2, 1009, 512), (3, 1000, 401), (4, 512, 512), (7, 401, 401), (7, 2048, 1000)),
@@ -305,7 +305,7 @@ KERNELS = [
     ),
 ]
 
-# A million elements: what leaves the second-level cache.  exp is no kernel of fastnn's; elu has it.
+# A million elements, too many for the L2 cache.  fastnn has no kernel for exp; elu contains it.
 ELEMENTWISE = [
     *(
         Kernel(f"activation {way}", kind, 1000, 1000)
@@ -320,15 +320,15 @@ ELEMENTWISE = [
 
 class Table(NamedTuple):
     title: str
-    function: str  # in peers/, runs a row
+    function: str  # each peer's: row -> step
     cases: list[Any]
     work: Callable[[Any], Work] | None  # None: there is no limit
-    peers: list[str]  # of race.py; fastnn first
+    peers: list[str]  # names in race.py; fastnn first
     rounds: int = 21
     turn: float = 0.05  # seconds, at least one step
-    calls: int = 0  # of a turn, each timed alone
-    steps: int = 0  # whose memory is measured, in place of the time
-    scores: bool = False  # are shown beside the time
+    calls: int = 0  # that many in a turn, each timed alone
+    steps: int = 0  # that many, whose memory is measured, not the time
+    scores: bool = False  # whether scores are shown too
 
 
 STEP = "forward, loss, backward, Adam"
@@ -339,7 +339,7 @@ LAYOUTS = ["fastnn", "torch channels-last", "torch"]
 
 
 def overhead_work(case: Overhead) -> Work:
-    """Of the steps."""
+    """The work of all training steps."""
     step = Network((case.features, case.hidden, 1), case.batch).training()
     steps = case.epochs * case.rows // case.batch
     return Work(steps * step.operations, steps * step.traffic, step.size)
@@ -407,5 +407,4 @@ TABLES = {
 
 
 def find(table: str, name: str) -> Any:
-    """The row of that name."""
     return next(case for case in TABLES[table].cases if case.name == name)

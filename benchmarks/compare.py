@@ -1,9 +1,9 @@
 """Tables beside the peers and the limit, as Markdown: ``python benchmarks/compare.py [TABLE...]``.
 
-The same races as ``pytest benchmarks --benchmark-only``, and those that are no groups of it. In
+The races of ``pytest benchmarks --benchmark-only``, and the tables that it does not run. In
 brackets stands a peer's time divided by fastnn's: 2.0 takes twice as long. *Best* is this figure of
-the fastest peer. *Limit* is the row's work at the rates that this machine has from registers (FMA)
-or from where the arrays lie, measured in the same run.
+the fastest peer. *Limit* is the row's work at this machine's rates, measured in the same run, for
+data in registers (FMA) or where the arrays lie.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PLAIN = [table for table in TABLES if table not in ("grid", "kernel", "conv")]
 
 
 def race_row(race: Race, table: str, name: str) -> dict[str, list[float]]:
-    """Seconds of each installed peer that has such a row."""
+    """The seconds of each installed peer that can run the row."""
     results = race.run(table, name, [peer for peer in TABLES[table].peers if installed(peer)])
     for result in results.values():
         if isinstance(result, RuntimeError):
@@ -37,7 +37,7 @@ def microseconds(seconds: float) -> str:
 
 def best(times: dict[str, list[float]]) -> list[float]:
     """The fastest peer's time in units of fastnn's, if any; fastnn's own variants are no peers."""
-    peers = [median(t) for peer, t in times.items() if PEERS[peer].package != "fastnn"]
+    peers = [median(t) for peer, t in times.items() if PEERS[peer].package != "fastnn-cpu"]
     return [min(peers) / median(times["fastnn"])] if peers else []
 
 
@@ -85,7 +85,7 @@ def show(race: Race, table: str, limits: Limits, only: str) -> None:
 
 
 def show_memory(race: Race, table: str, only: str) -> None:
-    """MiB; there is no limit."""
+    """Prints MiB, without a limit."""
     entry = TABLES[table]
     peers = [peer for peer in entry.peers if installed(peer)]
     print(f"\n{entry.title}, MiB (times fastnn's):\n")
@@ -98,7 +98,7 @@ def show_memory(race: Race, table: str, only: str) -> None:
 
 
 def show_estimators(race: Race, table: str, only: str) -> None:
-    """Milliseconds, and the scores; there is no limit."""
+    """Prints milliseconds and scores, without a limit."""
     entry = TABLES[table]
     peers = [peer for peer in entry.peers if installed(peer)]
     head = ["", *peers, *(f"score of {peer}" for peer in peers)]
@@ -113,9 +113,9 @@ def show_estimators(race: Race, table: str, only: str) -> None:
 
 
 def machine() -> str:
-    """What every table is headed by."""
+    """The CPU and the versions of the peers."""
     named = [cpu().get(key, "") for key in ("model name", "cpu family", "model")]
-    packages = {PEERS[peer].package for peer in PEERS if installed(peer)} - {"fastnn"}
+    packages = {PEERS[peer].package for peer in PEERS if installed(peer)} - {"fastnn-cpu"}
     versions = ", ".join(f"{package} {version(package)}" for package in sorted(packages))
     return f"{platform.machine()}, {' '.join(named)} (name, family, model); {versions}"
 

@@ -26,7 +26,7 @@ class Estimator:
         return f"{self.data_set}, {self.max_iter} epochs at most"
 
     def data(self) -> tuple[np.ndarray, np.ndarray]:
-        """float32, which is scikit-learn's fastest, with mean 0 and standard deviation 1."""
+        """float32, scikit-learn's fastest type, with mean 0 and standard deviation 1."""
         if self.data_set == LARGE:
             return images()
         from sklearn import datasets
@@ -40,7 +40,7 @@ class Estimator:
     def splits(self) -> list[tuple[np.ndarray, ...]]:
         """X and y to train on, X and y held out."""
         X, y = self.data()
-        if self.data_set == LARGE:  # no order to break, and copies are large
+        if self.data_set == LARGE:  # its order is random, and copies are large
             return [(X[:60_000], y[:60_000], X[60_000:], y[60_000:])]
         splits, cut = [], len(X) * 3 // 4
         for seed in range(SEEDS):
@@ -50,8 +50,8 @@ class Estimator:
         return splits
 
     def trainings(self, module: Any) -> Callable[[], Callable[[], float]]:
-        """A function that trains the module's estimator by the next seed, on the next split; what
-        it returns scores the rows that were held out."""
+        """A function that trains the module's estimator with the next seed on the next split, and
+        returns a function that scores the rows held out."""
         from sklearn.exceptions import ConvergenceWarning
 
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -66,14 +66,14 @@ class Estimator:
         return train
 
     def score(self, module: Any) -> float:
-        """The mean of some seeds."""
+        """The mean score over seeds."""
         train = self.trainings(module)
         return float(np.mean([train()() for _ in range(2 if self.data_set == LARGE else SEEDS)]))
 
 
 @dataclass(frozen=True)
 class Overhead:
-    """`fit` of the estimator and of the network that it trains, both from the beginning."""
+    """`fit` of the estimator, and of the network that it trains, both from new parameters."""
 
     features: int
     rows: int = 1000
@@ -86,14 +86,14 @@ class Overhead:
         return f"{self.rows} rows of {self.features} features, {self.epochs} epochs"
 
     def data(self) -> tuple[np.ndarray, np.ndarray]:
-        """Two classes."""
+        """Random rows of two classes."""
         random = np.random.default_rng(0)
         X = random.normal(size=(self.rows, self.features)).astype(np.float32)
         return X, random.integers(2, size=self.rows)
 
 
 def images() -> tuple[np.ndarray, np.ndarray]:
-    """70000 of the shape of MNIST's: ten pictures, under much noise."""
+    """70000 images of MNIST's shape: ten pictures under much noise."""
     random = np.random.default_rng(0)
     y = random.integers(10, size=70_000)
     pictures = random.random((10, 784), dtype=np.float32)

@@ -1,6 +1,6 @@
 """Networks over images and sequences, and single convolutions: rows of cases.py.
 
-Arrays are channels-last, as fastnn takes them; a peer that wants others turns them beforehand.
+Arrays are channels-last, as fastnn takes them; other peers convert them beforehand.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Shape = tuple[int, ...]
 
 
 class Conv(NamedTuple):
-    """Over one axis or two; a batch norm takes the bias's place."""
+    """A convolution over one axis or two; with a batch norm it has no bias."""
 
     features: int
     kernel: int = 3
@@ -56,7 +56,7 @@ class Linear(NamedTuple):
 
 
 class Block(NamedTuple):
-    """relu(x + f(x)), f being `path`; where that changes the shape, `shortcut` does so too."""
+    """relu(x + path(x)); where the path changes the shape, relu(shortcut(x) + path(x))."""
 
     features: int
     stride: int = 1
@@ -75,7 +75,7 @@ class Block(NamedTuple):
 
 
 def taps(size: int, kernel: int, stride: int, padding: int) -> int:
-    """How often a kernel's elements meet elements of an axis, not its padding."""
+    """How often a kernel's elements meet elements of an axis, not padding."""
     starts = range(-padding, size + padding - kernel + 1, stride)
     return sum(min(start + kernel, size) - max(start, 0) for start in starts)
 
@@ -88,7 +88,7 @@ class ConvNet:
     """
 
     title: str
-    shape: Shape  # of one sample
+    shape: Shape  # one sample's
     layers: tuple[Any, ...]
     batch: int
     regression = False
@@ -104,8 +104,8 @@ class ConvNet:
 
     @property
     def parts(self) -> list[tuple[Conv | Linear, Shape]]:
-        """The layers that have weights, and the shape of what each takes; in this order peers
-        take `weights`: of a block the path, then the shortcut."""
+        """The layers that have weights and the shapes of their inputs, in the order of `weights`:
+        in a block the path, then the shortcut."""
         parts, shape = [], self.shape
         for layer in self.layers:
             if isinstance(layer, Block):
@@ -125,7 +125,7 @@ class ConvNet:
 
     @property
     def parameters(self) -> int:
-        """Weights and biases, or a batch norm's two."""
+        """Weights and biases, or a batch norm's gamma and beta."""
         return sum(
             prod(self.weight_shape(part, shape))
             + part.features * (2 if isinstance(part, Conv) and part.norm else 1)
@@ -133,7 +133,7 @@ class ConvNet:
         )
 
     def operations(self) -> list[int]:
-        """Of one forward, each part's."""
+        """The operations of one forward, for each of `parts`."""
         counts = []
         for part, shape in self.parts:
             places = 1
@@ -161,7 +161,7 @@ class ConvNet:
         return x, y
 
     def weights(self) -> list[np.ndarray]:
-        """The same start for the peers that are handed arrays, (kernel..., in, out): He."""
+        """The same start for all peers that take arrays: He's weights (kernel..., in, out)."""
         random, arrays = np.random.default_rng(1), []
         for part, shape in self.parts:
             size = self.weight_shape(part, shape)
@@ -202,7 +202,7 @@ class Convolution:
 
     @property
     def shapes(self) -> tuple[Shape, Shape, Shape]:
-        """Of x, weight and y."""
+        """The shapes of x, weight and y."""
         x = self.height, self.width, self.channels
         y = Conv(self.features, self.kernel, self.stride, self.padding).after(x)
         weight = (self.kernel, self.kernel, self.channels // self.groups, self.features)

@@ -17,7 +17,7 @@ MEMORY = 256e6  # bytes that no cache holds
 
 
 class Level(NamedTuple):
-    """A cache, or memory: what fits, and bytes a second."""
+    """A cache or memory: how many bytes fit, and bytes a second."""
 
     name: str
     size: float
@@ -26,7 +26,7 @@ class Level(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What so many threads can do at best."""
+    """The best rates of so many threads."""
 
     threads: int
     peaks: dict[int, float]  # FLOP/s of fused multiply-adds, by the vector's bytes
@@ -40,7 +40,7 @@ class Limits(NamedTuple):
         return next(level for level in self.levels if size <= level.size)
 
     def seconds(self, work: Work) -> float:
-        """No run of this work can be faster: arithmetic and traffic, whichever takes longer."""
+        """The limit of this work: its arithmetic or its traffic, whichever takes longer."""
         return max(work.operations / self.peak, self.moving(work))
 
     def moving(self, work: Work) -> float:
@@ -48,7 +48,7 @@ class Limits(NamedTuple):
         return work.traffic / (level.read if work.reads else level.update)
 
     def bound(self, work: Work) -> str:
-        """What the limit is made of: "FMA", or the level that holds the arrays."""
+        """What decides the limit: "FMA", or the level that holds the arrays."""
         moves = self.moving(work) > work.operations / self.peak
         return self.level(work.size).name if moves else "FMA"
 
@@ -59,7 +59,7 @@ class Limits(NamedTuple):
 
 
 def caches(threads: int) -> dict[str, int]:
-    """Bytes of each level together, as far as so many threads reach."""
+    """The bytes of each level that so many threads reach together."""
     sizes = dict(CACHES)
     for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
         level, kind, size = (

@@ -1,9 +1,9 @@
 """Training beside others on the machine: ``python benchmarks/neighbours.py [TEST...]``.
 
-What threads cost when the cores are not theirs alone, each figure with the goal for fastnn (on
-Linux only):
+What threads cost when others use the cores too, each figure beside the goal for fastnn (Linux
+only):
 
-    pair     a product of NumPy's and a training step by turns / the two each for itself
+    pair     a product of NumPy's and a training step by turns / the sum of the two alone
     busy     mean step beside a process that keeps one core busy / undisturbed
     four     four processes training at once / one after another, alone on the machine
     started  threads that steps too small for threads have started
@@ -32,18 +32,18 @@ from worker import Runner
 TRAINERS = ["fastnn", "torch", "jax"]
 STEPS = [("other", "784-512-512-10 relu, batch 128"), ("train", "784-128-10 relu, batch 32")]
 SMALL = [("other", "13-50-1 relu, batch 32")]
-TURN, ROUNDS = 0.1, 3  # longer ones take minutes where another library collapses
+TURN, ROUNDS = 0.1, 3  # longer turns take minutes where a library collapses
 
 
 def in_child(task: str, peer: str, *arguments: str) -> Any:
-    """What that function gives in a process of its own, on the usual threads."""
+    """The result of function `task` in a new process, with the usual threads."""
     command = [sys.executable, __file__, task, PEERS[peer].module, *arguments]
     done = subprocess.run(command, env=environment(THREADS), stdout=subprocess.PIPE, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def prepare(module: str, table: str, name: str) -> tuple[Any, Any]:
-    """The step, and what waits for its result."""
+    """The step, and a function that waits for its result."""
     peer = importlib.import_module(f"peers.{module}")
     network: Network = find(table, name)
     return peer.train(network), getattr(peer, "finish", lambda result: result)
@@ -120,7 +120,7 @@ def four(peer: str, table: str, name: str) -> float:
     return median(together) / (4 * median(alone))
 
 
-# name: (what it says, the goal, how a peer's figure comes, the steps)
+# name: (title, goal, function that returns a peer's figure, steps)
 TESTS = {
     "pair": ("by turns with NumPy's product", 1.3, "child_pair", STEPS),
     "busy": ("beside a busy core", 2.2, "busy", STEPS),

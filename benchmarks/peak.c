@@ -5,7 +5,7 @@
      update BYTES B/s         y += a x, two reads and a write; x and y together fill BYTES
      read BYTES B/s           sum x and y
 
-   Every thread has arrays of its own, BYTES / THREADS of them.  limits.py compiles and runs it. */
+   Every thread has separate arrays of BYTES / THREADS.  limits.py compiles and runs it. */
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -27,7 +27,7 @@ static const double MOVED = 1e9; /* bytes a turn at least, per thread */
 typedef float vec __attribute__((vector_size(WIDEST)));
 typedef struct job job;
 struct job {
-    double (*run)(const job *); /* returns the operations or bytes it made */
+    double (*run)(const job *); /* returns its number of operations or bytes */
     size_t n;                   /* vectors in x, and in y */
     vec *x, *y;
     double made, begun, ended;
@@ -149,7 +149,7 @@ int main(int count, char **arguments) {
         jobs[t].x = filled(largest / (size_t)threads / 2);
         jobs[t].y = filled(largest / (size_t)threads / 2);
     }
-    for (int turn = 0; turn < TURNS; turn++) /* all by turns, since a disturbance lasts */
+    for (int turn = 0; turn < TURNS; turn++) /* all in each, since a disturbance lasts */
         for (struct figure *f = figures; f < figures + n; f++) {
             double found = rate(jobs, f->run, f->size);
             if (found > f->best) f->best = found;

@@ -1,4 +1,4 @@
-"""Peers against one another on one case: each in its own process, turn by turn, in any order."""
+"""Races of peers on one row: each in a separate process, turn by turn, in random order."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from cases import TABLES, Unsupported
 
 
 class Peer(NamedTuple):
-    module: str  # in peers/, runs it
+    module: str  # in peers/
     package: str  # must be installed
-    threads: int | None = None  # in place of the race's
+    threads: int | None = None  # instead of the race's
 
 
 PEERS = {
-    "fastnn": Peer("fastnn_peer", "fastnn"),
-    "fastnn predict": Peer("fastnn_predict_peer", "fastnn"),
-    "fastnn estimator": Peer("fastnn_estimator_peer", "fastnn"),
-    "fastnn, one thread": Peer("fastnn_peer", "fastnn", threads=1),
+    "fastnn": Peer("fastnn_peer", "fastnn-cpu"),
+    "fastnn predict": Peer("fastnn_predict_peer", "fastnn-cpu"),
+    "fastnn estimator": Peer("fastnn_estimator_peer", "fastnn-cpu"),
+    "fastnn, one thread": Peer("fastnn_peer", "fastnn-cpu", threads=1),
     "NumPy by hand": Peer("numpy_peer", "numpy"),
     "torch": Peer("torch_peer", "torch"),
     "torch channels-last": Peer("torch_channels_last_peer", "torch"),
@@ -40,7 +40,7 @@ PEERS = {
 THREADS = 2
 PAUSE = 0.01  # seconds between turns
 
-# Variables that begin so choose kernels, threads or waiting; none is passed on to a peer.
+# Variables with these beginnings choose kernels, threads or waiting; peers do not get them.
 TUNING = (
     *("FASTNN_", "OPENBLAS_", "GOTO_", "OMP_", "GOMP_", "KMP_", "MKL_", "ATEN_", "ONEDNN_"),
     *("DNNL_", "TORCH", "XLA_", "JAX_", "NPY_"),
@@ -52,7 +52,7 @@ THREAD_VARIABLES = [
 
 
 def cpu() -> dict[str, str]:
-    """What Linux says of the first CPU; nothing elsewhere."""
+    """What Linux tells about the first CPU; empty elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
     except OSError:
@@ -61,7 +61,7 @@ def cpu() -> dict[str, str]:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """The caller's, less what tunes a peer: each runs as it comes, on so many threads.
+    """The caller's environment without what tunes a peer, for so many threads.
 
     An exported OPENBLAS_CORETYPE=Haswell alone makes NumPy's products half as fast as they are
     on a CPU with full AVX-512 (one core, 256x256x256: 110 GFLOP/s in place of 212).
@@ -71,7 +71,7 @@ def environment(threads: int) -> dict[str, str]:
 
 
 def foreign_seconds() -> float:
-    """What all cores have worked so far, less this process and its ended children; Linux only."""
+    """Seconds that all cores worked, without this process and its ended children; Linux only."""
     try:
         ticks = [int(x) for x in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
     except OSError:
@@ -83,7 +83,7 @@ def foreign_seconds() -> float:
 
 
 def installed(peer: str) -> bool:
-    if PEERS[peer].package == "fastnn":
+    if PEERS[peer].package == "fastnn-cpu":
         return True  # or the run fails, and says why
     try:
         return bool(version(PEERS[peer].package))
@@ -92,7 +92,7 @@ def installed(peer: str) -> bool:
 
 
 class Worker:
-    """The other end of worker.py; stopped but for its turn: NumPy's second thread spins for a tenth
+    """A process of worker.py, stopped except in its turns: NumPy's second thread spins for a tenth
     of a second after a product, and would take a core from the next peer."""
 
     def __init__(self, peer: str, threads: int) -> None:
@@ -140,7 +140,7 @@ class Worker:
 class Race:
     """Holds one worker per peer, started when first needed; a context manager.
 
-    Afterwards `disturbed` holds the seconds for which others' processes ran meanwhile.
+    Afterwards `disturbed` is the seconds for which other processes ran meanwhile.
     """
 
     def __init__(self, threads: int = THREADS, rounds: int | None = None) -> None:
@@ -157,8 +157,8 @@ class Race:
         self.disturbed += foreign_seconds()
 
     def run(self, table: str, name: str, peers: list[str]) -> dict[str, list[float] | Exception]:
-        """Seconds per step of each peer, a figure a round or a call, or bytes; or why there is
-        none."""
+        """For each peer its seconds per step (one figure a round or a call) or bytes, or the
+        error."""
         entry = TABLES[table]
         if entry.steps:
             return {peer: self.memory(table, name, peer) for peer in peers}
@@ -184,7 +184,7 @@ class Race:
         return float(self.workers[peer].ask("score", table, name))
 
     def memory(self, table: str, name: str, peer: str) -> list[float]:
-        """Bytes that the first steps take, each time in a process of its own."""
+        """Bytes that the first steps take, each time in a new process."""
         results = []
         for _ in range(self.rounds or TABLES[table].rounds):
             worker = Worker(peer, self.threads)

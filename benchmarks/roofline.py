@@ -28,7 +28,7 @@ SHOWN = (
     *("train", "other", "cnn", "predict", "cnnpredict", "fit"),
     *("product", "grid", "conv", "kernel", "elementwise"),
 )
-NOMINAL = 8  # operations an element that a kernel is drawn with: it moves along its roof only
+NOMINAL = 8  # operations an element that a kernel is drawn with; they shift it along its roof
 KINDS = {  # tables: label, colour, marker
     ("grid", "product"): ("matrix products", "#9aa5b1", "o"),
     ("conv",): ("convolutions", "#8073ac", "v"),
@@ -125,6 +125,7 @@ def report(points: list[Point], limits: list[Limits]) -> str:
         "",
         f"Written by `benchmarks/roofline.py` on {date.today()}: {machine()}.",
         "`benchmarks/README.md` says how this is measured and what a limit is.",
+        "The machine's rates, where update is `y += a x` and read is a sum:",
         "",
         *(f"- {limit}" for limit in limits),
         "",

@@ -1,4 +1,4 @@
-"""What a row of cases.py has to do, whoever runs it; limits.py makes a time of it."""
+"""The work of a row of cases.py, whoever runs it; limits.py turns it into a time."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ class Work(NamedTuple):
     operations: float  # floating-point operations of its matrix products and convolutions
     traffic: float  # bytes read and written, each array once
     size: float  # bytes of these arrays together
-    reads: bool = False  # as good as all of the traffic is reading
+    reads: bool = False  # nearly all of the traffic is reading

@@ -1,4 +1,4 @@
-"""A peer in a process of its own: ``python worker.py <module in peers/>``.
+"""A process that runs a peer: ``python worker.py <module in peers/>``.
 
 Reads one JSON list a line: ``["build", table, name, turn]``, then ``["run", calls]`` as often as
 wanted, and answers one JSON object a line.  A run is a few steps to warm up, then as many as take
@@ -61,16 +61,16 @@ class Runner:
 
 
 def resident(name: str) -> int:
-    """Bytes, as Linux knows them: VmRSS is now, VmHWM the most there has been.
+    """Bytes of resident memory, by Linux: VmRSS is now, VmHWM the most so far.
 
-    Less what is mapped from files, which is libraries' code as it comes to be used."""
+    They do not count what is mapped from files, which is libraries' code."""
     lines = map(str.split, Path("/proc/self/status").read_text().splitlines())
     kilobytes = {words[0]: words[1] for words in lines if words[-1] == "kB"}
     return 1024 * (int(kilobytes[f"{name}:"]) - int(kilobytes["RssFile:"]))
 
 
 def growth(step: Callable[[], Any], finish: Callable[[Any], Any], steps: int) -> int:
-    """Bytes by which memory grows at most while these steps run, the first of all among them."""
+    """Bytes by which memory grows at most during these steps, the very first included."""
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
     for _ in range(steps):
@@ -79,7 +79,7 @@ def growth(step: Callable[[], Any], finish: Callable[[Any], Any], steps: int) ->
 
 
 def prepared(peer: Any, table: str, name: str) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
-    """The row's step, and what waits for its result."""
+    """The row's step, and a function that waits for its result."""
     if not hasattr(peer, TABLES[table].function):
         raise Unsupported(f"{peer.__name__} has no row for {table}")
     step = getattr(peer, TABLES[table].function)(find(table, name))
@@ -88,7 +88,7 @@ def prepared(peer: Any, table: str, name: str) -> tuple[Callable[[], Any], Calla
 
 def main(module_name: str) -> None:
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints must not stand between the answers
+    os.dup2(2, 1)  # keeps what libraries print out of the answers
     runner = None
     for line in sys.stdin:
         request = json.loads(line)

@@ -57,9 +57,9 @@ cdef class _Recorder:
         arrays whose size is a power of two would compete for the same sets of the cache."""
         cdef cnp.ndarray like = cnp.PyArray_EMPTY(ndim, shape, kind, 0)
         cdef ptrdiff_t size = cnp.PyArray_NBYTES(like), bytes
-        cdef object part
+        cdef object memory
         if size >= LARGE:
-            part = self.large_part(size)
+            memory = self.large_part(size)
         else:
             if self.block is None or cnp.PyArray_SIZE(self.block) - self.used < size:
                 bytes = 2**16
@@ -67,9 +67,9 @@ cdef class _Recorder:
                     bytes = min(2 * cnp.PyArray_SIZE(self.block), 2**22)
                 self.block = numpy.empty(max(bytes, size + 64), numpy.uint8)
                 self.used = -<ptrdiff_t>data(self.block) % 64
-            part = self.block[self.used:self.used + size]
+            memory = self.block[self.used:self.used + size]
             self.used += (size + 63) // 64 * 64 + 5 * 64
-        return part.view((<object>like).dtype).reshape((<object>like).shape)
+        return memory.view((<object>like).dtype).reshape((<object>like).shape)
 
     cdef cnp.ndarray large_part(self, ptrdiff_t size):
         """Memory for a large array: that of one which nobody refers to any more, or new memory."""

@@ -93,7 +93,7 @@ def adam_advance(cnp.ndarray hyper not None):
 
 
 def clip_norm(cnp.ndarray gradients not None, cnp.ndarray hyper not None, double max_norm):
-    """hyper's gradient_scale = min(1, max_norm / (norm + 1e-6)).  Returns norm = sqrt(Σ g²)."""
+    """hyper's gradient_scale = 1, or max_norm / norm where norm > max_norm.  Returns norm = sqrt(Σ g²)."""
     check_real("gradients", gradients, cnp.PyArray_NDIM(gradients))
     check_hyper(hyper)
     check_constant("clip_norm", max_norm, gradients)

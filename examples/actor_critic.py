@@ -1,7 +1,7 @@
 """Learn to balance a pole on a cart with an advantage actor-critic, in a few seconds.
 
-Reinforcement learning brings its own gradient: `GradientStep` gives the outputs, NumPy makes the
-policy gradient from them, and the step goes on with that.  The task and its equations are those of
+In reinforcement learning the gradient comes from no loss: `GradientStep` gives the outputs, NumPy
+computes the policy gradient, and the step goes on with it.  The task and its equations are those of
 A. Barto, R. Sutton, C. Anderson, "Neuronlike adaptive elements that can solve difficult learning
 control problems", 1983: push the cart left or right, 50 times a second; an episode ends when the
 pole leans more than 12 degrees, the cart leaves its track, or after 500 pushes.
@@ -12,12 +12,12 @@ import numpy as np
 import fastnn
 from fastnn import Dense, Sequential
 
-CARTS, PUSHES = 16, 32  # that many carts at once, and pushes between two updates
+CARTS, PUSHES = 16, 32  # carts at once, and pushes between two updates
 BATCH, DISCOUNT, TRACE = 64, 0.99, 0.95
 
 
 def push(state, right):
-    """The carts (n, 4: place, speed, angle, angular speed) a fiftieth of a second later."""
+    """The carts (n, 4: position, speed, angle, angular speed) a fiftieth of a second later."""
     x, v, angle, w = state.T
     force, gravity, cart, pole, half_length, dt = 10.0, 9.8, 1.0, 0.1, 0.5, 0.02
     sin, cos, mass = np.sin(angle), np.cos(angle), cart + pole
@@ -42,8 +42,8 @@ def network(outputs, seed):
 
 
 def advantages(falls, values):
-    """How much better it went than the critic's `values` (pushes + 1, carts) said, each push being
-    worth 1: generalized advantage estimation, J. Schulman et al., 2016."""
+    """How much better it went than the critic's `values` (pushes + 1, carts) predicted, where each
+    push is worth 1: generalized advantage estimation, J. Schulman et al., 2016."""
     result, following = np.zeros(falls.shape), 0.0
     for t in reversed(range(len(falls))):
         surprise = 1.0 + DISCOUNT * ~falls[t] * values[t + 1] - values[t]

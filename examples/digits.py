@@ -1,6 +1,6 @@
 """Train on the digits that ship with fastnn; a second or two is enough.
 
-The lines to copy from when your own data fit in memory as arrays.
+Copy from it when your data fit in memory as arrays.
 """
 
 import fastnn

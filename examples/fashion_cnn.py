@@ -2,9 +2,9 @@
 
     python examples/fashion_cnn.py [FOLDER] [--epochs 10] [--seed 0] [--rows N] [--out FOLDER]
 
-FOLDER is in the MNIST format, as fashion_mnist.py tells; unless given, it is where Debian's package
-dataset-fashion-mnist puts it.  Three pictures are written: learning_curve.png, confusion.png and
-filters.png, for which matplotlib must be installed.  For a first look, --rows 5000 is quick.
+FOLDER is in the MNIST format, see fashion_mnist.py; the default is where Debian's package
+dataset-fashion-mnist puts it.  Three pictures are written, which need matplotlib:
+learning_curve.png, confusion.png and filters.png.  For a first look, --rows 5000 is quick.
 """
 
 import argparse
@@ -23,10 +23,10 @@ NAMES = (
 
 
 def block(in_channels, channels, kernel_size):
-    """Half as many rows and columns, rounded up.
+    """Layers that halve the rows and columns, rounded up.
 
-    Batch norm does what a bias would, and makes up for small weights; these begin small so that in
-    the end the filters show what was learnt, not how they began."""
+    Batch norm replaces the bias and makes up for small weights.  These begin small, so that in the
+    end the filters show what was learnt, not how they began."""
     weight = fastnn.initializers.Normal(0.02)
     return (
         Conv2D(in_channels, channels, kernel_size, padding="same", bias=False, weight_init=weight),
@@ -51,7 +51,7 @@ def network(classes=10, seed=0):
 
 
 def train(model, X, y, epochs=10, seed=0, progress=True):
-    """Returns the history.  A twelfth of the rows only validates."""
+    """Returns the history.  A twelfth of the rows is for validation."""
     part, validation = fastnn.stratified_split(y, test_fraction=1 / 12, seed=seed)
     return model.fit(
         X[part],
@@ -103,7 +103,7 @@ def draw_confusion(matrix, names):
     figure = new_figure(8, 7.6)
     axes = figure.subplots()
     share = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    axes.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=10)  # the root shows small ones too
+    axes.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=10)  # the root makes small ones visible
     for (i, j), value in np.ndenumerate(share):
         color = "white" if value > 35 else "silver" if value == 0 else "black"
         axes.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=9, color=color)
@@ -116,9 +116,9 @@ def draw_confusion(matrix, names):
 
 
 def draw_filters(weight):
-    """Of the first layer, (rows, columns, 1, filters)."""
+    """The first layer's weight: (rows, columns, 1, filters)."""
     figure = new_figure(8, 4.4)
-    weight = weight / abs(weight).max(axis=(0, 1))  # batch norm evens out their sizes
+    weight = weight / abs(weight).max(axis=(0, 1))  # batch norm makes up for sizes
     grid = figure.subplots(4, weight.shape[-1] // 4)
     for i, axes in enumerate(grid.flat):
         image = axes.imshow(weight[:, :, 0, i], cmap="RdBu_r", vmin=-1, vmax=1)

@@ -37,7 +37,7 @@ def train(folder, epochs=10, seed=0, progress=True):
         y,
         loss=loss,
         optimizer=fastnn.Adam(2e-3),
-        schedule=fastnn.StepDecay(max(1, 7 * epochs // 10)),  # the last ones with a tenth of it
+        schedule=fastnn.StepDecay(max(1, 7 * epochs // 10)),  # a tenth of the rate at last
         epochs=epochs,
         batch_size=128,
         seed=seed,

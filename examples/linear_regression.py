@@ -1,4 +1,4 @@
-"""Linear regression with fastnn, judged by the closed form.
+"""Linear regression with fastnn, compared with the closed form.
 
 A `Dense(n, 1)` without activation and the mean squared error is linear regression.  Trained on
 the whole set at once it must reach the weights that the normal equations give.
@@ -25,7 +25,7 @@ def closed_form(X, y):
 
 
 def train(X, y, steps=500):
-    """The same two by gradient descent."""
+    """The same by gradient descent."""
     model = Sequential(Dense(X.shape[1], 1), dtype="float64", seed=0)
     step = fastnn.TrainStep(model, fastnn.MeanSquaredError(), fastnn.Momentum(0.1, beta=0.8))
     for _ in range(steps):

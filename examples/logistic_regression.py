@@ -1,4 +1,4 @@
-"""Logistic regression with fastnn, judged by the known optimum.
+"""Logistic regression with fastnn, compared with the known optimum.
 
 A `Dense(n, 1)` and the sigmoid cross-entropy is logistic regression.  Its loss is convex, so
 there is one best loss; Newton's method finds it to the last digit, and training must reach it.

@@ -1,4 +1,4 @@
-"""Two results on MNIST that others have published, repeated.
+"""Two published results on MNIST, repeated.
 
     python examples/mnist.py FOLDER [--seeds 3]
 

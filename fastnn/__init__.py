@@ -10,80 +10,107 @@
 ... )
 >>> model.predict(X).shape
 (1797, 10)
+
+By topic (``help(fastnn.Dense)`` and so on tells more):
+
+Models         Sequential: fit, evaluate, predict, predictor, summary, save, state_dict; Predictor
+Layers         Dense, Dropout, BatchNorm, LayerNorm, Embedding, Flatten, Residual;
+               Layer, to derive others from
+Images and     Conv2D, MaxPool2D, AvgPool2D, GlobalMaxPool2D, GlobalAvgPool2D, to_nhwc;
+sequences      Conv1D, MaxPool1D, AvgPool1D, GlobalMaxPool1D, GlobalAvgPool1D
+Activations    Linear, ReLU, LeakyReLU, Sigmoid, Tanh, Softmax, ELU, SELU, Softplus, SiLU, GELU,
+               Mish
+Losses         SoftmaxCrossEntropy, SigmoidCrossEntropy, Hinge; MeanSquaredError,
+               MeanAbsoluteError, Huber, Quantile, Poisson; Loss, to derive others from
+Optimizers     SGD, Momentum, Nesterov, RMSprop, Adam, AdamW
+Learning rates StepDecay, ExponentialDecay, Cosine, OneCycle
+Training       History; loops of your own: TrainStep, GradientStep, batches
+Callbacks      EarlyStopping, ReduceOnPlateau, ModelCheckpoint, CSVLogger, TensorBoard;
+               Callback and Run, to write others
+Metrics        accuracy, auc, f1, r2, ... in fastnn.metrics
+Files          save, load, save_checkpoint, load_checkpoint, Checkpoint
+Data           datasets, batches, stratified_split, Standardizer
+Learning how   gradcheck, initializers, ExponentialAverage
+The machine    set_num_threads, get_num_threads, threads, build_info
+
+scikit-learn's estimators, trained by fastnn: fastnn.sklearn.
 """
 
-from fastnn import datasets, initializers, metrics
-from fastnn._version import __version__
-from fastnn.averages import ExponentialAverage
-from fastnn.data import Standardizer, batches, stratified_split, to_nhwc
-from fastnn.files.checkpoint import save, save_checkpoint
-from fastnn.gradcheck import gradcheck
-from fastnn.history import History
-from fastnn.layers import (
-    ELU,
-    GELU,
-    SELU,
-    AvgPool1D,
-    AvgPool2D,
-    BatchNorm,
-    Conv1D,
-    Conv2D,
-    Dense,
-    Dropout,
-    Embedding,
-    Flatten,
-    GlobalAvgPool1D,
-    GlobalAvgPool2D,
-    GlobalMaxPool1D,
-    GlobalMaxPool2D,
-    Layer,
-    LayerNorm,
-    LeakyReLU,
-    Linear,
-    MaxPool1D,
-    MaxPool2D,
-    Mish,
-    ReLU,
-    Residual,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Softplus,
-    Tanh,
-)
-from fastnn.losses import (
-    Hinge,
-    Huber,
-    Loss,
-    MeanAbsoluteError,
-    MeanSquaredError,
-    Poisson,
-    Quantile,
-    SigmoidCrossEntropy,
-    SoftmaxCrossEntropy,
-)
-from fastnn.model import Checkpoint, Sequential, load, load_checkpoint
-from fastnn.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, RMSprop
-from fastnn.predictor import Predictor
-from fastnn.schedules import Cosine, ExponentialDecay, OneCycle, StepDecay
-from fastnn.support.threads import (
-    build_info,
-    get_num_threads,
-    set_defaults,
-    set_num_threads,
-    threads,
-)
-from fastnn.training.callbacks import (
-    Callback,
-    CSVLogger,
-    EarlyStopping,
-    ModelCheckpoint,
-    ReduceOnPlateau,
-    TensorBoard,
-)
-from fastnn.training.gradient_step import GradientStep
-from fastnn.training.run import Run
-from fastnn.training.step import TrainStep
+from fastnn.support.installed import use_installed
+
+if not use_installed(__path__[0]):  # else the installed package stands in this one's place
+    from fastnn import datasets, initializers, metrics
+    from fastnn._version import __version__
+    from fastnn.averages import ExponentialAverage
+    from fastnn.data import Standardizer, batches, stratified_split, to_nhwc
+    from fastnn.files.checkpoint import save, save_checkpoint
+    from fastnn.gradcheck import gradcheck
+    from fastnn.history import History
+    from fastnn.layers import (
+        ELU,
+        GELU,
+        SELU,
+        AvgPool1D,
+        AvgPool2D,
+        BatchNorm,
+        Conv1D,
+        Conv2D,
+        Dense,
+        Dropout,
+        Embedding,
+        Flatten,
+        GlobalAvgPool1D,
+        GlobalAvgPool2D,
+        GlobalMaxPool1D,
+        GlobalMaxPool2D,
+        Layer,
+        LayerNorm,
+        LeakyReLU,
+        Linear,
+        MaxPool1D,
+        MaxPool2D,
+        Mish,
+        ReLU,
+        Residual,
+        Sigmoid,
+        SiLU,
+        Softmax,
+        Softplus,
+        Tanh,
+    )
+    from fastnn.losses import (
+        Hinge,
+        Huber,
+        Loss,
+        MeanAbsoluteError,
+        MeanSquaredError,
+        Poisson,
+        Quantile,
+        SigmoidCrossEntropy,
+        SoftmaxCrossEntropy,
+    )
+    from fastnn.model import Checkpoint, Sequential, load, load_checkpoint
+    from fastnn.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, RMSprop
+    from fastnn.predictor import Predictor
+    from fastnn.schedules import Cosine, ExponentialDecay, OneCycle, StepDecay
+    from fastnn.support.threads import (
+        build_info,
+        get_num_threads,
+        set_defaults,
+        set_num_threads,
+        threads,
+    )
+    from fastnn.training.callbacks import (
+        Callback,
+        CSVLogger,
+        EarlyStopping,
+        ModelCheckpoint,
+        ReduceOnPlateau,
+        TensorBoard,
+    )
+    from fastnn.training.gradient_step import GradientStep
+    from fastnn.training.run import Run
+    from fastnn.training.step import TrainStep
 
 __all__ = [
     "ELU",
@@ -168,9 +195,10 @@ __all__ = [
     "to_nhwc",
 ]
 
-for _name in __all__:  # pickles, tracebacks and help shall show the public path
-    if getattr(globals()[_name], "__module__", "").startswith("fastnn."):
-        globals()[_name].__module__ = "fastnn"
-del _name
-set_defaults()
-del set_defaults
+if "Sequential" in globals():
+    for _name in __all__:  # pickles, tracebacks and help shall show the public path
+        if getattr(globals()[_name], "__module__", "").startswith("fastnn."):
+            globals()[_name].__module__ = "fastnn"
+    set_defaults()
+    del _name, set_defaults
+del use_installed

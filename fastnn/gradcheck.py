@@ -46,7 +46,7 @@ def gradcheck(
     """
     epsilon = checks.positive(epsilon, "epsilon")
     state = copy.deepcopy(model.__getstate__())
-    model = type(model).restore(state | {"dtype": "float64"})
+    model = type(model)._restore(state | {"dtype": "float64"})
     x = real_array(x, "x", model.dtype).copy()
     step = model._counter.copy()
 

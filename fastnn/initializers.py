@@ -146,7 +146,7 @@ def fill(
     values = np.asarray(initializer(rng, array.shape, fan_in))
     if values.shape != array.shape or values.dtype.kind not in "biuf":
         raise ValueError(
-            f"{owner!r}: its initializer {initializer!r} must give real numbers of shape "
-            f"{array.shape}, got {values.dtype} of shape {values.shape}"
+            f"{owner!r}: expected real numbers of shape {array.shape} from its initializer "
+            f"{initializer!r}, got {values.dtype} of shape {values.shape}"
         )
     array[...] = values

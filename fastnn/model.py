@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +73,7 @@ class Sequential(Network):
         batch_size: int = 32,
         validation_data: tuple[ArrayLike, ...] | None = None,
         shuffle: bool = True,
+        drop_last: bool = False,
         seed: int = 0,
         sample_weight: ArrayLike | None = None,
         class_weight: Mapping[int, float] | str | None = None,
@@ -84,46 +84,69 @@ class Sequential(Network):
         resume: str | PathLike[str] | None = None,
         progress: bool = True,
     ) -> History:
-        """Train on the rows of `X` and `y` for `epochs` passes; returns the `History`.
-
-        Shapes: `X` (n, ...) as the model takes it, `y` (n,) or (n, outputs) as the loss takes it,
-        `sample_weight` (n,), not negative; a row of weight 0 takes no part.  `class_weight`, a dict
-        by label, 1 for those that it lacks, or ``"balanced"``, multiplies the rows' weights.
-        `validation_data`, ``(X, y)`` or ``(X, y, sample_weight)``, is evaluated after every epoch.
-
-        An `X` in float32, C-contiguous, is used where it is: a `numpy.memmap` stays on disk.
-        Without `y`, `X` is an iterable of batches ``(x, y)`` or ``(x, y, sample_weight)``, gone
-        through once an epoch; then `batch_size`, `shuffle` and `seed` mean nothing, and a
-        `schedule` needs its ``len()``.
-
-        The order of the rows depends on `seed` only, so that a second `fit` with the same seed
-        repeats the order of the first; the last batch of an epoch may be shorter.  `loss` is one
-        of fastnn's or any callable like them (see `Loss`).  `metrics` holds names
-        (``"accuracy"``, ``"r2"``; see `fastnn.metrics`) or functions ``metric(outputs, targets)``,
-        which get targets (n,) as (n, 1) where the outputs are so; those of scikit-learn, and others
-        whose first parameter is ``y_true``, get ``(y_true, y_pred)`` as they want it.  By default
-        the accuracy for losses that classify, else none.  `progress` shows a bar on a terminal, a
-        line per epoch elsewhere.
-
-        The optimizer's learning rate is multiplied, step by step, by what `schedule` gives (see
-        `fastnn.schedules`); after each epoch it is as before.  `accumulate` batches together make
-        an update (see `TrainStep`).  `callbacks` are told about the epochs (see `Callback`).
-
-        `resume` names the file of a checkpoint (see `ModelCheckpoint`) to go on from, to `epochs`
-        in all and with the same bits as if the training had never stopped.  Model, optimizer, order
-        and history are as saved, with what may be set at any time, such as learning rates; the
-        other arguments must be as before.
+        """Train on the rows of `X` and `y`; returns the `History`.
 
         Ctrl-C ends the training and returns the history of the finished epochs, with
-        ``history.interrupted`` set; the model keeps what it has learnt.
+        ``history.interrupted`` set; the model keeps what it has learnt.  Pressed again within a
+        second, in the same fit or in the next one of a loop, it is a KeyboardInterrupt.
 
-        Raises TypeError or ValueError before the first step for arrays, labels or settings that
-        make no sense, naming them, and for a checkpoint of another architecture, rule, metrics or
-        number of rows, listing all; OSError for one that cannot be read; RuntimeError if the model
-        is being trained by another thread; FloatingPointError when training diverges, saying at
-        which epoch, step and learning rate: the model keeps its last finite parameters.  Warns of
-        a model that ends in the sigmoid or softmax that its loss applies itself.
+        Parameters
+        ----------
+        X : (n, ...), as the model takes it
+            In float32 and C-contiguous it is used where it is: a `numpy.memmap` stays on disk.
+            Without `y` it is an iterable of batches ``(x, y)`` or ``(x, y, sample_weight)``, gone
+            through once an epoch; then `batch_size`, `shuffle` and `seed` mean nothing.
+        y : (n,) or (n, outputs), as the loss takes it
+        loss : a loss of fastnn's, or any callable like them (see `Loss`)
+        optimizer : such as ``fastnn.Adam()``
+        epochs : how often all rows are gone through
+        batch_size : rows in a step
+            An epoch's last batch may be shorter.  Where it would be a single row (with a single
+            position), on which batch norm cannot train, that row joins the batch before.  In
+            batches of your own, a single row joins the next batch, and is left out at the end.
+        validation_data : ``(X, y)`` or ``(X, y, sample_weight)``, evaluated after every epoch
+        shuffle : whether each epoch has an order of the rows of its own
+        drop_last : whether a last shorter batch is left out
+        seed : what the orders follow from, so that a second `fit` repeats those of the first
+        sample_weight : (n,), not negative; a row of weight 0 takes no part
+        class_weight : a dict by label (1 for labels that it lacks) or ``"balanced"``
+            It multiplies the rows' weights.
+        metrics : a list of names (``"accuracy"``, ``"r2"``; see `fastnn.metrics`) or functions
+            Functions are ``metric(outputs, targets)`` and get targets (n,) as (n, 1) where the
+            outputs are so; those of scikit-learn, and others whose first parameter is ``y_true``,
+            get ``(y_true, y_pred)`` as they want it.  By default the accuracy for losses that
+            classify, else none.
+        schedule : a factor of the optimizer's learning rate for every step
+            See `fastnn.schedules`.  After each epoch the rate is as before.  With batches of your
+            own, `X` needs a ``len()``.
+        accumulate : how many batches together make an update (see `TrainStep`)
+        callbacks : a list of objects that are told about the epochs (see `Callback`)
+        resume : the file of a checkpoint to go on from (see `ModelCheckpoint`)
+            Training goes on to `epochs` in all, with the same bits as if it had never stopped.
+            Model, optimizer, order and history are as saved, with what may be set at any time,
+            such as learning rates; the other arguments must be as before.
+        progress : whether to show a bar on a terminal, a line per epoch elsewhere
 
+        Raises
+        ------
+        TypeError, ValueError
+            Before the first step: for arrays, labels or settings that make no sense, naming them;
+            for a checkpoint of another architecture, rule, metrics or number of rows, listing all.
+        OSError
+            If the checkpoint cannot be read.
+        RuntimeError
+            If the model is being trained by another thread.
+        FloatingPointError
+            If training diverges, saying at which epoch, step and learning rate: the model keeps
+            its last finite parameters.
+
+        An error that ends the training, be it in a callback, has the history so far as its
+        attribute `history`, and says in a note which callback or schedule raised it.
+
+        Warns of a model that ends in the sigmoid or softmax that its loss applies itself.
+
+        Examples
+        --------
         >>> from fastnn import SGD, Dense, MeanSquaredError, Sequential
         >>> model = Sequential(Dense(1, 1, weight_init="zeros"))
         >>> history = model.fit(
@@ -144,6 +167,7 @@ class Sequential(Network):
             batch_size=batch_size,
             validation_data=validation_data,
             shuffle=shuffle,
+            drop_last=drop_last,
             seed=seed,
             sample_weight=sample_weight,
             class_weight=class_weight,
@@ -255,7 +279,4 @@ def load_checkpoint(path: str | PathLike[str]) -> Checkpoint:
     Traceback (most recent call last):
     FileNotFoundError: [Errno 2] No such file or directory: 'missing.safetensors'
     """
-    model, optimizer, order, history = checkpoint.read(path, Sequential)
-    if optimizer is None:
-        raise ValueError(f"{os.fsdecode(path)}: holds a model without its training; use load")
-    return Checkpoint(model, optimizer, order, history)
+    return Checkpoint(*checkpoint.read_training(path, Sequential))

@@ -11,14 +11,13 @@ import math
 import sys
 from contextlib import contextmanager
 from threading import get_ident
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import fastnn._kernels as _kernels
 from fastnn.layers.chain import Chain, check_layers, numbered
-from fastnn.layers.layer import Layer, Place
+from fastnn.layers.layer import Arrays, Layer, Place
 from fastnn.support import arrays, checks
 from fastnn.support.settings import Fixed, label
 
@@ -34,21 +33,38 @@ if TYPE_CHECKING:
 class Network:
     """What a `Sequential` is without training loop and files: see there.
 
-    Models are always a `Sequential`; what stands below that class is written for this one."""
+    Users make a `Sequential`; every module below `model` takes a `Network`."""
 
     __slots__ = (  # so that a misspelt attribute is refused; a derived class may add any
-        "__weakref__", "_chain", "_counter", "_dtype", "_flat_gradients", "_flat_parameters",
-        "_hold", "_l2", "_layers", "_passes", "_penalty_scale", "_pending", "_random", "_seed",
-        "_slices", "_trainer", "_writable", "gradients", "parameters", "state",
+        "__weakref__",
+        "_chain",
+        "_counter",
+        "_dtype",
+        "_flat_gradients",
+        "_flat_parameters",
+        "_gradients",
+        "_hold",
+        "_l2",
+        "_layers",
+        "_parameters",
+        "_passes",
+        "_penalty_scale",
+        "_pending",
+        "_random",
+        "_seed",
+        "_slices",
+        "_state",
+        "_trainer",
+        "_writable",
     )  # fmt: skip
     layers = Fixed[tuple["Layer | SupportsForwardBackward", ...]]()
     seed = Fixed[int]()
     l2 = Fixed[float]()
     dtype = Fixed["np.dtype[Any]"]()
     _dtype: np.dtype[Any]
-    parameters: Mapping[str, NDArray[Any]]
-    gradients: Mapping[str, NDArray[Any]]
-    state: Mapping[str, NDArray[Any]]
+    parameters = Fixed[Arrays]()
+    gradients = Fixed[Arrays]()
+    state = Fixed[Arrays]()
 
     def __init__(
         self,
@@ -62,7 +78,7 @@ class Network:
         self.layers = layers
         check_layers(numbered(layers))
         self._set_up(arrays.real_dtype(dtype), passes=0)
-        self._chain.initialize(lambda i: np.random.default_rng([self.seed, i]))
+        self._initialize()
 
     # ---- memory --------------------------------------------------------------------------------
 
@@ -82,9 +98,9 @@ class Network:
         state = {name: array.astype(dtype) for name, array in state.items()}
         inner = itertools.count(2**32 - 1, -1)
         place = Place(0, dtype, self.seed, self._counter, self.l2, self._penalty_scale, inner)
-        positions = (i for i, _, _ in self._chain.parts())
+        positions = (i for i, _, _ in self._chain.stateful())
         self._chain.build(self.parameters, self.gradients, state, place, positions)
-        self.state = MappingProxyType(state)
+        self.state = Arrays(state)
         self._writable = [
             *self.parameters.items(), *self.state.items(), *self.gradients.items()
         ]  # fmt: skip
@@ -102,7 +118,7 @@ class Network:
         self._flat_parameters = arrays.aligned_zeros(size, self.dtype)
         self._flat_gradients = arrays.aligned_zeros(size, self.dtype)
         self.parameters, self.gradients = (
-            MappingProxyType(
+            Arrays(
                 {name: flat[self._slices[name]].reshape(shape) for name, shape in shapes.items()}
             )
             for flat in (self._flat_parameters, self._flat_gradients)
@@ -123,10 +139,18 @@ class Network:
         """All parameters in one vector, with gaps of zeros."""
         return self._flat_parameters
 
+    @flat_parameters.setter
+    def flat_parameters(self, vector: NDArray[Any]) -> None:
+        _check_same(vector, self._flat_parameters, "flat_parameters")
+
     @property
     def flat_gradients(self) -> NDArray[Any]:
         """All gradients in one vector, laid out as `flat_parameters`."""
         return self._flat_gradients
+
+    @flat_gradients.setter
+    def flat_gradients(self, vector: NDArray[Any]) -> None:
+        _check_same(vector, self._flat_gradients, "flat_gradients")
 
     def _check_writable(self) -> None:
         name = _kernels.first_read_only(self._writable)
@@ -222,7 +246,7 @@ class Network:
             self._check_writable()
             rule(self._flat_parameters, self._flat_gradients)
 
-    def trains_natively(self) -> bool:
+    def _trains_natively(self) -> bool:
         """Whether forward, backward and update are those of this class, so that no Python of the
         user's runs between their kernels."""
         return all(
@@ -369,7 +393,7 @@ class Network:
         named = {**self.parameters, **self.state}
         return {
             f"{layer_name}.{name}": named[f"{layer_name}.{name}"]
-            for _, layer_name, layer in self._chain.parts()
+            for _, layer_name, layer in self._chain.stateful()
             for name in (*layer.parameters, *layer.state)
         }
 
@@ -380,18 +404,23 @@ class Network:
             "seed": self.seed,
             "l2": self.l2,
             "counter": int(self._counter[0]),
-            "parameters": {name: array.copy() for name, array in self.parameters.items()},
-        }
+        }  # the layers have copies of their parameters
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.layers, self.seed, self.l2 = state["layers"], state["seed"], state["l2"]
         self._set_up(np.dtype(state["dtype"]), state["counter"])
-        for name, array in self.parameters.items():
+        if "parameters" not in state:
+            self._initialize()
+            return
+        for name, array in self.parameters.items():  # new layers, from a file
             array[...] = state["parameters"][name]
 
+    def _initialize(self) -> None:
+        self._chain.initialize(lambda i: np.random.default_rng([self.seed, i]))
+
     @classmethod
-    def restore(cls, state: dict[str, Any]) -> Self:
-        """The network that a state as `__getstate__` gives it describes, without initialization."""
+    def _restore(cls, state: dict[str, Any]) -> Self:
+        """The network that a state describes, from `__getstate__` or, with parameters, a file."""
         network = cls.__new__(cls)
         network.__setstate__(state)
         return network
@@ -404,6 +433,15 @@ class Network:
         options = f"seed={self.seed}, dtype={self.dtype.name!r}"
         options += f", l2={self.l2!r}" if self.l2 else ""
         return f"{type(self).__name__}(\n{lines}    {options},\n)"
+
+
+def _check_same(vector: Any, own: NDArray[Any], name: str) -> None:
+    """Raise unless it is the same vector, which ``model.flat_parameters *= 0.5`` assigns."""
+    if vector is not own:
+        raise AttributeError(
+            f"{name}: expected values written into the vector, as in model.{name}[...] = values; "
+            f"got {arrays.describe(vector)}"
+        )
 
 
 def _apart(y: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:

@@ -55,7 +55,7 @@ class Predictor:
         self._model = copy.deepcopy(model)
         self.batch_size = rows
         self._run: _Run = self._by_hand
-        self.recorded = all(layer.native for layer in self._model._chain.path)
+        self.recorded = self._model._chain.native
         if self.recorded:
             # a training step that is being recorded must not contain the packing
             self._operations = _kernels.unrecorded(_fold, self._model)

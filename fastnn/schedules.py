@@ -6,6 +6,8 @@ results, as that of `ReduceOnPlateau`, needs a callback."""
 
 from __future__ import annotations
 
+import math
+import sys
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +60,7 @@ class StepDecay(Schedule):
     """
 
     every = Checked(checks.positive_int)
-    factor = Checked(checks.share)
+    factor = Checked(checks.up_to_one)
 
     def __init__(self, every: int, factor: float = 0.1) -> None:
         self.every, self.factor = every, factor
@@ -74,7 +76,7 @@ class ExponentialDecay(Schedule):
     array([1.  , 0.5 , 0.25])
     """
 
-    factor = Checked(checks.share)
+    factor = Checked(checks.up_to_one)
 
     def __init__(self, factor: float) -> None:
         self.factor = factor
@@ -137,13 +139,17 @@ def _half_cosine(t: Times, begin: float, end: float, first: float, last: float) 
 
 
 def rates(
-    schedule: Factors | None, rate: float, epoch: int, epochs: int, steps: int
-) -> Times | None:
-    """The learning rates of all steps of the epoch with the number `epoch`; None: no schedule.
+    schedule: Factors,
+    rate: float,
+    epoch: int,
+    epochs: int,
+    steps: int,
+    largest: float = sys.float_info.max,
+) -> Times:
+    """The learning rates of all steps of the epoch with the number `epoch`.
 
-    Raises ValueError unless the schedule returns finite numbers >= 0, one in all or one a step."""
-    if schedule is None:
-        return None
+    Raises ValueError unless the schedule returns finite numbers >= 0, one in all or one a step, and
+    no rate exceeds `largest`."""
     t = epoch + (np.arange(steps) + 0.5) / steps
     try:
         result = schedule(t, epochs)
@@ -154,8 +160,15 @@ def rates(
     except (TypeError, ValueError) as error:
         wanted = f"schedule: expected a factor for each of {steps} steps"
         raise ValueError(f"{wanted} ({error})") from None
-    found = rate * factors
-    good = np.isfinite(found) & (found >= 0)
+    with np.errstate(over="ignore"):
+        found = rate * factors
+    good = (found >= 0) & (found <= largest)
     if not good.all():
-        raise ValueError(f"schedule: expected finite factors >= 0, got {float(factors[~good][0])}")
+        factor = float(factors[~good][0])
+        if 0 <= factor < math.inf:
+            raise ValueError(
+                f"schedule: {factor:g} times the learning rate {rate:g} is too large; expected at "
+                f"most {largest:g}"
+            )
+        raise ValueError(f"schedule: expected finite factors >= 0, got {factor}")
     return found

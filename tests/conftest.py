@@ -1,13 +1,13 @@
-"""Which fastnn is tested, and what every test may ask for: instruction set, real type, threads.
+"""Which fastnn is tested, and the fixtures for all tests: instruction set, real type, threads.
 
-The package that Python finds is tested, as anywhere: with plain `pytest` the installed one, with
-`python -m pytest` the tree's own.  Only a tree without a built extension must not shadow an
-installation, and one that was built in place must be found where nothing is installed.  Of the
-tests' folders only helpers/ is on the path, by `pythonpath` in pyproject.toml
-(--import-mode=importlib), so that sklearn/ here hides no other.
+Plain `pytest` tests the installed fastnn, `python -m pytest` the one in this tree.  But a tree
+without a built extension must not hide an installed package, and a tree built in place must be
+found where none is installed.  Only tests/helpers/ is on sys.path (`pythonpath` in pyproject.toml,
+with --import-mode=importlib), so that tests/sklearn/ does not hide scikit-learn.
 """
 
 import importlib.util
+import math
 import sys
 from pathlib import Path
 
@@ -30,6 +30,7 @@ import pytest  # noqa: E402
 
 import fastnn  # noqa: E402
 from fastnn import _kernels  # noqa: E402
+from fastnn.training import interrupts  # noqa: E402
 from machine import ISAS  # noqa: E402
 
 THREADS = [1, 2, 3, 7]
@@ -44,9 +45,10 @@ def pytest_report_header():
 
 @pytest.fixture(autouse=True)
 def restore_settings():
-    """Each test leaves the instruction set and the number of threads as it found them; sleeping
-    threads are woken for the little work that tests do, too."""
+    """Restore the instruction set and the number of threads after each test; in tests, even
+    little work wakes sleeping threads, and a Ctrl-C of another test is no first press of two."""
     isa, threads, wake_work = _kernels.get_isa(), _kernels.get_threads(), _kernels.set_wake_work(0)
+    interrupts._last_press = -math.inf
     yield
     _kernels.set_wake_work(wake_work)
     _kernels.set_isa(isa)
@@ -55,7 +57,7 @@ def restore_settings():
 
 @pytest.fixture(params=ISAS)
 def isa(request):
-    """Each instruction set of this architecture; one that this machine lacks is skipped."""
+    """Each instruction set of this architecture; those that this machine lacks are skipped."""
     if request.param not in _kernels.isa_levels():
         pytest.skip(f"this machine does not run {request.param}")
     _kernels.set_isa(request.param)
@@ -64,7 +66,7 @@ def isa(request):
 
 @pytest.fixture
 def fma_isas():
-    """Those of this machine that promise the same bits: all but the portable one."""
+    """This machine's instruction sets that promise the same bits: all but the portable one."""
     return [name for name in _kernels.isa_levels() if name != "portable"]
 
 
@@ -75,7 +77,7 @@ def dtype(request):
 
 @pytest.fixture(params=THREADS)
 def threads(request):
-    """Each of these numbers of threads, more than the machine's cores among them."""
+    """Each number of threads in THREADS, however many cores there are."""
     _kernels.set_threads(request.param)
     return request.param
 

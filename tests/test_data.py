@@ -1,4 +1,4 @@
-"""Batches, splits, Standardizer, images by channels last."""
+"""Batches, splits, Standardizer, images to channels-last."""
 
 import numpy as np
 import pytest
@@ -198,15 +198,12 @@ def test_standardizer_refuses_what_it_was_not_fitted_for():
             Standardizer(dtype=dtype)
 
 
-# ---- IDX folders ----
-
-
 def test_a_vector_for_the_standardizer_is_refused_with_a_hint():
     with pytest.raises(ValueError, match=r"got \(3,\); write \.reshape\(-1, 1\) for one feature"):
         Standardizer().fit([1.0, 2.0, 3.0])
 
 
-# ---- channels first, and last ----
+# ---- channels-first to channels-last ----
 
 
 @pytest.mark.parametrize("kind", ["f4", "f8", ">f4", "u1", "?"])

@@ -1,4 +1,4 @@
-"""The shipped digits, and IDX folders, broken ones above all."""
+"""The digits that fastnn ships, and IDX folders, most of them broken."""
 
 import gzip
 
@@ -17,7 +17,7 @@ def test_digits():
     np.testing.assert_array_equal(
         np.bincount(y), [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     )
-    X[...] = 5  # a copy each time
+    X[...] = 5  # each call returns a copy
     assert datasets.digits()[0].max() == 1
 
 
@@ -41,7 +41,7 @@ def labels(n):
 
 
 def write(folder, **changed):
-    """A good folder, but for the files given by position: f0 to f3; None leaves one out."""
+    """A good folder, except for the files whose content f0 to f3 replace; None leaves one out."""
     contents = [images(7), labels(7), images(4), labels(4)]
     for i, (name, content) in enumerate(zip(FILES, contents, strict=True)):
         content = changed.get(f"f{i}", content)
@@ -112,8 +112,7 @@ def test_corrupt_idx_files_are_named_with_the_byte(corrupt, tmp_path):
 
 
 def test_a_gzip_bomb_is_not_unpacked(tmp_path):
-    """The header's word is believed as far as the file's size bears it out: nothing is allocated
-    for 4 GB of zeros that 4 MB claim to be."""
+    """No memory is allocated for bytes that a header claims and the file is too short to hold."""
     bomb = gzip.compress(header(7, 3, 2) + bytes(50_000_000))
     write(tmp_path, f0=bomb)
     with pytest.raises(ValueError, match=FILES[0]):

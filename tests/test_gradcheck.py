@@ -1,7 +1,7 @@
 """Every layer and every loss, alone and in combination, against central differences in float64.
 
-The bound is 1e-7 throughout.  Kinks (ReLU, hinge, absolute and Huber's error) are no exception:
-the data are drawn so that none lies within epsilon of one.
+The bound is 1e-7 throughout, also for functions with kinks (ReLU, hinge, absolute and Huber's
+error): no number of the data lies within epsilon of a kink.
 """
 
 import numpy as np
@@ -26,7 +26,7 @@ BOUND = 1e-7
 
 
 def stir(model, seed=11):
-    """Parameters away from their beginnings, where gamma is 1 and biases are 0."""
+    """Move the parameters away from their initial values, where gamma is 1 and biases are 0."""
     rng = np.random.default_rng(seed)
     for array in model.parameters.values():
         array += rng.normal(0, 0.3, array.shape)
@@ -41,9 +41,36 @@ def test_each_layer_alone(name, isa, rng):
     assert gradcheck(model, MeanSquaredError(), x, y) < BOUND
 
 
+@pytest.mark.parametrize("name", LAYERS)
+def test_each_layer_with_a_penalty(name, rng):
+    """Its value is the formula's, over weights alone, and its gradient that of this value."""
+    model = stir(Sequential(LAYERS[name](6), seed=1, dtype="float64", l2=0.3))
+    x = rng.standard_normal((5, 6))
+    y = rng.standard_normal(model.forward(x).shape)
+    assert gradcheck(model, MeanSquaredError(), x, y) < BOUND
+    own = {f"{layer_name}.weight": layer.l2 for layer_name, layer in all_layers(model)
+           if getattr(layer, "l2", None) is not None}  # fmt: skip
+    squares = {name: (array**2).sum() for name, array in model.parameters.items()
+               if name.endswith("weight")}  # fmt: skip
+    expected = sum(own.get(name, 0.3) * square for name, square in squares.items()) / (2 * 5)
+    np.testing.assert_allclose(model.penalty(5), expected, rtol=1e-12)
+
+
+def all_layers(model):
+    """The names and layers, those within a residual block too."""
+
+    def walk(chain, before):
+        for name, layer in zip(chain.names, chain.layers, strict=True):
+            yield before + name, layer
+            for inner in getattr(layer, "_chains", ()):
+                yield from walk(inner, f"{before}{name}.")
+
+    yield from walk(model._chain, "")
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_each_loss_alone(name, isa, rng):
-    """Behind a layer that hands its inputs on, so that the input's gradient is the loss's."""
+    """The layer before it is linear, so that the input's gradient is the loss's."""
     outputs, targets = draw(name, (6, 4), np.float64, rng)
     model = Sequential(fastnn.Linear(), dtype="float64")
     assert gradcheck(model, LOSSES[name][0], outputs, targets) < BOUND
@@ -54,7 +81,7 @@ def test_each_loss_alone(name, isa, rng):
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("name", LAYERS)
 def test_every_layer_with_every_loss(name, loss, rng):
-    """Between dense layers: the layer passes gradients on as well as its own."""
+    """Between dense layers, so that the layer's input gradient is checked as well."""
     layer = LAYERS[name](5)
     width = layer.out_features or 5
     model = stir(Sequential(Dense(4, 5, activation="tanh"), layer, Dense(width, 3), seed=2))

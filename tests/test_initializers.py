@@ -1,4 +1,4 @@
-"""How parameters begin: by name, by object, and by the activation that follows."""
+"""Initial parameters: chosen by name, by object, or by the activation that follows."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ INITIALIZERS = {
 
 @pytest.mark.parametrize("name", INITIALIZERS)
 def test_initializer_scale(name):
-    """Standard deviation, mean and limit of 90,000 draws; by name and by object alike."""
+    """Standard deviation, mean and limit of 90,000 draws; name and object give the same bits."""
     fan_in = 300
     weight = Sequential(Dense(fan_in, 300, weight_init=name), seed=2).parameters["0.weight"]
     by_object = Sequential(Dense(fan_in, 300, weight_init=INITIALIZERS[name]()), seed=2)

@@ -1,5 +1,4 @@
-"""Losses: value and gradient against the reference, at the extremes, weighted, and what they
-refuse."""
+"""Losses: value and gradient against the reference, weights, extreme outputs, refused arguments."""
 
 import numpy as np
 import pytest
@@ -63,7 +62,7 @@ def test_sample_weight(name, dtype, isa, rng):
     check(name, outputs, targets, weight)
     loss = LOSSES[name][0]
     assert not loss(outputs, targets, weight)[1][::5].any(), "a row of weight 0 has no gradient"
-    for scale in (2.0, 0.5):  # weights are relative
+    for scale in (2.0, 0.5):  # only the weights' ratios count
         np.testing.assert_allclose(
             loss(outputs, targets, scale * weight)[0], loss(outputs, targets, weight)[0], rtol=1e-6
         )
@@ -130,7 +129,7 @@ def test_a_target_of_zero_at_a_logit_of_minus_infinity_adds_nothing(classes, dty
     logits = (3 * rng.standard_normal((19, classes))).astype(dtype)
     targets = rng.random((19, classes)).astype(dtype) / classes
     logits[::2, 1], targets[::2, 1] = -np.inf, 0
-    with np.errstate(invalid="ignore"):  # the reference computes 0 * inf before it drops it
+    with np.errstate(invalid="ignore"):  # the reference computes 0 * inf, then drops it
         rows, gradient = reference.softmax_cross_entropy(wide(logits), wide(targets))
     expected_value, expected_gradient = reference.weighted(rows, gradient)
     value, gradient = SoftmaxCrossEntropy()(logits, targets)
@@ -152,8 +151,121 @@ def test_sigmoid_cross_entropy_of_huge_logits(dtype, isa):
     np.testing.assert_array_equal(gradient, [[0], [0], [0.25], [-0.25]])
 
 
+FAR = 1e4  # exp(-FAR) is 0: in the reference, such a finite logit stands for an infinite one
+
+
+def check_limit(loss, name, outputs, targets, weight=None):
+    """Value and gradient at infinite outputs are those of outputs far away."""
+    far = np.clip(outputs.astype(np.float64), -FAR, FAR)
+    value, gradient = loss(outputs, targets, weight)
+    right_value, right_gradient = expected(name, far, targets, weight)
+    np.testing.assert_allclose(value, right_value, rtol=4e-6)
+    size = np.abs(right_gradient).max(initial=1 / outputs.size)
+    assert_close(gradient, right_gradient, outputs.dtype, magnitude=size, factor=3)
+
+
+def test_a_masked_label_of_the_sigmoid_cross_entropy(dtype, isa):
+    """log(1 + e^-1) / 2: the label that cannot be, and is not, adds nothing."""
+    logits, targets = np.array([[-np.inf, 1.0]], dtype), np.array([[0.0, 1.0]], dtype)
+    value, gradient = SigmoidCrossEntropy()(logits, targets)
+    np.testing.assert_allclose(value, np.log1p(np.exp(-1)) / 2, rtol=1e-6)
+    np.testing.assert_allclose(gradient, [[0, -1 / (1 + np.exp(1)) / 2]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("columns", [1, 2, 12, 13, 40, 1025])
+@pytest.mark.parametrize("name", ["sigmoid", "poisson"])
+def test_right_and_infinite_logits(name, columns, dtype, isa, rng):
+    outputs, targets = draw(name, (37, columns), dtype, rng)
+    targets[::3] = 0
+    outputs[(targets == 0) & (rng.random(targets.shape) < 0.3)] = -np.inf
+    if name == "sigmoid":
+        outputs[(targets == 1) & (rng.random(targets.shape) < 0.3)] = np.inf
+    assert np.isinf(outputs).any()
+    loss = LOSSES[name][0]
+    check_limit(loss, name, outputs, targets)
+    check_limit(loss, name, outputs, targets, rng.random(37).astype(dtype))
+    outputs[3, -1] = np.nan
+    value, gradient = loss(outputs, targets)
+    assert np.isnan(value) and np.argwhere(np.isnan(gradient)).tolist() == [[3, columns - 1]]
+
+
+@pytest.mark.parametrize("columns", [1, 2, 13, 40])
+def test_wrong_and_infinite_logits(columns, dtype, isa):
+    """The loss is infinite, of Poisson even where e^o - t o is inf - inf; NaN hides nowhere."""
+    cases = [(SigmoidCrossEntropy(), -np.inf, t, -t) for t in (0.25, 1.0)]
+    cases += [(SigmoidCrossEntropy(), np.inf, t, 1 - t) for t in (0.0, 0.25)]
+    cases += [(Poisson(), -np.inf, 2.0, -2.0)] + [(Poisson(), np.inf, t, np.inf) for t in (0, 2.0)]
+    for loss, output, target, slope in cases:
+        outputs, targets = np.zeros((2, 5, columns), dtype)
+        outputs[2, -1], targets[2, -1] = output, target
+        value, gradient = loss(outputs, targets)
+        assert value == np.inf
+        np.testing.assert_allclose(gradient[2, -1], slope / 5 / columns, rtol=1e-6)
+        assert np.isfinite(np.delete(gradient, 2, axis=0)).all()
+
+
+@pytest.mark.parametrize("classes", [2, 5, 16, 17, 40, 300_000])
+def test_one_logit_of_plus_infinity(classes, dtype, isa, rng):
+    """Softmax is then 1 there and 0 elsewhere.  300,000 exponentials do not fit in scratch."""
+    rows = 37 if classes < 100 else 3
+    logits, labels = draw("softmax labels", (rows, classes), dtype, rng)
+    logits[0, labels[0]] = logits[2, labels[2]] = np.inf
+    logits[1, (labels[1] + 1) % classes] = -np.inf
+    check_limit(SoftmaxCrossEntropy(), "softmax labels", logits, labels)
+    one_hot = reference.one_hot(labels, classes, dtype)
+    check_limit(SoftmaxCrossEntropy(), "softmax soft targets", logits, one_hot)
+    labels[2] = (labels[2] + 1) % classes
+    value, gradient = SoftmaxCrossEntropy()(logits, labels)
+    assert value == np.inf, "another class is certain"
+    np.testing.assert_allclose(gradient[2, labels[2] - 1], 1 / rows, rtol=1e-6)
+    np.testing.assert_allclose(gradient[2, labels[2]], -1 / rows, rtol=1e-6)
+    value, gradient = SoftmaxCrossEntropy(label_smoothing=0.1)(logits, labels)
+    assert value == np.inf and np.isfinite(gradient).all()
+    logits[2, labels[2]] = np.inf
+    value, gradient = SoftmaxCrossEntropy()(logits, labels)
+    assert np.isnan(value) and np.isnan(gradient[2]).any(), "two infinite logits have no limit"
+    assert np.isfinite(gradient[:2]).all()
+
+
+def test_hinge_of_infinite_scores(dtype, isa):
+    for classes in (3, 40):
+        scores, labels = np.zeros((4, classes), dtype), np.array([0, 1, 2, 0])
+        scores[0, 1], scores[1, 1] = -np.inf, np.inf
+        value, gradient = Hinge()(scores, labels)
+        np.testing.assert_allclose(value, ((classes - 2) + 0 + 2 * (classes - 1)) / 4, rtol=1e-6)
+        np.testing.assert_allclose(gradient[:2, :2], [[(2 - classes) / 4, 0], [0, 0]], rtol=1e-6)
+        scores[2, 2], scores[3, 1] = -np.inf, np.inf
+        value, gradient = Hinge()(scores, labels)
+        assert value == np.inf and np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("columns", [1, 2, 16, 17, 40])
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_row_of_weight_zero_may_have_an_infinite_loss(name, columns, dtype, isa, rng):
+    several = "softmax" in name or "hinge" in name  # classes, 2 at least
+    outputs, targets = draw(name, (37, max(columns, 1 + several)), dtype, rng)
+    weight = rng.random(37).astype(dtype)
+    left_out = [0, 5, 17, 36]
+    weight[left_out] = 0
+    loss = LOSSES[name][0]
+    right = loss(outputs, targets, weight)
+    for row in left_out:
+        outputs[row, targets[row] if targets.ndim == 1 else 0] = -np.inf
+    if targets.ndim == 2 and name != "poisson":
+        targets[left_out, 0] = 0.5
+    if name == "poisson":
+        outputs[left_out, 0] = np.inf
+    assert loss(outputs, targets)[0] == np.inf
+    value, gradient = loss(outputs, targets, weight)
+    assert value == right[0] and not gradient[left_out].any()
+    assert_same_bits(np.delete(gradient, left_out, 0), np.delete(right[1], left_out, 0))
+    outputs[5, 0] = np.nan
+    value, gradient = loss(outputs, targets, weight)
+    assert np.isnan(value) and np.isnan(gradient[5]).any(), "NaN in, NaN out"
+
+
 def test_sigmoid_cross_entropy_keeps_its_digits_in_the_tail(dtype, isa):
-    """log(1 + exp(-30)) is not log(1): the loss of a right and sure answer."""
+    """The loss of a right and sure answer is log(1 + exp(-30)), not log(1)."""
     logits = np.array([[30.0], [-30.0]], dtype)
     value, gradient = SigmoidCrossEntropy()(logits, np.array([1, 0]))
     np.testing.assert_allclose(value, np.exp(-30), rtol=1e-5)
@@ -176,8 +288,8 @@ def test_quantile_of_outputs_whose_square_overflows(dtype, isa):
 
 
 def test_poisson_of_huge_outputs(dtype, isa):
-    """e^-1e30 is 0, and the loss linear; above the logarithm of the largest number it is infinite,
-    and so is the gradient."""
+    """At -1e30, e^o is 0 and the loss linear.  Above the logarithm of the largest number, loss and
+    gradient are infinite."""
     value, gradient = Poisson()(np.array([[-1e30], [-1e30]], dtype), np.array([3, 0]))
     np.testing.assert_allclose(value, 1.5e30, rtol=1e-6)
     np.testing.assert_array_equal(gradient, [[-1.5], [0]])
@@ -205,10 +317,10 @@ def test_subgradients_at_the_kinks_are_zero(dtype, isa):
     same = np.array([[2.0, -1.0]], dtype)
     assert not MeanAbsoluteError()(same, same)[1].any()
     assert not Quantile(0.9)(same, same)[1].any()
-    value, gradient = Hinge()(np.array([[1.0, 2.0]], dtype), np.array([1]))  # margin just kept
+    value, gradient = Hinge()(np.array([[1.0, 2.0]], dtype), np.array([1]))  # exactly the margin
     assert value == 0 and not gradient.any()
     _, gradient = Huber()(np.array([[1.0, -1.0]], dtype), np.zeros((1, 2), dtype))
-    np.testing.assert_array_equal(gradient, [[0.5, -0.5]])  # both pieces agree here
+    np.testing.assert_array_equal(gradient, [[0.5, -0.5]])  # both formulas agree here
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -238,7 +350,7 @@ def test_a_vector_of_targets_for_one_output(loss, rng):
 
 @pytest.mark.parametrize("columns", [2, 3, 17, 40])
 def test_several_quantiles_of_one_target(columns, dtype, isa, rng):
-    """Each column has its own, and targets of one column are those of all."""
+    """Each column has a quantile, and a vector of targets counts for all columns."""
     q = np.linspace(0, 1, columns + 2)[1:-1]
     outputs, y = values(rng, (23, columns), dtype), values(rng, (23,), dtype)
     targets, weight = np.repeat(y[:, None], columns, axis=1), rng.random(23).astype(dtype)
@@ -252,13 +364,13 @@ def test_several_quantiles_of_one_target(columns, dtype, isa, rng):
     for form in (y, y[:, None], y.tolist()):
         assert loss(outputs, form, weight)[0] == value
         assert_same_bits(loss(outputs, form, weight)[1], gradient)
-    for j in range(columns):  # as if each column had a loss of its own
+    for j in range(columns):  # the same as a loss for each column
         alone = Quantile(q[j])(outputs[:, j : j + 1], y, weight)[1]
         assert_close(gradient[:, j : j + 1] * columns, wide(alone), dtype)
 
 
 def test_quantiles_are_learnt(rng):
-    """Of y = x + noise, uniform from 0 to 1, by one network for three; recorded and replayed."""
+    """One network learns three quantiles of y = x + noise; the noise is uniform from 0 to 1."""
     x = rng.random((3000, 1))
     y, q = x[:, 0] + rng.random(3000), (0.1, 0.5, 0.9)
     model = Sequential(Dense(1, 3), seed=0)
@@ -271,7 +383,7 @@ def test_quantiles_are_learnt(rng):
 
 
 def test_quantiles_in_recorded_steps(rng):
-    """With the targets in each form and a quantile that changes in between, as by hand."""
+    """The steps equal those by hand, with targets of each form and quantiles that change."""
     batches = [(rng.standard_normal((8, 7)), y) for y in
                (rng.random(8), rng.random((8, 1)), rng.random((8, 3)), rng.random(8))]  # fmt: skip
     loss, models = Quantile([0.1, 0.5, 0.9]), [regression(), regression()]
@@ -285,7 +397,7 @@ def test_quantiles_in_recorded_steps(rng):
 
 
 def test_counts_are_checked_before_each_step(rng):
-    """Targets in the form that a recorded step takes without Python, too."""
+    """Also where a replayed step takes the targets without Python."""
     x, y = rng.random((8, 2)).astype(np.float32), np.full((8, 1), 3, np.float32)
     step = TrainStep(Sequential(Dense(2, 1)), Poisson(), SGD(0.1))
     for _ in range(3):
@@ -402,7 +514,7 @@ def test_refused_weights(name, wrong, rng):
       for value in (0, -1, np.nan, np.inf, True, None)),
 ])  # fmt: skip
 def test_refused_constants(kind, name, value):
-    """In the constructor and later, when the old one stays."""
+    """By the constructor and by the attribute, which then stays as it was."""
     with pytest.raises((ValueError, TypeError), match=f"{name}: expected a .*number"):
         kind(**{name: value})
     loss = kind(**{name: 0.5})
@@ -417,7 +529,7 @@ def test_a_smoothing_must_be_named():
 
 
 def test_a_quantile_that_float32_cannot_hold():
-    """It would be 0 or 1 there."""
+    """In float32 it would be 0 or 1."""
     for q in (1e-50, 1 - 1e-12, [0.5, 0.5, 1e-50, 0.5, 0.5]):
         Quantile(q)(OUT, OUT)
         with pytest.raises(
@@ -428,7 +540,7 @@ def test_a_quantile_that_float32_cannot_hold():
 
 @pytest.mark.parametrize("name, value", [("delta", 1e-50), ("delta", 1e50), ("margin", 1e50)])
 def test_a_constant_that_float32_cannot_hold(name, value):
-    """1e-50 would be 0 there, 1e50 infinity."""
+    """In float32, 1e-50 is 0 and 1e50 infinity."""
     loss = {"delta": Huber, "margin": Hinge}[name](value)
     targets = {"delta": OUT, "margin": LABELS}[name]
     loss(OUT, targets)
@@ -444,7 +556,7 @@ def test_weights_whose_sum_overflows(rng):
 
 
 class Cubed(Loss):
-    """A loss of one's own: mean |o - t|³, from arrays that are brought into form."""
+    """A custom loss, mean |o - t|³; `evaluate` gets arrays of one dtype and shape."""
 
     def evaluate(self, outputs, targets, weight):
         assert outputs.dtype == targets.dtype and outputs.shape == targets.shape
@@ -467,7 +579,7 @@ def test_losses_of_ones_own(loss, rng):
 
 
 def test_a_function_gets_the_targets_as_they_were_given(rng):
-    """The rows of the targets as they were given: nothing makes (n,) a column there."""
+    """A function as a loss gets targets of shape (n,) as (n,), not as a column."""
     seen = []
 
     def loss(outputs, targets, sample_weight):
@@ -487,7 +599,6 @@ def test_a_function_gets_the_targets_as_they_were_given(rng):
                                   "absolute_error", "quantile", "huber", "poisson",
                                   "hinge"])  # fmt: skip
 def test_faces_check_their_arguments(face):
-    """Each broken argument, given to the kernel's face itself, raises and does not crash."""
     function = getattr(_kernels, face)
     outputs = np.zeros((4, 5), np.float32)
     targets = LABELS if face in ("softmax_cross_entropy", "hinge") else outputs

@@ -1,5 +1,5 @@
-"""Metrics: against their definitions, counted one by one, and against scikit-learn; by name in
-`fit` and `evaluate`; what they refuse."""
+"""Metrics: against their definitions, pair by pair, and against scikit-learn; by name in `fit` and
+`evaluate`; what they refuse."""
 
 import math
 from itertools import product
@@ -35,7 +35,7 @@ def draw(columns, rng, rows=ROWS):
 
 
 def area(scores, yes):
-    """Over all pairs of a yes and a no."""
+    """The fraction of all (yes, no) pairs in which yes scores higher; a tie counts half."""
     pairs = [(a > b) + (a == b) / 2 for a, b in product(scores[yes], scores[~yes])]
     return sum(pairs) / len(pairs)
 
@@ -137,7 +137,7 @@ def test_metrics_of_numbers(columns, dtype, rng):
 def test_the_numbers_are_those_of_scikit_learn(columns, rng):
     theirs = pytest.importorskip("sklearn.metrics")
     outputs, labels = draw(columns, rng)
-    if columns > 1:  # scores that are equal but for rounding, and top-k's ties, have no one order
+    if columns > 1:  # ties, also up to rounding, have no order to agree on
         outputs = rng.standard_normal(outputs.shape)
     if columns == 1:
         answers, scores = outputs[:, 0] > 0, outputs[:, 0]
@@ -335,7 +335,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("wrong", REFUSED)
 def test_refused_names(wrong):
-    """Before the first step."""
+    """They are refused before the first step."""
     loss, name, message = REFUSED[wrong]
     X, y = data()
     model = Sequential(Dense(5, 3), seed=0)

@@ -9,7 +9,7 @@ import pytest
 
 import fastnn
 from compare import assert_same_bits
-from fastnn import BatchNorm, Dense, Dropout, LayerNorm, ReLU, Sequential, Tanh
+from fastnn import BatchNorm, Dense, Dropout, LayerNorm, ReLU, Residual, Sequential, Tanh
 from tables import LAYERS
 
 
@@ -25,7 +25,7 @@ def batch(rows=8, features=6, seed=0):
 
 
 def train_a_little(model, steps=3, seed=0):
-    """Changes parameters, running statistics and the dropout counter."""
+    """Change parameters, running statistics and the dropout counter."""
     optimizer, loss = fastnn.Adam(0.01), fastnn.MeanSquaredError()
     for step in range(steps):
         y = model.forward(batch(seed=seed + step), training=True)
@@ -77,11 +77,63 @@ def test_layers_show_the_same_arrays():
 
 def test_mappings_cannot_be_changed():
     model = network()
-    for mapping in (model.parameters, model.gradients, model.state):
-        with pytest.raises(TypeError):
-            mapping["0.weight"] = np.zeros(3)
-    with pytest.raises(AttributeError):
-        model.flat_parameters = np.zeros(3)
+    for name in ("parameters", "gradients", "state"):
+        with pytest.raises(ValueError, match="written into"):
+            getattr(model, name)["0.weight"] = np.zeros(3)
+        with pytest.raises(AttributeError, match=f"{name} is fixed"):
+            setattr(model, name, {})
+    for name in ("flat_parameters", "flat_gradients"):
+        with pytest.raises(AttributeError, match=rf"{name}: expected values .* model.{name}\["):
+            setattr(model, name, np.zeros(3))
+
+
+def test_arrays_may_be_changed_in_place_by_augmented_assignment():
+    """As target networks are updated: theta' = (1 - tau) theta' + tau theta."""
+    model, target = (Sequential(Dense(3, 4), BatchNorm(4), seed=seed) for seed in (1, 2))
+    weight, before = model.flat_parameters.copy(), target.flat_parameters.copy()
+    target.flat_parameters *= 0.75
+    target.flat_parameters += 0.25 * model.flat_parameters
+    expected = (before * np.float32(0.75)) + np.float32(0.25) * weight
+    assert_same_bits(target.flat_parameters, expected)
+    target.flat_gradients += 1
+    target.gradients["0.weight"] *= 2
+    target.parameters["0.weight"] += 1
+    target.state["1.running_mean"] -= 1
+    target.layers[0].bias += 3
+    target.layers[1].running_var *= 2
+    assert (target.gradients["0.weight"] == 2).all()
+    slices = target._slices["0.weight"]
+    assert_same_bits(target.parameters["0.weight"].ravel(), expected[slices] + np.float32(1))
+    assert (target.layers[1].running_mean == -1).all() and (target.layers[0].bias == 3).all()
+    assert (target.state["1.running_var"] == 2).all()
+    with pytest.raises(ValueError, match=r"weight: .* layer.weight\[...\] = values"):
+        target.layers[0].weight = np.zeros((3, 4))
+
+
+LAYER_COPIES = {
+    "copy": lambda layers: [copy.copy(layer) for layer in layers],
+    "deepcopy": lambda layers: [copy.deepcopy(layer) for layer in layers],
+    "copies of copies": lambda layers: copy.deepcopy([copy.copy(layer) for layer in layers]),
+    "pickle": lambda layers: pickle.loads(pickle.dumps(layers)),
+}
+
+
+@pytest.mark.parametrize("how", LAYER_COPIES)
+@pytest.mark.parametrize("name", LAYERS)
+def test_copied_layers_keep_what_they_have_learnt(name, how, rng):
+    model = Sequential(Residual(Dense(4, 4), BatchNorm(4)), LAYERS[name](4), seed=3)
+    for array in (*model.parameters.values(), *model.state.values()):
+        array[...] = rng.random(array.shape) + 0.5
+    again = Sequential(*LAYER_COPIES[how](model.layers), seed=3)
+    x = rng.standard_normal((5, 4))
+    assert_same_bits(again.predict(x), model.predict(x))
+    for named, expected in model.state_dict().items():
+        assert_same_bits(again.state_dict()[named], expected)
+    again.flat_parameters[:] = 0
+    assert all(array.all() for array in model.parameters.values())  # apart
+    other = Sequential(*LAYER_COPIES[how](model.layers), dtype="float64")
+    np.testing.assert_array_equal(other.flat_parameters[other.flat_parameters != 0],
+                                  model.flat_parameters[model.flat_parameters != 0])  # fmt: skip
 
 
 def test_what_is_written_into_a_parameter_counts_at_once():
@@ -115,7 +167,7 @@ def test_an_array_cannot_be_replaced(name, other):
     assert getattr(layer, attribute) is array
     before = array.copy()
     setattr(layer, attribute, array)  # itself
-    kind[attribute] += 1  # which ends in an assignment of the array itself
+    kind[attribute] += 1  # ends with an assignment of the array itself
     kind[attribute][...] -= 1
     np.testing.assert_allclose(array, before, atol=1e-6)
 
@@ -155,7 +207,7 @@ def test_what_a_model_was_made_from_is_fixed(name):
 
 
 def test_flat_parameters_made_read_only():
-    """Views made before stay writable for NumPy, but an optimizer must say what is wrong."""
+    """Earlier views stay writable for NumPy, so the optimizer must raise the error."""
     model = network()
     y = model.forward(batch(), training=True)
     model.backward(np.ones_like(y))
@@ -241,7 +293,7 @@ COPIES = {
 
 @pytest.mark.parametrize("how", COPIES)
 def test_copies_are_equal_and_apart(how, dtype):
-    """Also afterwards: both train on to the same bits, dropout included, each in its own memory."""
+    """Trained further, both reach the same bits, dropout included, and do not share memory."""
     model = network(dtype, l2=0.1)
     train_a_little(model)
     twin = COPIES[how](model)
@@ -278,7 +330,7 @@ def test_a_layer_belongs_to_one_model():
         Sequential(again, again)
 
 
-# ---- shape of things ----
+# ---- summary, repr, arguments ----
 
 
 def test_summary():
@@ -313,7 +365,7 @@ def test_sizes_that_do_not_follow(name):
     layers = SIZES[name]()
     with pytest.raises(ValueError, match=r"takes \d features, but layer 0.* gives \d"):
         Sequential(*layers)
-    # the layers are still free for a model in which they fit
+    # the layers may still go into a model in which they fit
     Sequential(layers[0])
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import math
 
 import numpy as np
 import pytest
@@ -16,12 +17,12 @@ STEPS = 20
 
 
 def model_of(dtype, width=33):
-    """Padding inside (33 x 7 and 7 are no multiples of a vector) and a layer without bias."""
+    """With padding (33 x 7 and 7 are no multiples of a vector's width) and a layer without bias."""
     return Sequential(Dense(width, 7), Dense(7, 3, bias=False), seed=1, dtype=dtype)
 
 
 def gradients(model, step):
-    """Repeatable, of very different sizes, some exactly 0; the padding stays 0."""
+    """Draw gradients of very different sizes, some exactly 0; the padding stays 0."""
     rng = np.random.default_rng(step)
     for gradient in model.gradients.values():
         gradient[...] = rng.standard_normal(gradient.shape) * 10.0 ** rng.integers(-6, 2)
@@ -39,7 +40,7 @@ def test_twenty_steps(name, dtype, isa):
         optimizer.step(model)
         for key, p in expected.items():
             expected[key] = states[key].step(p, model.gradients[key].astype(np.float64))
-            # errors of one rounding a step add up
+            # each step may add an error of one rounding
             assert_close(
                 model.parameters[key], expected[key], dtype,
                 magnitude=np.abs(expected[key]) + optimizer.learning_rate, factor=1 + step,
@@ -106,9 +107,31 @@ def test_clip_norm(size, dtype, isa, rng):
         assert scale == 1 or max_norm < norm
 
 
+@pytest.mark.parametrize("limit", [1e-6, 1e-3, 1.0, 1e10])
+def test_gradients_within_the_limit_are_not_scaled(limit, dtype, isa):
+    """However small limit and gradients are; above it the norm becomes the limit itself."""
+    hyper, limit = np.zeros(len(_kernels.HYPER)), float(dtype.type(limit))
+    for norm in (limit / 2, float(np.nextafter(dtype.type(limit), dtype.type(0))), limit):
+        assert _kernels.clip_norm(np.array([0, -norm, 0], dtype), hyper, limit) == norm
+        assert hyper[_kernels.HYPER["gradient_scale"]] == 1
+    g = np.array([3 * limit, 4 * limit], dtype)
+    norm = math.hypot(*map(float, g))
+    np.testing.assert_allclose(_kernels.clip_norm(g, hyper, limit), norm, rtol=1e-14)
+    np.testing.assert_allclose(hyper[_kernels.HYPER["gradient_scale"]], limit / norm, rtol=1e-14)
+
+
+def test_a_step_of_tiny_gradients_under_a_tiny_limit(dtype, isa):
+    model = Sequential(Dense(1, 1, weight_init="zeros"), dtype=dtype)
+    for size, expected in ((5e-7, 5e-7), (5e-6, 1e-6)):
+        model.parameters["0.weight"][...] = 0
+        model.gradients["0.weight"][...] = size
+        SGD(1.0, clip_norm=1e-6).step(model)
+        np.testing.assert_allclose(model.parameters["0.weight"], -expected, rtol=2e-7)
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_clipped_step_is_a_step_with_scaled_gradients(name):
-    """Also: clipping leaves no trace once the gradients are small again."""
+    """The step with tiny gradients shows that an earlier clipping leaves no trace."""
     make = OPTIMIZERS[name][0]
     clipped, scaled = model_of("float64"), model_of("float64")
     optimizer, plain = make(clip_norm=0.1), make()
@@ -140,7 +163,7 @@ def test_a_gradient_of_nan_is_not_hidden_by_clipping():
 ], ids=["SGD", "Momentum", "Nesterov", "RMSprop", "Adam", "AdamW"])  # fmt: skip
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 3e38])
 def test_what_would_not_be_finite_stays_as_it_was(optimizer, bad):
-    """The parameter and the optimizer's own numbers, so that a later step goes on from them."""
+    """Parameter and optimizer's state stay finite, so that training can go on."""
     model, rule = model_of("float32"), optimizer()
     model.flat_parameters[...] = np.where(model.flat_parameters, 3e38, 0)
     model.flat_gradients[...] = 0
@@ -160,13 +183,13 @@ def test_the_norm_of_gradients_whose_squares_float32_cannot_hold(value, size, is
     g = np.full(size, value, np.float32)
     norm = float(g[0]) * size**0.5
     np.testing.assert_allclose(_kernels.clip_norm(g, hyper, 1.0), norm, rtol=1e-14)
-    scale = min(1.0, 1 / (norm + 1e-6))
+    scale = min(1.0, 1 / norm)
     np.testing.assert_allclose(hyper[_kernels.HYPER["gradient_scale"]], scale, rtol=1e-14)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_step_of_huge_gradients_is_clipped(name):
-    """As smaller ones do, which are clipped to the same."""
+    """It equals a step of smaller gradients, which are clipped to the same norm."""
     results = []
     for size in (1e10, 1e25):
         model, optimizer = model_of("float32"), OPTIMIZERS[name][0](clip_norm=0.5)
@@ -192,7 +215,7 @@ def test_an_optimizer_belongs_to_its_first_model(name):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_clipping_can_be_turned_off(name):
-    """The scale of the last clipped step does not stay."""
+    """The next step does not use the scale of the last clipped one."""
     model, optimizer = model_of("float64"), OPTIMIZERS[name][0](clip_norm=1e-3)
     gradients(model, 0)
     optimizer.step(model)
@@ -307,7 +330,7 @@ VANISHING = [
 
 @pytest.mark.parametrize("kind, name, value", VANISHING)
 def test_numbers_that_float32_cannot_hold(kind, name, value):
-    """They would be 0, 1 or infinity there; said at the first step, or when they are set later."""
+    """In float32 they would be 0, 1 or infinity.  The first step refuses them; later, setting."""
     settings = {"learning_rate": 0.1} | {name: value}
     model, optimizer = model_of("float32"), kind(**settings)
     double, before = model_of("float64"), model.flat_parameters.copy()
@@ -388,7 +411,7 @@ def test_faces_check_every_argument(face, position):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_what_an_optimizer_remembers_does_not_fade_into_denormal_numbers(name, dtype, isa):
-    """A unit that has died gives no gradient any more; beta 0.5 fades by 2^-64 in 64 steps."""
+    """A dead ReLU has gradient 0, and beta 0.5 then shrinks the state by 2^-64 in 64 steps."""
     model, optimizer = model_of(dtype, width=33), OPTIMIZERS[name][0]()
     for setting in ("beta", "beta1", "beta2"):
         if hasattr(optimizer, setting):

@@ -1,4 +1,4 @@
-"""Predictors: the outputs of `predict`, ready for many calls."""
+"""Predictors give the outputs of `predict`, prepared for many calls."""
 
 import copy
 import pickle
@@ -35,7 +35,7 @@ SIZES = (1, 2, 7, 64)
 
 
 def moved(model):
-    """The model with parameters and running statistics that are those of no new one."""
+    """The model, with random parameters and running statistics."""
     rng = np.random.default_rng(3)
     for name, array in {**model.parameters, **model.state}.items():
         array[...] = rng.normal(0.1, 0.6, array.shape)
@@ -94,7 +94,7 @@ def test_the_bits_depend_neither_on_threads_nor_on_the_instruction_set(rows, dty
 
 # ---- with batch norm: folded where that is the same function ----
 
-NORMED = {  # the layers, and how many operations they become
+NORMED = {  # name -> (the layers, the number of operations they become)
     "after a dense layer": (lambda: [Dense(FEATURES, 8), BatchNorm(8)], 1),
     "without bias": (lambda: [Dense(FEATURES, 8, bias=False), BatchNorm(8)], 1),
     "and an activation": (lambda: [Dense(FEATURES, 8), BatchNorm(8), LeakyReLU(0.3)], 1),
@@ -125,7 +125,7 @@ def test_batch_norm(name, isa, dtype):
 
 
 def test_batch_norm_is_not_folded_past_an_activation():
-    """Folding past tanh would be off by far more than rounding."""
+    """Folding it past tanh would be wrong by far more than rounding."""
     model = moved(Sequential(Dense(FEATURES, 8, "tanh"), BatchNorm(8)))
     x = draw(7)
     assert_same_bits(model.predictor(7)(x), model.predict(x))
@@ -223,7 +223,7 @@ def test_without_out_every_call_returns_one_array():
 
 @pytest.mark.parametrize("shift", [-100, -1, 0, 1, 100])
 def test_out_may_overlap_x(shift, threads):
-    """More rows than columns: each thread carries some rows from x to out at once."""
+    """More rows than columns, so that each thread carries rows from x to out."""
     model = moved(Sequential(Dense(FEATURES, 150), ReLU(), Dense(150, FEATURES)))
     rows = 600
     memory = np.zeros((rows + 200) * FEATURES, np.float32)
@@ -297,12 +297,12 @@ def test_a_predictor_changes_nothing_in_its_model():
     optimizer.step(model)
 
 
-# ---- one's own layers ----
+# ---- custom layers ----
 
 
 class Own:
     def forward(self, x, training=False):
-        x *= 2  # as it may
+        x *= 2  # a layer may change its input
         return x
 
     def backward(self, dy):
@@ -338,7 +338,7 @@ def test_layers_that_cannot_be_recorded_run_in_python(make):
 
 
 def test_two_threads_and_one_predictor():
-    """Each call gives the right outputs or is refused."""
+    """Each call returns the right outputs or is refused."""
     model = moved(Sequential(Dense(100, 300), ReLU(), Dense(300, 100), ReLU(), Dense(100, 2)))
     predictor, inputs = model.predictor(200), [draw(200, features=100), -draw(200, features=100)]
     expected, wrong, errors = [model.predict(x) for x in inputs], [], []

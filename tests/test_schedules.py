@@ -1,4 +1,4 @@
-"""Schedules: their formulas, and that recorded steps and steps by hand take the same rates."""
+"""Schedules: their formulas, and the same rates in recorded steps and in steps by hand."""
 
 import math
 
@@ -79,7 +79,7 @@ def test_settings_out_of_range(make, name):
 
 
 class OwnDense(Dense):
-    """A user's class: its steps run by hand."""
+    """A custom class, so that its steps are not recorded."""
 
 
 def data():

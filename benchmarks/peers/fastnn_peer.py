@@ -104,7 +104,7 @@ def fit(case: Fit) -> Callable[[], Any]:
 
 
 def estimator(case: Estimator) -> Callable[[], Any]:
-    from fastnn import sklearn  # which needs scikit-learn
+    from fastnn import sklearn  # needs scikit-learn
 
     return case.trainings(sklearn)
 
@@ -116,7 +116,7 @@ def score(case: Estimator) -> float:
 
 
 def overhead(case: Overhead) -> Callable[[], Any]:
-    """The network, loss and optimizer of the estimator's defaults."""
+    """`fit` of the network, loss and optimizer that are the estimator's defaults."""
     (X, y), sizes = case.data(), (case.features, case.hidden)
     y = y.reshape(-1, 1).astype(X.dtype)
     settings = {"epochs": case.epochs, "batch_size": case.batch, "metrics": [], "progress": False}
@@ -130,7 +130,7 @@ def overhead(case: Overhead) -> Callable[[], Any]:
 
 
 def predict(network: Network | ConvNet) -> Callable[[], Any]:
-    """Through a prepared predictor, where this version has one."""
+    """By a prepared predictor, where this version has one."""
     model, (x, _) = build(network), network.data()
     if not hasattr(model, "predictor"):
         return lambda: model.predict(x)
@@ -139,7 +139,7 @@ def predict(network: Network | ConvNet) -> Callable[[], Any]:
 
 
 def product(case: Product) -> Callable[[], Any]:
-    """Recorded, so that outputs are not allocated anew: the peers write into one, too."""
+    """Recorded, so that no output is allocated: the peers write into one array, too."""
     a, b, c = case.data()
     program = kernels.Program()
     with program:
@@ -153,7 +153,7 @@ def product(case: Product) -> Callable[[], Any]:
 
 
 def convolution(case: Convolution) -> Callable[[], Any]:
-    """Recorded, so that outputs are not allocated anew."""
+    """Recorded, so that no output is allocated."""
     x, weight, dy = case.data()
     geometry = (case.stride,) * 2, ((case.padding,) * 2,) * 2, (1, 1), case.groups
     program = kernels.Program()

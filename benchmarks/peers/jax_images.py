@@ -27,7 +27,7 @@ def begin(network: ConvNet) -> tuple[list, list]:
 
 
 class Pass:
-    """One forward: parameters and statistics are taken as layers come to need them."""
+    """One forward: each layer takes the next parameters and statistics."""
 
     def __init__(self, layers: list, running: list) -> None:
         self.layers, self.running = iter(layers), iter(running)

@@ -1,6 +1,6 @@
 """JAX: the whole step jitted, its state (parameters, Adam's moments, statistics) carried over.
 
-Of the kernels the element-wise ones, jitted each for itself, every call waited for.
+It has the element-wise kernels only, each jitted, and waits for every call.
 """
 
 from __future__ import annotations

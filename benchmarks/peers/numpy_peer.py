@@ -1,6 +1,6 @@
 """NumPy by hand: what a careful programmer writes, in place wherever NumPy allows it.
 
-Dense layers and the simple kernels; what NumPy has no function for (erf) is not emulated.
+It has dense layers and simple kernels; functions that NumPy lacks (erf) are not emulated.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cases import Kernel, Network, Product, Unsupported
 
 
 class Adam:
-    """One pass after another over one flat vector."""
+    """Adam, in several passes over one flat vector."""
 
     def __init__(self, size: int, learning_rate: float = 1e-3) -> None:
         self.mean, self.mean_square, self.scratch = np.zeros((3, size), np.float32)
@@ -60,7 +60,7 @@ def train(network: Network) -> Callable[[], Any]:
     adam, rows = Adam(parameters.size, network.learning_rate), np.arange(len(x))
 
     def cross_entropy(d: np.ndarray) -> float:
-        """The loss of these outputs, which its gradient replaces; so does `squared_error`."""
+        """The loss of the outputs in d; as in `squared_error`, d then holds the gradient."""
         d -= d.max(axis=1, keepdims=True)
         np.exp(d, out=d)
         d /= d.sum(axis=1, keepdims=True)

@@ -1,7 +1,7 @@
 """onnxruntime for inference: its nodes written with the onnx package, images channels-first.
 
-On all the threads it may have or on one, called plainly or with its arrays bound before: whichever
-is the fastest here.
+It runs on all its threads or on one, by `run` or with its arrays bound before, whichever is
+fastest.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def dense(network: Network) -> Graph:
 
 
 def images(network: ConvNet) -> Graph:
-    """Without blocks; batch norms are nodes, which onnxruntime folds."""
+    """A network without blocks; batch norms are nodes, which onnxruntime folds."""
     nodes, tensors, h, weights = [], [], "x", iter(network.weights())
 
     def add(kind: str, *arrays: np.ndarray, **attributes: Any) -> None:
@@ -120,6 +120,6 @@ def bound(model: bytes, network: Network | ConvNet, threads: int) -> Callable[[]
 
     def step() -> tuple[np.ndarray, ...]:
         session.run_with_iobinding(binding)
-        return x, y  # the binding knows their addresses only
+        return x, y  # alive, since the binding has their addresses only
 
     return step

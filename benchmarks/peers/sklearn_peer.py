@@ -1,5 +1,5 @@
-"""scikit-learn: ``partial_fit``, one batch a call, and ``fit``, in float32 and without its L2; the
-table of estimators has its defaults.
+"""scikit-learn: ``partial_fit``, one batch a call, and ``fit``, in float32 and without its L2; for
+the table `estimator`, its defaults.
 
 With two classes it has one output unit in place of two.
 """
@@ -40,7 +40,7 @@ def train(network: Network) -> Callable[[], Any]:
 
 
 def fit(case: Fit) -> Callable[[], Any]:
-    """From new parameters every time; it tells that two epochs are few."""
+    """From new parameters every time, without its warning that two epochs are few."""
     warnings.simplefilter("ignore", ConvergenceWarning)
     x, y = case.data()
     model = MLPClassifier(

@@ -30,7 +30,7 @@ class Residual(nn.Module):
 
 
 def convolution(layer: Conv, shape: Shape, flat: bool) -> list[nn.Module]:
-    """flat: over sequences that are sequences."""
+    """flat: sequences are not made images of one line."""
     sizes: list[Any] = [layer.kernel, layer.stride, layer.padding]
     if len(shape) == 2 and not flat:
         sizes = [(1, layer.kernel), (1, layer.stride), (0, layer.padding)]
@@ -65,7 +65,7 @@ def build(network: ConvNet, layout: torch.memory_format) -> nn.Sequential:
 
 
 def samples(network: ConvNet, layout: torch.memory_format) -> torch.Tensor:
-    """(batch, channels, ...); channels-last they stay where they lie."""
+    """(batch, channels, ...); channels-last needs no copy."""
     x = torch.from_numpy(network.data()[0])
     if x.ndim == 3 and layout == torch.channels_last:
         x = x[:, None]

@@ -1,6 +1,6 @@
 """PyTorch for inference: traced, frozen and optimized by TorchScript; images channels-last.
 
-A convolutional network is tried as it is when frozen, too, and the faster one taken.
+A convolutional network is also tried frozen only, and the faster one is taken.
 """
 
 from __future__ import annotations

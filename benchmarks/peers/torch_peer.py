@@ -61,7 +61,7 @@ def train(
 
 
 def fit(case: Fit) -> Callable[[], Any]:
-    """Batches are sliced from the tensors, the fastest of PyTorch's ways on data in memory."""
+    """Batches are slices of the tensors, PyTorch's fastest way for data in memory."""
     model, batch = build(case.network), case.network.batch
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     x, y = (torch.from_numpy(array) for array in case.data())
@@ -120,7 +120,7 @@ def kernel(case: Kernel) -> Callable[[], Any]:
 
 
 def activations(x: torch.Tensor, dy: torch.Tensor) -> dict[str, tuple[Callable, Callable]]:
-    """Kind: (forward, backward), the backward from what autograd would have kept."""
+    """kind -> (forward, backward), the backward from what autograd would have saved."""
     relu, sigmoid, tanh, softmax = x.relu(), x.sigmoid(), x.tanh(), x.softmax(1)
     selu = (1.6732632423543772, 1.0507009873554805, 1)
     return {
@@ -183,7 +183,7 @@ def layer_norm(way: str, x: torch.Tensor, dy: torch.Tensor) -> Callable[[], Any]
 
 
 def loss(kind: str, x: torch.Tensor) -> Callable[[], Any]:
-    """Value and gradient, so through autograd."""
+    """Value and gradient, through autograd."""
 
     def quantile(o: torch.Tensor, t: torch.Tensor) -> torch.Tensor:  # torch has none
         d = t - o

@@ -1,4 +1,4 @@
-"""The fastest of several ways in which a peer can do the same."""
+"""The fastest of several ways in which a peer can compute the same."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-CALLS, SECONDS = 400, 0.5  # of a trial, whichever ends first
+CALLS, SECONDS = 400, 0.5  # a trial ends with the first
 
 
 def fastest(steps: Iterable[Callable[[], Any]]) -> Callable[[], Any]:
@@ -14,7 +14,7 @@ def fastest(steps: Iterable[Callable[[], Any]]) -> Callable[[], Any]:
 
 
 def trial(step: Callable[[], Any]) -> float:
-    """The median of some calls, after as many."""
+    """The median of the second half of the calls."""
     started, times = time.perf_counter(), []
     while (len(times) < CALLS and time.perf_counter() < started + SECONDS) or len(times) < 2:
         before = time.perf_counter()

@@ -191,6 +191,16 @@ def read(path: str | PathLike[str], kind: type[N]) -> Content[N]:
         raise ValueError(f"{name}: {text}") from None
 
 
+def read_training(
+    path: str | PathLike[str], kind: type[N]
+) -> tuple[N, Optimizer, dict[str, int] | None, History | None]:
+    """The same for the file of a training; ValueError for one with a model alone."""
+    model, optimizer, order, history = read(path, kind)
+    if optimizer is None:
+        raise ValueError(f"{os.fsdecode(path)}: holds a model without its training; use load")
+    return model, optimizer, order, history
+
+
 def _restore(
     kind: type[N], metadata: dict[str, str], arrays: dict[str, NDArray[Any]]
 ) -> Content[N]:
@@ -256,7 +266,7 @@ def _check_tensors(wanted: Shapes, arrays: Arrays, dtype: Any) -> None:
 
 
 def _make_model(kind: type[N], chain: Chain, described: dict[str, Any], arrays: Arrays) -> N:
-    model = kind.restore(
+    model = kind._restore(
         {
             "layers": chain.layers,
             "dtype": described["dtype"],
@@ -300,6 +310,6 @@ def _make_history(described: Any, arrays: dict[str, NDArray[Any]]) -> History:
             raise ValueError(
                 f"history: expected a float64 tensor {'history.' + name!r} of one axis"
             )
-        history._columns[name] = column.tolist()
+        history[name] = column.tolist()
     history.interrupted = checks.flag(described["interrupted"], "history: interrupted")
     return history

@@ -181,7 +181,7 @@ class Chain:
 
     # ---- parameters ----------------------------------------------------------------------------
 
-    def parts(self) -> Iterator[tuple[int, str, Layer]]:
+    def stateful(self) -> Iterator[tuple[int, str, Layer]]:
         """(number, name, layer) for each layer that may have parameters and state."""
         for i, (name, layer) in enumerate(zip(self.names, self.layers, strict=True)):
             if isinstance(layer, Layer):
@@ -191,7 +191,7 @@ class Chain:
         """The shapes of all parameters, checked, under names such as ``"0.weight"``."""
         return {
             f"{name}.{key}": shape
-            for _, name, layer in self.parts()
+            for _, name, layer in self.stateful()
             for key, shape in _parameter_shapes(name, layer).items()
         }
 
@@ -199,7 +199,7 @@ class Chain:
         """The state of all layers, under names such as ``"1.running_mean"``."""
         return {
             f"{name}.{key}": array
-            for _, name, layer in self.parts()
+            for _, name, layer in self.stateful()
             for key, array in layer.state.items()
         }
 
@@ -213,29 +213,41 @@ class Chain:
     ) -> None:
         """Hand each layer its arrays and its place, with the next number from `positions`."""
         views = [_by_layer(named) for named in (parameters, gradients, state)]
-        for _, name, layer in self.parts():
+        for _, name, layer in self.stateful():
             its = [of_layers.get(name) or Arrays() for of_layers in views]
             if layer.state:
                 layer.state = its[2]
-            layer.build(its[0], its[1], place._replace(position=next(positions)))
+            layer._build(its[0], its[1], place._replace(position=next(positions)))
         self.path = [
             layer if is_native(layer) else _Wrapped(layer, place.dtype, self.layers[i + 1 :])
             for i, layer in enumerate(self.layers)
         ]
+        self.native = all(layer.native for layer in self.path)
         trained = [not layer.native or bool(layer.parameters) for layer in self.path]
         self.first_trained = trained.index(True) if any(trained) else len(trained)
 
     def initialize(
         self, generator: Callable[[int], np.random.Generator], behind: str = "linear"
     ) -> None:
-        """Let the layers fill their parameters, layer i with the generator `generator(i)`."""
-        for i, _, layer in self.parts():
-            layer.initialize(generator(i), self.activation_after(i, behind))
+        """Let the layers fill their parameters, layer i with the generator `generator(i)`; a layer
+        that is a copy begins with what it has learnt."""
+        for i, _, layer in self.stateful():
+            if layer._learnt is None:
+                layer.initialize(generator(i), self.activation_after(i, behind))
+                continue
+            for name, array in layer._learnt.items():
+                layer.parameters[name][...] = array
+            layer._learnt = None
 
     def add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
         """Add the L2 penalty of all parameters to ``value[0]``, the loss of a batch."""
-        for _, _, layer in self.parts():
-            layer.add_penalty(value, batch_size)
+        for _, _, layer in self.stateful():
+            layer._add_penalty(value, batch_size)
+
+    def add_decay(self, batch_size: int) -> None:
+        """Add the gradient of the L2 penalty to the parameters' gradients."""
+        for _, _, layer in self.stateful():
+            layer._add_decay(batch_size)
 
     # ---- forward and backward ------------------------------------------------------------------
 
@@ -253,6 +265,8 @@ class Chain:
     def backward_parameters(self, dy: NDArray[Any]) -> None:
         """Set all gradients, where nobody needs that of the inputs."""
         first = self.first_trained
+        for layer in self.path[:first]:
+            layer._saved = None
         for layer in self.path[:first:-1]:
             dy = layer.backward(dy)
         if first < len(self.path):

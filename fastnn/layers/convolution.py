@@ -127,7 +127,10 @@ class Conv2D(_Convolution):
     zeros: an integer for all sides, (top, bottom, left, right), "valid" for none, or "same" for
     as many as make n pixels ⌈n / stride⌉.  `groups` splits both channels into so many groups: a
     group's outputs depend on its inputs only; with in_channels groups the convolution is depthwise.
-    The other arguments are those of `Dense`.
+    `activation` is f: a name, an activation layer or None.  `bias` says whether there is one.
+    `weight_init` and `bias_init` are names or initializers; by default the weights suit the
+    activation that follows.  `l2` is the λ of the penalty λ / (2 batch) Σ weight², by default the
+    model's.
 
     Raises TypeError or ValueError for sizes that are no integers >= 1 (padding: >= 0), an unknown
     padding, groups that do not divide both counts; `forward` for images smaller than the kernel.

@@ -78,12 +78,12 @@ class Embedding(Layer):
         self._check_takes(shape)
         return (*shape, self.out_features)
 
-    def build(self, parameters: Arrays, gradients: Arrays, place: Place) -> None:
+    def _build(self, parameters: Arrays, gradients: Arrays, place: Place) -> None:
         if place.position != 0:
             raise ValueError(f"{self!r} takes codes, so it must be the model's first layer")
         if place.dtype.itemsize == 4 and self.codes > _EXACT_FLOAT32:
             raise ValueError(f"{self!r}: float32 tells 2^24 codes apart; use dtype='float64'")
-        super().build(parameters, gradients, place)
+        super()._build(parameters, gradients, place)
 
     def initialize(self, rng: np.random.Generator, activation: str) -> None:
         initializer = self.weight_init or initializers.Xavier()

@@ -89,7 +89,7 @@ class Place(NamedTuple):
     seed: int
     counter: NDArray[np.uint64]  # (1,): training passes begun, the step in dropout's masks
     l2: float  # lambda, for layers without an l2 of theirs
-    penalty_scale: NDArray[np.float64]  # (1,): 1 / the number of batches in an update
+    penalty_scale: NDArray[np.float64]  # (1,): the part of the penalty that a batch bears
     inner: Iterator[int]  # positions for layers within others, from 2^32 - 1 downwards
 
 
@@ -161,6 +161,7 @@ class Layer(Guarded):
     _model_parameters: Any = Placed(_EMPTY)
     _model_gradients: Any = Placed(_EMPTY)
     _model_state: Mapping[str, NDArray[Any]] = _EMPTY
+    _learnt: Mapping[str, NDArray[Any]] | None = None  # the parameters of which it is a copy
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every parameter by its name, in the order in which they lie in memory."""
@@ -189,7 +190,7 @@ class Layer(Guarded):
             what = axis_name(len(shape))
             raise ValueError(f"{label(self)} takes {features} {what}, got {shape[-1]}")
 
-    def build(self, parameters: Arrays, gradients: Arrays, place: Place) -> None:
+    def _build(self, parameters: Arrays, gradients: Arrays, place: Place) -> None:
         """Take the arrays and the place from the model; a copy of the model does it again.
 
         Where a class declares ``_weight = Placed()``, that attribute becomes
@@ -198,8 +199,9 @@ class Layer(Guarded):
         kind, arrays = type(self), parameters | self.state
         views = {f"_{name}": array for name, array in arrays.items()}
         views |= {f"_d{name}": array for name, array in gradients.items()}
-        placed = {n: view for n, view in views.items() if isinstance(getattr(kind, n, 0), Placed)}
-        vars(self).update(placed)
+        for name in views.keys() - vars(Layer).keys():  # `_saved` and the like are something else
+            if isinstance(getattr(kind, name, None), Placed):
+                vars(self)[name] = views[name]
 
     def initialize(self, rng: np.random.Generator, activation: str) -> None:
         """Fill `parameters` and reset `state`; `activation` is the name of the one that follows."""
@@ -214,8 +216,11 @@ class Layer(Guarded):
         """Set `gradients` as `backward` does, where nobody needs the inputs' gradient."""
         self.backward(dy)
 
-    def add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
+    def _add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
         """Add the L2 penalty of the layer's parameters to ``value[0]``, the loss of a batch."""
+
+    def _add_decay(self, batch_size: int) -> None:
+        """Add the gradient of the L2 penalty to `gradients`."""
 
     def _take(self) -> tuple[Any, ...]:
         """What the last forward in training saved, for one backward: then the layer forgets it."""
@@ -226,11 +231,14 @@ class Layer(Guarded):
         return saved
 
     def __getstate__(self) -> dict[str, Any]:
-        """All attributes but those of a model, as a copy belongs to none before it is built."""
+        """All attributes but those of a model, to which a copy does not belong; the parameters are
+        kept as what it has learnt, with which a model that takes the copy begins."""
         kind, all_of_it = type(self), vars(self).items()
         state = {k: v for k, v in all_of_it if not isinstance(getattr(kind, k, 0), Placed)}
         if self.state:
             state["_model_state"] = {name: array.copy() for name, array in self.state.items()}
+        if self._place is not None and not self._chains:  # those within keep their own
+            state["_learnt"] = {name: array.copy() for name, array in self.parameters.items()}
         return state
 
 
@@ -271,4 +279,8 @@ class Named:
         return self if layer is None else self._arrays(layer).get(self.name)
 
     def __set__(self, layer: Layer, value: NDArray[Any]) -> None:
-        self._arrays(layer)[self.name] = value  # raises unless it is the same array
+        if self._arrays(layer).get(self.name) is not value:  # the same one: after += in place
+            raise ValueError(
+                f"{self.name}: expected values written into the layer's array, as in "
+                f"layer.{self.name}[...] = values; got {describe(value)}"
+            )

@@ -71,7 +71,7 @@ class BatchNorm(_Norm):
 
     running_mean = Named("state")
     running_var = Named("state")
-    momentum = Setting(checks.share)
+    momentum = Setting(checks.up_to_one)
     _momentum: float
     _running_mean: Any = Placed()
     _running_var: Any = Placed()

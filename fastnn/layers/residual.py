@@ -24,7 +24,7 @@ class Residual(Layer):
 
     `shortcut` is a layer for the other path, y = shortcut(x) + f(x): where f changes the shape, a
     dense layer or a convolution of 1x1 that changes it alike.  `layers` may be one `Sequential`,
-    whose layers are copied and initialised anew.
+    whose layers are copied with what they have learnt.
 
     Shapes: `x` as the first layer takes it, `y` as the last returns it, without a shortcut the same
     as `x`.  Names of parameters and state begin with the layer's number, as ``"0.weight"``, or are
@@ -90,8 +90,8 @@ class Residual(Layer):
             for name, shape in chain.parameter_shapes().items()
         }
 
-    def build(self, parameters: Arrays, gradients: Arrays, place: Place) -> None:
-        super().build(parameters, gradients, place)
+    def _build(self, parameters: Arrays, gradients: Arrays, place: Place) -> None:
+        super()._build(parameters, gradients, place)
         for chain in self._chains:
             chain.build(parameters, gradients, self.state, place, place.inner)
 
@@ -141,9 +141,13 @@ class Residual(Layer):
         for chain in self._restore():
             chain.backward_parameters(dy)
 
-    def add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
+    def _add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
         for chain in self._chains:
             chain.add_penalty(value, batch_size)
+
+    def _add_decay(self, batch_size: int) -> None:
+        for chain in self._chains:
+            chain.add_decay(batch_size)
 
     def __copy__(self) -> Residual:
         return copy.deepcopy(self)  # two of them cannot share a layer

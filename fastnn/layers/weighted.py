@@ -129,8 +129,7 @@ class Weighted(Layer, ABC):
         if f._kind:  # not the linear one
             dz = _kernels.activation_backward(saved, dy, f._kind, f._alpha)
         self._set_gradient(x, dz)
-        if decay := self._decay():
-            _kernels.add_scaled(self._dweight, self._weight, decay / dz.shape[0])
+        self._add_decay(dz.shape[0])
         if self._dbias is not None:
             _kernels.dense_backward_bias(dz.reshape(-1, self.out_features), self._dbias)
         return x, dz
@@ -142,12 +141,16 @@ class Weighted(Layer, ABC):
             return activations.argument(self.activation)
         return super()._argument(name)
 
-    def add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
+    def _add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
         if decay := self._decay():
             _kernels.add_penalty(value, self._weight, decay / (2 * batch_size))
 
+    def _add_decay(self, batch_size: int) -> None:
+        if decay := self._decay():
+            _kernels.add_scaled(self._dweight, self._weight, decay / batch_size)
+
     def _decay(self) -> float:
-        """λ of the layer, or else of the model, divided by the number of batches in an update."""
+        """λ of the layer, or else of the model, times the part of the penalty that counts now."""
         if self._place is None:
             return 0.0 if self._l2 is None else self._l2
         decay = self._place.l2 if self._l2 is None else self._l2

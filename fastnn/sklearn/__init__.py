@@ -14,15 +14,19 @@ in another order.  Different are
 - with sample weights, the batches, which rows of weight 0 are not part of.
 
 What they can do besides stands behind the parameters that scikit-learn has.  Needs scikit-learn
-(``pip install 'fastnn[sklearn]'``), which ``import fastnn`` does not.
+(``pip install scikit-learn``), which ``import fastnn`` does not.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+
+if find_spec("sklearn") is None:  # said before SciPy is missed, which comes with it
+    raise ImportError("fastnn.sklearn needs scikit-learn: pip install scikit-learn")
 from scipy.sparse import csr_matrix
 from scipy.special import log_expit, log_softmax, xlogy
 from sklearn.base import ClassifierMixin, RegressorMixin, _fit_context
@@ -336,7 +340,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):
             weight = np.prod(columns, axis=0)
         else:
             weight = compute_sample_weight(given, y)
-        return weight.astype(self._data_type())
+        return arrays.cast(weight, self._data_type(), "class_weight")
 
     def _score_outputs(self, outputs: Array, targets: Array, weight: Array | None) -> float:
         if targets.ndim == 1:
@@ -418,7 +422,7 @@ class MLPRegressor(RegressorMixin, Perceptron):
             return Task(Poisson(), "exp", outputs, scale=outputs, reported=outputs)
         if isinstance(loss, str):
             loss = MeanAbsoluteError() if loss == "absolute_error" else Huber()
-        checks.parts(loss=loss)
+        checks.objects(loss=loss)
         if isinstance(loss, Quantile) and isinstance(loss.q, tuple):
             raise ValueError(f"loss: expected a Quantile of one q, got {loss!r}")
         return Task(loss, "exp" if isinstance(loss, Poisson) else "identity", outputs)

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastnn.sklearn._batches import WeightedBatches
 from fastnn.training.callbacks import Callback
+from fastnn.training.samples import count_batches
 
 if TYPE_CHECKING:
     from fastnn.sklearn._task import Task
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from fastnn.training.samples import Samples
 
 _SMALLEST_RATE = 1e-6  # the adaptive learning rate is lowered no further
+_LEAST_RATE = 1e-30  # no learning rate is: float32 could not hold it, and no weight notices
 
 
 class Epochs(Callback):
@@ -27,15 +29,15 @@ class Epochs(Callback):
     ) -> None:
         self.estimator, self.held = estimator, held
         self.task: Task = estimator._task
-        self.rows = len(data.X)
-        # an epoch's mean loss holds so many times the penalty of a batch of one row
-        self.penalties = -(-self.rows // batch_size) / self.rows
+        self.rows, self._shape, self._batch_size = len(data.X), data.X.shape, batch_size
         self._rows = rows if isinstance(rows, WeightedBatches) else None
         self._constant: float = estimator._constant(data)
         self.held_constant = 0.0 if held is None else estimator._constant(held)
         self.converged = False
 
     def on_fit_begin(self, run: Run) -> None:
+        # an epoch's mean loss holds so many times the penalty of a batch of one row
+        self.penalties = count_batches(run.model, self._shape, self._batch_size) / self.rows
         if self.held is not None:
             names = ["validation_loss", "validation_score"]
             run.columns += names if self.estimator.early_stopping else names[:1]
@@ -91,14 +93,14 @@ class Epochs(Callback):
         outputs = run.model.predict(held.X)
         value = self.task.reported * run.loss(outputs, held.y, held.weight)[0] + self.held_constant
         estimator.validation_loss_curve_.append(value)
-        run.history.append({"validation_loss": value})
+        run.log("validation_loss", value)
         if not estimator.early_stopping:
             return
         score = np.nan
         if np.isfinite(outputs).all():
             score = estimator._score_outputs(outputs, held.y, held.weight)
         estimator.validation_scores_.append(score)
-        run.history.append({"validation_score": score})
+        run.log("validation_score", score)
         self._say(f"Validation score: {score:f}")
         self._count(score < estimator.best_validation_score_ + estimator.tol)
         if score > estimator.best_validation_score_:
@@ -133,7 +135,8 @@ class Epochs(Callback):
     def _set_rate(self, optimizer: Any, rate: float) -> None:
         """Change the learning rate, but not the effect of past gradients: scikit-learn's velocity
         includes the rate that each gradient came with, fastnn's does not."""
-        before, after = optimizer.learning_rate, rate * self.task.scale
+        before = optimizer.learning_rate
+        after = max(rate * self.task.scale, min(before, _LEAST_RATE))
         optimizer.learning_rate = after
         for velocity in optimizer._buffers:
             velocity *= before / after

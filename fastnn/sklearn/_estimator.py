@@ -475,10 +475,7 @@ class Perceptron(_Fitted, ABC):
                     stacklevel=2,
                 )
             return min(int(self.batch_size), rows)
-        size = min(200, rows)
-        while self.batch_norm and size > 2 and rows % size == 1:
-            size -= 1  # batch norm cannot train on a batch of one
-        return size
+        return min(200, rows)
 
     def _new_optimizer(self) -> optimizers.Optimizer:
         """An optimizer for fastnn's loss, whose gradient is 1 / scale times scikit-learn's."""

@@ -67,7 +67,7 @@ def _real(wanted: str, is_good: Callable[[float], bool]) -> Callable[[Any, str],
 
 fraction = _real("a number in [0, 1)", lambda number: 0.0 <= number < 1.0)
 proportion = _real("a number in (0, 1)", lambda number: 0.0 < number < 1.0)
-share = _real("a number in (0, 1]", lambda number: 0.0 < number <= 1.0)
+up_to_one = _real("a number in (0, 1]", lambda number: 0.0 < number <= 1.0)
 positive = _real("a finite number > 0", lambda number: 0.0 < number < math.inf)
 not_negative = _real("a finite number >= 0", lambda number: 0.0 <= number < math.inf)
 
@@ -101,17 +101,17 @@ def choice(value: Any, name: str, choices: Iterable[str]) -> str:
     raise kind(f"{name}: expected one of {', '.join(names)}, got {value!r}")
 
 
-_PARTS = {  # the method by which each is recognised, and an example
+_KINDS = {  # the method by which each is recognised, and an example
     "loss": ("__call__", "fastnn.MeanSquaredError()"),
     "optimizer": ("step", "fastnn.Adam()"),
-    "model": ("fit", "fastnn.Sequential(...)"),
+    "model": ("exclusive", "fastnn.Sequential(...)"),
 }
 
 
-def parts(**parts: Any) -> None:
+def objects(**objects: Any) -> None:
     """Raise TypeError where a name or a class was passed instead of an object."""
-    for name, part in parts.items():
-        method, example = _PARTS[name]
+    for name, part in objects.items():
+        method, example = _KINDS[name]
         wanted = f"{name}: expected an object such as {example}"
         if isinstance(part, type):
             raise TypeError(f"{wanted}, got the class; write {part.__name__}()")

@@ -80,11 +80,11 @@ class Guarded:
         return getattr(self, name)
 
     def __repr__(self) -> str:
-        """The call that makes the object, without arguments that have their default value, without
-        initializers, which have done their work, and without those of a user's constructor."""
+        """The call of fastnn's constructor that makes the object, without arguments that have their
+        default value and without initializers, which have done their work."""
         kind, shown = type(self), list[str]()
-        maker: Any = next(base for base in kind.__mro__ if "__init__" in vars(base))
-        for name, parameter in signature(kind).parameters.items() if is_ours(maker) else ():
+        makers = [base for base in kind.__mro__ if is_ours(base) and "__init__" in vars(base)]
+        for name, parameter in signature(makers[0]).parameters.items() if makers else ():
             value = self._argument(name)
             if parameter.kind is Parameter.VAR_POSITIONAL:
                 shown += map(label, value)

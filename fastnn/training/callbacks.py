@@ -10,12 +10,16 @@ import errno
 import importlib
 import math
 import os
+import re
 import warnings
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from fastnn.files.checkpoint import check_savable, save_checkpoint
 from fastnn.measures import NAMES, grows
 from fastnn.support import checks
+from fastnn.training.run import LAST_COLUMN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,12 +29,28 @@ if TYPE_CHECKING:
     from fastnn.training.run import Run
 
 
+class _Mark:
+    """Says, in a callback's ``__dict__``, that it belongs to a fit; in a copy of it, nothing."""
+
+    name = "_Callback__mark"  # which no attribute of a derived class is called
+
+    def __init__(self, owner: object = None) -> None:
+        self.owner = owner
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Mark, ()
+
+
 class Callback:
     """Base of the callbacks; derive from it and override what you need.
 
     They are told in their order, those that write files last.  One object belongs to one fit at a
     time: RuntimeError for a second one.  TypeError for a class with another method `on_...`, which
     nobody would call.
+
+    An error out of a callback ends the training: a note says whose it is, and its attribute
+    `history` is the history so far.  After a `resume`, `run.history` has the epochs before it
+    already in `on_fit_begin`: what a callback of yours remembers, it counts from there.
 
     >>> import fastnn
     >>> class Norm(fastnn.Callback):
@@ -42,7 +62,6 @@ class Callback:
     """
 
     _last = False  # whether it is told after the others
-    _fit: object  # marks the fit that it is part of
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -52,16 +71,16 @@ class Callback:
                 raise TypeError(f"{cls.__name__}.{name}: expected one of {', '.join(hooks)}")
 
     def _enter(self) -> None:
-        """Become part of a fit; RuntimeError within another."""
+        """Mark that the callback belongs to a fit; RuntimeError if it belongs to another."""
+        mark = _Mark(self)
         # look and mark in one: between two operations another thread's fit could come
-        if vars(self).setdefault("_fit", mine := object()) is not mine:
+        found = vars(self).setdefault(_Mark.name, mark)
+        if found is not mark and found.owner is self:
             raise RuntimeError(f"callbacks: {self!r} is part of a fit already; make one for each")
+        vars(self)[_Mark.name] = mark  # also over the mark that a copy has of its original
 
     def _leave(self) -> None:
-        del self._fit
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_fit"}
+        vars(self).pop(_Mark.name, None)
 
     def on_fit_begin(self, run: Run) -> None:
         """Before the first epoch."""
@@ -82,32 +101,46 @@ class _Watch:
     def __init__(self, monitor: str, min_delta: float, higher_is_better: bool | None) -> None:
         if not isinstance(monitor, str):
             raise TypeError(f"monitor: expected the name of a result, got {monitor!r}")
-        self.monitor = monitor
+        self.monitor = self.name = monitor
         self.min_delta = checks.not_negative(min_delta, "min_delta")
         if higher_is_better is None:
-            higher_is_better = grows(monitor.removeprefix("validation_"))
+            higher_is_better = grows(re.sub("^val(idation)?_", "", monitor))
         if higher_is_better is None:
             raise ValueError(
                 f"higher_is_better: expected True or False for {monitor!r}, which is none of "
                 f"fastnn's own results: 'loss', {NAMES}, each also behind 'validation_'"
             )
         self.sign = -1.0 if checks.flag(higher_is_better, "higher_is_better") else 1.0
-        self.best, self.best_epoch, self.waited = math.nan, 0, 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self.best, self.best_epoch, self.waited, self.warned = math.nan, 0, 0, False
 
     def start(self, run: Run) -> None:
         """Begin anew, or with the epochs before a resume."""
-        if self.monitor not in run.columns:
+        self.name = self.monitor
+        if self.name not in run.columns:  # Keras says val_loss
+            self.name = re.sub("^val_", "validation_", self.monitor)
+        if self.name not in run.columns:
             raise ValueError(
                 f"monitor: expected one of {', '.join(run.columns)}, got {self.monitor!r}"
             )
-        self.best, self.best_epoch, self.waited = math.nan, 0, 0
-        for epoch, value in enumerate(run.history.get(self.monitor, ()), 1):
+        self._begin()
+        for epoch, value in enumerate(run.history.get(self.name, ()), 1):
             self._look(epoch, value)
 
     def better(self, run: Run) -> bool:
         """Whether the last epoch is the best so far, by more than min_delta.  It counts the epochs
         that are not, so it must be asked after each."""
-        return self._look(run.epoch, run.results[self.monitor])
+        value = run.results.get(self.name, math.nan)
+        if math.isnan(value) and not self.warned:
+            self.warned = True
+            warnings.warn(
+                f"monitor: {self.name} is nan after epoch {run.epoch}, which counts as no better",
+                UserWarning,
+                stacklevel=checks.users_level(),
+            )
+        return self._look(run.epoch, value)
 
     def _look(self, epoch: int, value: float) -> bool:
         gain = self.sign * (self.best - value)
@@ -121,11 +154,15 @@ class _Watch:
 class EarlyStopping(Callback):
     """Ends training after `patience` epochs in a row without a better result.
 
-    `monitor` names a column of the history.  An epoch is better if its result is by more than
-    `min_delta` below the best one; above it with `higher_is_better`, which must be stated for a
-    metric of your own.  With `restore_best` the model ends as it
-    was after the best epoch, whatever ended the training.  Results before a `resume` count, but if
-    the best model is of then it is not at hand: a warning tells so, and `ModelCheckpoint` keeps it.
+    `monitor` names a column of the history; ``"val_loss"`` stands for ``"validation_loss"``, as in
+    Keras.  An epoch is better if its result is by more than `min_delta` below the best one; above
+    it with `higher_is_better`, which must be stated for a metric of your own.  A result that is NaN
+    is no better, and warned of at the first such epoch.
+
+    With `restore_best` the model ends as it was after the best epoch, whatever ended the training.
+    Results before a `resume` count, so that a training which this has ended is not taken up again;
+    but if the best epoch was before it, its model cannot be restored: a warning says so, and
+    `ModelCheckpoint` keeps that model.
 
     Attributes: `best`, that result; `best_epoch`, counted from 1; `stopped_epoch`, None unless
     this has ended the training.
@@ -173,12 +210,15 @@ class EarlyStopping(Callback):
         self.stopped_epoch, self._best_state = None, None
         if self.restore_best and self.best_epoch == run.epoch > 0:
             self._best_state = run.model.state_dict()
+        self._stop_if_due(run)
 
     def on_epoch_end(self, run: Run) -> None:
-        if self._watch.better(run):
-            if self.restore_best:
-                self._best_state = run.model.state_dict()
-        elif self._watch.waited >= self.patience:
+        if self._watch.better(run) and self.restore_best:
+            self._best_state = run.model.state_dict()
+        self._stop_if_due(run)
+
+    def _stop_if_due(self, run: Run) -> None:
+        if self._watch.waited >= self.patience:
             self.stopped_epoch = run.epoch
             run.stop()
 
@@ -199,7 +239,12 @@ class ReduceOnPlateau(Callback):
     """Multiplies the learning rate by `factor` after `patience` epochs without a better result.
 
     `monitor`, `min_delta` and `higher_is_better` are as in `EarlyStopping`, `factor` lies in
-    (0, 1).  The rate does not go below `min_rate`.
+    (0, 1).  The rate does not go below `min_rate`, and stays where it is once a step down would be
+    no more than `eps`, as torch's does: from 1e-3 it ends at 1e-8, which a network in float32
+    hardly notices.  With ``eps=0`` it ends at the smallest normal number of the model's dtype.
+
+    Raises TypeError or ValueError as `EarlyStopping` does, and in `fit` before the first step for
+    an optimizer without a `learning_rate`.
 
     >>> import fastnn
     >>> model, optimizer = fastnn.Sequential(fastnn.Dense(1, 1)), fastnn.SGD(0.5)
@@ -220,19 +265,27 @@ class ReduceOnPlateau(Callback):
         min_delta: float = 0.0,
         higher_is_better: bool | None = None,
         min_rate: float = 0.0,
+        eps: float = 1e-8,
     ) -> None:
         self._watch = _Watch(monitor, min_delta, higher_is_better)
-        self.factor = checks.share(factor, "factor")
+        self.factor = checks.up_to_one(factor, "factor")
         self.patience = checks.positive_int(patience, "patience")
         self.min_rate = checks.not_negative(min_rate, "min_rate")
+        self.eps = checks.not_negative(eps, "eps")
 
     def on_fit_begin(self, run: Run) -> None:
+        if not hasattr(run.optimizer, "learning_rate"):
+            raise TypeError(f"ReduceOnPlateau: {run.optimizer!r} has no learning_rate")
         self._watch.start(run)
 
     def on_epoch_end(self, run: Run) -> None:
-        if not self._watch.better(run) and self._watch.waited % self.patience == 0:
-            rate = run.optimizer.learning_rate
-            run.optimizer.learning_rate = max(rate * self.factor, min(rate, self.min_rate))
+        if self._watch.better(run) or self._watch.waited % self.patience:
+            return
+        rate = run.optimizer.learning_rate
+        least = max(self.min_rate, float(np.finfo(run.model.dtype).tiny))
+        lower = max(rate * self.factor, min(rate, least))
+        if rate - lower > self.eps:
+            run.optimizer.learning_rate = lower
 
 
 class ModelCheckpoint(Callback):
@@ -303,10 +356,12 @@ class CSVLogger(Callback):
     """Writes the history to `path`, a line of comma-separated values an epoch, as it grows.
 
     The first line names the columns; the first column is the epoch, counted from 1.  With
-    `append` lines are added to a file that there is; else it is written anew, with the epochs
-    before a `resume`.
+    `append` lines are added to a file that there is, each value under its name; else it is written
+    anew, with the epochs before a `resume`.  A name that is first logged later becomes another
+    column, behind the others, with nan in the lines before.
 
-    Raises OSError where the file cannot be written.
+    Raises OSError where the file cannot be written, and before the first step ValueError for a
+    file to append to whose columns are not those of the training.
 
     >>> import fastnn, os, tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "run.csv")
@@ -325,30 +380,61 @@ class CSVLogger(Callback):
     def __init__(self, path: str | os.PathLike[str], *, append: bool = False) -> None:
         self.path = os.fspath(path)
         self.append = checks.flag(append, "append")
+        self._names: list[str] = []  # the file's columns
 
     def on_fit_begin(self, run: Run) -> None:
-        with open(self.path, "a" if self.append else "w", encoding="utf-8") as file:
-            self._header = file.tell() == 0
-        for epoch in range(1, 1 if self.append else run.epoch + 1):
+        self._names = []
+        with open(self.path, "a+" if self.append else "w", newline="", encoding="utf-8") as file:
+            if self.append:
+                file.seek(0)
+                self._names = next(csv.reader(file), [])
+        if self._names:
+            self._check_columns(run)
+            return
+        for epoch in range(1, run.epoch + 1):
             self._write(run, epoch)
+
+    def _check_columns(self, run: Run) -> None:
+        """Raise ValueError unless the file's columns are the run's; those behind fit's own, which
+        callbacks have logged, may be missing now."""
+        mine, behind = ["epoch", *run.columns], False
+        fits = set(mine) <= set(self._names)
+        for name in self._names:
+            fits &= behind or name in mine
+            behind |= name == LAST_COLUMN
+        if not fits:
+            raise ValueError(
+                f"append: {self.path} has the columns {', '.join(self._names)}, expected "
+                f"{', '.join(mine)}; give another path, or append=False to write it anew"
+            )
 
     def on_epoch_end(self, run: Run) -> None:
         self._write(run, run.epoch)
 
     def _write(self, run: Run, epoch: int) -> None:
-        line = {"epoch": epoch, **{name: run.history[name][epoch - 1] for name in run.history}}
+        line = {name: column[epoch - 1] for name, column in run.history.items()} | {"epoch": epoch}
+        if any(name not in self._names for name in line):
+            self._add_columns(line)
         with open(self.path, "a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(line))
-            if self._header:
-                writer.writeheader()
-                self._header = False
-            writer.writerow(line)
+            csv.DictWriter(file, self._names, restval="nan").writerow(line)
+
+    def _add_columns(self, names: Iterable[str]) -> None:
+        """Write the file's lines again, below a first line that has these names too."""
+        lines: list[dict[str, str]] = []
+        if self._names:
+            with open(self.path, newline="", encoding="utf-8") as file:
+                lines = list(csv.DictReader(file))
+        self._names = list(dict.fromkeys(["epoch", *self._names, *names]))
+        with open(self.path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self._names, restval="nan", extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(lines)
 
 
 class TensorBoard(Callback):
     """Writes the history into `folder`, for TensorBoard, as scalars by epoch.
 
-    Raises ImportError without tensorboardX, which ``pip install 'fastnn[tensorboard]'`` brings.
+    Raises ImportError without tensorboardX (``pip install tensorboardX``).
 
     >>> callbacks = [TensorBoard("runs/first")]  # doctest: +SKIP
     """
@@ -360,9 +446,7 @@ class TensorBoard(Callback):
         try:
             self._writer_class = importlib.import_module("tensorboardX").SummaryWriter
         except ImportError:
-            raise ImportError(
-                "TensorBoard needs tensorboardX: pip install 'fastnn[tensorboard]'"
-            ) from None
+            raise ImportError("TensorBoard needs tensorboardX: pip install tensorboardX") from None
         self._writer: Any = None
 
     def on_fit_begin(self, run: Run) -> None:

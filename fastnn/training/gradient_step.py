@@ -49,7 +49,7 @@ class GradientStep(Step):
         self._passes = 0  # the model's training passes after that forward
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_halves": None}
+        return {**super().__getstate__(), "_halves": None}
 
     def forward(self, xb: ArrayLike) -> Array:
         """The outputs for a batch, in training.
@@ -67,6 +67,7 @@ class GradientStep(Step):
                 halves.forward.feed(x)
                 self._replay(halves.forward)
             self._halves, self._passes = halves, self._model._passes
+            self._model._pending = None  # the backward is this step's
             return halves.outputs.view()  # whose shape may be set
 
     def backward(self, gradient: ArrayLike) -> None:
@@ -104,6 +105,7 @@ class GradientStep(Step):
         program = self._new_program()
         program.feed(x)
         with program:
+            self._save_state()
             outputs = self._forward(program, len(x))
         halves = _Halves(program, outputs, self._model._chain.saved)
         if self._recorded:

@@ -1,19 +1,30 @@
-"""Ctrl-C during `fit`: the step that runs is finished, and the history so far is returned."""
+"""Ctrl-C during `fit`: the step that runs is finished, and the history so far is returned.
+
+In a loop of fits that would end only one of them: a second press soon after the first, in whichever
+fit it comes, is an ordinary KeyboardInterrupt."""
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
+import time
+
+_SOON = 1.0  # seconds within which two presses are one wish: to leave the program's loop too
+
+_last_press = -math.inf  # when Ctrl-C was pressed in a fit
 
 
 class CtrlC:
-    """A block in which Ctrl-C only sets `pressed`, so that no step is torn; a second one ends the
-    block at once.
+    """A block in which Ctrl-C only sets `pressed`, so that no step is torn; pressed once more, it
+    ends the block at once.
 
-    A handler other than Python's is left alone, as are threads, which no signal reaches."""
+    Where a press comes within a second of the one before, be that in an earlier block, the block
+    ends in KeyboardInterrupt.  A handler other than Python's is left alone, as are threads, which
+    no signal reaches."""
 
     def __init__(self) -> None:
-        self.pressed = False
+        self.pressed = self._twice = False
 
     def __enter__(self) -> CtrlC:
         self._mine = (
@@ -25,11 +36,18 @@ class CtrlC:
         return self
 
     def _press(self, number: int, frame: object) -> None:
+        global _last_press
+        now = time.monotonic()
+        self._twice |= now - _last_press < _SOON
+        _last_press = now
+        if self.pressed:
+            raise KeyboardInterrupt
         self.pressed = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> bool:
         if self._mine:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         self.pressed |= kind is KeyboardInterrupt
-        return kind is KeyboardInterrupt
+        if self._twice and kind is not KeyboardInterrupt:
+            raise KeyboardInterrupt
+        return kind is KeyboardInterrupt and not self._twice

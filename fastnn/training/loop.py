@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, closing, contextmanager
-from operator import mul
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fastnn import schedules
 from fastnn.measures import chosen_metrics
 from fastnn.support import checks
-from fastnn.support.settings import is_plain
-from fastnn.training import progress, resume
+from fastnn.support.settings import is_plain, label
+from fastnn.training import faults, progress, resume
 from fastnn.training.callbacks import checked_callbacks
 from fastnn.training.interrupts import CtrlC
-from fastnn.training.run import Run
+from fastnn.training.run import LAST_COLUMN, Run
 from fastnn.training.samples import check_samples, check_validation
 from fastnn.training.sources import make_source
 from fastnn.training.step import TrainStep
@@ -47,68 +46,96 @@ def fit(
     model: Network,
     handover: Handover,
     X: Any,
-    y: ArrayLike | None = None,
+    y: ArrayLike | None,
     *,
     loss: Loss,
     optimizer: Optimizer,
-    epochs: int = 10,
-    batch_size: int = 32,
-    validation_data: tuple[ArrayLike, ...] | None = None,
-    shuffle: bool = True,
-    seed: int = 0,
-    sample_weight: ArrayLike | None = None,
-    class_weight: Mapping[int, float] | str | None = None,
-    metrics: Sequence[str | Metric] | None = None,
-    schedule: schedules.Factors | None = None,
-    accumulate: int = 1,
-    callbacks: Iterable[Callback] = (),
-    resume_from: str | PathLike[str] | None = None,
-    show_progress: bool = True,
+    epochs: int,
+    batch_size: int,
+    validation_data: tuple[ArrayLike, ...] | None,
+    shuffle: bool,
+    drop_last: bool,
+    seed: int,
+    sample_weight: ArrayLike | None,
+    class_weight: Mapping[int, float] | str | None,
+    metrics: Sequence[str | Metric] | None,
+    schedule: schedules.Factors | None,
+    accumulate: int,
+    callbacks: Iterable[Callback],
+    resume_from: str | PathLike[str] | None,
+    show_progress: bool,
 ) -> History:
     """`Sequential.fit`, where all arguments are explained; through `handover` one fit of the model
     leaves its recording to the next."""
     epochs = checks.positive_int(epochs, "epochs")
     batch_size = checks.positive_int(batch_size, "batch_size")
-    checks.parts(loss=loss, optimizer=optimizer, model=model)
+    checks.objects(loss=loss, optimizer=optimizer, model=model)
     chosen, callbacks = chosen_metrics(metrics, loss), checked_callbacks(callbacks)
     with model.exclusive("fit"):
         step = TrainStep(model, loss, optimizer, accumulate)
         source = make_source(
-            model, loss, X, y, epochs, batch_size, shuffle, seed, sample_weight, class_weight
-        )
+            model, loss, X, y, epochs, batch_size, shuffle, seed, sample_weight, class_weight,
+            checks.flag(drop_last, "drop_last"),
+        )  # fmt: skip
         _check_schedule(schedule, optimizer, source)
         validation = check_validation(model, loss, validation_data)
-        step.go_on(handover.take(loss, optimizer))
+        step.take_over(handover)
         run = Run(model, loss, optimizer, epochs, source.order, _columns(chosen, validation))
         if resume_from is not None:
             resume.restore(resume_from, run)
+        training = _Training(step, source, schedule, chosen, validation)
         display = progress.display(show_progress, epochs, source.rows, run.epoch)
-        with CtrlC() as ctrl_c, closing(display), _telling(callbacks, run):
-            while run.epoch < epochs and not (run.stopped or ctrl_c.pressed):
-                for callback in callbacks:
-                    callback.on_epoch_begin(run)
-                with _naming(run.epoch + 1), _scheduled(schedule, run, source.steps) as rates:
-                    results = _train_epoch(step, source, rates, chosen, display, ctrl_c)
-                if results is None:
-                    break
-                if validation is not None:
-                    measured = _measure(model, loss, validation, chosen)
-                    results |= {f"validation_{name}": v for name, v in measured.items()}
-                run.history.append({k: results[k] for k in run.columns if k in results})
-                display.epoch(run.results)
-                for callback in callbacks:
-                    callback.on_epoch_end(run)
+        with (
+            faults.keep_history(run),
+            CtrlC() as ctrl_c,
+            closing(display),
+            _telling(callbacks, run),
+        ):
+            _run_epochs(run, training, callbacks, display, ctrl_c)
         run.history.interrupted = ctrl_c.pressed
-        if step.recorded and not ctrl_c.pressed:
-            handover.leave(step._recording, loss, optimizer)
+        if not ctrl_c.pressed:
+            step.leave(handover)
     return run.history
+
+
+class _Training(NamedTuple):
+    """What the epochs of a `fit` have in common."""
+
+    step: TrainStep
+    source: Source
+    schedule: schedules.Factors | None
+    metrics: Mapping[str, Metric]
+    validation: Samples | None
+
+
+def _run_epochs(
+    run: Run,
+    training: _Training,
+    callbacks: list[Callback],
+    display: progress.Silent,
+    ctrl_c: CtrlC,
+) -> None:
+    """Train until all epochs are done, a callback stops the run or Ctrl-C is pressed."""
+    step, source, schedule, metrics, validation = training
+    while run.epoch < run.epochs and not (run.stopped or ctrl_c.pressed):
+        _tell(callbacks, "on_epoch_begin", run)
+        with _naming(run.epoch + 1), _scheduled(schedule, run, source.steps) as rates:
+            results = _train_epoch(step, source, rates, metrics, display, ctrl_c)
+        if results is None:
+            break
+        if validation is not None:
+            measured = _measure(run.model, run.loss, validation, metrics)
+            results |= {f"validation_{name}": v for name, v in measured.items()}
+        run.record(results)
+        display.epoch(run.results)
+        _tell(callbacks, "on_epoch_end", run)
 
 
 def _columns(metrics: Mapping[str, Metric], validation: Samples | None) -> list[str]:
     """The history's columns, in their order."""
     measured = ["loss", *metrics]
     validated = [f"validation_{name}" for name in measured] if validation is not None else []
-    columns = [*measured, *validated, "learning_rate", "seconds", "samples_per_second"]
+    columns = [*measured, *validated, "learning_rate", "seconds", LAST_COLUMN]
     for name in metrics:
         if columns.count(name) > 1:
             raise ValueError(f"metrics: {name!r} is the name of another result")
@@ -125,11 +152,18 @@ def _telling(callbacks: list[Callback], run: Run) -> Iterator[None]:
                 callback._enter()
                 ends.callback(callback._leave)
                 begun.append(callback)
-                callback.on_fit_begin(run)
+                _tell([callback], "on_fit_begin", run)
             yield
         finally:
             for callback in reversed(begun):
-                ends.callback(callback.on_fit_end, run)
+                ends.callback(_tell, [callback], "on_fit_end", run)
+
+
+def _tell(callbacks: list[Callback], hook: str, run: Run) -> None:
+    """Call that method of the callbacks; an error out of it says whose it was."""
+    for callback in callbacks:
+        with faults.named(f"{label(callback)}.{hook}", run):
+            getattr(callback, hook)(run)
 
 
 def _check_schedule(
@@ -155,8 +189,11 @@ def _scheduled(
         yield None
         return
     rate = run.optimizer.learning_rate
+    largest = float(np.finfo(run.model.dtype).max)
+    with faults.named(f"the schedule {getattr(schedule, '__name__', label(schedule))}", run):
+        rates = schedules.rates(schedule, rate, run.epoch, run.epochs, steps, largest)
     try:
-        yield schedules.rates(schedule, rate, run.epoch, run.epochs, steps)
+        yield rates
     finally:
         run.optimizer.learning_rate = rate
 
@@ -166,16 +203,12 @@ def evaluate(
     X: ArrayLike,
     y: ArrayLike,
     loss: Loss,
-    metrics: Sequence[str | Metric] | None = None,
-    sample_weight: ArrayLike | None = None,
-    batch_size: int = 1024,
+    metrics: Sequence[str | Metric] | None,
+    sample_weight: ArrayLike | None,
+    batch_size: int,
 ) -> dict[str, float]:
-    """Loss (without penalty) and metrics of the model's predictions, by name.
-
-    Shapes, `metrics` and errors are as in `fit`; the metrics count all rows of positive weight
-    alike.  Changes nothing.
-    """
-    checks.parts(loss=loss)
+    """`Sequential.evaluate`, where all arguments are explained."""
+    checks.objects(loss=loss)
     chosen = chosen_metrics(metrics, loss)
     data = check_samples(model, loss, X, y, sample_weight)
     return _measure(model, loss, data, chosen, batch_size)
@@ -202,9 +235,7 @@ def _train_epoch(
         if ctrl_c.pressed and not source.finished:
             return None
     seconds = time.perf_counter() - start
-    weights = source.weights().tolist()
-    total = sum(map(mul, np.concatenate(losses).tolist(), weights))
-    results = {"loss": total / sum(weights)}
+    results = {"loss": source.mean_loss(np.concatenate(losses))}
     if seen:
         outputs, targets = np.concatenate(seen), source.targets()
         results |= {name: float(metric(outputs, targets)) for name, metric in metrics.items()}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -59,7 +59,10 @@ class Recording:
         self.changes = settings.changes  # when the entries were recorded
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_entries": {}}  # a copy records anew
+        """A copy has arrays of its own, and records anew."""
+        before = {name: array.copy() for name, array in self.before.items()}
+        total = None if self.gradient_sum is None else self.gradient_sum.copy()
+        return {**vars(self), "before": before, "gradient_sum": total, "_entries": {}}
 
     @property
     def holds(self) -> bool:
@@ -89,32 +92,17 @@ class Recording:
 class Handover:
     """Where a `fit` leaves its recording for the next one of the same model, loss and optimizer.
 
-    The recording goes with the optimizer, into whose vectors its programs write."""
+    A recording goes with the optimizer, into whose vectors its programs write."""
 
     def __init__(self) -> None:
-        self._drop()
-
-    def _drop(self) -> None:
-        self._recording: Recording | None = None
-        self._loss: Loss | None = None
-        self._optimizer: weakref.ref[Optimizer] | None = None
+        self._left: WeakKeyDictionary[Optimizer, tuple[Loss, Recording]] = WeakKeyDictionary()
 
     def leave(self, recording: Recording, loss: Loss, optimizer: Optimizer) -> None:
         """Keep the recording for the next `fit`."""
-        self._recording, self._loss = recording, loss
-        this = weakref.ref(self)  # no circle: what is recorded goes at once, without the collector
-
-        def drop(gone: object) -> None:
-            handover = this()
-            if handover is not None:
-                handover._drop()
-
-        self._optimizer = weakref.ref(optimizer, drop)
+        self._left[optimizer] = loss, recording
 
     def take(self, loss: Loss, optimizer: Optimizer) -> Recording | None:
         """The recording for that loss and optimizer, if it was left; a `fit` within this one does
         not find it any more."""
-        recording, same_loss = self._recording, self._loss is loss
-        same_optimizer = self._optimizer is not None and self._optimizer() is optimizer
-        self._drop()
-        return recording if same_loss and same_optimizer else None
+        its_loss, recording = self._left.pop(optimizer, (None, None))
+        return recording if its_loss is loss else None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastnn.files import checkpoint, describe
 from fastnn.network import Network
 from fastnn.support.settings import label, settable
+from fastnn.training.run import LAST_COLUMN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,9 +28,7 @@ def restore(path: str | PathLike[str], run: Run) -> None:
     Raises as `load_checkpoint` does, and one ValueError that lists all that differs: nothing is
     changed then."""
     checkpoint.check_savable(run.model, run.optimizer)
-    model, optimizer, order, history = checkpoint.read(path, Network)
-    if optimizer is None:
-        raise ValueError(f"{os.fsdecode(path)}: holds a model without its training; use load")
+    model, optimizer, order, history = checkpoint.read_training(path, Network)
     if faults := [*_differences(run, model, optimizer, order, history)]:
         raise ValueError(f"resume: {os.fsdecode(path)} differs: {'; '.join(faults)}")
     assert history is not None
@@ -39,8 +38,7 @@ def restore(path: str | PathLike[str], run: Run) -> None:
     _copy_optimizer(run.optimizer, optimizer, run.model)
     if run.order is not None and order is not None:
         run.order.load_state_dict(order)
-    run.history = history
-    run.history.interrupted = False
+    run.take_history(history)
 
 
 def _differences(
@@ -62,13 +60,19 @@ def _differences(
     if history is None:
         yield "the file has no history"
     elif history.epochs:
-        yield from _differ("history", run.columns, list(history))
+        yield from _differ("history", run.columns, _own_columns(history))
     if run.order is not None and order is not None:
         yield from _differ("number of rows", len(run.order.arrays[0]), order["rows"])
     elif run.order is not None:
         yield "the file has no order of the rows"
     elif order is not None:
         yield "the batches are your own, in the file those of arrays"
+
+
+def _own_columns(history: History) -> list[str]:
+    """The names of what `fit` itself has measured; callbacks log behind them."""
+    names = list(history)
+    return names[: names.index(LAST_COLUMN) + 1] if LAST_COLUMN in names else names
 
 
 def _differ(what: str, mine: Any, other: Any) -> Iterator[str]:

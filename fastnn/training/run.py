@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from fastnn.history import History
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fastnn.data import batches
     from fastnn.losses import Loss
     from fastnn.network import Network
     from fastnn.optimizers import Optimizer
+
+LAST_COLUMN = "samples_per_second"  # of what `fit` measures; what callbacks log stands behind it
 
 
 class Run:
@@ -46,6 +51,7 @@ class Run:
         self.epochs, self.order, self.columns = epochs, order, columns
         self.history = History()
         self.stopped = False
+        self._settled: set[str] = set()  # the names that have their result of the last epoch
 
     @property
     def epoch(self) -> int:
@@ -57,19 +63,44 @@ class Run:
         """The last epoch's line of the history."""
         return {name: values[-1] for name, values in self.history.items()}
 
+    def record(self, results: Mapping[str, float]) -> None:
+        """Note the results of the epoch that is done, before callbacks log theirs."""
+        self.history.append({name: results[name] for name in self.columns if name in results})
+        self._settled = set(results)
+
+    def take_history(self, history: History) -> None:
+        """Go on with the history of a training that is resumed."""
+        for column in history.values():
+            column += [math.nan] * (history.epochs - len(column))
+        history.interrupted = False
+        self.history, self._settled = history, set(history)
+
     def log(self, name: str, value: float) -> None:
         """Add a result to those of the last epoch, for the history and the files.
 
-        Raises ValueError for a name that the epoch has already, or lacks in earlier epochs."""
-        done = len(self.history.get(name, ()))
-        if done != self.epoch - 1:
-            raise ValueError(
-                f"log: {name!r} has {done} values before this one, expected one for each of "
-                f"{self.epoch - 1} epochs"
-            )
+        An epoch for which nobody logs a name that others have, has NaN there.  Raises ValueError
+        for a name that the epoch has already, and before the first epoch is done.
+
+        >>> import fastnn
+        >>> class Norm(fastnn.Callback):
+        ...     def on_epoch_end(self, run):
+        ...         if run.epoch == 2:
+        ...             run.log("norm", 1.5)
+        >>> history = fastnn.Sequential(fastnn.Dense(1, 1)).fit(
+        ...     [[1.0]], [1.0], loss=fastnn.MeanSquaredError(), optimizer=fastnn.SGD(0.1),
+        ...     epochs=3, callbacks=[Norm()], progress=False,
+        ... )
+        >>> history.norm
+        [nan, 1.5, nan]
+        """
+        if not self.epoch:
+            raise ValueError(f"log: {name!r} belongs to an epoch, and none is done yet")
+        if name in self._settled:
+            raise ValueError(f"log: epoch {self.epoch} has a result {name!r} already")
+        self._settled.add(name)
         if name not in self.columns:
             self.columns.append(name)
-        self.history.append({name: float(value)})
+        self.history.setdefault(name, [math.nan] * self.epoch)[-1] = float(value)
 
     def stop(self) -> None:
         """End the training after this epoch."""

@@ -86,7 +86,9 @@ def check_part(
     if class_weight is not None:
         classes = (model._chain.output_row(X.shape[1:]) or (None,))[-1]
         by_row = _weight_of_classes(class_weight, y, loss, classes)
-        weight = (by_row if weight is None else weight * by_row).astype(X.dtype)
+        with np.errstate(over="ignore"):
+            by_row = by_row if weight is None else weight * by_row
+        weight = arrays.cast(by_row, X.dtype, f"{where}class_weight")
     return Samples(X, y, weight, y)
 
 
@@ -111,18 +113,30 @@ def check_validation(model: Network, loss: Loss, validation_data: Any) -> Sample
     return check_samples(model, loss, X, y, weight[0] if weight else None, where="validation ")
 
 
-def check_smallest_batch(model: Network, shape: tuple[int, ...], batch_size: int) -> None:
-    """Raise ValueError where batch norm would train on a batch of one."""
-    n = shape[0]
-    if min(n, batch_size, n % batch_size or batch_size) > 1:
-        return
-    for layer, row in model._chain.walk(shape[1:]):
+def least_rows(model: Network, row: tuple[int, ...]) -> int:
+    """How many rows of that shape a batch must have: 2 where batch norm has one value of each."""
+    for layer, its in model._chain.walk(row):
         # behind a layer that does not say what it gives, rows are taken for those that came in
-        if isinstance(layer, BatchNorm) and math.prod((row or shape[1:])[:-1]) == 1:
-            raise ValueError(
-                f"batch_size: {n} rows in batches of {batch_size} leave a batch of one row, and "
-                f"batch norm trains on at least 2; choose another batch_size"
-            )
+        if isinstance(layer, BatchNorm) and math.prod((its or row)[:-1]) == 1:
+            return 2
+    return 1
+
+
+def count_batches(
+    model: Network, shape: tuple[int, ...], batch_size: int, drop_last: bool = False
+) -> int:
+    """How many batches an epoch on arrays of that shape has: all of `batch_size` rows but the last,
+    which takes those that are left, and more where they are too few to be a batch.
+
+    Raises ValueError where there is no such number."""
+    n, least = shape[0], least_rows(model, shape[1:])
+    if min(n, batch_size) < least:
+        name, got = ("X", f"{n} row") if n < least else ("batch_size", str(batch_size))
+        raise ValueError(f"{name}: batch norm trains on at least {least} rows at once, got {got}")
+    whole, left = divmod(n, batch_size)
+    if drop_last and not whole:
+        raise ValueError(f"drop_last: leaves nothing of {n} rows in batches of {batch_size}")
+    return whole if drop_last else whole + (left >= least)
 
 
 # ---- targets -----------------------------------------------------------------------------------
@@ -130,7 +144,8 @@ def check_smallest_batch(model: Network, shape: tuple[int, ...], batch_size: int
 
 def _outputs_like(model: Network, x: Array) -> Array:
     """An array of the outputs' shape and type, with any content."""
-    row = model._chain.output_row(x.shape[1:])
+    # what a user's layer states is not believed: one row shows it, and whether the layer runs
+    row = model._chain.output_row(x.shape[1:]) if model._chain.native else None
     if row is None:  # a layer does not say
         row = model.predict(x[:1]).shape[1:]
     return np.empty((len(x), *row), model.dtype)
@@ -149,8 +164,8 @@ def _check_targets(model: Network, loss: Loss, X: Array, y: Array, name: str) ->
     """Let the loss judge all targets before anything is trained; returns its form of them.
 
     A loss of the user's own is shown outputs of zeros, some rows at a time."""
+    outputs = _outputs_like(model, X)
     try:
-        outputs = _outputs_like(model, X)
         if is_plain(loss):
             return loss._in_form(outputs, y, None)[0]
         for start in range(0, len(y), _JUDGED_ROWS):

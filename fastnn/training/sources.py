@@ -5,59 +5,68 @@ Each source yields the losses of an epoch, batch by batch."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import suppress
+from operator import mul
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastnn.data import batches
 from fastnn.support.arrays import describe
-from fastnn.training.samples import check_batch, check_part, check_samples, check_smallest_batch
+from fastnn.training.samples import (
+    Samples,
+    check_part,
+    check_samples,
+    count_batches,
+    least_rows,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from fastnn.losses import Loss
     from fastnn.network import Network
-    from fastnn.training.samples import ClassWeight, Samples
+    from fastnn.training.samples import ClassWeight
     from fastnn.training.step import TrainStep
 
     Array = NDArray[Any]
-    Part = tuple[int, NDArray[np.float64]]  # rows, and the losses of their batches
+    Losses = tuple[int, NDArray[np.float64]]  # rows, and the losses of their batches
 
 
 class Rows:
-    """A source of samples in arrays: an epoch takes each row once."""
+    """A source of samples in arrays: an epoch takes each row once, but for those that `drop_last`
+    leaves out."""
 
-    def __init__(self, data: Samples, batch_size: int, shuffle: bool, seed: int) -> None:
-        self.rows, self.finished = len(data.X), False
+    def __init__(
+        self, data: Samples, model: Network, batch_size: int, shuffle: bool, seed: int,
+        drop_last: bool,
+    ) -> None:  # fmt: skip
+        n = len(data.X)
+        self.steps = count_batches(model, data.X.shape, batch_size, drop_last)
+        self._data, self._batch_size = data, min(batch_size, n)
+        self.rows = self.steps * self._batch_size if drop_last else n
+        self.finished = False
         self.order: batches | None = batches(data.X, data.y, batch_size, shuffle, seed)
-        self._data, self._batch_size = data, min(batch_size, self.rows)
         self._permutation = np.arange(0)
-
-    @property
-    def steps(self) -> int:
-        """The number of batches in an epoch."""
-        return -(-self.rows // self._batch_size)
 
     def epoch(
         self, step: TrainStep, rates: NDArray[np.float64] | None, seen: list[Array] | None
-    ) -> Iterator[Part]:
+    ) -> Iterator[Losses]:
         """Train on all rows; the outputs are appended to `seen`, unless it is None."""
         assert self.order is not None
-        size = self._batch_size
-        self._permutation, self.finished, done = self.order.permutation(), False, 0
-        for losses in step.epoch(self._data, self._permutation, size, seen, rates):
-            rows = min(len(losses) * size, self.rows - done)
-            done += rows
-            self.finished = done == self.rows
-            yield rows, losses
+        self._permutation = self.order.permutation()[: self.rows]
+        self.finished, done, size, steps = False, 0, self._batch_size, self.steps
+        for losses in step.epoch(self._data, self._permutation, size, steps, seen, rates):
+            before, done = done, done + len(losses)
+            self.finished = done == steps
+            yield (self.rows if self.finished else done * size) - before * size, losses
 
-    def weights(self) -> NDArray[np.float64]:
-        """The weights of the last epoch's batches."""
+    def mean_loss(self, losses: NDArray[np.float64]) -> float:
+        """The mean over the rows of the last epoch, from the losses of its batches."""
         weights = np.ones(self.rows)
         if self._data.weight is not None:
             weights = self._data.weight[self._permutation].astype(np.float64)
-        return np.add.reduceat(weights, np.arange(0, self.rows, self._batch_size))
+        return _mean(losses, np.add.reduceat(weights, np.arange(self.steps) * self._batch_size))
 
     def targets(self) -> Array:
         """All targets in the order of the last epoch."""
@@ -75,19 +84,19 @@ class Stream:
     ) -> None:
         self.order = data if isinstance(data, batches) else None
         self.rows = 0  # in an epoch: unknown before the first is done
-        self.steps = len(data) if isinstance(data, Sized) else 0  # 0: unknown
+        self.steps = _known_steps(data, model)
         self._data, self._model, self._loss, self._classes = data, model, loss, class_weight
+        self._sizes: list[int] = []  # the batches' rows
         self._weights: list[float] = []
         self._targets: list[Array] = []
+        self._penalties = np.zeros(0)  # what the losses of the last batches lack
 
     def epoch(
         self, step: TrainStep, rates: NDArray[np.float64] | None, seen: list[Array] | None
-    ) -> Iterator[Part]:
+    ) -> Iterator[Losses]:
         """Train on all batches; the outputs are appended to `seen`, unless it is None."""
-        self._weights, self._targets, rows = [], [], 0
-        for number, batch in enumerate(self._data):
-            where = f"batch {number + 1}: "
-            data = self._check(batch, where)
+        self._sizes, self._weights, self._targets = [], [], []
+        for number, (where, data) in enumerate(self._parts()):
             if self._targets and data.y.shape[1:] != self._targets[0].shape[1:]:
                 first, its = self._targets[0].shape[1:], data.y.shape[1:]
                 raise ValueError(f"{where}y: expected rows of shape {first} as before, got {its}")
@@ -96,24 +105,53 @@ class Stream:
                     raise ValueError(f"X: its __len__ is {number}, but there are more batches")
                 step.set_rate(rates[number])
             try:
-                if step.recorded:
-                    data = check_batch(self._model, self._loss, data.X, data.y, data.weight)
                 value = step.train(data)
             except ValueError as error:
                 raise ValueError(f"{where}{error}") from None
             weight = data.weight
+            self._sizes.append(len(data.X))
             self._weights.append(
                 len(data.X) if weight is None else float(weight.sum(dtype=np.float64))
             )
             if seen is not None and step.outputs is not None:
                 seen.append(step.outputs)
                 self._targets.append(data.y.copy())
-            rows += len(data.X)
-            yield len(data.X), value.copy()
-        if not rows:
+            yield len(data.X), np.array([value])
+        if not self._sizes:
             raise ValueError("X: expected batches, got none in this epoch")
+        self.rows = sum(self._sizes)
+        last = self._sizes[len(self._sizes) - step.waiting :]
+        self._penalties = step.missing_penalty() / np.array(last, float)
         step.flush()
-        self.rows = rows
+
+    def _parts(self) -> Iterator[tuple[str, Samples]]:
+        """The batches, checked, each with how messages about it begin.
+
+        One that is too small for batch norm joins the next one, or is left out as the last of an
+        epoch."""
+        small: Samples | None = None
+        for number, batch in enumerate(self._batches()):
+            where = f"batch {number + 1}: "
+            data = self._check(batch, where)
+            if small is not None:
+                data = _joined(small, data, where)
+            if len(data.X) == 1 and least_rows(self._model, data.X.shape[1:]) > 1:
+                small = data.rows(np.arange(1))  # a copy: the user may use the memory again
+            else:
+                small = None
+                yield where, data
+        if small is not None and not self._sizes:
+            yield where, small  # batch norm says what is wrong
+
+    def _batches(self) -> Iterator[Any]:
+        """The batches as they come, but those of `fastnn.batches` as `Rows` makes them."""
+        if type(self._data) is not batches or self.steps == len(self._data):
+            yield from self._data
+            return
+        order, size = self._data.permutation(), self._data.batch_size
+        for i in range(self.steps):
+            index = order[i * size :] if i + 1 == self.steps else order[i * size : (i + 1) * size]
+            yield tuple(array.take(index, axis=0) for array in self._data.arrays)
 
     def _check(self, batch: Any, where: str) -> Samples:
         if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
@@ -122,9 +160,10 @@ class Stream:
         sample_weight = weight[0] if weight else None
         return check_part(self._model, self._loss, x, y, sample_weight, self._classes, where)
 
-    def weights(self) -> NDArray[np.float64]:
-        """The weights of the last epoch's batches."""
-        return np.array(self._weights)
+    def mean_loss(self, losses: NDArray[np.float64]) -> float:
+        """The mean over the rows of the last epoch, from the losses of its batches."""
+        losses[len(losses) - len(self._penalties) :] += self._penalties
+        return _mean(losses, np.array(self._weights))
 
     def targets(self) -> Array:
         """All targets in the order of the last epoch."""
@@ -132,6 +171,31 @@ class Stream:
 
 
 Source = Rows | Stream
+
+
+def _known_steps(data: Iterable[Any], model: Network) -> int:
+    """The number of batches in an epoch, 0: unknown."""
+    if type(data) is batches and data.arrays[0].ndim > 1:
+        with suppress(ValueError):  # of rows that the model does not take: the first batch says so
+            return count_batches(model, data.arrays[0].shape, data.batch_size, data.drop_last)
+    return len(data) if isinstance(data, Sized) else 0
+
+
+def _joined(first: Samples, second: Samples, where: str) -> Samples:
+    """The rows of both; ValueError where they are of other shapes."""
+    if first.X.shape[1:] != second.X.shape[1:] or first.y.shape[1:] != second.y.shape[1:]:
+        raise ValueError(f"{where}expected rows of the shape that the batch of one row before has")
+    X, y = (np.concatenate(parts) for parts in zip(first[:2], second[:2], strict=True))
+    weights = [np.ones(len(part.X), X.dtype) if part.weight is None else part.weight
+               for part in (first, second)]  # fmt: skip
+    weighted = first.weight is not None or second.weight is not None
+    return Samples(X, y, np.concatenate(weights) if weighted else None, y)
+
+
+def _mean(losses: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+    by_batch: list[float] = weights.tolist()
+    total: float = sum(map(mul, losses.tolist(), by_batch))
+    return total / sum(by_batch)
 
 
 def make_source(
@@ -145,17 +209,19 @@ def make_source(
     seed: int,
     sample_weight: ArrayLike | None,
     class_weight: ClassWeight | None,
+    drop_last: bool,
 ) -> Source:
     """The source for `fit`'s arguments: arrays, or, where y is None, X's own batches."""
     if y is None:
-        _check_stream(X, epochs, sample_weight, class_weight)
+        _check_stream(X, epochs, sample_weight, class_weight, drop_last)
         return Stream(X, model, loss, class_weight)
     data = check_samples(model, loss, X, y, sample_weight, class_weight)
-    check_smallest_batch(model, data.X.shape, batch_size)
-    return Rows(data, batch_size, shuffle, seed)
+    return Rows(data, model, batch_size, shuffle, seed, drop_last)
 
 
-def _check_stream(X: Any, epochs: int, sample_weight: Any, class_weight: Any) -> None:
+def _check_stream(
+    X: Any, epochs: int, sample_weight: Any, class_weight: Any, drop_last: bool
+) -> None:
     """Raise TypeError or ValueError where X, without targets beside it, is no iterable of batches
     that will do."""
     if not isinstance(X, Iterable) or isinstance(X, np.ndarray):
@@ -168,6 +234,8 @@ def _check_stream(X: Any, epochs: int, sample_weight: Any, class_weight: Any) ->
             f"X: a {type(X).__name__} gives its batches once, not for {epochs} epochs; give an "
             "object whose __iter__ begins anew, such as fastnn.batches(...), or epochs=1"
         )
+    if drop_last:
+        raise ValueError("drop_last: needs arrays; fastnn.batches has a drop_last of its own")
     if sample_weight is not None:
         raise ValueError("sample_weight: in batches of your own, it is their third part")
     if isinstance(class_weight, str):

@@ -8,6 +8,7 @@ one's own is Python that cannot be recorded: then every step runs by hand.
 
 from __future__ import annotations
 
+import copy
 import time
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +21,7 @@ from fastnn.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy
 from fastnn.optimizers import NOT_FINITE, Optimizer
 from fastnn.support import checks, settings
 from fastnn.support.settings import Fixed, is_plain, label
-from fastnn.training.recording import Recording, Unrecorded
+from fastnn.training.recording import Handover, Recording, Unrecorded
 from fastnn.training.samples import Samples, check_batch
 
 if TYPE_CHECKING:
@@ -52,13 +53,16 @@ class Step:
     _recorded: bool
 
     def __init__(self, model: Network, optimizer: Optimizer, *others: object) -> None:
-        checks.parts(optimizer=optimizer, model=model)
+        checks.objects(optimizer=optimizer, model=model)
         self.model, self.optimizer = model, optimizer
         self.steps, self._others = 0, others
         parts = (*(layer for layer, _ in model._chain.walk()), optimizer, *others)
-        self.recorded = all(map(is_plain, parts)) and model.trains_natively()
+        self.recorded = all(map(is_plain, parts)) and model._trains_natively()
         self._hyper = optimizer.hyper if self.recorded else np.zeros(len(_kernels.HYPER))
         self._recording = Recording(model)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_recording": copy.copy(self._recording)}
 
     def __repr__(self) -> str:
         model = f"{type(self._model).__name__} of {len(self._model.layers)} layers"
@@ -74,7 +78,6 @@ class Step:
 
     def _forward(self, program: AnyProgram, rows: int) -> Array:
         """The outputs in training for the program's next rows."""
-        self._save_state()
         return self._model.forward(program.take("x", rows), training=True)
 
     def _backward(self, gradient: Array, rows: int) -> None:
@@ -122,7 +125,7 @@ class Step:
             raise FloatingPointError(what)
 
     def _diverged(self, error: FloatingPointError) -> FloatingPointError:
-        """The error to raise, after running statistics are those before the step again."""
+        """Restore the running statistics from before the step; returns the error to raise."""
         self._restore_state()
         rate = getattr(self._optimizer, "learning_rate", float("nan"))
         return FloatingPointError(
@@ -145,13 +148,16 @@ class _Pass(NamedTuple):
     data: Samples
     order: NDArray[np.int64]
     batch_size: int
+    number: int  # of batches; the last takes all rows that are left, be they few or many
     seen: list[Array] | None  # where outputs are appended, if they are wanted
     rates: NDArray[np.float64] | None  # the learning rates of the batches
 
     def part(self, begin: int, end: int) -> _Pass:
-        """The same of rows begin..end of the order; begin is that of a batch."""
-        rates = None if self.rates is None else self.rates[begin // self.batch_size :]
-        return self._replace(order=self.order[begin:end], rates=rates)
+        """This pass over the batches begin..end only."""
+        size, end = self.batch_size, min(end, self.number)
+        rows = slice(begin * size, None if end == self.number else end * size)
+        rates = None if self.rates is None else self.rates[begin:end]
+        return self._replace(order=self.order[rows], number=end - begin, rates=rates)
 
 
 class TrainStep(Step):
@@ -163,8 +169,9 @@ class TrainStep(Step):
     the number of steps done.
 
     With `accumulate` = k only every k-th step updates, with the mean of the gradients of these k
-    batches, each counted by its rows: as one step on all of them does, but for batch norm and
-    sample weights, which see one batch at a time.
+    batches, each counted by its rows, and the gradient of the penalty: as one step on all of them
+    does, but for batch norm and sample weights, which see one batch at a time.  `flush` updates
+    with fewer, in the same way.  The loss of a batch has a k-th of the penalty.
 
     The first step on a batch of some shape is recorded; those after it replay it without Python
     and give the same bits.  `recorded` says whether that can be: it needs layers, loss and
@@ -191,7 +198,7 @@ class TrainStep(Step):
     def __init__(
         self, model: Network, loss: Loss, optimizer: Optimizer, accumulate: int = 1
     ) -> None:
-        checks.parts(loss=loss)
+        checks.objects(loss=loss)
         super().__init__(model, optimizer, loss)
         self.loss = loss
         self.accumulate = checks.positive_int(accumulate, "accumulate")
@@ -207,7 +214,7 @@ class TrainStep(Step):
         return None if self._outputs is None else self._outputs.copy()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_last": None}  # a copy records anew
+        return {**super().__getstate__(), "_last": None}
 
     def __call__(
         self, xb: ArrayLike, yb: ArrayLike, sample_weight: ArrayLike | None = None
@@ -226,25 +233,28 @@ class TrainStep(Step):
                     self.flush()
             else:
                 x = self._model._input(xb, "x")
-                data = Samples(x, yb, sample_weight, yb)
-                if self._recorded:
-                    data = check_batch(self._model, self._loss, x, yb, sample_weight)
-                value = self.train(data)
+                value = self._train(x, yb, sample_weight)
             return float(value[0])
 
-    def train(self, data: Samples) -> NDArray[np.float64]:
-        """One step on samples that were checked; returns the loss, in an array of one element."""
+    def train(self, data: Samples) -> float:
+        """One step on samples that were checked; returns the loss."""
+        if data.weight is None:
+            return self(data.X, data.y)
         with self._model._hold:
-            if self._recorded:
-                recorded = self._replay_once(data)
-                value = recorded.value
-                if self._model._chain.embedding is None:  # codes are looked at each time
-                    self._last = recorded
-            else:
-                value = self._run_once(data)
-            if self._waiting == self._accumulate:
-                self.flush()
-            return value
+            return float(self._train(data.X, data.y, data.weight)[0])
+
+    def _train(self, x: Array, y: Any, weight: Any) -> NDArray[np.float64]:
+        """One step on an x that was checked; returns the loss, in an array of one element."""
+        if self._recorded:
+            recorded = self._replay_once(check_batch(self._model, self._loss, x, y, weight))
+            value = recorded.value
+            if self._model._chain.embedding is None:  # codes are checked each time
+                self._last = recorded
+        else:
+            value = self._run_once(Samples(x, y, weight, y))
+        if self._waiting == self._accumulate:
+            self.flush()
+        return value
 
     def _replay_once(self, data: Samples) -> _Recorded:
         key = self._key(data.X.shape, data)
@@ -261,7 +271,17 @@ class TrainStep(Step):
         return self._run(program, len(data.X), data.weight is not None)
 
     def flush(self) -> None:
-        """Update with the batches that an update waits for, if there are some, few as they are."""
+        """Update with the batches that an update waits for, if there are some, few as they are.
+
+        >>> import fastnn
+        >>> model = fastnn.Sequential(fastnn.Dense(1, 1, weight_init="zeros"), seed=0)
+        >>> step = TrainStep(model, fastnn.MeanSquaredError(), fastnn.SGD(0.5), accumulate=4)
+        >>> step([[1.0]], [1.0]), step([[1.0]], [3.0])
+        (1.0, 9.0)
+        >>> step.flush()
+        >>> model.parameters["0.weight"]
+        array([[2.]], dtype=float32)
+        """
         gradient_sum = self._recording.gradient_sum
         if not self._waiting or gradient_sum is None:
             return
@@ -270,11 +290,24 @@ class TrainStep(Step):
             try:
                 with np.errstate(over="ignore", invalid="ignore"):
                     np.multiply(gradient_sum, scale, out=model.flat_gradients)
+                model._chain.add_decay(self._waiting_rows)
                 self._optimizer.step(model)
             except FloatingPointError as error:
                 raise self._diverged(error) from None
             finally:
                 self._forget()
+
+    @property
+    def waiting(self) -> int:
+        """The number of batches that the next update has so far."""
+        return self._waiting
+
+    def missing_penalty(self) -> float:
+        """What the loss of each waiting batch, times its rows, lacks if the update is made now, as
+        it was given the part of the penalty that a batch among `accumulate` has."""
+        if not self._waiting:
+            return 0.0
+        return self._model.penalty(1) * (1 / self._waiting - 1 / self._group)
 
     def _forget(self) -> None:
         """Drop the gradients that wait for an update."""
@@ -286,10 +319,15 @@ class TrainStep(Step):
         self._forget()
         return super()._diverged(error)
 
-    def go_on(self, recording: Recording | None) -> None:
-        """Take over what an earlier step of the same model, loss and optimizer recorded, if any."""
-        if recording is not None and self._recorded:
-            self._recording = recording
+    def take_over(self, handover: Handover) -> None:
+        """Go on with what an earlier `fit` of the same model, loss and optimizer recorded."""
+        if self._recorded:
+            self._recording = handover.take(self._loss, self._optimizer) or self._recording
+
+    def leave(self, handover: Handover) -> None:
+        """Leave what was recorded to the next `fit`."""
+        if self._recorded:
+            handover.leave(self._recording, self._loss, self._optimizer)
 
     def set_rate(self, rate: float) -> None:
         """Give the optimizer a learning rate, which may be 0 here."""
@@ -303,23 +341,23 @@ class TrainStep(Step):
         data: Samples,
         order: NDArray[np.int64],
         batch_size: int,
+        number: int,
         seen: list[Array] | None,
         rates: NDArray[np.float64] | None = None,
     ) -> Iterator[NDArray[np.float64]]:
         """Train on the data's rows in that order; yields the losses of the batches since the last
         one.
 
-        `rates` are the batches' learning rates.  The outputs are appended to `seen`, unless it is
-        None."""
-        rows = _Pass(data, order, batch_size, seen, rates)
+        They are so many in number, all of `batch_size` rows but the last.  `rates` are the batches'
+        learning rates.  The outputs are appended to `seen`, unless it is None."""
+        rows = _Pass(data, order, batch_size, number, seen, rates)
         if self._accumulate == 1:
             yield from self._pass(rows)
             return
-        group = batch_size * self._accumulate
         try:
-            for start in range(0, len(order), group):
-                part = rows.part(start, start + group)
-                self._group = -(-len(part.order) // batch_size)
+            for first in range(0, number, self._accumulate):
+                part = rows.part(first, first + self._accumulate)
+                self._group = part.number
                 yield from self._pass(part._replace(rates=None))
                 if part.rates is not None:
                     self.set_rate(part.rates[self._group - 1])
@@ -329,16 +367,16 @@ class TrainStep(Step):
             self._forget()
 
     def _pass(self, rows: _Pass) -> Iterator[NDArray[np.float64]]:
-        """Make each batch a step; a last short one has a program of its own."""
+        """Make each batch a step; a last one of another size has a program of its own."""
         if not self._recorded:
             yield from self._pass_by_hand(rows)
             return
-        whole, left = len(rows.order) // rows.batch_size, len(rows.order) % rows.batch_size
+        last = rows.part(rows.number - 1, rows.number)
+        whole = rows.number - (len(last.order) != rows.batch_size)
         if whole:
-            yield from self._replayed(rows.part(0, whole * rows.batch_size))
-        if left:
-            last = rows.part(whole * rows.batch_size, len(rows.order))
-            yield from self._replayed(last._replace(batch_size=left))
+            yield from self._replayed(rows.part(0, whole))
+        if whole < rows.number:
+            yield from self._replayed(last._replace(batch_size=len(last.order)))
 
     # ---- the definition of a step --------------------------------------------------------------
 
@@ -347,6 +385,7 @@ class TrainStep(Step):
         model = self._model
         with model._hold:
             model._penalty_scale[0] = 1 / self._group
+            self._save_state()
             try:
                 outputs = self._outputs = self._forward(program, rows)
                 program.give(outputs)
@@ -382,6 +421,7 @@ class TrainStep(Step):
         if self._accumulate == 1:
             super()._backward(gradient, rows)
             return
+        self._model._penalty_scale[0] = 0.0  # its gradient is added once, to the mean of the sum
         self._model.backward(gradient)
         gradients = self._model.flat_gradients
         _kernels.add_scaled(self._recording.sum_like(gradients), gradients, float(rows))
@@ -394,13 +434,12 @@ class TrainStep(Step):
             self._waiting_rows += steps * rows
 
     def _pass_by_hand(self, rows: _Pass) -> Iterator[NDArray[np.float64]]:
-        data, order, batch_size, seen, rates = rows
-        for start in range(0, len(order), batch_size):
-            if rates is not None:
-                self.set_rate(rates[start // batch_size])
-            value = self._run_once(data.rows(order[start : start + batch_size]))
-            if seen is not None and self._outputs is not None:
-                seen.append(self._outputs)
+        for i in range(rows.number):
+            if rows.rates is not None:
+                self.set_rate(rows.rates[i])
+            value = self._run_once(rows.data.rows(rows.part(i, i + 1).order))
+            if rows.seen is not None and self._outputs is not None:
+                rows.seen.append(self._outputs)
             yield value
 
     # ---- recorded ------------------------------------------------------------------------------
@@ -411,7 +450,7 @@ class TrainStep(Step):
 
     def _record(self, key: _Key, data: Samples, **feed: Any) -> _Recorded:
         """Train on the first rows, as many as the key says, and keep what was recorded."""
-        program = _kernels.Program(self._hyper, self._model._hold)
+        program: Any = self._new_program()
         program.feed(data.X, data.targets, data.weight, **feed)
         with program:
             value = self._run(program, key[0][0], data.weight is not None)
@@ -427,8 +466,8 @@ class TrainStep(Step):
 
     def _replayed(self, rows: _Pass) -> Iterator[NDArray[np.float64]]:
         """Replay whole batches, many in one call: as many as take some tens of milliseconds."""
-        data, order, batch_size, seen, rates = rows
-        losses, outputs = np.empty(len(order) // batch_size), None
+        data, order, batch_size, number, seen, rates = rows
+        losses, outputs = np.empty(number), None
         if seen is not None:
             row = self._model._chain.output_row(data.X.shape[1:]) or ()
             outputs = np.empty((len(order), *row), self._model.dtype)
@@ -441,7 +480,7 @@ class TrainStep(Step):
             yield losses[:1]
         else:
             recorded.program.feed(data.X, data.targets, data.weight, **feed)
-        seconds = 1.0  # that a step takes: not known yet, so begin with one
+        seconds = 1.0  # a step's time, guessed so that the first replay is a single step
         while done < len(losses):
             steps = max(1, min(len(losses) - done, int(_REPLAY_SECONDS / seconds)))
             start = time.perf_counter()

@@ -1,5 +1,5 @@
 """Models and trainings in files: what comes back is what was saved, bit for bit, and a training
-goes on as if it had never stopped.  Damaged files and failing disks stand in test_safefile.py."""
+goes on as if it had never stopped.  test_safefile.py has damaged files and failing disks."""
 
 import json
 import subprocess
@@ -80,7 +80,7 @@ def test_every_layer_comes_back(name, dtype, path, rng):
     for array in model.parameters.values():
         array += rng.standard_normal(array.shape)
     x = inputs(model.layers[0], rng)
-    model.forward(x, training=True)  # statistics and dropout's count move on
+    model.forward(x, training=True)  # changes statistics and dropout's step count
     same = again(model, path)
     assert_same_model(same, model)
     assert_same_bits(same.predict(x), model.predict(x))
@@ -114,7 +114,7 @@ def test_any_activation_may_be_a_shortcut(name, path, rng):
 
 def test_a_nested_model_comes_back(dtype, path, rng):
     model, x = nested(dtype), rng.standard_normal((4, 6, 6, 1))
-    model.layers[2].layers[1].layers[2].rate = 0.5  # set later than it was made
+    model.layers[2].layers[1].layers[2].rate = 0.5  # after the layer was made
     for _ in range(3):
         model.forward(x, training=True)
     same = again(model, path)
@@ -155,7 +155,7 @@ def test_other_readers_see_the_tensors_of_state_dict(path):
 
 
 def test_a_loaded_model_is_free(path):
-    """It can be trained, copied, and its arrays are its own and aligned."""
+    """It needs its file no more, its arrays are aligned, and it can be trained."""
     same = again(Sequential(Dense(3, 2), seed=4), path)
     path.unlink()
     assert same.flat_parameters.ctypes.data % 64 == 0 and same.flat_parameters.flags.writeable
@@ -163,7 +163,7 @@ def test_a_loaded_model_is_free(path):
     assert not (same.flat_parameters == Sequential(Dense(3, 2), seed=4).flat_parameters).all()
 
 
-def test_an_initializer_of_ones_own_has_done_its_work(path):
+def test_a_custom_initializer_is_not_saved_but_its_weights_are(path):
     def mine(rng, shape, fan_in):
         return np.full(shape, 0.5)
 
@@ -341,7 +341,7 @@ def test_a_training_goes_on_in_another_process(make, path):
             assert_same_bits(kept(saved.optimizer)[name], array)
 
 
-def test_an_optimizer_that_never_stepped_is_free(path):
+def test_an_optimizer_that_never_stepped_comes_back(path):
     model = network()
     fastnn.save_checkpoint(path, model, RMSprop(0.01))
     saved = fastnn.load_checkpoint(path)

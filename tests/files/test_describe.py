@@ -18,7 +18,7 @@ TWO_AXES = {"kernel_size": (3, 2), "stride": (2, 1), "padding": (0, 1, 2, 3), "d
 POOL1, POOL2 = ({k: v for k, v in a.items() if k != "dilation"} for a in (ONE_AXIS, TWO_AXES))
 POOL2 = {**POOL2, "padding": (0, 1, 1, 1)}
 STEP = {"learning_rate": 0.125, "clip_norm": 0.5}
-# class -> every argument of its constructor, with another value than the default
+# class -> every argument of its constructor, with a value that is not the default
 ARGUMENTS = {
     "AvgPool1D": {**POOL1, "count_padding": True},
     "AvgPool2D": {**POOL2, "count_padding": True},
@@ -46,7 +46,7 @@ ARGUMENTS = {
 
 @pytest.mark.parametrize("name", [*describe.PARTS, *describe.OPTIMIZERS])
 def test_every_argument_comes_back(name):
-    """A class that cannot be described, or forgets an argument, fails here."""
+    """Fails for a class that cannot be described or loses an argument."""
     known = describe.PARTS | describe.OPTIMIZERS
     kind, given = known[name], ARGUMENTS.get(name, {})
     parameters = inspect.signature(kind).parameters.values()

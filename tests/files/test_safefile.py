@@ -1,5 +1,5 @@
-"""Files that are damaged, made up or cut off, and disks that fail: an error that says which,
-nothing half written and nothing half read."""
+"""Files that are damaged, forged or cut off, and disks that fail: the error names the file, and
+nothing is left half written or half read."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def path(tmp_path):
 
 
 def pack(header, data=b""):
-    """A file of that header: an object, or its bytes."""
+    """A file with this header: bytes, or an object to write as JSON."""
     if not isinstance(header, bytes):
         header = json.dumps(header).encode()
     return len(header).to_bytes(8, "little") + header + data
@@ -116,7 +116,7 @@ def test_a_damaged_file_is_refused_with_its_reason(name, path):
 
 
 def test_nothing_is_allocated_by_the_headers_word(path):
-    """A file that is short by 2^50 bytes, or whose layers are: no memory is asked for."""
+    """No memory is asked for 2^50 bytes that a header or layers claim."""
     header = {"a": tensor(shape=[2**48], offsets=(0, 2**50))}
     refused(path, pack(header, bytes(64)), f"{2**50 - 64} bytes missing")
     for layer in ({"type": "Dense", "in_features": 2**40, "out_features": 2**20},
@@ -134,11 +134,11 @@ def test_the_files_of_others_cannot_be_loaded_as_models(path):
         fastnn.load(path)
 
 
-# ---- what it says ----
+# ---- its content ----
 
 
 def made_up(data=b"", tensors=None, text=None, **model):
-    """A file of a model without parameters, or what was changed of it."""
+    """The file of a model without parameters, changed by the arguments."""
     whole = {"layers": [{"type": "ReLU"}], "dtype": "float32", "seed": 0, "l2": 0.0, "passes": 0}
     content = {"format": 1, "model": {**whole, **model}}
     text = json.dumps(content) if text is None else text
@@ -302,7 +302,7 @@ VALUES = [None, True, -1, 0, 1, 3, 0.5, 1e308, 2**31, 2**63, 2**64, 10**400, "",
 
 
 def places(tree):
-    """Every key of a tree of lists and dicts, with what holds it."""
+    """Each dict or list in a tree of them, with each of its keys or indices."""
     for key in range(len(tree)) if isinstance(tree, list) else list(tree):
         yield tree, key
         if isinstance(tree[key], dict | list):
@@ -349,7 +349,7 @@ def test_whatever_is_damaged_gives_a_value_error_that_names_the_file(make, path)
         path.write_bytes(damaged(file, chance))
         try:
             fastnn.load(path)
-            good += 1  # a number of a constant that may as well be another
+            good += 1  # a changed number may be as valid as the old one
         except ValueError as error:
             assert str(error).startswith(f"{path}: ") and len(str(error)) < 3000
     assert good < 300
@@ -363,7 +363,7 @@ def test_every_cut_is_found(path):
             fastnn.load(path)
 
 
-# ---- what is no file ----
+# ---- paths that cannot be read ----
 
 
 @pytest.mark.parametrize("load", [fastnn.load, fastnn.load_checkpoint])
@@ -477,7 +477,7 @@ def run(program, *arguments, **options):
 def test_a_full_disk_leaves_the_old_file(path):
     model_of(0).save(path)
     out, _ = run(FULL, path).communicate(timeout=60)
-    assert out.split() == ["27", str(path)]  # the limit on a file's size stands for the disk's
+    assert out.split() == ["27", str(path)]  # EFBIG: a limit on files' size stands for a full disk
     assert_holds(path, model_of(0))
     path.unlink()
     run(FULL, path).communicate(timeout=60)
@@ -534,7 +534,7 @@ def test_a_link_stays_and_its_target_is_replaced(tmp_path):
     folder, link = tmp_path / "folder", tmp_path / "link"
     folder.mkdir()
     link.symlink_to(Path("folder") / "model")
-    for seed in (0, 1):  # a link to nothing at first
+    for seed in (0, 1):  # the link's target does not exist at first
         model_of(seed).save(link)
         assert link.is_symlink() and os.listdir(folder) == ["model"]
         assert_holds(folder / "model", model_of(seed))
@@ -559,7 +559,7 @@ def test_no_other_thread_may_train_what_is_saved(path):
         thread = threading.Thread(target=save)
         thread.start()
         thread.join()
-        model.save(path)  # this thread may
+        model.save(path)  # the thread that trains may
     assert len(errors) == 2 and "save" in str(errors[0])
 
 
@@ -574,7 +574,7 @@ def test_a_model_too_large_for_a_header_is_not_written(path, monkeypatch):
 
 
 def test_momentum_is_kept_by_parameter(path):
-    """Other readers find what an optimizer keeps under the parameters' names and shapes."""
+    """Other readers find an optimizer's state under the parameters' names and shapes."""
     model, optimizer = Sequential(Dense(2, 3)), Momentum(0.1)
     model.forward(np.eye(2), training=True)
     model.backward(np.ones((2, 3)))

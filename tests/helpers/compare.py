@@ -1,9 +1,8 @@
-"""How results are compared: within a tolerance relative to a magnitude, or bit for bit; and
-whether what was compared did run on several threads.
+"""Comparisons of results, within a tolerance relative to a magnitude or bit for bit; and a check
+that a call runs on several threads.
 
-No helper here can pass by accident: a wrong type, shape, NaN or infinity fails, and the
-tolerance scales with what was expected, so that zeros never pass for numbers
-(test_compare.py proves it).
+No comparison can pass by accident: a wrong type, shape, NaN or infinity fails, and the tolerance
+scales with the expected numbers, so that zeros do not pass for them (test_compare.py).
 """
 
 import os
@@ -18,12 +17,12 @@ TOLERANCE = {np.dtype(np.float32): 2e-6, np.dtype(np.float64): 4e-15}
 
 
 def wide(x):
-    """In the precision that judges: float64 for float32, long double for float64."""
+    """x in the precision of the reference: float64 for float32, long double for float64."""
     return x.astype(np.float64 if x.dtype == np.float32 else np.longdouble)
 
 
 def check_like(actual, expected, dtype):
-    """`actual` is an array of this dtype, of expected's shape, with NaN and infinity there too."""
+    """`actual` is an array of this dtype, with the shape, NaN and infinities of `expected`."""
     assert isinstance(actual, np.ndarray), f"expected an array, got {type(actual).__name__}"
     assert actual.dtype == np.dtype(dtype), f"expected {np.dtype(dtype)}, got {actual.dtype}"
     assert actual.shape == expected.shape, f"expected shape {expected.shape}, got {actual.shape}"
@@ -65,15 +64,15 @@ def assert_same_bits(actual, expected):
 
 
 def ulp_error(actual, exact):
-    """Distance to the exact value (float64 or better) in units in the last place of the exact
-    value rounded to actual's type; below the normal range, units of the smallest denormal."""
+    """|actual - exact| in units in the last place of `exact` (float64 or wider) rounded to
+    actual's type; below the normal range the unit is the smallest denormal."""
     assert actual.shape == exact.shape
     unit = np.abs(np.spacing(np.abs(exact).astype(actual.dtype))).astype(np.longdouble)
     return np.abs(actual.astype(np.longdouble) - exact.astype(np.longdouble)) / unit
 
 
 def _tasks():
-    """This process's threads.  A list made while one ends may lack others, so twice alike."""
+    """This process's threads, read until two lists agree: one may lack some while a thread ends."""
     last, tasks = None, set()
     while tasks != last:
         last, tasks = tasks, set(os.listdir("/proc/self/task"))
@@ -81,8 +80,8 @@ def _tasks():
 
 
 def uses_threads(call):
-    """Whether `call` has work enough for threads: in a Python thread that has no team yet, it
-    starts one.  True where the system does not tell."""
+    """Whether `call` has enough work for threads: in a new Python thread it starts a team.  True
+    outside Linux, where threads cannot be listed."""
     if sys.platform != "linux":
         return True
     started = set()

@@ -1,4 +1,4 @@
-"""Convolutions for the tests of their kernels: shapes, operands, and which way a case is taken."""
+"""Convolutions for the tests of their kernels: shapes, operands, and which cases go in tiles."""
 
 import numpy as np
 
@@ -9,13 +9,13 @@ from fastnn import _kernels
 def case(
     x, kernel, features, stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), groups=1
 ):  # fmt: skip
-    """Shapes of images and weight, and the geometry as the faces take it."""
+    """The shapes of images and weight, and the faces' `geometry`."""
     weight = (*kernel, x[3] // groups, features)
     return x, weight, (stride, padding, dilation, groups)
 
 
-# Channels and features around the vectors and the tiles' columns, places around the tiles' rows,
-# taps times channels around the chunk of 256, images around 16, below which lines are cut.
+# Channels and features around the vector's width and the tiles' columns, output pixels around the
+# tiles' rows, taps times channels around the chunk of 256, images around 16 (fewer: cut by line).
 CASES = {
     "one pixel": case((1, 1, 1, 1), (1, 1), 1),
     "one pixel, padded": case((1, 1, 1, 3), (3, 3), 2, padding=((1, 1), (1, 1))),
@@ -114,7 +114,7 @@ CASES = {
 
 
 def operands(rng, shapes, dtype):
-    """x, weight, bias and dz, which is like the output."""
+    """x, weight, bias, and dz of the output's shape."""
     x_shape, weight_shape, geometry = shapes
     x, weight = (rng.standard_normal(shape).astype(dtype) for shape in (x_shape, weight_shape))
     places = reference.patch_matrix(x[:, :, :, :1], weight_shape[:2], geometry)[1]
@@ -129,7 +129,7 @@ def weight_gradient(x, dz, weight, geometry):
 
 
 def run(x, weight, bias, dz, geometry):
-    """Output, gradient of the input, gradient of the weight."""
+    """The output and the gradients of the input and the weight."""
     return (
         _kernels.conv_forward(x, weight, bias, geometry),
         _kernels.conv_backward_input(x.shape, dz, weight, geometry),
@@ -138,8 +138,8 @@ def run(x, weight, bias, dz, geometry):
 
 
 def is_in_tiles(weight, geometry):
-    """Whether csrc/winograd.inc does it: of numbers of one size, as here, its rounding scales with
-    the largest of 2x2 outputs."""
+    """Whether csrc/winograd.inc computes it.  For numbers of similar size, as here, its rounding
+    scales with the largest of 2x2 outputs."""
     *kernel, channels, features = weight.shape
     stride, _, *others = geometry
     enough = channels * features >= 12 * (channels + features)

@@ -1,4 +1,4 @@
-"""Forms of an array: the same numbers otherwise in memory, and what no kernel takes."""
+"""The same numbers in other layouts of memory, and arrays that kernels refuse."""
 
 import numpy as np
 
@@ -19,7 +19,7 @@ def read_only(a):
 
 
 def unusable(good):
-    """What no face of a kernel takes in place of a float32 array like `good`."""
+    """What every face refuses in place of the float32 array `good`."""
     return [
         None, good.astype(np.float16), good.astype(np.int32), good.astype(">f4"), good[..., :0],
         np.repeat(good, 2, axis=-1)[..., ::2], good[..., ::-1], misaligned(good),

@@ -1,4 +1,4 @@
-"""Networks for images and sequences, some with layers of one's own, and what they are given."""
+"""Networks for images and sequences, some with custom layers, and their inputs."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from fastnn import (
 
 
 class Crop(Layer):
-    """A convolution of 1x1 over all but the images' edges."""
+    """A 1x1 convolution of each image without its outermost pixels."""
 
     dimensions = 3
 
@@ -52,7 +52,7 @@ class Crop(Layer):
 
 
 class Mean(Layer):
-    """Over all positions of an image, or of a sequence."""
+    """The mean over all positions of an image or a sequence."""
 
     out_dimensions = 1
 
@@ -73,7 +73,7 @@ class Mean(Layer):
 
 
 class Own:
-    """A layer without the base: it does not say what it gives."""
+    """A layer not derived from Layer: it has no output_shape."""
 
     def forward(self, x, training=False):
         return x
@@ -87,7 +87,7 @@ def draw(shape, dtype="float32", seed=0):
 
 
 def classifier(**options):
-    """All of fastnn's own, for images of 72 numbers."""
+    """Layers of fastnn only, for images of 72 numbers."""
     return Sequential(
         BatchNorm(3), Residual(LayerNorm(3), fastnn.GELU(), Dropout(0.3)), ReLU(), Flatten(),
         Dense(72, 4), seed=1, **options,
@@ -95,7 +95,7 @@ def classifier(**options):
 
 
 def network(**options):
-    """With layers of one's own, for images of any size."""
+    """With custom layers, for images of any size."""
     return Sequential(
         Crop(3, 8), BatchNorm(8), Tanh(), Residual(Crop(8, 8), shortcut=Crop(8, 8)), Mean(),
         Dense(8, 3), seed=1, **options,

@@ -1,5 +1,4 @@
-"""Data, settings and pairs of estimators for the tests of fastnn.sklearn, which skip themselves
-without scikit-learn before they import this."""
+"""Data, settings and pairs of estimators for the tests of fastnn.sklearn; needs scikit-learn."""
 
 import numpy as np
 from sklearn import datasets, neural_network
@@ -43,7 +42,7 @@ def fast(**settings):
 
 
 def learning(**settings):
-    """Enough to learn something."""
+    """Settings that learn something."""
     return fast(**{"learning_rate_init": 0.01, "batch_size": 30, **settings})
 
 

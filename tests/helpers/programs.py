@@ -14,7 +14,7 @@ def record(*calls):
 
 
 def count(phases):
-    """The calls in all phases."""
+    """The number of calls in all phases."""
     return sum(alone + sum(calls for calls, _ in chains) for alone, chains in phases)
 
 

@@ -1,4 +1,4 @@
-"""Networks, batches and loops by hand for the tests of recorded steps."""
+"""Networks, batches and hand-written loops for the tests of recorded steps."""
 
 import numpy as np
 
@@ -20,7 +20,7 @@ SIZES = (16, 16, 5, 16, 5, 16)
 
 
 def by_hand(model, loss, optimizer, batches):
-    """The loop of the README, and the penalty; returns the losses."""
+    """The README's loop; returns each step's loss, penalty included."""
     values = []
     for xb, yb, *weight in batches:
         outputs = model.forward(xb, training=True)
@@ -42,7 +42,7 @@ def assert_alike(model, expected):
 
 
 def assert_same_training(make, loss, make_optimizer, batches):
-    """TrainStep's losses, parameters and statistics are those of the loop by hand."""
+    """TrainStep gives the losses, parameters and statistics of the hand-written loop."""
     hand, model = make(), make()
     step = TrainStep(model, loss, make_optimizer())
     assert step.recorded
@@ -73,7 +73,7 @@ def network(dtype="float32", **options):
 
 
 def trainer(kind, model, loss, optimizer):
-    """A step of that kind as a function of the batch that returns the loss, penalty included."""
+    """A TrainStep or GradientStep as a function: batch -> loss, penalty included."""
     step = kind(model, optimizer) if kind is GradientStep else kind(model, loss, optimizer)
     if kind is TrainStep:
         return step

@@ -1,4 +1,4 @@
-"""The tables that several test files share: every loss, optimizer and layer, with its reference."""
+"""Tables for several test files: every loss, optimizer and layer, with its reference."""
 
 import reference
 from fastnn import (
@@ -135,7 +135,7 @@ OPTIMIZERS = {
     ),
 }  # fmt: skip
 
-# name -> layer for inputs of `n` features; with IMAGE_LAYERS they are all layers
+# name -> layer for inputs of `n` features; IMAGE_LAYERS has the others
 LAYERS = {
     "dense": lambda n: Dense(n, 5),
     "dense without bias": lambda n: Dense(n, 4, bias=False),
@@ -179,7 +179,7 @@ LAYERS = {
     "batch norm in a residual": lambda n: Residual(BatchNorm(n), Tanh(), shortcut=BatchNorm(n)),
 }
 
-# name -> layer for images or sequences of `n` channels, n being even
+# name -> layer for images or sequences of `n` channels, where n is even
 IMAGE_LAYERS = {
     "conv2d": lambda n: Conv2D(n, 5, 3),
     "conv2d 1x1": lambda n: Conv2D(n, 3, 1, bias=False),
@@ -208,5 +208,5 @@ IMAGE_LAYERS = {
 
 
 def image_shape(layer, rows, channels):
-    """Of what one of IMAGE_LAYERS takes: images that are not square, or sequences."""
+    """The shape of inputs for one of IMAGE_LAYERS: images that are not square, or sequences."""
     return (rows, 6, 7, channels) if layer.dimensions == 3 else (rows, 9, channels)

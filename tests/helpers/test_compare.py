@@ -1,4 +1,4 @@
-"""The comparison helpers fail when they must: an all-zero, NaN or misshapen result never passes."""
+"""The comparisons fail when they must: zeros, NaN or a wrong shape never pass."""
 
 import numpy as np
 import pytest

@@ -1,7 +1,7 @@
 /* Prints a checksum of what each kernel computes from the same numbers, on the instruction set
- * named in the first argument: test_bits.py compares them, NEON's under emulation too.  With a
- * second argument, 1 to 4, each kernel runs in three parts, cut in another way for each number,
- * the last part first and the scratch full of NaN: the same checksums are expected. */
+ * named by the first argument; test_bits.py compares them, NEON's under emulation too.  With a
+ * second argument, 1 to 4, each kernel runs in three pieces, cut differently for each number, the
+ * last one first and the scratch full of NaN: the same checksums are expected. */
 #include "fastnn.h"
 
 #include <stdio.h>
@@ -34,6 +34,9 @@ static void report(const char *name, int variant, int is_double, const void *arr
 
 #define KERNELS (sizeof(fnn_kernels) / sizeof(fnn_kernel *))
 static int cut;
+#define NAME(name) #name,
+static const char *const names[] = {FNN_KERNELS(NAME)};
+#undef NAME
 static char ran[KERNELS];
 
 static void run(const fnn_kernels *table, fnn_kernel *const *kernel, const void *arguments,
@@ -50,7 +53,7 @@ static void run(const fnn_kernels *table, fnn_kernel *const *kernel, const void 
 }
 #define RUN(name, arguments, units) run(kernel, &kernel->name, arguments, units, scratch)
 
-/* In tiles: images of 7x8 with 260 channels to 29 features and with 37 to 262. */
+/* Convolution in tiles: images of 7x8, from 260 channels to 29 features and from 37 to 262. */
 static void run_winograd(const fnn_kernels *kernel, int d, void *const *array, void *scratch) {
     const void *a = array[0], *b = array[1];
     void *out = array[2], *z = array[3], *packed = array[4];
@@ -74,8 +77,8 @@ static void run_winograd(const fnn_kernels *kernel, int d, void *const *array, v
     }
 }
 
-/* Images of 11x9 with 48 channels to 40 features, in one group and in two, padded and strided;
- * pooling. */
+/* Convolution of images of 11x9 from 48 channels to 40 features, in one group and in two, padded
+ * and strided; and pooling. */
 static void run_convolution(const fnn_kernels *kernel, int d, void *const *array, void *scratch) {
     const void *a = array[0], *b = array[1];
     void *out = array[2], *z = array[3], *packed = array[4];
@@ -322,7 +325,7 @@ int main(int count, char **arguments) {
             run_all(fnn_table(isa, is_double), is_double);
         for (size_t i = 0; i < KERNELS; i++)
             if (!ran[i]) {
-                fprintf(stderr, "kernel %d of FNN_KERNELS does not run here\n", (int)i);
+                fprintf(stderr, "the kernel %s does not run in bits.c\n", names[i]);
                 return 2;
             }
         return 0;

@@ -17,7 +17,7 @@ ULP = {
     "gelu": (20, 8), "mish": (4, 4),
 }  # fmt: skip
 
-# Shapes at, below and above a vector, one row and many.
+# Features at, below and above a vector's width; one row and many.
 SHAPES = [(1, 1), (1, 15), (1, 16), (1, 17), (3, 7), (5, 33), (257, 130), (4, 3, 5), (40,)]
 
 
@@ -31,7 +31,7 @@ def backward(x, dy, name):
 
 
 def exact(function, x, *rest):
-    """The reference in a type wider than x's."""
+    """The reference, computed in a wider type than x's."""
     wide = np.float64 if x.dtype == np.float32 else np.longdouble
     with np.errstate(all="ignore"):
         return function(*(a.astype(wide) if isinstance(a, np.ndarray) else a for a in (x, *rest)))
@@ -64,8 +64,8 @@ def test_error_bound(name, dtype, isa):
 
 @pytest.mark.parametrize("name", ULP)
 def test_derivative(name, dtype, isa, rng):
-    """Absolutely, to a few units of the derivative's size, 1: those with saved outputs are
-    computed from rounded numbers."""
+    """The bound is absolute, a few units of the derivative's size of 1: it may be computed from
+    saved outputs, which are rounded."""
     x = all_magnitudes(dtype)
     dy = rng.standard_normal(x.shape).astype(dtype)
     expected = exact(reference.activation_backward, x, dy, name, ALPHA.get(name, 0))
@@ -108,7 +108,7 @@ def test_the_derivative_at_the_kink_is_the_left_one(name, dtype, isa):
 @pytest.mark.parametrize("name", ULP)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_an_element_has_the_bits_that_it_has_alone(name, shape, dtype, isa, rng):
-    """Whatever the shape and its place in it: in a whole vector or in the last, short one."""
+    """In any shape, and in a whole vector as in the last, short one."""
     x, dy = (3 * rng.standard_normal((2, *shape))).astype(dtype)
     y, dx = forward(x, name), backward(x, dy, name)
     assert y.shape == dx.shape == shape

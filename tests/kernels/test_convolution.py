@@ -16,7 +16,7 @@ LINEAR = _kernels.ACTIVATIONS["linear"]
 
 
 def largest_of_tiles(a):
-    """For each element the largest of the 2x2 it lies in."""
+    """For each element, the largest of its tile of 2x2."""
     _, height, width, _ = a.shape
     a = np.pad(a, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
     a = np.maximum(a[:, ::2], a[:, 1::2])
@@ -25,7 +25,7 @@ def largest_of_tiles(a):
 
 
 def expected(x, weight, bias, dz, geometry):
-    """The same by the reference, and what the rounding of each element scales with."""
+    """What the reference gives for `run`, each with what an element's rounding scales with."""
     arrays = [wide(array) for array in (x, weight, bias, dz)]
     results = []
     for a, b, c, d in (arrays, map(np.abs, arrays)):
@@ -79,7 +79,7 @@ any_axes, any_batch = st.tuples(axis, axis), st.sampled_from([1, 2, 15, 16, 17])
 
 
 def assert_right_for(axes, batch, channels, features, groups, double):
-    """Images are made as large as the kernel asks."""
+    """Images smaller than the kernel are enlarged."""
     size, kernel, stride, before, behind, dilation = zip(*axes, strict=True)
     padding = tuple(zip(before, behind, strict=True))
     missing = [max(0, (k - 1) * d + 1 - n - sum(p))
@@ -126,7 +126,7 @@ def test_any_depthwise_shape(isa, axes, channels, batch, double):
 
 # ---- the same bits ----
 
-# each part has work enough for threads, 1e6 operations
+# output and gradients each have work enough for threads, 1e6 operations
 THREADED = {
     "few images": case((2, 40, 37, 8), (3, 3), 17, padding=((1, 1), (1, 1))),
     "one image": case((1, 30, 41, 20), (3, 3), 33, (1, 2), ((2, 0), (0, 3))),
@@ -175,7 +175,7 @@ def test_an_image_has_the_same_bits_alone_and_among_others(name, dtype, isa, rng
 
 # ---- the order of adding ----
 
-# more than a chunk of terms forward, more than a chunk of places
+# each has more than a chunk of terms and of output pixels
 ORDERED = {
     "few features": case((2, 12, 13, 65), (3, 3), 6, padding=((1, 1), (1, 1))),
     "three chunks": case((2, 12, 13, 33), (4, 5), 18, (1, 1), ((1, 3), (2, 0))),
@@ -272,7 +272,7 @@ def test_the_input_s_gradient_at_stride_1_is_a_convolution_with_the_weight_turne
         assert_same_bits(_kernels.conv_backward_input(x.shape, dz, weight, geometry), dx)
 
 
-BESIDE = {  # as near to TURNED's rules as can be, on the other side
+BESIDE = {  # cases that just miss the rules for TURNED; features or padding that meet them
     "33 features": (case((2, 8, 7, 5), (3, 3), 33, padding=((1, 1), (1, 1))), 32),
     "padding one larger": (
         case((2, 8, 7, 5), (3, 3), 4, padding=((3, 1), (1, 1))),
@@ -284,7 +284,7 @@ BESIDE = {  # as near to TURNED's rules as can be, on the other side
 
 @pytest.mark.parametrize("name", BESIDE)
 def test_an_input_s_gradient_beside_the_rules_is_taken_tap_by_tap(name, dtype):
-    """Which shows in the calls: one convolves where three turn, pack and convolve."""
+    """The recorded calls show it: with the weight turned there are more than two."""
     (x_shape, weight_shape, geometry), other = BESIDE[name]
 
     def phases(features, padding):
@@ -313,7 +313,7 @@ def test_the_weight_s_gradient_in_tiles_is_a_sum_of_chains(batch, channels, fma_
 
 @pytest.mark.parametrize("taps", [(3, 3), (1, 100)])
 def test_depthwise_is_a_chain_over_the_taps(taps, fma_isas, rng):
-    """64 taps taken together are a chain of their own."""
+    """Every 64 taps are a chain, and the chains' sums are added in order."""
     shapes = case((2, 5, 103, 18), taps, 18, groups=18)
     (x, weight, *_), geometry = operands(rng, shapes, np.float32), shapes[2]
     under = list(reference.under_taps(x, taps, (1, 1)))
@@ -338,7 +338,7 @@ SOME = ["3x3", "33 channels, four chunks", "tiles", "tiles of 300 channels", "gr
 @pytest.mark.parametrize("activation", _kernels.ACTIVATIONS)
 @pytest.mark.parametrize("name", SOME)
 def test_epilogue(name, activation, dtype, isa, rng):
-    """Bias and activation give the same bits as the activation on its own."""
+    """Bias and activation give the same bits as when they are applied afterwards."""
     (x, weight, bias, _), geometry = operands(rng, CASES[name], dtype), CASES[name][2]
     kind, alpha = _kernels.ACTIVATIONS[activation], 0.25
     for b in (bias, None):

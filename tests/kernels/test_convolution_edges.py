@@ -1,4 +1,4 @@
-"""Convolution: NaN and infinity, what its faces take and what they refuse."""
+"""Convolution: NaN and infinity, and what its faces take or refuse."""
 
 import itertools
 
@@ -18,7 +18,7 @@ NANS = ["3x3", "strides", "dilation", "four sides", "groups", "depthwise", "dept
 
 
 def touched(x, weight, geometry, at, source):
-    """Where the output depends on that element of x, or the input's gradient on one of dz."""
+    """Where the output depends on element `at` of x, or the input's gradient on that of dz."""
     mark, ones = np.zeros(source.shape), np.ones(weight.shape)
     mark[at] = 1
     if source is x:
@@ -46,7 +46,7 @@ def test_nan_and_infinity_reach_exactly_what_depends_on_them(name, value, dtype,
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_nan_and_infinity_reach_no_more_than_a_tile(value, dtype, isa, rng):
-    """All that depends on them, and what else lies in its tile of 2x2."""
+    """They reach all that depends on them, and at most the rest of its tiles of 2x2."""
     (x, weight, _, dz), geometry = operands(rng, CASES["tiles"], dtype), CASES["tiles"][2]
     for source, last in itertools.product((x, dz), (True, False)):
         at = tuple(n - 1 if last else n // 2 for n in source.shape)
@@ -77,7 +77,7 @@ def test_nan_and_infinity_reach_no_more_than_a_tile(value, dtype, isa, rng):
 
 @pytest.mark.parametrize("name", ["15 images", "groups of one channel", "depthwise, two channels"])
 def test_nan_reaches_the_weight(name, dtype, isa, rng):
-    """Exactly the taps that meet it, where nothing is padded."""
+    """Without padding, it reaches exactly the taps that meet it."""
     (x, weight, _, dz), geometry = operands(rng, CASES[name], dtype), CASES[name][2]
     for source, at in ((x, (1, 2, 1, 0)), (dz, (0, 0, 0, 1))):
         before, source[at] = source[at], np.nan
@@ -89,14 +89,14 @@ def test_nan_reaches_the_weight(name, dtype, isa, rng):
 
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("depthwise")])
 def test_padding_of_a_depthwise_convolution_is_terms_of_zero(name, dtype, isa, rng):
-    """Whichever way its size is taken: an infinite weight shows where it meets padding."""
+    """For every way of computing it: an infinite weight gives NaN where it meets padding."""
     (x, weight, _, dz), geometry = operands(rng, CASES[name], dtype), CASES[name][2]
     broken = weight.copy()
     broken[0, 0, 0, 0], x[..., 0] = np.inf, np.abs(x[..., 0])
     with np.errstate(invalid="ignore"):
         right = np.isnan(reference.conv_forward(x, broken, None, geometry))
     np.testing.assert_array_equal(np.isnan(_kernels.conv_forward(x, broken, None, geometry)), right)
-    dz[0, 0, 0, 0] = np.nan  # under which all taps of the channel lie, those on padding, too
+    dz[0, 0, 0, 0] = np.nan  # all taps of the channel meet it, those on padding too
     gradient = weight_gradient(x, dz, weight, geometry)
     assert np.isnan(gradient[..., 0]).all() and np.isfinite(gradient[..., 1:]).all()
 
@@ -175,7 +175,7 @@ def test_faces_check_their_arguments(face, argument, broken, groups):
     faces(**given)[face]()
     given[argument] = BROKEN[broken](given[argument])
     none_else = face == "pack" and broken in ("another type", "wrong shape")
-    none_else |= (face, argument, broken) == ("pad", "weight", "wrong shape")  # more features
+    none_else |= (face, argument, broken) == ("pad", "weight", "wrong shape")  # only more features
     if none_else or (argument, broken) == ("bias", "None"):  # a layer without bias
         faces(**given)[face]()
         return
@@ -247,7 +247,7 @@ def test_gradients_must_be_writable():
 
 
 def test_few_images_are_cut_into_lines():
-    """So that more than one thread has work; enough of them are cut whole."""
+    """Lines give work to several threads; of enough images, each is one unit."""
     few = _kernels.FEW_IMAGES
     for images, units in ((few - 1, (few - 1) * 5), (few, few)):
         program, x = _kernels.Program(), np.ones((images, 5, 4, 3), np.float32)

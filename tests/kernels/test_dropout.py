@@ -1,5 +1,5 @@
-"""Dropout: the masks are the reference's, bit for bit, and follow from seed, step, layer and the
-element's place alone."""
+"""Dropout: the masks are the reference's, bit for bit, and depend only on seed, step, layer and
+the element's number."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from compare import assert_close, assert_same_bits, uses_threads
 from fastnn import _kernels
 
 # Features at, below and above a group of 16 lanes and a block of 128 elements; rows that end inside
-# a byte, inside a block and with it.
+# a byte of the mask, inside a block, and with a block.
 SHAPES = [(1, 1), (3, 7), (2, 15), (2, 16), (2, 17), (1, 127), (2, 128), (3, 129), (2, 300), (5, 8),
           (90, 130), (64, 2), (37, 10), (1, 255), (1, 256), (1, 257), (2, 384),
           (300, 1)]  # fmt: skip
@@ -50,7 +50,7 @@ def test_reference_philox_gives_the_known_answers():
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_exact_masks(shape, rate, dtype, isa, rng):
-    """Also: kept values are scaled by exactly the reference's factor, the rest are 0."""
+    """What is kept is scaled by exactly the reference's factor; the rest is 0."""
     key = {"seed": 2**63 + 5, "step": 3, "layer": 2}
     x, dy = (1 + rng.random((2, *shape))).astype(dtype)
     y, mask = drop(x, rate, **key)
@@ -63,7 +63,7 @@ def test_exact_masks(shape, rate, dtype, isa, rng):
 
 @pytest.mark.parametrize("shape", [(700, 1030), (70001, 10), (30011, 31)], ids=str)
 def test_exact_masks_on_any_threads(shape, threads, dtype, isa):
-    """Enough work for the threads, whose parts begin inside a block and inside a byte."""
+    """There is enough work for threads; their shares begin inside blocks and inside bytes."""
     x = np.ones(shape, dtype)
     assert uses_threads(lambda: drop(x, 0.3, seed=1))
     y, mask = drop(x, 0.3, seed=1)

@@ -1,4 +1,4 @@
-"""The kernels of embeddings: forward, gradient, codes that are none, what their faces refuse."""
+"""The kernels of embeddings: forward, gradient, invalid codes, what their faces refuse."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def embedding(codes, weight, dy):
 
 @pytest.mark.parametrize("shape, count, features", EMBEDDINGS)
 def test_embedding(shape, count, features, dtype, isa, rng):
-    """Bit for bit, NaN and infinity included: nothing is computed but sums in the batch's order."""
+    """Bit for bit, NaN and infinity included: kernels only copy, and add in the batch's order."""
     codes, weight, dy = embedding_operands(rng, shape, count, features, dtype)
     for special in (0, np.nan, np.inf):
         weight.flat[0] = dy.flat[-1] = special
@@ -52,7 +52,7 @@ def test_embedding_has_the_same_bits_for_any_threads(shape, count, features, dty
 
 @pytest.mark.parametrize("wrong", [-1, 3, 1e30, -1e30, np.nan, np.inf, -np.inf])
 def test_what_is_no_code_gives_nan_and_touches_no_memory(wrong, dtype, isa, rng):
-    """The layers refuse them; one that changes behind their back must not crash."""
+    """Layers refuse such codes, but one that is changed after the check must not crash."""
     codes, weight, dy = embedding_operands(rng, (5,), 3, 17, dtype)
     codes[2] = wrong
     y, dweight = embedding(codes, weight, dy)
@@ -99,7 +99,7 @@ def test_faces_check_their_arrays(face, name):
         good.flags.writeable = False
         run_face(*arguments.values())
     broken = unusable(good)
-    if face != "first_no_code":  # which has one array
+    if face != "first_no_code":  # a single array may have either type
         broken.append(good.astype(np.float64))
     if name == "dy":
         broken += [good[None], good[..., :3].copy(), good[:1]]

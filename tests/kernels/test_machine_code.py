@@ -1,5 +1,5 @@
-"""The machine code: no vectors where they do not belong, no accumulator spilled to memory in the
-products' hot loops.  Read from the object files that the last build left in build/."""
+"""The machine code in the last build's object files (build/): no wide vectors in baseline code, no
+accumulator spilled to memory in the hot loops of products."""
 
 import re
 import shutil
@@ -116,7 +116,7 @@ def test_no_accumulator_is_spilled_in_the_products_inner_loops(name, register):
 
 @WIDE
 def test_crosswise_tiles_stay_in_registers(name, register):
-    """In the loop over whole blocks, the one with the most multiply-adds.  AVX2's 16 registers are
+    """The loop over whole blocks is the one with the most multiply-adds.  AVX2's 16 registers are
     just too few for 8 rows and a block of 8; for one row GCC keeps a few vectors on the stack,
     which costs nothing measurable."""
     functions = disassemble(name)

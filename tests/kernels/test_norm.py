@@ -1,4 +1,4 @@
-"""Batch norm and layer norm against the reference, at the sizes and means where they break."""
+"""Batch norm and layer norm against the reference, at sizes and means that could break them."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from forms import overflowing
 
 MOMENTUM, EPS = 0.1, 1e-5
 
-# Rows around the chunk of 128, features around the vectors.
+# Rows around the chunk of 128, features around a vector's width.
 BATCH_SHAPES = [(2, 1), (3, 2), (5, 15), (127, 16), (128, 17), (129, 33), (257, 3), (600, 65)]
 LAYER_SHAPES = [(1, 1), (1, 2), (3, 15), (5, 16), (2, 17), (129, 33), (4, 513)]
 
@@ -31,7 +31,7 @@ def running(features, dtype):
 
 
 def batchnorm(x, dy, gamma, beta):
-    """All that the kernels give: y, mean, inv_std, running mean and variance, dx, dgamma, dbeta."""
+    """All results: y, mean, inv_std, running mean and variance, dx, dgamma, dbeta."""
     mean, var = running(x.shape[1], x.dtype)
     y, batch_mean, inv_std = _kernels.batchnorm_forward(x, gamma, beta, mean, var, MOMENTUM, EPS)
     dgamma, dbeta = np.full_like(gamma, np.nan), np.full_like(beta, np.nan)

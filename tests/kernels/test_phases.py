@@ -56,7 +56,7 @@ def test_units_alike_form_a_chain_and_only_those():
     assert program.phases() == [(0, [(1, 20), (3, 4)])]
 
 
-CONFLICTS = {  # by units of 16 elements: two calls on the same whole array may follow in a chain
+CONFLICTS = {  # a unit is 16 elements, so that two calls on one whole array may form a chain
     "read after write": lambda a, b, c: (lambda: copy(a, b), lambda: copy(c, a)),
     "write after read": lambda a, b, c: (lambda: copy(b, a), lambda: copy(a, c)),
     "write after write": lambda a, b, c: (lambda: copy(a, b), lambda: copy(a, c)),
@@ -102,7 +102,7 @@ def test_what_is_touched_whole_or_by_other_units_waits():
 
 @pytest.mark.parametrize("rows, phases", [(100, [(4, 10)]), (130, [(2, 10)])])
 def test_columns_alike_form_a_chain(rows, phases):
-    """A wide layer's product, its columns' sums, and their moments if the rows are one chunk."""
+    """A wide layer's product and column sums do; so does batch norm if one chunk has all rows."""
     x, weight, bias = zeros(rows, 20), zeros(20, 160), zeros(160)
     one, gamma = np.ones(160, np.float32), np.ones(160, np.float32)
 

@@ -15,11 +15,11 @@ KINDS = {"maximum": (False, False), "average": (True, False), "average, padding"
 
 
 def case(x, kernel, stride=None, padding=((0, 0), (0, 0))):
-    """The images' shape, and the geometry as the faces take it."""
+    """The shape of the images, and the faces' `geometry`."""
     return x, (kernel, kernel if stride is None else stride, padding)
 
 
-# Channels around the vectors; images around 16, below which lines are cut; windows apart, side by
+# Channels around a vector's width; images around 16 (fewer are cut by line); windows apart, side by
 # side, overlapping, over the edge.
 CASES = {
     "one pixel": case((1, 1, 1, 1), (1, 1)),
@@ -44,7 +44,7 @@ CASES = {
 
 
 def operands(rng, shapes, dtype):
-    """x, and dy like the output."""
+    """x, and dy of the output's shape."""
     x = rng.standard_normal(shapes[0]).astype(dtype)
     y = _kernels.pool_forward(x, shapes[1], False)
     return x, rng.standard_normal(y.shape).astype(dtype)
@@ -119,7 +119,7 @@ def test_the_first_of_equal_elements_has_the_gradient(name, dtype, isa, rng):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", CASES)
 def test_nan_in_nan_out(name, kind, dtype, isa, rng):
-    """In every window that holds one, wherever it stands there, and in no other."""
+    """Exactly the windows with a NaN give NaN, wherever in the window it is."""
     x, dy = operands(rng, CASES[name], dtype)
     geometry = CASES[name][1]
     x[rng.random(x.shape) < 0.1] = np.nan
@@ -150,7 +150,7 @@ def test_infinity(kind, value, dtype, isa, rng):
 
 # ---- the same bits ----
 
-# each part has work enough for threads, 1e6 operations
+# both ways have work enough for threads, 1e6 operations
 THREADED = {
     "few images": case((3, 40, 75, 33), (5, 6), (2, 3), ((2, 2), (0, 5))),
     "overlapping": case((5, 20, 12, 100), (3, 3), (1, 1), ((1, 1), (1, 1))),
@@ -162,7 +162,7 @@ THREADED = {
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", THREADED)
 def test_same_bits_for_any_threads_and_isa(name, kind, dtype, threads, rng):
-    """There are no fused multiply-adds in it: the portable level has the same bits too."""
+    """Pooling has no fused multiply-adds, so the portable level has the same bits too."""
     (x, dy), geometry = operands(rng, THREADED[name], dtype), THREADED[name][1]
     assert uses_threads(lambda: _kernels.pool_forward(x, geometry, *KINDS[kind]))
     _kernels.set_threads(1)
@@ -215,7 +215,7 @@ def test_faces_check_their_arrays(face, name):
     good.flags.writeable = False
     run_face(*arguments.values())
     broken = unusable(good)
-    if face != "pool_forward":  # which has one array
+    if face != "pool_forward":  # a single array may have either type
         broken.append(good.astype(np.float64))
     if name != "x":
         broken += [good[None], good[..., :3].copy(), good[:1]]

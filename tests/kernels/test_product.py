@@ -10,9 +10,9 @@ import reference
 from compare import assert_close, assert_same_bits, uses_threads, wide
 from fastnn import _kernels
 
-# One below, equal and one above the tiles' rows (14, 6, 8, 4) and columns (whole vectors), and
-# the chunk of K, and the fewest rows for which B is packed (43, 25, 19 or 13); the last shapes are
-# far from square, or big enough for threads: 1e6 operations.
+# One below, equal and one above the tiles' rows (14, 6, 8, 4), their columns (whole vectors), the
+# chunk of K, and the fewest rows for which B is packed (43, 25, 19 or 13); then shapes far from
+# square, and shapes with enough work for threads, 1e6 operations.
 ROWS = [*range(1, 16), 19, 25, 29, 43]
 COLUMNS = [1, 2, 10, 15, 16, 17, 31, 32, 33, 64, 129]
 TERMS = [1, 2, 255, 256, 257, 513]
@@ -126,8 +126,8 @@ def test_the_emulated_fused_multiply_add_rounds_once(rng):
 @pytest.mark.parametrize("activation", _kernels.ACTIVATIONS)
 @pytest.mark.parametrize("bias", [False, True])
 def test_epilogue(bias, activation, dtype, isa, threads, rng):
-    """Bias and activation in the product give the same bits as the activation on its own.  The
-    second shape is cut by rows, the last by columns, and both are enough for threads."""
+    """Bias and activation in the product give the same bits as when they are applied afterwards.
+    The second shape is cut by rows, the last by columns; both have enough work for threads."""
     kind, alpha = _kernels.ACTIVATIONS[activation], 0.25
     for shape in [(3, 5, 2), (200, 90, 33), (15, 257, 150)]:
         x, weight, b = operands(rng, *shape, dtype)
@@ -175,8 +175,8 @@ def test_a_packed_weight_of_another_shape_or_type_is_refused(rng):
 @pytest.mark.parametrize("terms", [1, 5, 257])
 @pytest.mark.parametrize("columns", [1, 2, 4, 8, 9, 12, 13, 15, 20, 100])
 def test_narrow_results_are_turned_in_whole_blocks(terms, columns, dtype, isa, threads, rng):
-    """A narrow C, and what is behind whole vectors of a wider, is computed turned, 512 rows at a
-    time, with bias and activation all the same."""
+    """A narrow C, or the columns behind a wider one's whole vectors, is computed transposed, 512
+    rows at a time; bias and activation give the same as elsewhere."""
     kind = _kernels.ACTIVATIONS["relu"]
     for rows in [16, 511, 512, 513, 1030]:
         x, weight, bias = operands(rng, rows, terms, columns, dtype)
@@ -198,7 +198,7 @@ def test_bias_gradient(shape, dtype, isa, rng):
 
 @pytest.mark.parametrize("shape", [(4099, 300), (70001, 17)])
 def test_bias_gradient_has_the_same_bits_for_any_threads_and_isa(shape, dtype, threads, rng):
-    """No products in it: the portable level has the same bits too."""
+    """It only adds, so the portable level has the same bits too."""
     dz = rng.standard_normal(shape).astype(dtype)
     assert uses_threads(lambda: _kernels.dense_backward_bias(dz, np.empty(shape[1], dtype)))
     results = []

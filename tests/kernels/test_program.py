@@ -1,5 +1,5 @@
-"""Programs: calls that are recorded and replayed, checked on the kernels' faces themselves.  How
-they are sorted into phases stands in test_phases.py."""
+"""Programs: calls of kernels' faces that are recorded and replayed.  test_phases.py tests how they
+are sorted into phases."""
 
 import gc
 import threading
@@ -19,7 +19,7 @@ from programs import count, record, zeros
 RELU, SOFTMAX = (_kernels.ACTIVATIONS[name] for name in ("relu", "softmax"))
 
 
-# ---- what a program keeps ----
+# ---- what a program keeps alive ----
 
 
 def test_arrays_live_as_long_as_the_program():
@@ -41,7 +41,7 @@ def test_arrays_live_as_long_as_the_program():
     assert all(ref() is None for ref in alive)
 
 
-def test_what_is_fed_lives_until_other_arrays_are():
+def test_what_is_fed_lives_until_other_arrays_are_fed():
     x = zeros(4, 2)
     alive = weakref.ref(x)
     program = Program()
@@ -72,7 +72,7 @@ def test_a_recording_within_another_is_its_own():
 
 
 def test_another_models_calls_are_not_recorded():
-    """As where a signal's handler, or a finalizer, trains and evaluates a model of its own."""
+    """A signal handler or a finalizer may train and evaluate another model meanwhile."""
     mine, other = (fastnn.Sequential(fastnn.Dense(4, 2), seed=0) for _ in range(2))
     optimizer, x = fastnn.SGD(0.1), np.ones((3, 4), np.float32)
     with mine._hold, Program(None, mine._hold) as program:
@@ -161,7 +161,7 @@ def test_a_replay_is_not_recorded():
 
 
 def summing(rows=4):
-    """A program that adds up the rows that it takes, two at a time, into its second result."""
+    """A program that takes rows, two at a time, and adds them to `total`, the last result."""
     X = np.arange(float(rows * 3)).astype(np.float32).reshape(rows, 3)
     y, weight = np.arange(rows), np.ones(rows, np.float32)
     total, value = zeros(2, 3), np.zeros(1)
@@ -240,7 +240,7 @@ def test_what_does_not_fit_is_refused_before_anything_runs(name):
     (arrays, options) = feeds[name]
     with pytest.raises(ValueError):
         program.feed(*arrays, **options)
-    with pytest.raises(ValueError):  # nothing of it may be taken
+    with pytest.raises(ValueError):  # nothing refused may be used
         program.replay()
     assert_same_bits(total, before)
     program.feed(X, y, weight)
@@ -323,7 +323,7 @@ def test_what_cannot_be_taken_or_given_while_recording():
 
 
 def test_a_program_is_run_by_one_thread_at_a_time():
-    """The others are refused meanwhile, and may run programs of their own."""
+    """Meanwhile other threads are refused; they may run other programs."""
     x, weight = np.ones((1000, 500), np.float32), np.ones((500, 500), np.float32)
     program = Program()
     program.feed(x)
@@ -368,7 +368,7 @@ def test_a_fault_stops_a_replay_at_once():
         copied = _kernels.activation_forward(x, RELU)
         _kernels.add_penalty(value, copied, 1.0)
         _kernels.check_value(value, hyper)
-        _kernels.adam_advance(count)  # alone, as the check is, and after it
+        _kernels.adam_advance(count)  # runs alone, as the check does, and after it
         _kernels.adam_advance(hyper)
         add_scaled(total, x, 1.0)
         program.end_batch(value)
@@ -378,7 +378,7 @@ def test_a_fault_stops_a_replay_at_once():
     assert hyper[HYPER["fault"]] == _kernels.FAULT_VALUE
     assert hyper[HYPER["step"]] == 6
     before = hyper.copy()
-    assert program.replay() == 0  # as long as nobody has looked at it
+    assert program.replay() == 0  # until the fault is cleared
     assert_same_bits(hyper, before)
     hyper[HYPER["fault"]], value[:] = 0, 0
     program.feed(X)
@@ -414,7 +414,7 @@ def test_the_place_of_the_fault_is_checked(hyper):
 
 # ---- the same bits as one after the other ----
 
-ROWS, FEATURES = 96, 96  # square: every array can be everything; enough work for threads
+ROWS, FEATURES = 96, 96  # square: any array fits any argument; enough work for threads
 NAMES = range(5)
 
 
@@ -437,7 +437,7 @@ def call_batch_norm(a, i, j, k):
 
 
 def call_half(a, i, j, k):
-    """An overlapping part, one row on."""
+    """Copy half of the rows to other rows, which may overlap other calls' halves."""
     copy(a[i][1 : ROWS // 2], a[j][k : k + ROWS // 2 - 1].copy() if i == j else a[j][
         k : k + ROWS // 2 - 1])  # fmt: skip
 

@@ -50,7 +50,6 @@ def test_add_refuses_another_kind(b):
 
 @pytest.mark.parametrize("size", [1, 16, 1025, 70001])
 def test_penalty_kernels(size, dtype, isa, rng):
-    """add_penalty and add_scaled, which L2 uses."""
     x, y = rng.standard_normal((2, size)).astype(dtype)
     before = y.copy()
     tolerance = 1e-6 if dtype == np.float32 else 1e-14

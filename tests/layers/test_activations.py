@@ -1,4 +1,4 @@
-"""Activations as layers, and within others, by name and by object."""
+"""Activations as layers and within other layers, by name and by object."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Which layers may follow which, which x they take, and the shapes of what they give."""
+"""Which layers may follow which, which x they take, and the shapes of their outputs."""
 
 import numpy as np
 import pytest
@@ -79,7 +79,7 @@ def flattening():
     (lambda: Sequential(ReLU(), BatchNorm(3)), (9, 3, 2), r"layer 1, BatchNorm\(3\), takes 3 .*2"),
 ])  # fmt: skip
 def test_x_of_another_shape_is_refused(make, shape, message):
-    """Everywhere, and as well after an x that fitted."""
+    """By everything that takes x."""
     model = make()
     x, y = np.zeros(shape), np.zeros(shape[0], int)
     step = TrainStep(model, SoftmaxCrossEntropy(), SGD(0.1))

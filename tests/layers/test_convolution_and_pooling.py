@@ -41,7 +41,7 @@ CHANNELS = 4
 
 
 def stir(model):
-    """Parameters and running statistics that are those of no new model."""
+    """Replace the initial parameters and running statistics by random ones."""
     rng = np.random.default_rng(5)
     for name, array in {**model.parameters, **model.state}.items():
         array[...] = rng.normal(0.1, 0.6, array.shape)
@@ -60,7 +60,7 @@ def draw(layer, rows=5, dtype="float32", seed=0):
 
 
 def geometry_of(layer, shape):
-    """(kernel, stride, padding) of the windows, the dilation; (1, kernel) and so on for lines."""
+    """Kernel, stride, padding and dilation; sequences count as images of one line."""
     if isinstance(layer, _Convolution | _Pool):
         windows = layer.windows
         return windows.kernel, windows.stride, windows.around(shape[1:3]), windows.dilation
@@ -68,7 +68,7 @@ def geometry_of(layer, shape):
 
 
 def reference_of(layer, parameters, x, dy):
-    """y, dx and the gradients by name, in float64; of a sequence as an image of one line."""
+    """y, dx and the gradients by name, in float64; a sequence counts as an image of one line."""
     given = x.shape
     if layer.dimensions == 2:
         x = x[:, None]
@@ -119,8 +119,8 @@ def test_against_the_reference(name, dtype, isa, rng):
 
 @pytest.mark.parametrize("name", IMAGE_LAYERS)
 def test_what_every_layer_promises(name):
-    """An evaluation saves and changes nothing, the input is neither changed nor handed out, a
-    backward needs a forward of its own, repr makes the layer again, copies are alike."""
+    """An evaluation saves and changes nothing, the input is neither changed nor returned, each
+    backward needs a forward before it, repr makes the layer again, copies are alike."""
     model = model_of(name)
     layer = model.layers[0]
     x, before = draw(layer), model.state_dict()
@@ -178,7 +178,7 @@ def test_a_recorded_step_of_every_layer(name, isa, dtype):
 
 @pytest.mark.parametrize("name", IMAGE_LAYERS)
 def test_every_layer_first(name):
-    """Whose input's gradient nobody wants."""
+    """The input's gradient of the first layer is not needed."""
     layer = IMAGE_LAYERS[name](CHANNELS)
 
     def make():
@@ -199,7 +199,7 @@ def test_a_predictor_of_every_layer_has_the_bits_of_predict(name, isa, dtype):
             assert_same_bits(predictor(x), model.predict(x))
 
 
-NORMED = {  # the layers, and how many operations they become
+NORMED = {  # name -> (the layers, the number of operations they become)
     "convolution": (lambda: [Conv2D(4, 8, 3, padding=1), BatchNorm(8), LeakyReLU(0.3)], 1),
     "groups": (lambda: [Conv2D(4, 8, 3, groups=2, bias=False), BatchNorm(8)], 1),
     "depthwise": (lambda: [Conv2D(4, 4, 3, padding=2, groups=4), BatchNorm(4), ReLU()], 1),
@@ -262,7 +262,7 @@ def test_a_causal_convolution_does_not_look_ahead():
 @pytest.mark.parametrize("stride", [1, 2, 3, 5])
 @pytest.mark.parametrize("dilation", [1, 2, 4])
 def test_padding_same_gives_a_place_for_each_stride(dilation, stride):
-    """As little padding as gives ⌈n / stride⌉ places, the half before, the larger half behind."""
+    """The least padding for ⌈n / stride⌉ outputs; half before, the larger half behind."""
     for size, kernel in itertools.product(range(1, 14), range(1, 7)):
         windows = Windows(1, kernel, stride, "same", dilation)
         before, behind = windows.around((1, size))[1]
@@ -371,8 +371,8 @@ def test_what_is_fixed_once_a_layer_is_made():
         AvgPool2D(2).count_padding = True
 
 
-def test_the_weights_begin_by_the_inputs_of_a_place():
-    """He's deviation for the terms of an output: taps times the channels of a group."""
+def test_initial_weights_follow_from_the_terms_of_an_output():
+    """He's deviation for as many inputs as an output has terms: taps * channels of a group."""
     for layer, terms in ((Conv2D(32, 64, 3, activation="relu"), 288),
                          (Conv2D(32, 512, 5, groups=4, activation="relu"), 200),
                          (Conv1D(64, 256, 4, activation="relu"), 256)):  # fmt: skip

@@ -1,4 +1,4 @@
-"""Dropout in a model: its masks are those of its seed, step and place."""
+"""Dropout in a model: its masks follow from the model's seed, the step and its position."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The embedding layer in models; its kernels' faces are tested in test_pool.py."""
+"""The embedding layer in models; tests/kernels/test_embedding.py tests its kernels."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Flatten: views within a model, never of what is the user's."""
+"""Flatten: views within a model, but none of the user's arrays."""
 
 import numpy as np
 import pytest

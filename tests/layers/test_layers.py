@@ -1,5 +1,5 @@
-"""Every layer on its own: forward and backward against the reference, training against evaluation,
-order of calls."""
+"""Every layer alone: forward and backward against the reference, training and evaluation, order of
+calls."""
 
 import itertools
 
@@ -20,6 +20,7 @@ from fastnn import (
     Residual,
     Sequential,
 )
+from fastnn.layers import Activation
 from tables import LAYERS
 
 FEATURES = 7
@@ -39,7 +40,7 @@ def model_of(name, dtype, seed=3):
 def reference_of(model, x, dy, training):
     """y, dx and the gradients by name, in float64, for a model of one layer."""
     p = {name.removeprefix("0."): a.astype(np.float64) for name, a in model.parameters.items()}
-    positions = itertools.count(2**32 - 1, -1)  # of the layers within it
+    positions = itertools.count(2**32 - 1, -1)  # for the layers within it
     run = _run_reference(model.layers[0], p, x, training, 0, positions, model.seed)
     y, dx, gradients = run(dy)
     return y, dx, {f"0.{name}": gradient for name, gradient in gradients.items()}
@@ -103,6 +104,7 @@ def _plain(layer, p, x, dy, training, position, seed):
         keep = reference.dropout_keep(*x.shape, layer.rate, seed, step=1, layer=position)
         factor = keep * reference.dropout_scale(layer.rate) if training else 1.0
         return x * factor, dy * factor, {}
+    assert isinstance(layer, Activation), f"no reference for {layer!r}: state it here"
     return *_activation(x, dy, layer.activation_name, layer.alpha), {}
 
 
@@ -144,6 +146,9 @@ def test_evaluation_saves_and_changes_nothing(name, rng):
     assert_same_bits(model.predict(x), first)
     for key, array in model.state_dict().items():
         assert_same_bits(array, before[key])
+    assert [layer._saved for layer, _ in model._chain.walk()] == [None] * len(
+        [*model._chain.walk()]
+    )
     with pytest.raises(RuntimeError, match="forward"):
         model.backward(np.ones_like(first))
 
@@ -165,7 +170,7 @@ def test_backward_needs_one_forward_each(name, rng):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_model_never_hands_out_or_changes_its_input(name, rng):
-    """Not even dropout in evaluation, the identity: what a user writes later must not matter."""
+    """Not even with dropout in evaluation, the identity: a user may overwrite x later."""
     model = model_of(name, "float64")
     x = rng.standard_normal((6, FEATURES))
     before = x.copy()
@@ -197,7 +202,7 @@ def test_the_activation_of_a_dense_layer_is_fixed():
     (lambda: Dense(3, 3, activation=ELU(1e50)), "alpha"),
 ])  # fmt: skip
 def test_a_constant_that_float32_cannot_hold(make, message):
-    """1e-50 would be 0 there, 1e50 infinity."""
+    """In float32, 1e-50 is 0 and 1e50 infinity."""
     x = np.ones((2, 3))
     Sequential(make(), dtype="float64").forward(x, training=True)
     with pytest.raises(ValueError, match=rf"^{message}: expected .* float32, got 1e.50"):

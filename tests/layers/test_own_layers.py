@@ -1,4 +1,4 @@
-"""Layers of one's own in a model: what they may do, and what is found when it is wrong."""
+"""Custom layers in a model: what they may do, and which of their mistakes are found."""
 
 import pickle
 
@@ -11,7 +11,7 @@ from fastnn import Dense, Dropout, Layer, ReLU, Sequential
 
 
 class Shift:
-    """The least that a layer is: no base class, and results in a type that kernels do not take."""
+    """The least that makes a layer: no base class; its results have types that kernels refuse."""
 
     def forward(self, x, training=False):
         return (x + 1).astype(">f8")
@@ -21,7 +21,7 @@ class Shift:
 
 
 class Scale(Layer):
-    """With a parameter and a state of its own."""
+    """A layer with a parameter."""
 
     def __init__(self, features):
         self.in_features = self.out_features = features
@@ -61,7 +61,7 @@ def test_custom_layers(dtype):
 
 
 class InPlace:
-    """Works on what it is given, as plain NumPy code may."""
+    """Changes its arguments in place, as NumPy code may."""
 
     def forward(self, x, training=False):
         x *= 2
@@ -74,7 +74,7 @@ class InPlace:
 
 @pytest.mark.parametrize("training", [False, True])
 def test_a_custom_layer_may_work_in_place(training):
-    """Neither the user's arrays change, nor what the layer before keeps for its backward."""
+    """It changes neither the user's arrays nor what the layer before saved for its backward."""
     model = Sequential(Dropout(0.0), InPlace(), Dense(3, 3, activation="sigmoid"), InPlace())
     x = np.ones((2, 3), np.float32)
     y = model.forward(x, training)
@@ -147,7 +147,7 @@ class Broken:
                                     np.full((4, 3), 1j)], ids=str)  # fmt: skip
 @pytest.mark.parametrize("where", ["forward", "backward"])
 def test_what_a_custom_layer_may_not_return(result, where):
-    """An error, whatever it is: never a crash, and the model goes on afterwards."""
+    """It gives an error, never a crash, and the model works afterwards."""
     layer = Broken(result, where)
     model = Sequential(Dense(2, 3), layer, Dense(3, 2))
     with pytest.raises((ValueError, TypeError)):

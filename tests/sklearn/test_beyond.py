@@ -1,4 +1,4 @@
-"""What fastnn's estimators can do besides: layers, losses, weights, validation, callbacks."""
+"""What fastnn's estimators add: layers, losses, weights, validation, callbacks."""
 
 import signal
 import warnings
@@ -415,3 +415,49 @@ def test_batch_norm_never_meets_a_batch_of_one():
     X, y = digits()
     for rows in (201, 401, 600):
         MLPClassifier(batch_norm=True, **fast(max_iter=1)).fit(X[:rows], y[:rows])
+    for rows in (17, 89, 121):  # where few rows train in float64, and where they do not
+        for options in ({}, {"early_stopping": True}, {"solver": "sgd"}):
+            estimator = MLPClassifier(batch_norm=True, **fast(max_iter=1, batch_size=8, **options))
+            data = X[:rows], np.arange(rows) % 3
+            estimator.fit(*data)
+            estimator.partial_fit(*data)
+
+
+def test_the_penalty_of_batches_that_joined():
+    """In scikit-learn's loss each batch has alpha / (2 rows) of the squares; 17 rows in batches of
+    8 are two."""
+    X, y = np.random.default_rng(0).standard_normal((2, 17, 2))
+    losses = [
+        MLPRegressor(
+            hidden_layer_sizes=(4,), batch_norm=True, batch_size=8, alpha=alpha, max_iter=1,
+            learning_rate_init=1e-12, random_state=0, solver="sgd",
+        ).fit(X, y)
+        for alpha in (0.0, 3.0)
+    ]  # fmt: skip
+    squares = sum((weight.astype(float) ** 2).sum() for weight in losses[0].coefs_)
+    difference = losses[1].loss_ - losses[0].loss_
+    np.testing.assert_allclose(difference, 2 * 3.0 / 2 * squares / 17, rtol=1e-6)
+
+
+@pytest.mark.parametrize("power_t", [8, 40])
+def test_a_rate_that_falls_out_of_float32_ends_no_training(power_t):
+    X, y = digits()
+    options = {
+        "hidden_layer_sizes": (9,), "solver": "sgd", "learning_rate": "invscaling", "tol": 0.0,
+        "power_t": power_t, "max_iter": 12, "random_state": 0,
+    }  # fmt: skip
+    fitted = MLPClassifier(**options).fit(X[:300], y[:300])
+    expected = neural_network.MLPClassifier(**options).fit(X[:300], y[:300])
+    np.testing.assert_allclose(fitted.loss_curve_, expected.loss_curve_, rtol=1e-3)
+
+
+def test_numbers_beyond_float32_are_no_infinity():
+    X, y = plane()
+    targets = np.where(np.arange(len(X)) == 3, 1e39, 1.0)
+    for estimator, wrong, name in (
+        (MLPRegressor(**fast()), targets, "y"),
+        (MLPClassifier(**fast(class_weight={True: 1e39})), y > 0, "class_weight"),
+    ):
+        with pytest.raises(ValueError, match=f"^{name} contains values too large for float32"):
+            estimator.fit(X, wrong)
+    MLPRegressor(**fast(dtype="float64", max_iter=1)).fit(X, targets)

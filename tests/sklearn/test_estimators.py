@@ -1,7 +1,7 @@
-"""The estimators are scikit-learn's: its own checks, and every figure beside its own networks.
+"""The estimators behave as scikit-learn's: they pass its checks and train as its networks do.
 
-In float64 and without shuffling both do the same arithmetic, so that whole trainings are compared;
-Adam alone differs a little, by where epsilon stands."""
+In float64 and without shuffling both do the same arithmetic, so whole trainings can be compared;
+only Adam differs a little, since its epsilon is added elsewhere."""
 
 import copy
 import inspect
@@ -55,7 +55,7 @@ CHECKS = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore")  # which the checks provoke
+@pytest.mark.filterwarnings("ignore")  # the checks provoke warnings
 @pytest.mark.parametrize("estimator, check", CHECKS)
 def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
@@ -101,7 +101,7 @@ def test_bad_settings_are_refused_in_scikit_learns_words(name, settings):
     for module in (neural_network, ours):
         with pytest.raises(ValueError) as error:
             getattr(module, name)(**settings).fit(X, y)
-        messages.append((type(error.value), sorted(str(error.value))))  # which lists a set
+        messages.append((type(error.value), sorted(str(error.value))))  # it lists a set
     assert messages[0] == messages[1]
 
 
@@ -284,7 +284,7 @@ def test_adam_is_close_to_scikit_learns(name, data):
 
 
 def test_several_outputs_train_as_scikit_learns_do():
-    """The loss alone has the penalty as it is after an epoch, not as it was in each step."""
+    """Only loss_curve_ differs: it has the penalty after an epoch, not that of each step."""
     X, y = plane(3)
     theirs, mine = both("MLPRegressor", {**SGD, "learning_rate_init": 0.01, "alpha": 0.5})
     theirs.fit(X, y)
@@ -372,7 +372,7 @@ def test_a_random_state_repeats_the_training():
     assert (shared[0].predict_proba(X) != shared[1].predict_proba(X)).any()
 
 
-# ---- goes on ----
+# ---- training goes on ----
 
 
 @pytest.mark.parametrize("name, data", [("MLPClassifier", digits()), ("MLPRegressor", plane())])
@@ -408,7 +408,7 @@ def test_warm_start_goes_on_as_scikit_learns(settings):
 
 
 def test_warm_start_never_loses_the_best():
-    """A first training that learns, and a second that destroys."""
+    """The first training learns, the second destroys what was learnt."""
     X, y = cancer()
     classifier = MLPClassifier(early_stopping=True, warm_start=True, **learning())
     best = classifier.fit(X, y).best_validation_score_
@@ -439,7 +439,7 @@ def test_what_is_written_into_coefs_predicts_and_trains():
     wanted = other.predict_proba(X)
     for place, array in zip(classifier.coefs_, other.coefs_, strict=True):
         place[...] = array
-    classifier.intercepts_[0] = other.intercepts_[0].astype(np.float64)  # in place of the array
+    classifier.intercepts_[0] = other.intercepts_[0].astype(np.float64)  # replaces the array
     classifier.intercepts_ = [classifier.intercepts_[0], other.intercepts_[1].tolist()]
     assert (classifier.predict_proba(X) == wanted).all()
     assert (classifier.model_.flat_parameters == other.model_.flat_parameters).all()
@@ -522,7 +522,7 @@ def test_clones_are_new():
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_sparse_data_are_the_same_data(kind, solver):
     X, y = digits()
-    X = np.tile(X * (X > 0.5), (2, 1))  # more rows than are made dense at a time
+    X = np.tile(X * (X > 0.5), (2, 1))  # more rows than are made dense at once
     y = np.tile(y, 2)
     dense = MLPClassifier(**fast(solver=solver)).fit(X, y)
     thin = MLPClassifier(**fast(solver=solver)).fit(kind(X), y)
@@ -588,7 +588,7 @@ def test_pipelines_and_grid_searches_in_processes():
 def test_parallel_scores_are_those_of_one_process(backend):
     X, y = plane()
     regressor = MLPRegressor(**fast())
-    alone = cross_val_score(regressor, X, y, cv=4)  # and this process has its threads by now
+    alone = cross_val_score(regressor, X, y, cv=4)  # after this, this process has threads
     with joblib.parallel_backend(backend):
         assert (cross_val_score(regressor, X, y, cv=4, n_jobs=2) == alone).all()
 
@@ -596,7 +596,7 @@ def test_parallel_scores_are_those_of_one_process(backend):
 def test_processes_take_no_more_threads_than_they_are_granted(monkeypatch):
     for name in ("FASTNN_NUM_THREADS", "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
-    get_reusable_executor().shutdown(wait=True)  # of other tests, with another environment
+    get_reusable_executor().shutdown(wait=True)  # workers of other tests
     granted = joblib.Parallel(n_jobs=2)(joblib.delayed(fastnn.get_num_threads)() for _ in range(4))
     assert set(granted) == {max(1, joblib.cpu_count() // 2)}
     get_reusable_executor().shutdown(wait=True)

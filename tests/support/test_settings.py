@@ -1,4 +1,4 @@
-"""Settings of layers and losses: what may be set at any time, what is refused, when it counts."""
+"""Settings of layers and losses: which values they take or refuse, and when a change counts."""
 
 import copy
 import pickle
@@ -97,7 +97,7 @@ def test_a_derived_class_may_set_what_it_likes(kind, argument):
 
 
 def test_settings_count_at_the_next_step(rng):
-    """Each gives what a model made with it gives."""
+    """A changed model computes the same as a model made with the new values."""
     x = rng.standard_normal((9, 3))
 
     def model(rate=0.5, momentum=0.1, eps=1e-5, alpha=1.0, l2=None):

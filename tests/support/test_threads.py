@@ -1,5 +1,5 @@
 """Threads: none at import, as many as asked, forks that do not hang, two trainings at once, the
-environment.  What must begin in a fresh process does, with a time limit against hanging."""
+environment.  Tests that need a fresh process start one, with a time limit."""
 
 import math
 import os
@@ -19,7 +19,7 @@ from paths import PACKAGE
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 ENVIRONMENT = ("FASTNN_NUM_THREADS", "OMP_NUM_THREADS", "FASTNN_ISA")
 
-# At the head of every program: a product with work enough for threads.
+# The beginning of every program: a product with enough work for threads.
 HEAD = """
 import os, sys
 import numpy as np
@@ -34,7 +34,7 @@ def product(rows=300):
 
 
 def python(program, warnings="error", **environment):
-    """The output of a program in a fresh Python that finds the fastnn under test."""
+    """The output, in words, of a program in a fresh Python that finds the fastnn under test."""
     clean = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
     result = subprocess.run(
         [sys.executable, "-W", warnings, "-c", HEAD + program], text=True, capture_output=True,
@@ -51,7 +51,7 @@ def test_import_starts_no_thread():
 
 @LINUX
 def test_as_many_threads_run_as_asked_and_no_sooner():
-    """Small work starts none either."""
+    """Little work starts none."""
     out = python("""
 import fastnn
 before = tasks()
@@ -96,7 +96,7 @@ for count in (5, 2, 4, 3):
     product()
     for _ in range(1000):
         if tasks() - before >= count:
-            time.sleep(0.01)  # joined, but the system counts it a moment longer
+            time.sleep(0.01)  # the system counts a joined thread a moment longer
     print(tasks() - before)
 """)
     assert out == ["4", "1", "3", "2"]
@@ -140,7 +140,7 @@ print("parent goes on")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.parametrize("used", [True, False])
 def test_a_fork_does_not_hang(used):
-    """Python itself warns of forks among threads from 3.12 on, so warnings are no errors here."""
+    """Warnings are ignored, because Python 3.12 and later warns of a fork while threads run."""
     out = python(FORK.format(before="", used=used), warnings="ignore")
     assert out == ["0", "parent", "goes", "on"]
 
@@ -220,7 +220,7 @@ def test_blocks_nest_and_belong_to_their_thread():
         worker.join()
         with fastnn.threads(5) as block:
             assert fastnn.get_num_threads() == 5
-            with block:  # one object, twice
+            with block:  # the same object again
                 assert fastnn.get_num_threads() == 5
         assert fastnn.get_num_threads() == 3
         fastnn.set_num_threads(7)
@@ -294,7 +294,7 @@ print(len(caught), caught[0].category.__name__, "FASTNN_ISA" in str(caught[0].me
     assert python(program, FASTNN_ISA=value) == expected
 
 
-# a container's quota: files of the control group -> CPUs
+# name -> (files of a container's control group, CPUs of its quota)
 QUOTAS = {
     "no control groups": ({}, math.inf),
     "v2": ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/cpu.max": "150000 100000\n"}, 1.5),

@@ -1,7 +1,10 @@
-"""Callbacks: when they are told what, and what each of fastnn's own does."""
+"""Callbacks: when each hook is called, and what fastnn's callbacks do."""
 
+import copy
 import csv
+import dataclasses
 import math
+import pickle
 import signal
 import sys
 
@@ -62,7 +65,7 @@ class Told(Callback):
 
 
 class Scripted(Callback):
-    """Puts a number of its own in place of the validation loss."""
+    """Replaces each epoch's validation loss by the next of `values`."""
 
     def __init__(self, *values):
         self.values = values
@@ -116,7 +119,7 @@ def test_one_object_belongs_to_one_fit_at_a_time():
 
     with pytest.raises(RuntimeError, match="part of a fit already"):
         fit(stopping, Nested())
-    assert fit(stopping).epochs == 6  # it is free again
+    assert fit(stopping).epochs == 6  # it may be used again
 
 
 def test_an_error_in_a_callback_ends_training_and_all_are_told():
@@ -128,7 +131,7 @@ def test_an_error_in_a_callback_ends_training_and_all_are_told():
     with pytest.raises(KeyError, match="mine"):
         fit(callback, Faulty(), model=model)
     assert callback.told[-1] == ("fit ends", 1)
-    assert fit(model=model).epochs == 6  # the model is free
+    assert fit(model=model).epochs == 6  # the model may train again
 
     class FaultyAtOnce(Callback):
         def on_fit_begin(self, run):
@@ -137,10 +140,10 @@ def test_an_error_in_a_callback_ends_training_and_all_are_told():
     last = Told()
     with pytest.raises(KeyError, match="mine"):
         fit(FaultyAtOnce(), last)
-    assert last.told == []  # that it ends is for those that were told that it begins
+    assert last.told == []  # only callbacks whose on_fit_begin ran are told of the end
 
 
-def test_an_error_at_the_end_keeps_nothing_from_the_others():
+def test_an_error_in_on_fit_end_does_not_stop_the_others():
     class Faulty(Callback):
         def on_fit_end(self, run):
             raise KeyError("mine")
@@ -153,6 +156,83 @@ def test_an_error_at_the_end_keeps_nothing_from_the_others():
     fit(model=best, epochs=stopping.best_epoch)
     assert_same_bits(model.flat_parameters, best.flat_parameters)
     assert callback.told[-1] == ("fit ends", 3)
+
+
+class FaultyAt(Callback):
+    """Sets what is out of its range."""
+
+    def __init__(self, hook, epoch=0):
+        self.epoch = epoch
+        setattr(self, hook, self.set_rate)
+
+    def set_rate(self, run):
+        if run.epoch == self.epoch:
+            run.optimizer.learning_rate = -1.0
+
+    def __repr__(self):
+        return "FaultyAt(...)"
+
+
+@pytest.mark.parametrize("hook, epoch", [
+    ("on_fit_begin", 0), ("on_epoch_begin", 2), ("on_epoch_end", 3), ("on_fit_end", 6),
+])  # fmt: skip
+def test_an_error_names_its_callback_and_keeps_the_history(hook, epoch):
+    with pytest.raises(ValueError, match=r"^learning_rate: expected a finite") as caught:
+        fit(Callback(), FaultyAt(hook, epoch))
+    error = caught.value
+    assert f"raised in FaultyAt(...).{hook}, after {epoch} epochs" in error.__notes__
+    expected = fit(epochs=epoch) if epoch else fastnn.History()
+    assert isinstance(error.history, fastnn.History) and error.history.epochs == epoch
+    for name in set(expected) - {"seconds", "samples_per_second"}:
+        assert error.history[name] == expected[name]
+    kept = f"the history of the {epoch} finished epochs is this error's .history"
+    assert (kept in error.__notes__) == (epoch > 0)
+
+
+def test_an_error_names_its_schedule_and_keeps_the_history():
+    def broken(t, epochs):
+        return 1.0 if np.max(t) < 2 else 1 / 0
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        fit(schedule=broken)
+    assert "raised in the schedule broken, after 2 epochs" in caught.value.__notes__
+    assert caught.value.history.epochs == 2
+
+    class Grows(fastnn.schedules.Schedule):
+        def _factors(self, t, epochs):
+            return np.where(t < 2, 1.0, 1e60)
+
+    with pytest.raises(ValueError, match=r"schedule: 1e\+60 times the learning rate 1e-12 is too "
+                       r"large; expected at most 3\.40282e\+38") as caught:  # fmt: skip
+        fit(schedule=Grows(), optimizer=fastnn.SGD(1e-12))
+    assert "raised in the schedule Grows(), after 2 epochs" in caught.value.__notes__
+    assert caught.value.history.epochs == 2
+
+
+def test_whatever_ends_a_training_keeps_the_history():
+    with pytest.raises(FloatingPointError, match="epoch 3, step") as caught:
+        fit(optimizer=fastnn.SGD(1e-30), schedule=lambda t, epochs: np.where(t < 2, 0, 1e68))
+    assert caught.value.history.epochs == 2
+
+    def metric(outputs, targets):
+        metric.calls += 1
+        return 1 / (3 - metric.calls)
+
+    metric.calls = 0
+    with pytest.raises(ZeroDivisionError) as caught:
+        fit(metrics=[metric], validation_data=None)
+    assert caught.value.history.metric == [0.5, 1.0]
+
+    class Slotted(Exception):
+        __slots__ = ("history",)
+
+    class Raising(Callback):
+        def on_epoch_end(self, run):
+            raise Slotted
+
+    with pytest.raises(Slotted) as caught:
+        fit(Raising())
+    assert caught.value.history.epochs == 1
 
 
 def test_divergence_is_told_too():
@@ -252,9 +332,12 @@ def test_the_best_is_restored_where_all_epochs_are_done():
         ({"min_delta": 1.0}, (5, 4.5, 4.2, 3, 2, 2), 3),
         ({"min_delta": 0.4}, (5, 4.7, 4.4, 4.1, 3.8, 3.5), 6),
         ({"higher_is_better": True}, (1, 2, 3, 2, 3, 4), 5),
-        ({}, (math.nan, 3, 2, math.nan, math.nan, 1), 5),
+        pytest.param(
+            {}, (math.nan, 3, 2, math.nan, math.nan, 1), 5,
+            marks=pytest.mark.filterwarnings("ignore:monitor. .* is nan"),
+        ),
     ],
-)
+)  # fmt: skip
 def test_patience_decides_when_it_stops(options, values, epochs):
     history = fit(Scripted(*values), EarlyStopping(patience=2, **options))
     assert history.epochs == epochs
@@ -270,9 +353,57 @@ def test_for_which_results_higher_is_better():
     assert watch("validation_rmse", higher_is_better=False) == 1
 
 
+@pytest.mark.parametrize("name", ["loss", "mean_absolute_error", "r2"])
+def test_keras_spelling_of_what_is_monitored(name):
+    history, its = (
+        fit(EarlyStopping(monitor, patience=1, min_delta=0.1), epochs=20,
+            metrics=["mean_absolute_error", "r2"])
+        for monitor in (f"validation_{name}", f"val_{name}")
+    )  # fmt: skip
+    assert 1 < history.epochs == its.epochs < 20 and history.loss == its.loss
+
+    class Own(Callback):
+        def on_fit_begin(self, run):
+            run.columns.append("val_own")
+
+        def on_epoch_end(self, run):
+            run.log("val_own", run.epoch)
+
+    own = EarlyStopping("val_own", higher_is_better=False, patience=2)
+    assert fit(Own(), own).epochs == 3 and own.best == 1
+
+
+def kinds_that_monitor(path):
+    yield EarlyStopping(patience=3)
+    yield ReduceOnPlateau()
+    yield fastnn.ModelCheckpoint(path / "best", monitor="validation_loss")
+
+
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("values, first", [((math.nan,) * 6, 1), ((2, 1, math.nan, math.nan), 3)])
+def test_a_monitored_result_that_is_nan_is_warned_of_once(values, first, number, tmp_path):
+    callback = list(kinds_that_monitor(tmp_path))[number]
+    text = f"monitor: validation_loss is nan after epoch {first}, which counts as no better"
+    with pytest.warns(UserWarning) as caught:
+        fit(Scripted(*values), callback, epochs=len(values))
+    assert [str(warning.message) for warning in caught] == [text]
+    assert caught[0].filename == __file__
+
+
+def test_a_monitored_result_that_nobody_logs_is_nan():
+    class Promised(Callback):
+        def on_fit_begin(self, run):
+            run.columns.append("norm")
+
+    with pytest.warns(UserWarning, match="monitor: norm is nan after epoch 1"):
+        assert fit(Promised(), EarlyStopping("norm", higher_is_better=True, patience=2)).epochs == 2
+
+
 @pytest.mark.parametrize("kind", [EarlyStopping, ReduceOnPlateau])
 def test_higher_is_better_must_be_said_of_a_metric_of_ones_own(kind):
-    with pytest.raises(ValueError, match="higher_is_better: expected True or False for 'rmse'"):
+    with pytest.raises(ValueError, match=r"higher_is_better: expected True or False for 'rmse', .*:"
+                       " loss, accuracy, auc, f1, mean_absolute_error, r2, top_5_accuracy, each "
+                       "also with 'validation_'"):  # fmt: skip
         kind("rmse")
 
 
@@ -288,7 +419,7 @@ def test_results_of_ones_own(tmp_path):
 
         def on_epoch_end(self, run):
             run.log("norm", 2.0**-run.epoch)
-            with pytest.raises(ValueError, match="log: 'norm' has"):
+            with pytest.raises(ValueError, match=r"log: epoch \d has a result 'norm' already"):
                 run.log("norm", 0.0)
 
     stopping = EarlyStopping("norm", higher_is_better=True, patience=2)
@@ -297,20 +428,47 @@ def test_results_of_ones_own(tmp_path):
     with open(tmp_path / "run.csv", newline="") as file:
         assert [float(line["norm"]) for line in csv.DictReader(file)] == history.norm
 
+
+def test_an_epoch_without_a_result_of_ones_own_has_nan(tmp_path):
     class Late(Callback):
         def on_epoch_end(self, run):
-            if run.epoch == 2:
-                run.log("late", 1.0)
+            assert math.isnan(run.results.get("late", math.nan))
+            if run.epoch in (2, 4):
+                run.log("late", run.epoch)
 
-    with pytest.raises(ValueError, match="log: 'late' has 0 values before this one, expected one "):
-        fit(Late())
+    path = tmp_path / "run.csv"
+    history = fit(CSVLogger(path), Late(), epochs=5)
+    np.testing.assert_array_equal(history.late, [math.nan, 2, math.nan, 4, math.nan])
+    assert {len(column) for column in history.values()} == {5}
+    lines = read_csv(path)
+    assert [line["late"] for line in lines] == ["nan", "2.0", "nan", "4.0", "nan"]
+    assert [float(line["loss"]) for line in lines] == history.loss
+
+
+@pytest.mark.parametrize("hook", ["on_fit_begin", "on_epoch_begin"])
+def test_a_result_needs_an_epoch_to_belong_to(hook):
+    early = type("Early", (Callback,), {hook: lambda self, run: run.log("early", 1.0)})
+    with pytest.raises(ValueError, match="log: 'early' belongs to an epoch, and none is done yet"):
+        fit(early())
+
+
+def test_fits_own_results_cannot_be_logged():
+    class Twice(Callback):
+        def on_epoch_end(self, run):
+            run.log("loss", 1.0)
+
+    with pytest.raises(ValueError, match="log: epoch 1 has a result 'loss' already"):
+        fit(Twice())
 
 
 @pytest.mark.parametrize("kind", [EarlyStopping, ReduceOnPlateau])
 def test_an_unknown_result_is_told_before_the_first_step(kind):
     model = network()
-    with pytest.raises(ValueError, match=r"monitor: expected one of loss, .*, got 'val_loss'"):
-        fit(kind("val_loss", higher_is_better=False), model=model)
+    with pytest.raises(ValueError, match=r"monitor: expected one of loss, .*, got 'val_los'"):
+        fit(kind("val_los", higher_is_better=False), model=model)
+    with pytest.raises(ValueError, match="monitor: expected one of loss, learning_rate, seconds, "
+                       "samples_per_second, got 'val_loss'"):  # fmt: skip
+        fit(kind("val_loss"), model=model, validation_data=None)
     with pytest.raises(ValueError, match="got 'validation_loss'"):
         fit(kind(), model=model, validation_data=None)
     with pytest.raises(ValueError, match=r"'val_loss', which .*: 'loss', .*'r2', .*'validation_'$"):
@@ -330,6 +488,7 @@ def test_an_unknown_result_is_told_before_the_first_step(kind):
         (lambda: ReduceOnPlateau(factor=0.0), "factor"),
         (lambda: ReduceOnPlateau(patience=1.5), "patience"),
         (lambda: ReduceOnPlateau(min_rate=-1), "min_rate"),
+        (lambda: ReduceOnPlateau(eps=-1), "eps"),
         (lambda: CSVLogger("x.csv", append="yes"), "append"),
     ],
 )
@@ -361,6 +520,47 @@ def test_reduce_on_plateau():
     fit(Scripted(1.0, 1.0), ReduceOnPlateau(patience=1), epochs=2, optimizer=fastnn.SGD(1e-3))
 
 
+def torchs_rates(rate, factor, epochs, eps):
+    """ReduceLROnPlateau by hand, where no epoch after the first is better: patience is 1."""
+    rates = [rate]
+    for _ in range(epochs - 2):
+        lower = rate * factor
+        rate = lower if rate - lower > eps else rate
+        rates.append(rate)
+    return rates
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("factor", [0.1, 0.5])
+def test_the_rate_of_a_long_plateau_ends_where_torchs_does(factor, dtype):
+    optimizer = fastnn.SGD(1e-3)
+    history = fit(
+        Scripted(*[1.0] * 400), ReduceOnPlateau(patience=1, factor=factor), optimizer=optimizer,
+        epochs=400, model=Sequential(Dense(3, 1), dtype=dtype), validation_data=(X[:1], Y[:1]),
+    )  # fmt: skip
+    assert history.learning_rate == [1e-3, *torchs_rates(1e-3, factor, 400, 1e-8)]
+    assert 0.9e-8 < optimizer.learning_rate <= 1e-8 / factor
+
+
+@pytest.mark.parametrize("make", [fastnn.SGD, fastnn.Adam, fastnn.AdamW])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("min_rate", [0.0, 1e-320])
+def test_without_eps_the_rate_ends_at_the_smallest_number_of_the_dtype(min_rate, dtype, make):
+    optimizer = make(1.0)
+    reducing = ReduceOnPlateau(patience=1, factor=1e-9, eps=0.0, min_rate=min_rate)
+    history = fit(
+        Scripted(*[1.0] * 50), reducing, optimizer=optimizer, epochs=50,
+        model=Sequential(Dense(3, 1), dtype=dtype),
+    )  # fmt: skip
+    assert history.epochs == 50 and optimizer.learning_rate == np.finfo(dtype).tiny
+
+
+def test_reducing_needs_a_rate():
+    mine = type("Mine", (), {"step": lambda self, model: None})()
+    with pytest.raises(TypeError, match=r"^ReduceOnPlateau: .* has no learning_rate"):
+        fit(ReduceOnPlateau(), optimizer=mine)
+
+
 def test_a_rate_below_the_least_stays():
     optimizer = fastnn.SGD(1e-3)
     fit(Scripted(1, 1), ReduceOnPlateau(patience=1, min_rate=0.1), optimizer=optimizer, epochs=2)
@@ -380,6 +580,70 @@ def test_csv_logger(tmp_path):
         assert [float(line[i]) for line in lines[1:]] == first[name] + second[name]
 
 
+def read_csv(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_csv_logger_appends_each_value_under_its_name(tmp_path):
+    path = tmp_path / "run.csv"
+    mine = fastnn.metrics.mean_absolute_error, fastnn.metrics.r2
+    first = fit(CSVLogger(path), epochs=2, metrics=[*mine])
+    second = fit(CSVLogger(path, append=True), epochs=3, metrics=[*reversed(mine)])
+    assert list(first) != list(second)
+    lines = read_csv(path)
+    assert [line.pop("epoch") for line in lines] == ["1", "2", "1", "2", "3"]
+    for name in first:
+        assert [float(line[name]) for line in lines] == first[name] + second[name]
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    assert pandas.read_csv(path).shape == (5, 1 + len(first))
+
+
+@pytest.mark.parametrize("options", [
+    {"metrics": ["r2", "mean_absolute_error"]}, {"metrics": []}, {"validation_data": None},
+])  # fmt: skip
+def test_csv_logger_refuses_a_file_of_other_columns(options, tmp_path):
+    path, model = tmp_path / "run.csv", network()
+    fit(CSVLogger(path), epochs=1, metrics=["r2"])
+    before = path.read_text()
+    with pytest.raises(ValueError, match=r"^append: .*run\.csv has the columns epoch, loss, r2, .*"
+                       "expected epoch, loss, .*; give another path"):  # fmt: skip
+        fit(CSVLogger(path, append=True), model=model, **options)
+    assert path.read_text() == before
+    assert_same_bits(model.flat_parameters, network().flat_parameters)
+    fit(CSVLogger(path, append=True), epochs=1, metrics=["r2"])
+    assert len(read_csv(path)) == 2
+    path.write_text("something else\n")
+    with pytest.raises(ValueError, match="has the columns something else, expected epoch, loss"):
+        fit(CSVLogger(path, append=True))
+    path.write_text("")
+    assert fit(CSVLogger(path, append=True)).epochs == len(read_csv(path))
+
+
+class Norm(Callback):
+    def __init__(self, announced):
+        self.announced = announced
+
+    def on_fit_begin(self, run):
+        if self.announced:
+            run.columns.append("norm")
+
+    def on_epoch_end(self, run):
+        run.log("norm", run.epoch)
+
+
+def test_csv_logger_and_results_of_ones_own(tmp_path):
+    path = tmp_path / "run.csv"
+    fit(CSVLogger(path), epochs=2)
+    with pytest.raises(ValueError, match=r"samples_per_second, expected .*, norm; give another"):
+        fit(CSVLogger(path, append=True), Norm(announced=True))
+    fit(CSVLogger(path, append=True), Norm(announced=False), epochs=2)  # cannot be known before
+    fit(CSVLogger(path, append=True), Norm(announced=True), epochs=1)
+    fit(CSVLogger(path, append=True), epochs=1)
+    assert [line["norm"] for line in read_csv(path)] == ["nan", "nan", "1.0", "2.0", "1.0", "nan"]
+    assert [line["epoch"] for line in read_csv(path)] == ["1", "2", "1", "2", "1", "1"]
+
+
 def test_csv_logger_where_nothing_can_be_written(tmp_path):
     with pytest.raises(OSError, match="missing"):
         fit(CSVLogger(tmp_path / "missing" / "run.csv"))
@@ -396,5 +660,58 @@ def test_tensorboard(tmp_path):
 
 def test_tensorboard_is_an_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    with pytest.raises(ImportError, match=r"pip install 'fastnn\[tensorboard\]'"):
+    with pytest.raises(ImportError, match=r"pip install tensorboardX"):
         TensorBoard("runs")
+
+
+# ---- callbacks of every kind belong to one fit at a time ----
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(fastnn.Callback):
+    name: str = "frozen"
+
+
+class Clears(fastnn.Callback):
+    def on_fit_end(self, run):
+        vars(self).clear()
+
+
+class Marks(fastnn.Callback):
+    def __init__(self):
+        self._fit = "the user's"
+
+    def on_epoch_end(self, run):
+        assert self._fit == "the user's"
+
+
+class Slots(fastnn.Callback):
+    __slots__ = ("count",)
+
+    def __init__(self):
+        self.count = 3
+
+
+class Copies(fastnn.Callback):
+    """Copies itself while it is part of a fit."""
+
+    def __getstate__(self):
+        return dict(vars(self))
+
+    def on_epoch_end(self, run):
+        self.copies = [copy.copy(self), copy.deepcopy(self), pickle.loads(pickle.dumps(self))]
+
+
+@pytest.mark.parametrize("kind", [Frozen, Clears, Marks, Slots, Copies])
+def test_a_callback_of_any_kind_serves_one_fit_after_another(kind):
+    callback = kind()
+    for _ in range(2):
+        fit(callback, epochs=1)
+    if kind is Copies:
+        for copied in callback.copies:
+            fit(copied, epochs=1)
+    if kind is Slots:
+        assert copy.copy(callback).count == copy.deepcopy(callback).count == 3
+    with pytest.raises(RuntimeError, match="part of a fit already"):
+        fit(callback, callback, epochs=1)
+    fit(callback, epochs=1)

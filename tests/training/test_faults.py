@@ -1,4 +1,4 @@
-"""Recorded steps that diverge, or are given what does not fit: what is left of the model."""
+"""Recorded steps that diverge or get wrong arguments: what becomes of the model."""
 
 from functools import partial
 
@@ -32,7 +32,7 @@ from stepping import (
 
 
 def diverges_at(kind, at, steps=6):
-    """Batches of which the one at that place makes the loss, or the update, overflow."""
+    """Batches, of which number `at` makes the loss or the update overflow."""
     batches = with_values(draw([8] * steps))
     x, y = batches[at]
     if kind == "loss":
@@ -51,7 +51,7 @@ def test_a_loss_that_overflows_changes_nothing(make_optimizer, at):
     batches, model, optimizer = diverges_at("loss", at), regression(), make_optimizer()
     step = TrainStep(model, MeanSquaredError(), optimizer)
     expected, others = regression(), make_optimizer()
-    for _ in range(2):  # the same again: it goes on as if nothing had been, but for dropout's count
+    for _ in range(2):  # twice: it goes on as if nothing had happened, except dropout's count
         for i, batch in enumerate(batches):
             if i != at:
                 assert [step(*batch)] == by_hand(expected, MeanSquaredError(), others, [batch])
@@ -62,7 +62,7 @@ def test_a_loss_that_overflows_changes_nothing(make_optimizer, at):
                 step(*batch)
             for name, array in model.state_dict().items():
                 assert_same_bits(array, before[name])
-            if step.steps:  # by hand, the first step sets nothing yet either
+            if step.steps:  # a first step has set nothing yet
                 assert_same_bits(optimizer.hyper, hyper)
             assert step.steps == steps
             expected.forward(batch[0], training=True)
@@ -109,7 +109,7 @@ def test_a_nan_gradient_restores_the_running_statistics():
 
 
 def test_fit_names_epoch_and_step():
-    """Rows in order, one of which overflows only once the optimizer's rate is raised."""
+    """The rows come in order, and one of them makes the loss overflow."""
     (X, y) = with_values(draw([40]))[0]
     for at, batch_size in ((0, 4), (17, 4), (39, 7), (17, 40)):
         model, broken = regression(), y.copy()
@@ -132,7 +132,7 @@ def test_fit_names_epoch_and_step():
 
 
 def test_fit_names_a_later_epoch():
-    """x grows by a known factor each step: the squared loss overflows at a known one."""
+    """The weight grows by a known factor a step: the loss overflows at a known step."""
     model = Sequential(Dense(1, 1, bias=False, weight_init="zeros"), seed=0)
     x, y = np.ones((4, 1), np.float32), np.ones((4, 1), np.float32)
     expected, w, steps = np.float32(1.8e19), np.float64(0), 0
@@ -146,7 +146,7 @@ def test_fit_names_a_later_epoch():
     np.testing.assert_allclose(model.parameters["0.weight"], w, rtol=1e-4)
 
 
-# ---- what does not fit ----
+# ---- wrong arguments ----
 
 
 def test_bad_input_at_a_replayed_step_changes_nothing():

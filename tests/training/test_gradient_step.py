@@ -75,7 +75,7 @@ def test_a_backward_after_another_threads_forward_is_refused():
 
 
 def test_what_is_set_between_forward_and_backward_acts_at_once():
-    """Every third time, when both halves are being replayed."""
+    """Something is set in every third step, when both halves are replayed."""
     models, loss = (network(), network()), SoftmaxCrossEntropy()
     optimizers = fastnn.Momentum(0.1), fastnn.Momentum(0.1)
     step = GradientStep(models[1], optimizers[1])

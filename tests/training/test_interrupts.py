@@ -1,4 +1,4 @@
-"""Recorded steps beside other threads, across a fork and under Ctrl-C."""
+"""Recorded steps while other threads run, across a fork, and under Ctrl-C."""
 
 import os
 import signal
@@ -12,6 +12,7 @@ import pytest
 
 import fastnn
 from fastnn import Dense, Sequential, SoftmaxCrossEntropy, TrainStep
+from fastnn.training import interrupts
 from paths import PACKAGE
 from stepping import CLASSES, FEATURES, assert_alike, by_hand, draw, network
 
@@ -46,9 +47,8 @@ def test_labels_that_another_thread_changes_cannot_crash():
 
 @pytest.mark.parametrize("same_step", [True, False])
 def test_two_threads_that_train_one_model_do_not_tear_it(same_step):
-    """Each step is done whole or refused: one order of the steps that were done explains all.
-
-    All steps are alike but for their number, so that the order does not matter."""
+    """Each step is done whole or refused, so the result is that of the steps done, in some order.
+    They differ by their number alone, so any order gives the same."""
     model = Sequential(Dense(60, 60, activation="tanh"), Dense(60, CLASSES), seed=1)
     loss, optimizer = SoftmaxCrossEntropy(), fastnn.SGD(1e-2)
     ((x, y),) = draw([300], features=60)
@@ -179,7 +179,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 @pytest.mark.parametrize("rows, batch_size", [(2000, 50), (200000, 32)])
 def test_ctrl_c_in_a_long_recorded_fit(rows, batch_size):
-    """In many short epochs, and in one that would take minutes."""
+    """Ctrl-C ends many short epochs, and one that would take minutes."""
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((rows, FEATURES)).astype(np.float32), rng.integers(0, 3, rows)
     model, before = network(), signal.getsignal(signal.SIGINT)
@@ -204,3 +204,86 @@ def test_ctrl_c_in_a_long_recorded_fit(rows, batch_size):
     again = model.fit(X[:100], y[:100], loss=SoftmaxCrossEntropy(), optimizer=fastnn.Adam(),
                       epochs=2, progress=False)  # fmt: skip
     assert again.epochs == 2 and not again.interrupted
+
+
+class Pressing(fastnn.Callback):
+    """Presses Ctrl-C so many times after the first epoch of a fit."""
+
+    def __init__(self, times=1):
+        self.times, self.ended = times, []
+
+    def on_epoch_end(self, run):
+        for _ in range(self.times):
+            signal.raise_signal(signal.SIGINT)
+
+    def on_fit_end(self, run):
+        self.ended.append(run.epoch)
+
+
+def pressed_fit(callback, model=None):
+    ((x, y),) = draw([64])
+    return (model or network()).fit(
+        x, y, loss=SoftmaxCrossEntropy(), optimizer=fastnn.Adam(), epochs=5, callbacks=[callback],
+        progress=False,
+    )  # fmt: skip
+
+
+def test_a_second_press_within_a_second_leaves_the_loop_of_fits():
+    done, pressing = [], Pressing()
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        for _ in range(3):
+            done.append(pressed_fit(pressing))
+    assert [history.epochs for history in done] == [1] and done[0].interrupted
+    assert pressing.ended == [1, 1]  # the second fit finished its step, and callbacks heard of it
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_press_after_more_than_a_second_is_a_first_one(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(interrupts, "time", type("Clock", (), {"monotonic": lambda: now[0]}))
+    for _ in range(3):
+        assert pressed_fit(Pressing()).interrupted
+        now[0] += 1.001
+    now[0] -= 0.5
+    with pytest.raises(KeyboardInterrupt):
+        pressed_fit(Pressing())
+
+
+def test_two_presses_in_one_fit():
+    pressing, model = Pressing(times=2), network()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        pressed_fit(pressing, model)
+    assert pressing.ended == [1]
+    assert caught.value.history.epochs == 1 and caught.value.history.interrupted
+    assert pressed_fit(fastnn.Callback(), model).epochs == 5  # the model is free
+
+
+def test_the_second_of_two_late_presses_ends_the_fit_at_once(monkeypatch):
+    """As one would where a step, or a callback, takes long."""
+    monkeypatch.setattr(interrupts, "_SOON", 0.0)
+    after = []
+
+    class Slow(fastnn.Callback):
+        def on_epoch_end(self, run):
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            after.append(run.epoch)
+
+    history = pressed_fit(Slow())
+    assert history.interrupted and history.epochs == 1 and after == []
+
+
+def test_an_error_does_not_hide_the_second_press():
+    """A grid search goes on after errors."""
+
+    class Faulty(fastnn.Callback):
+        def on_epoch_end(self, run):
+            signal.raise_signal(signal.SIGINT)
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        pressed_fit(Faulty())
+    with pytest.raises(KeyboardInterrupt) as caught:
+        pressed_fit(Faulty())
+    assert str(caught.value.__context__) == "mine"

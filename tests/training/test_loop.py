@@ -56,7 +56,7 @@ def fit(model, X, y, **options):
 
 
 def by_hand(model, X, y, optimizer, loss, weight=None):
-    """The loop of the README; returns the mean loss of each epoch, L2 included."""
+    """The README's loop; returns the mean loss of each epoch, L2 included."""
     order, losses = batches(X, y, batch_size=BATCH, seed=4), []
     for _ in range(EPOCHS):
         total = 0.0
@@ -251,7 +251,7 @@ def test_accuracy_needs_a_loss_that_classifies(loss):
 
 
 def test_metrics_get_targets_of_the_outputs_shape():
-    """Else outputs - targets would broadcast (n, 1) with (n,) to (n, n)."""
+    """Otherwise outputs - targets would broadcast (n, 1) with (n,) to (n, n)."""
     X, y = data()
     seen = []
 
@@ -301,7 +301,7 @@ def test_weights_whose_sum_overflows():
         fit(network("float64"), X, y, sample_weight=np.full(ROWS, 1e308))
 
 
-# ---- a model that ends in what its loss applies ----
+# ---- a model that ends with the activation that its loss applies ----
 
 
 @pytest.mark.parametrize("loss", [SoftmaxCrossEntropy(), fastnn.SigmoidCrossEntropy()], ids=repr)
@@ -427,7 +427,7 @@ def test_a_nan_from_within_undoes_the_step():
     assert step.steps == 2
     for ours, theirs in zip(model.state_dict().values(), twin.state_dict().values(), strict=True):
         assert_same_bits(ours, theirs)
-    assert step(X, y) == other(X, y)  # and it goes on as if nothing had been
+    assert step(X, y) == other(X, y)  # it goes on as if nothing had happened
 
 
 def test_a_gradient_that_overflows_leaves_its_parameters():
@@ -469,7 +469,7 @@ def test_xor_is_learnt(isa, dtype):
 
 
 def test_digits_are_learnt():
-    """The README's network on a stratified split; a quarter of its epochs."""
+    """The README's network on a stratified split, for a quarter of its epochs."""
     X, y = fastnn.datasets.digits()
     train, test = fastnn.stratified_split(y, 0.2, seed=0)
     model = Sequential(Dense(64, 128), BatchNorm(128), ReLU(), Dropout(0.2), Dense(128, 10), seed=0)

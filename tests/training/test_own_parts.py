@@ -1,4 +1,6 @@
-"""Layers, losses, optimizers and models of one's own in recorded steps: they run by hand."""
+"""Custom layers, losses, optimizers and models: their steps run in Python, not recorded."""
+
+import copy
 
 import numpy as np
 import pytest
@@ -45,7 +47,7 @@ class OwnDense(Dense):
 
 
 class Counts(fastnn.Layer):
-    """With state that is no vector."""
+    """A layer whose state is no vector."""
 
     def __init__(self):
         self.state = {"count": np.array(0.0), "none": np.zeros((0, 3))}
@@ -95,7 +97,7 @@ class OwnModel(Sequential):
 
 
 class Named(Sequential):
-    """A class derived for its constructor alone is as fast as any."""
+    """Derived for its constructor only, it is recorded as any model."""
 
     def __init__(self, width):
         super().__init__(Dense(FEATURES, width), ReLU(), Dense(width, CLASSES))
@@ -183,7 +185,7 @@ def test_a_derived_layers_backward_runs_in_the_first_place_too():
 @pytest.mark.parametrize("early", [True, False])
 @pytest.mark.parametrize("method", ["forward", "backward"])
 def test_a_method_put_on_a_layer_runs(method, early):
-    """Before or after the layer is part of a model, whichever layer it is."""
+    """Put there before or after the layer is in a model, on each layer in turn."""
     ((x, y),) = with_values(draw([8]))
     for i in range(3):
         calls, parts = [], [Dense(FEATURES, 6), ReLU(), Dense(6, CLASSES)]
@@ -204,7 +206,7 @@ def test_a_method_put_on_a_layer_runs(method, early):
         assert_alike(model, twin)
         needless = (
             i == 0 and method == "backward" and not early
-        )  # nobody wants its inputs' gradient
+        )  # the first layer's input gradient is not needed
         assert len(calls) == (0 if needless else 4)
 
 
@@ -236,3 +238,103 @@ def test_a_method_put_on_a_loss_or_an_optimizer_runs():
         outputs = model.predict(x)
         np.testing.assert_allclose(step(x, y), (outputs**2).mean(), rtol=1e-5)
     assert calls == [model] * 3 and not step.recorded
+
+
+# ---- what `fit` finds before it trains ----
+
+
+class Fails(fastnn.Layer):
+    def forward(self, x, training=False):
+        raise ValueError("this layer is wrong")
+
+
+class Widens(fastnn.Layer):
+    """It does not say that it gives more features than it takes."""
+
+    def forward(self, x, training=False):
+        self.x = x
+        return np.repeat(x, 2, axis=1)
+
+    def backward(self, dy):
+        return dy.reshape(len(dy), -1, 2).sum(axis=2)
+
+
+@pytest.mark.parametrize("fails", [Fails, lambda: Plain(Fails())])
+def test_a_layer_that_fails_leaves_the_model_as_it_was(fails):
+    """Its error is its own, not one of y, and comes before any callback hears of the training."""
+    told = []
+
+    class Told(fastnn.Callback):
+        def on_fit_begin(self, run):
+            told.append(run)
+
+    model = Sequential(Dense(FEATURES, 6), fastnn.Dropout(0.5), fails())
+    ((x, y),) = with_values(draw([16]))
+    with pytest.raises(ValueError, match=r"^this layer is wrong$"):
+        model.fit(x, y, loss=MeanSquaredError(), optimizer=fastnn.SGD(0.1), progress=False,
+                  callbacks=[Told()])  # fmt: skip
+    assert told == [] and model._counter == 0 and model._passes == 0
+
+
+class Plain:
+    """The same without the base class."""
+
+    def __init__(self, layer):
+        self.forward, self.backward = layer.forward, layer.backward
+
+
+def test_what_a_layer_states_of_its_shape_is_not_believed():
+    x = np.random.default_rng(0).standard_normal((16, FEATURES)).astype(np.float32)
+    model = Sequential(Dense(FEATURES, 2), Widens(), seed=0)
+    history = model.fit(x, np.zeros((16, 4)), loss=MeanSquaredError(), optimizer=fastnn.SGD(0.1),
+                        progress=False)  # fmt: skip
+    assert history.loss[-1] < history.loss[0]
+
+
+def test_a_parameter_may_have_any_name():
+    class Named(fastnn.Layer):
+        def parameter_shapes(self):
+            return {"saved": (1,), "place": (2,), "model_parameters": (3,), "weight": (4,)}
+
+        def forward(self, x, training=False):
+            return x * self.parameters["saved"]
+
+        def backward(self, dy):
+            return dy
+
+    layer = Named()
+    model = Sequential(layer)
+    model.forward(np.ones((2, 3)), training=True)
+    model.backward(np.ones((2, 3)))
+    assert layer._saved is None and layer._place.position == 0
+    assert {name: a.shape for name, a in layer.parameters.items()} == layer.parameter_shapes()
+
+
+@pytest.mark.parametrize("kind", [TrainStep, GradientStep])
+def test_a_shallow_copy_of_a_step_is_apart(kind):
+    """Neither sees the other's outputs, nor the gradients that wait for its update."""
+    batches, optimizer = with_values(draw([16] * 6)), fastnn.SGD(0.01)
+    model, loss = PLAIN(), MeanSquaredError()
+    options = {"accumulate": 2} if kind is TrainStep else {}
+    step = kind(model, *([loss] if kind is TrainStep else []), optimizer, **options)
+
+    def take(step, x, y):
+        if kind is TrainStep:
+            return step(x, y)
+        step.backward(loss(outputs := step.forward(x), y)[1])
+        return outputs
+
+    take(step, *batches[0])
+    copied, seen = copy.copy(step), step.outputs if kind is TrainStep else None
+    if kind is TrainStep:
+        waiting = step._recording.gradient_sum.copy()
+        take(copied, *batches[1])
+        assert_same_bits(step.outputs, seen)
+        assert_same_bits(step._recording.gradient_sum, waiting)
+    else:
+        first = take(step, *batches[1]).copy()
+        kept = step.forward(batches[1][0])
+        before = kept.copy()
+        copied.forward(batches[2][0])
+        assert_same_bits(kept, before)
+        assert first.shape == before.shape

@@ -1,5 +1,5 @@
-"""Trainings by `fit` that end, are stopped or killed, and go on from their checkpoint: the same
-bits as if they had never stopped, and nothing changed where that cannot be."""
+"""A `fit` that ends, is stopped or killed, and goes on from its checkpoint: the bits of one that
+never stopped, and no change where it cannot go on."""
 
 import subprocess
 import sys
@@ -59,7 +59,7 @@ def fit(epochs, *callbacks, model=None, optimizer=None, x=X, y=Y, **options):
 
 
 class Scripted(Callback):
-    """Puts a number of its own in place of the validation loss."""
+    """Replaces each epoch's validation loss by the next of `values`."""
 
     def __init__(self, *values):
         self.values = values
@@ -90,7 +90,7 @@ def test_a_fit_goes_on_bit_for_bit(name, dtype, path):
                    **options)  # fmt: skip
 
     run(2, ModelCheckpoint(path))
-    assert_same_run(run(5, resume=path, seed=99), run(5))  # the order is the file's too
+    assert_same_run(run(5, resume=path, seed=99), run(5))  # the file decides the order too
 
 
 @pytest.mark.parametrize("options", [
@@ -117,7 +117,7 @@ def test_recorded_networks_and_one_epoch_at_a_time(path):
 
 
 def test_the_same_objects_may_go_on(path):
-    """A model that has trained since goes back to the checkpoint; what was recorded still holds."""
+    """A model that has trained further goes back to the checkpoint; its recordings stay valid."""
     model, optimizer = network(), Adam(0.01, clip_norm=0.5)
     fit(2, ModelCheckpoint(path), model=model, optimizer=optimizer)
     fit(3, model=model, optimizer=optimizer)
@@ -153,13 +153,68 @@ def test_callbacks_remember_the_results_before(make, path):
         assert vars(again._watch) == vars(whole._watch)
 
 
+class Norm(Callback):
+    """Logs a result of its own, announced beforehand or not."""
+
+    def __init__(self, announced=False, name="norm"):
+        self.announced, self.name = announced, name
+
+    def on_fit_begin(self, run):
+        if self.announced:
+            run.columns.append(self.name)
+
+    def on_epoch_end(self, run):
+        run.log(self.name, np.linalg.norm(run.model.flat_parameters))
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_results_that_callbacks_log_are_taken_up(announced, path, tmp_path):
+    def run(epochs, log, **options):
+        best = EarlyStopping("norm", higher_is_better=True, patience=2, restore_best=False)
+        others = [best] if announced else []
+        callbacks = [Norm(announced), Norm(announced, "again"), *others, CSVLogger(tmp_path / log)]
+        return fit(epochs, *callbacks, ModelCheckpoint(path), **options)
+
+    whole = run(7, "whole.csv")
+    for done in range(1, 4):
+        run(done, "resumed.csv")
+        again = run(7, "resumed.csv", resume=path)
+        assert_same_run(again, whole)
+        names = [
+            [line.split(",")[0] for line in (tmp_path / log).read_text().splitlines()]
+            for log in ("whole.csv", "resumed.csv")
+        ]
+        assert names[0] == names[1] and len(names[0]) == whole[2].epochs + 1
+    assert len(set(whole[2].norm)) == len(whole[2].again) == whole[2].epochs
+
+
+def test_other_callbacks_after_a_resume(path):
+    """Those that log no more leave NaN, and so does what came before those that are new."""
+    fit(2, Norm(), ModelCheckpoint(path))
+    history = fit(4, Norm(name="other"), resume=path)[2]
+    assert np.isnan(history.norm).tolist() == [False, False, True, True]
+    assert np.isnan(history.other).tolist() == [True, True, False, False]
+
+
+@pytest.mark.parametrize("values", [(3, 2, 2, 2), (3, 2, 2.5, 2.5)])
+def test_a_training_that_early_stopping_has_ended_is_over(values, path):
+    def run(**options):
+        stopping = EarlyStopping(patience=2, restore_best=False)
+        return stopping, fit(9, Scripted(*values), stopping, ModelCheckpoint(path), **options)
+
+    first, whole = run()
+    again, resumed = run(resume=path)
+    assert_same_run(resumed, whole)
+    assert again.stopped_epoch == first.stopped_epoch == whole[2].epochs == 4
+
+
 def test_a_best_model_from_before_the_resume_is_missed_with_a_warning(path):
     def run(*values, **options):
         stopping = EarlyStopping(patience=9)
         return fit(len(values), Scripted(*values), stopping, ModelCheckpoint(path), **options)
 
     run(3, 2)
-    assert_same_run(run(3, 2, 2.5, resume=path), run(3, 2, 2.5))  # the last one's is
+    assert_same_run(run(3, 2, 2.5, resume=path), run(3, 2, 2.5))  # saved: the best is the last
     run(3, 2, 4)
     assert_same_run(run(3, 2, 4, 5, 1, 2, resume=path), run(3, 2, 4, 5, 1, 2))
     run(3, 2, 4)
@@ -185,7 +240,7 @@ def test_settings_are_those_of_the_file(path):
 
 
 class OneAtATime(Callback):
-    """Tells of each epoch and waits for the word to go on: so it can be killed in any."""
+    """Prints each epoch and waits for a line, so that the process can be killed in any."""
 
     def on_epoch_begin(self, run):
         print(run.epoch, flush=True)
@@ -202,7 +257,7 @@ fit(6, ModelCheckpoint(sys.argv[1]), OneAtATime(), resume=resume)
 
 
 def trained_until(path, resume, epochs):
-    """Train in another process, which is killed after so many epochs: somewhere in the next one."""
+    """Train in another process, and kill it in the epoch after the first `epochs`."""
     with subprocess.Popen(
         [sys.executable, "-c", KILLED, str(path), str(resume), *import_path(__file__)], text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -297,7 +352,7 @@ def test_a_training_that_is_over_stays_as_it_was(path):
 
 
 def written(callback, path, epochs=7, **options):
-    """After which epochs the file was written."""
+    """The epochs after which the file was written."""
     seen = []
 
     class Look(Callback):
@@ -342,6 +397,7 @@ def test_what_other_callbacks_change_is_in_the_file_wherever_it_stands(path, fir
         assert resumed.learning_rate == optimizer.learning_rate
 
 
+@pytest.mark.filterwarnings("ignore:monitor. validation_loss is nan")
 def test_only_the_best_so_far_is_written(path):
     values, nan = (5, 4, 4, float("nan"), 3, 6, 2.5), float("nan")
     best = ModelCheckpoint(path, monitor="validation_loss")

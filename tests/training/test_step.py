@@ -1,4 +1,4 @@
-"""Recorded steps: the bits of a loop by hand, whatever is trained and changed between them."""
+"""Recorded steps have the bits of a loop by hand, whatever is trained or changed between them."""
 
 import copy
 import gc
@@ -89,7 +89,7 @@ def test_every_optimizer(optimizer, clip, isa, dtype):
 
 
 def test_many_sizes_in_any_order():
-    """More sizes than programs that are kept, and kinds of targets in turn."""
+    """There are more sizes than a step keeps programs for; targets and weights vary too."""
     rng = np.random.default_rng(0)
     sizes = [*range(2, 27), *rng.integers(2, 27, 60).tolist()]
     batches = draw(sizes)
@@ -283,7 +283,7 @@ def test_a_step_itself_may_be_copied(kind, duplicate):
         assert take(step) == take(twin)
     assert_alike(twin.model, model)
     assert twin.steps == step.steps == 6
-    with pytest.raises(FloatingPointError, match="step 7"):  # its fault is its own optimizer's
+    with pytest.raises(FloatingPointError, match="step 7"):  # a fault of the twin alone
         if kind is TrainStep:
             twin(np.full((8, FEATURES), np.nan), batch[1])
         else:
@@ -293,7 +293,7 @@ def test_a_step_itself_may_be_copied(kind, duplicate):
 
 
 def test_by_hand_and_replayed_steps_in_turn():
-    """What one leaves behind does not disturb the other."""
+    """What a step of one kind leaves behind does not disturb the other kind."""
     batches, loss = draw([8, 8, 4, 8] * 4), SoftmaxCrossEntropy()
     models, optimizers = (network(), network()), (fastnn.Adam(), fastnn.Adam(clip_norm=None))
     step = TrainStep(models[1], loss, optimizers[1])
@@ -334,7 +334,7 @@ def test_fit_takes_rows_from_the_users_own_memory(tmp_path):
 
 
 def test_rows_that_are_not_aligned_are_taken_in_place():
-    """A program copies bytes, so that only the batches need be aligned."""
+    """A program copies bytes, so only the batches need to be aligned."""
     ((X, y),), loss = draw([50]), SoftmaxCrossEntropy()
     models = network(), network()
     for model, rows in zip(models, (X, misaligned(X)), strict=True):
@@ -384,7 +384,7 @@ def count_recordings(monkeypatch):
 
 
 def test_fit_goes_on_with_the_recordings_of_the_last_one(monkeypatch):
-    """And has the bits of a fit that records anew."""
+    """It has the bits of a fit that records anew."""
     made, parts = count_recordings(monkeypatch), (network(), SoftmaxCrossEntropy(), fastnn.Adam())
     twin, its_optimizer = copy.deepcopy((parts[0], parts[2]))
     for i, batch in enumerate(draw([20, 20, 12, 20], weighted=True)):
@@ -422,7 +422,7 @@ def test_fit_records_anew_what_has_changed(monkeypatch):
 
 
 def test_a_fit_within_a_fit_does_not_disturb_it():
-    """A metric that trains on: the recording in use is not fed anew."""
+    """A metric calls `fit`, which must not feed the recording in use."""
     ((X, y),), parts = draw([24]), (network(), SoftmaxCrossEntropy(), fastnn.Adam())
 
     def trains(outputs, targets):
@@ -443,7 +443,7 @@ def test_what_fit_keeps_holds_neither_data_nor_model():
     fit_once(model, SoftmaxCrossEntropy(), optimizer, (X, y))
     alive = [weakref.ref(X), weakref.ref(y)]
     del X, y
-    assert model._handover._recording and [ref() for ref in alive] == [None, None]
+    assert len(model._handover._left) == 1 and [ref() for ref in alive] == [None, None]
     ref = weakref.ref(model)
     gc.disable()
     try:

@@ -12,9 +12,9 @@ from fastnn import BatchNorm, Dense, Dropout, LayerNorm, ReLU, Sequential, _kern
 
 THREADS = (1, 2, 3, 7)
 
-# Threads begin at 1e6 operations.  Every product below has more, also in the smallest batch but
-# the last: 96 * 250 * 12 * 2 is little, 96 * 130 * 260 * 2 = 6.5e6; in "one wide layer" norms,
-# dropout and activations have too: 700 * 520 * 3 = 1.1e6.
+# Threads start at 1e6 operations.  In full batches every product has more (96 * 130 * 260 * 2 is
+# 6.5e6), except for the last layer's (96 * 250 * 12 * 2 is 0.6e6); in "one wide layer" norms,
+# dropout and activations have more too (700 * 520 * 3 is 1.1e6).
 ROWS, FEATURES, CLASSES = 720, 130, 12
 
 

@@ -35,7 +35,7 @@ def test_docstrings(name):
     if name.startswith("fastnn.sklearn"):
         pytest.importorskip("sklearn.base", reason=f"no scikit-learn: {name} needs it")
     module = importlib.import_module(name)
-    user = {"np": np, "__name__": "__main__"}  # classes that the examples define are a user's
+    user = {"np": np, "__name__": "__main__"}  # as in a user's program
     assert doctest.testmod(module, extraglobs=user).failed == 0
 
 
@@ -48,15 +48,15 @@ def test_every_public_name_is_documented_with_an_example(name):
 
 
 def readme_blocks():
-    """Its text and its Python blocks: those that run everywhere, those that need scikit-learn."""
+    """The README's text, its Python blocks without scikit-learn, and those that need it."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     return text, *([b for b in blocks if ("sklearn" in b) == needs] for needs in (False, True))
 
 
 def test_readme(tmp_path, monkeypatch):
-    """All Python blocks, one after the other in one namespace, as a reader would."""
-    monkeypatch.chdir(tmp_path)  # what they save goes there
+    """Run the Python blocks in order, in one namespace, as a reader does."""
+    monkeypatch.chdir(tmp_path)  # they save files
     text, blocks, _ = readme_blocks()
     assert len(blocks) >= 3
     namespace = {"__name__": "readme"}
@@ -110,7 +110,7 @@ def test_logistic_regression_reaches_the_optimum():
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_actor_critic_learns_to_balance(seed):
-    """Sixteen seeds were tried: from 12 to 22 pushes at first to more than 470 at last."""
+    """All of 16 seeds tried went from 12 to 22 pushes at first to more than 470 at last."""
     means = load("actor_critic").train(seed=seed, progress=False)
     assert means[0] < 40 and means[-1] > 300
 

@@ -41,7 +41,7 @@ CLASSES = 4
 
 
 def images(dtype="float32", width=1, **options):
-    """Of every kind of layer for images; `width` times as many channels."""
+    """A network with every kind of layer for images; `width` multiplies its channels."""
     a, b = 8 * width, 12 * width
     return Sequential(
         Conv2D(3, a, 3, padding="same", bias=False), BatchNorm(a), ReLU(), MaxPool2D(2),
@@ -59,7 +59,7 @@ def images(dtype="float32", width=1, **options):
 
 
 def flattened(dtype="float32", **options):
-    """LeNet's form: what lies at each place goes into a dense layer."""
+    """A network like LeNet: a dense layer takes the elements of all positions."""
     return Sequential(
         Conv2D(3, 6, 3, padding=1, activation="tanh"), AvgPool2D(2), BatchNorm(6),
         Conv2D(6, 8, (3, 2), padding=(1, 1, 0, 1), groups=2), ReLU(), MaxPool2D(2, padding="same"),
@@ -86,7 +86,7 @@ NETWORKS = {
 
 
 def draw(name, rows, dtype="float32", seed=0):
-    """Rows of which those of a class have a mean of their own."""
+    """Rows and labels; a row's mean depends on its label."""
     rng = np.random.default_rng(seed)
     y = rng.integers(0, CLASSES, rows)
     x = rng.standard_normal((rows, *NETWORKS[name][1]))
@@ -100,7 +100,7 @@ def test_gradients(name):
     assert gradcheck(make(l2=0.3), SoftmaxCrossEntropy(), *draw(name, 3)) < 1e-7
 
 
-# images of a batch are cut into lines below 16
+# batches of fewer than 16 images are cut into lines
 SIZES = (16, 16, 5, 40, 5, 15, 17, 16, 40, 5)
 
 
@@ -134,7 +134,7 @@ def test_images_of_several_sizes_in_turn():
 
 
 def test_an_evaluation_between_forward_and_backward_changes_nothing():
-    """Not even of images of another size."""
+    """Not even one of images of another size."""
     rng = np.random.default_rng(0)
     x, other = rng.standard_normal((3, 10, 9, 3)), rng.standard_normal((2, 7, 12, 3))
     for make in (images, lambda: Sequential(Conv2D(3, 4, 3, padding="same"), MaxPool2D(2))):
@@ -161,7 +161,7 @@ LINES = {
 @pytest.mark.parametrize("name", LINES)
 @pytest.mark.parametrize("rows", [2, 15])
 def test_windows_reach_into_the_lines_of_other_threads(rows, name):
-    """Calls follow one another line by line only where none looks at another's line."""
+    """Calls form a chain by lines only where none reads another's line."""
 
     def losses(threads):
         layers = [LINES[name](), ReLU(), LINES[name](), GlobalAvgPool2D()]
@@ -179,7 +179,7 @@ def test_windows_reach_into_the_lines_of_other_threads(rows, name):
     (8, (8, 8), 256), (4, (2, 32), 64), (15, (4, 4), 128),
 ])  # fmt: skip
 def test_parts_of_channels_are_no_lines(batch, size, channels, threads):
-    """As many of either: the gradient of 1x1 kernels' inputs still waits for all of dz."""
+    """With as many parts as lines, the input gradient of 1x1 kernels still waits for all of dz."""
 
     def make():
         return Sequential(
@@ -307,7 +307,7 @@ def test_forms_of_the_images(form, name):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_nan_in_nan_out(name, isa):
-    """Its row and no other, in evaluation; refused by fit, a fault in a step."""
+    """In evaluation NaN reaches its row only; fit refuses it, and a step ends with an error."""
     model = NETWORKS[name][0]()
     x, y = draw(name, 17)
     clean = model.predict(x)
@@ -325,7 +325,7 @@ def test_nan_in_nan_out(name, isa):
 
 
 def test_batch_norm_over_channels_counts_every_place():
-    """Statistics of images are those of all their places as rows."""
+    """The statistics of images are those of all positions taken as rows."""
     model = Sequential(Conv2D(3, 4, 3, padding=1), BatchNorm(4), seed=0, dtype="float64")
     x, _ = draw("images", 6, "float64")
     z = Sequential(Conv2D(3, 4, 3, padding=1), seed=0, dtype="float64").predict(x)
@@ -333,4 +333,4 @@ def test_batch_norm_over_channels_counts_every_place():
     np.testing.assert_allclose(model.state["1.running_mean"], 0.1 * z.mean(axis=(0, 1, 2)))
     np.testing.assert_allclose(model.state["1.running_var"], 0.9 + 0.1 * z.var(axis=(0, 1, 2)))
     assert len(draw("images", 1)[0]) == 1
-    model.forward(x[:1], training=True)  # one image has places enough
+    model.forward(x[:1], training=True)  # one image has enough positions

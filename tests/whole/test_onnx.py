@@ -1,6 +1,6 @@
 """The node tests of ONNX, which its package carries up to 1.22: each case is a small model of one
 operator with inputs and outputs.  Every case of an operator that fastnn has is run, or listed with
-the reason why not.  Nothing here is a requirement."""
+the reason why not."""
 
 import fnmatch
 import math
@@ -14,14 +14,14 @@ import fastnn
 from fastnn import Dense, Sequential, _kernels
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # its own, at import
+    warnings.simplefilter("ignore")  # onnx warns at import
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 
 NODES = Path(onnx.__file__).parent / "backend" / "test" / "data" / "node"
 if not NODES.is_dir():
     pytest.skip(f"onnx {onnx.__version__} has no node tests; 1.22.0 has", allow_module_level=True)
 
-# name -> what fastnn has not
+# name -> what fastnn lacks
 LISTED = {
     "test_*pool_3d_*": "windows over three axes",
     "test_*pool_2d_dilations": "dilation in pooling",
@@ -37,15 +37,15 @@ LISTED = {
     "test_training_dropout": "NumPy's random numbers",
     "test_training_dropout_default": "NumPy's random numbers",
 }
-# whose outputs are given with four digits
+# cases whose outputs have four digits
 ROUNDED = ["test_averagepool_2d_ceil_last_window_starts_on_pad"]
 
 
-# ---- how a node is said in fastnn: (inputs, attributes) -> outputs ----
+# ---- nodes, computed by fastnn: (inputs, attributes) -> outputs ----
 
 
 def run(layer, x, training=False, **arrays):
-    """The outputs of the layer with these parameters and this state, and the state after it."""
+    """The layer's outputs with these parameters and this state, and the new state."""
     model = Sequential(layer)
     for name, array in arrays.items():
         {**model.parameters, **model.state}[f"0.{name}"][...] = array
@@ -61,7 +61,7 @@ def channels_first(y):
 
 
 def windows(a, size, kernel):
-    """Stride and padding as layers of windows take them: numbers for sequences, else tuples."""
+    """Stride and padding as fastnn's layers take them: numbers for sequences, else tuples."""
     n, sides = len(size), []
     strides = a.get("strides", [1] * n)
     pads, automatic = a.get("pads", [0] * 2 * n), a.get("auto_pad", b"NOTSET")
@@ -70,7 +70,7 @@ def windows(a, size, kernel):
         if automatic == b"SAME_LOWER":  # the larger half before
             total = max(0, (math.ceil(length / stride) - 1) * stride + covered - length)
             before, behind = total - total // 2, total // 2
-        if a.get("ceil_mode", 0):  # a place more, unless it begins behind the image
+        if a.get("ceil_mode", 0):  # one window more, unless it begins behind the image
             places = math.ceil((length + before + behind - covered) / stride) + 1
             places -= (places - 1) * stride >= length + before
             behind = max(behind, (places - 1) * stride + covered - length - before)
@@ -110,7 +110,7 @@ def global_pool(make):
 
 
 def flatten(inputs, a):
-    """The axes before count as the batch."""
+    """The axes before `axis` count as the batch."""
     (x,), axis = inputs, a.get("axis", 1)
     return (run(fastnn.Flatten(), x.reshape(-1, *x.shape[axis:] or (1,)))[0],) if axis else (
         run(fastnn.Flatten(), x[None])[0],
@@ -118,7 +118,7 @@ def flatten(inputs, a):
 
 
 def elementwise(make):
-    """Of inputs of any shape; a vector is a row."""
+    """The layer on inputs of any shape; a vector counts as a row."""
     return lambda inputs, a: (run(make(a), np.atleast_2d(inputs[0]))[0].reshape(inputs[0].shape),)
 
 
@@ -137,7 +137,7 @@ def batch_norm(inputs, a):
 
 
 def layer_norm(inputs, a):
-    """The axes behind are the features."""
+    """The axes from `axis` on are the features."""
     (x, gamma, beta), axis, eps = inputs, a.get("axis", -1) % inputs[0].ndim, a.get("epsilon", 1e-5)
     rows = np.reshape(x, (-1, gamma.size))
     y, _ = run(fastnn.LayerNorm(gamma.size, eps=eps), rows, gamma=gamma.ravel(), beta=beta.ravel())
@@ -158,7 +158,7 @@ def gemm(inputs, a):
 
 
 def matmul(inputs, a):
-    """A layer for each matrix on the right."""
+    """One dense layer for each matrix of the right factor."""
     x, w = inputs[0], inputs[1]
     x, w = x[None] if x.ndim == 1 else x, w[:, None] if w.ndim == 1 else w
     batch = np.broadcast_shapes(x.shape[:-2], w.shape[:-2])
@@ -177,7 +177,7 @@ def dropout(inputs, a):
 
 
 def cross_entropy(inputs, a):
-    """Class weights are weights of the rows; those of ignored labels are 0."""
+    """Class weights become weights of the rows; rows with an ignored label have weight 0."""
     scores, labels, *weights = inputs
     rows, loss = channels_last(scores).reshape(-1, scores.shape[1]), fastnn.SoftmaxCrossEntropy()
     ignored = labels.ravel() == a.get("ignore_index", -(10**9))
@@ -191,8 +191,8 @@ def cross_entropy(inputs, a):
 
 
 def update(make, vectors):
-    """R, T, then X, G and what is kept of each parameter; a penalty is part of the gradient.  At
-    T = 0 ONNX corrects no bias, which is Adam after very many steps."""
+    """Inputs: rate R, step T, then parameters X, gradients G and states; G gets the penalty.  At
+    T = 0 ONNX corrects no bias, as Adam does after very many steps."""
 
     def node(inputs, a):
         assert inputs[1] == 0

@@ -1,12 +1,16 @@
-"""What is installed: every file, nothing too large, no import but NumPy; and what the stub says."""
+"""The installed package: its files, their size, its imports, and the stub of the extension."""
 
 import ast
+import importlib
+import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 
+import numpy
 import pytest
 
 import fastnn
@@ -25,14 +29,14 @@ def test_no_file_is_missing():
         assert (PACKAGE / name).is_file(), f"{name} is missing"
     assert Path(_kernels.__file__).parent == PACKAGE
     tree = ROOT / "fastnn"
-    for path in tree.rglob("*"):  # what the tree has, the installation has
+    for path in tree.rglob("*"):  # every file of the tree is installed
         if path.is_file() and path.suffix not in (".so", ".pyc"):
             assert (PACKAGE / path.relative_to(tree)).is_file(), f"{path.name} is not installed"
 
 
 def test_the_package_is_small():
     files = [path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix != ".pyc"]
-    # compressed, as a wheel is, about a third of this
+    # a wheel, which is compressed, has about a third of this
     assert sum(path.stat().st_size for path in files if path.suffix != ".npz") < 2_500_000
     assert sum(path.stat().st_size for path in (PACKAGE / "datasets").iterdir()) < 500_000
 
@@ -40,7 +44,7 @@ def test_the_package_is_small():
 def test_version():
     assert re.fullmatch(r"\d+\.\d+\.\d+", fastnn.__version__)
     try:
-        installed = metadata.distribution("fastnn")
+        installed = metadata.distribution("fastnn-cpu")
     except metadata.PackageNotFoundError:
         pytest.skip("built in place, not installed")
     if Path(installed.locate_file("fastnn")).resolve() != PACKAGE.resolve():
@@ -60,7 +64,7 @@ def test_import_needs_nothing_but_numpy():
         cwd=PACKAGE.parent,
     )  # fmt: skip
     foreign = set(result.stdout.split()) - set(sys.stdlib_module_names) - {"fastnn", "numpy"}
-    # what Cython's own start leaves behind
+    # modules that Cython itself adds
     assert {name for name in foreign if not name.startswith(("_cython", "cython"))} == set()
 
 
@@ -89,7 +93,7 @@ def test_faces_take_the_arguments_that_the_stub_states():
 
 
 def test_no_module_imports_public_names_from_the_root():
-    """The contract of imports passes over those of the root, where it cannot see the extension."""
+    """import-linter ignores imports from the root, because it cannot see the extension there."""
     above = [PACKAGE / name for name in ("__init__.py", "__main__.py", "cli.py")]
     for path in set(PACKAGE.rglob("*.py")) - set(above):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -100,3 +104,55 @@ def test_no_module_imports_public_names_from_the_root():
                 modules = [PACKAGE / name.name for name in node.names]
                 assert all(m.is_dir() or m.with_suffix(".py").is_file() for m in modules), path
             assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}: relative"
+
+
+# ---- in a clone, where Python meets the sources first ----
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A folder with the sources alone, and an environment that finds a built package behind it."""
+    shutil.copytree(PACKAGE, tmp_path / "clone/fastnn", ignore=shutil.ignore_patterns("*.so"))
+    shutil.copytree(PACKAGE, tmp_path / "site/fastnn")
+    paths = [str(tmp_path / "site"), str(Path(numpy.__file__).parent.parent)]
+    return tmp_path / "clone", {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def run(clone, *arguments):
+    folder, environment = clone
+    return subprocess.run(
+        [sys.executable, "-S", *arguments], cwd=folder, env=environment, text=True,
+        capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_in_a_clone_the_installed_package_is_taken(clone):
+    program = "import fastnn.metrics; from fastnn import Dense; print(fastnn.__file__, Dense(2, 3))"
+    result = run(clone, "-c", program)
+    expected = clone[0].parent / "site/fastnn/__init__.py"
+    assert (result.stdout, result.stderr) == (f"{expected} Dense(2, 3)\n", "")
+    assert run(clone, "-m", "fastnn", "--version").stdout == f"fastnn {fastnn.__version__}\n"
+
+
+def test_in_a_clone_without_an_installation_one_sentence_says_what_to_do(clone):
+    folder, environment = clone
+    result = run((folder, {**environment, "PYTHONPATH": ""}), "-c", "import fastnn")
+    error = result.stderr.splitlines()[-1]
+    assert error.startswith("ImportError: fastnn is not installed, and ") and "pip install" in error
+
+
+def test_scikit_learn_is_named_where_it_is_missing(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith(("fastnn.sklearn", "sklearn"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(ImportError, match="needs scikit-learn: pip install scikit-learn"):
+        importlib.import_module("fastnn.sklearn")
+
+
+def test_nobody_is_sent_to_the_package_of_the_same_name():
+    """fastnn on PyPI is another project: this one's distribution is called fastnn-cpu."""
+    folders = [ROOT / name for name in ("fastnn", "docs", "examples", "benchmarks", "csrc")]
+    files = [*ROOT.glob("*.*"), *(path for folder in folders for path in folder.rglob("*"))]
+    for path in (path for path in files if path.is_file() and path.suffix != ".so"):
+        text = path.read_bytes()
+        assert b"fastnn[" not in text and b"pip install fastnn\n" not in text, path

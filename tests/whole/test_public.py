@@ -1,4 +1,4 @@
-"""Every public name stands in a test table: a name that nobody tests fails here."""
+"""Every public name is in a table of tests: a name without a test fails here."""
 
 import re
 
@@ -6,7 +6,7 @@ import fastnn
 from paths import TESTS
 from tables import IMAGE_LAYERS, LAYERS, LOSSES, OPTIMIZERS
 
-# names whose tests are not in the tables of tables.py -> the file that has theirs
+# public names that are not in helpers/tables.py -> the file that tests them
 ELSEWHERE = {
     "Checkpoint": "files/test_checkpoint.py",
     "CSVLogger": "training/test_callbacks.py",
@@ -59,6 +59,11 @@ def test_every_public_name_is_in_a_test_table():
     assert in_tables() | set(ELSEWHERE) == set(fastnn.__all__)
 
 
+def test_help_begins_with_an_index_that_names_everything():
+    words = set(re.findall(r"\w+", fastnn.__doc__.partition("By topic")[2]))
+    assert set(fastnn.__all__) - words == {"__version__"}
+
+
 def test_the_files_named_do_test_the_names():
     for name, file in ELSEWHERE.items():
         text = (TESTS / file).read_text(encoding="utf-8")
@@ -77,6 +82,6 @@ def test_all_is_sorted_complete_and_true():
 def test_every_kernel_face_is_called_somewhere_in_the_tests():
     text = "".join(path.read_text(encoding="utf-8") for path in TESTS.rglob("*.py"))
     faces = {name for name in dir(fastnn._kernels) if not name.startswith("_")}
-    through_others = {"COMPILER", "isa_compiled", "override_threads"}  # build_info, threads
+    through_others = {"COMPILER", "isa_compiled", "override_threads"}  # by build_info and threads
     untested = [name for name in faces - through_others if not re.search(rf"\b{name}\b", text)]
     assert untested == []

@@ -10,7 +10,7 @@ import reference
 from compare import assert_close, assert_same_bits
 from fastnn import BatchNorm, Dense, Dropout, LayerNorm, ReLU, Sequential, _kernels
 
-# the same examples every time: a failure is a failure for all
+# the same examples in every run, so that a failure can be repeated
 SETTINGS = settings(
     derandomize=True, deadline=None, max_examples=60, database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -126,7 +126,7 @@ def test_dropout_of_any_shape_rate_and_key(rows, features, rate, seed, step, lay
     seed=st.integers(0, 2**64 - 1),
 )
 def test_networks_of_any_widths(width, rows, seed):
-    """Against NumPy; all parameters stand apart, aligned."""
+    """Predictions equal NumPy's, and every parameter is aligned."""
     layers = [Dense(a, b, activation="relu") for a, b in zip(width, [*width[1:], 3], strict=True)]
     model = Sequential(*layers, seed=seed, dtype="float64")
     x = y = np.random.default_rng(0).standard_normal((rows, width[0]))

@@ -1,4 +1,4 @@
-"""PyTorch as a second opinion, where it is installed; nothing here is a requirement."""
+"""fastnn against PyTorch, where that is installed."""
 
 import copy
 import warnings
@@ -10,11 +10,11 @@ import fastnn
 from fastnn import Dense, Sequential, _kernels
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # its own, at import
+    warnings.simplefilter("ignore")  # PyTorch warns at import
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 F, optim = torch.nn.functional, torch.optim
 
-torch.set_num_threads(1)  # those of both would stand in each other's way
+torch.set_num_threads(1)  # its threads and fastnn's would compete
 RTOL = 1e-10
 
 
@@ -68,7 +68,7 @@ def counts(rng):
     return rng.poisson(2, (20, 7)).astype(float)
 
 
-# name -> (ours, theirs, targets)
+# name -> (fastnn's, PyTorch's, targets)
 LOSSES = {
     "cross entropy": (fastnn.SoftmaxCrossEntropy(), F.cross_entropy, labels),
     "smoothed": (
@@ -87,7 +87,7 @@ LOSSES = {
     "absolute": (fastnn.MeanAbsoluteError(), F.l1_loss, numbers),
     "huber": (fastnn.Huber(0.7), lambda o, t: F.huber_loss(o, t, delta=0.7), numbers),
     "poisson": (fastnn.Poisson(), F.poisson_nll_loss, counts),
-    "hinge": (  # theirs divides by the number of classes
+    "hinge": (  # PyTorch divides by the number of classes
         fastnn.Hinge(0.8), lambda o, t: 7 * F.multi_margin_loss(o, t, margin=0.8), labels,
     ),
 }  # fmt: skip
@@ -106,7 +106,7 @@ def test_losses(name, isa, rng):
 
 
 def test_weighted_cross_entropy(rng):
-    """Sample weights are their class weights, where each row's class is its own."""
+    """With one row of each class, sample weights are PyTorch's class weights."""
     outputs, weight = rng.standard_normal((7, 7)), rng.random(7)
     o = tensor(outputs, grad=True)
     their_value = F.cross_entropy(o, torch.arange(7), weight=tensor(weight))
@@ -118,7 +118,7 @@ def test_weighted_cross_entropy(rng):
 
 @pytest.mark.parametrize("rows", [2, 130])
 def test_batch_norm(rows, isa, rng):
-    """Their running variance is the unbiased one, ours the biased: n / (n - 1) apart."""
+    """PyTorch's running variance is unbiased, fastnn's biased: the ratio is n / (n - 1)."""
     x, dy = rng.standard_normal((2, rows, 9)) * 3 + 1
     model = Sequential(fastnn.BatchNorm(9), dtype="float64")
     theirs = torch.nn.BatchNorm1d(9, dtype=torch.float64)
@@ -133,7 +133,7 @@ def test_batch_norm(rows, isa, rng):
     close(model.gradients["0.gamma"], theirs.weight.grad)
     close(model.gradients["0.beta"], theirs.bias.grad)
     close(model.state["0.running_mean"], theirs.running_mean)
-    batch = model.state["0.running_var"] - 0.9**2  # what two equal batches added to it
+    batch = model.state["0.running_var"] - 0.9**2  # what the two batches added
     close(0.9**2 + batch * rows / (rows - 1), theirs.running_var)
 
 
@@ -149,7 +149,7 @@ def test_layer_norm(isa, rng):
     close(model.gradients["0.beta"], theirs.bias.grad)
 
 
-# ---- convolution and pooling: their channels come first ----
+# ---- convolution and pooling: PyTorch's channels come first ----
 
 
 def nchw(x):
@@ -161,7 +161,7 @@ def nhwc(x):
 
 
 def random_windows(rng):
-    """Size, kernel, stride, dilation, and one padding for both sides of an axis, as they have."""
+    """Size, kernel, stride, dilation and padding, which in PyTorch is equal on both sides."""
     kernel, dilation = rng.integers(1, 5, 2), rng.integers(1, 4, 2)
     stride, padding = rng.integers(1, 4, 2), rng.integers(0, 4, 2)
     covered = (kernel - 1) * dilation + 1
@@ -207,7 +207,7 @@ def test_convolution_of_sequences(isa, rng):
     close(model.gradients["0.weight"], weight.grad.numpy().transpose(2, 1, 0))
 
 
-# name -> (ours of kernel, stride and the four sides; theirs)
+# name -> (fastnn's, from kernel, stride and four paddings; PyTorch's)
 POOLS = {
     "maximum": (fastnn.MaxPool2D, F.max_pool2d),
     "average": (fastnn.AvgPool2D, lambda *a: F.avg_pool2d(*a, count_include_pad=False)),
@@ -218,7 +218,7 @@ POOLS = {
 @pytest.mark.parametrize("seed", range(15))
 @pytest.mark.parametrize("name", POOLS)
 def test_pooling(name, seed, isa):
-    """They allow for padding up to half the kernel.  Of equal maxima both take the first."""
+    """PyTorch allows padding up to half the kernel.  Of equal maxima both take the first."""
     ours, theirs = POOLS[name]
     rng = np.random.default_rng(seed)
     size, kernel, stride, _, padding = random_windows(rng)

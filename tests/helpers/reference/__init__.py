@@ -1,7 +1,7 @@
-"""Every operation of fastnn in plain NumPy: the readable specification that the tests judge by.
+"""Every operation of fastnn in plain NumPy: the readable specification that the tests compare with.
 
-Formulas only, no speed: each function computes in the type of what it is given, and the tests
-give float64 (or long double, where the kernel under test is itself float64).
+Formulas only, no speed.  Functions compute in the type of their arguments: float64, or long double
+where the kernel under test computes in float64.
 """
 
 # ruff: noqa: F403

@@ -10,7 +10,7 @@ SELU_SCALE = 1.0507009873554804934193349852946
 
 def erfc(x):
     """The complementary error function of a long double (or shorter), to about float64's ULP:
-    erfc of the nearest float64, moved by the rest along the tangent."""
+    erfc of the nearest float64, corrected along the tangent."""
     near = np.asarray(x, np.float64)
     rest = x - near
     value = np.vectorize(math.erfc, otypes=[np.float64])(near)
@@ -40,13 +40,13 @@ def normal_density(x):
 
 
 def tanh_derivative(x):
-    """1 / cosh(x)^2, which 1 - tanh(x)^2 is, without its cancellation."""
+    """1 / cosh(x)^2, which equals 1 - tanh(x)^2 but has no cancellation."""
     e = np.exp(-2 * np.abs(x))
     return 4 * e / (1 + e) ** 2
 
 
 def _where_negative(x, negative, positive):
-    """negative(x) up to zero, so that a kink has the left slope; positive(x) elsewhere."""
+    """negative(x) up to and at zero, so that a kink has the left slope; positive(x) above."""
     below = x <= 0
     return np.where(below, negative(np.where(below, x, 0)), positive(np.where(below, 0, x)))
 

@@ -1,4 +1,4 @@
-"""Averages: of losses as they come, and of training data."""
+"""The exponential average of a series, and Standardizer's mean and deviation."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Dropout's random numbers and masks, by their counters alone."""
+"""Dropout's random numbers and masks, computed from counters alone."""
 
 import numpy as np
 
@@ -23,15 +23,15 @@ def philox(counter, key):
 
 
 def dropout_threshold(rate):
-    """Of the 65536 values of a half-word, those below this one drop their element."""
+    """An element is dropped if its half-word (0 to 65535) is below this number."""
     return min(round(rate * 65536), 65535)
 
 
 def dropout_keep(rows, features, rate, seed, step, layer):
-    """True where an element is kept, by (seed, step, layer, row * features + column) alone.
+    """True where an element is kept, by seed, step, layer and its number row * features + column.
 
-    An element e, counted so, reads block (e // 128) * 16 + e % 16, half-word e % 128 // 16 of its
-    eight (low half of word 0, high half of word 0, low half of word 1, ...)."""
+    Element number e reads half-word e % 128 // 16 of block (e // 128) * 16 + e % 16: low half of
+    word 0, high half of word 0, low half of word 1, and so on."""
     element = np.arange(rows * features, dtype=np.uint64).reshape(rows, features)
     block = element // 128 * 16 + element % 16
     half = element.astype(np.int64) % 128 // 16
@@ -47,5 +47,5 @@ def dropout_keep(rows, features, rate, seed, step, layer):
 
 
 def dropout_scale(rate):
-    """What kept values are multiplied by: one over the probability of being kept."""
+    """The factor of elements that are kept: 1 / the probability to be kept."""
     return 65536 / (65536 - dropout_threshold(rate))

@@ -1,4 +1,4 @@
-"""Losses: outputs (batch, n) -> value of each row, its gradient; then the weighted mean."""
+"""Losses: outputs (batch, n) -> each row's value and gradient; `weighted` takes their mean."""
 
 import numpy as np
 
@@ -6,7 +6,9 @@ from reference.activations import sigmoid, softmax
 
 
 def one_hot(labels, classes, like=np.float64):
-    return np.eye(classes, dtype=like)[labels]
+    rows = np.zeros((len(labels), classes), like)
+    rows[np.arange(len(labels)), labels] = 1
+    return rows
 
 
 def softmax_cross_entropy(logits, targets, label_smoothing=0.0):
@@ -54,7 +56,7 @@ def huber(outputs, targets, delta=1.0):
 
 
 def poisson(outputs, targets):
-    """The outputs are logarithms of means."""
+    """The outputs are the logarithms of the expected counts."""
     value = np.exp(outputs) - targets * outputs
     return value.mean(axis=1), (np.exp(outputs) - targets) / outputs.shape[1]
 

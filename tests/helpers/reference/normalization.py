@@ -4,7 +4,7 @@ import numpy as np
 
 
 def batchnorm_forward(x, gamma, beta, running_mean, running_var, momentum, eps):
-    """y, mean, inv_std, new running mean, new running variance; biased variance throughout."""
+    """y, mean, inv_std, new running mean and variance; all variances are biased (divided by n)."""
     mean, var = x.mean(axis=0), x.var(axis=0)
     inv_std = 1 / np.sqrt(var + eps)
     y = gamma * (x - mean) * inv_std + beta
@@ -27,7 +27,7 @@ def batchnorm_backward(x, dy, gamma, eps):
 
 
 def layernorm_forward(x, gamma, beta, eps):
-    """y, mean, inv_std: each row has its own."""
+    """y, mean and inv_std, the latter two for each row."""
     mean, var = x.mean(axis=-1), x.var(axis=-1)
     inv_std = 1 / np.sqrt(var + eps)
     return gamma * (x - mean[:, None]) * inv_std[:, None] + beta, mean, inv_std

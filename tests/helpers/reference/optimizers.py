@@ -55,7 +55,7 @@ class Adam(Optimizer):
 def clip_norm(gradients, max_norm):
     """The global norm, and the factor that brings it to max_norm at most."""
     norm = np.sqrt((gradients**2).sum())
-    return norm, min(1.0, max_norm / (norm + 1e-6))
+    return norm, max_norm / norm if norm > max_norm else 1.0
 
 
 def l2_penalty(weights, strength, batch_size):

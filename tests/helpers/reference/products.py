@@ -1,5 +1,5 @@
-"""Dense layers: x (batch, in), weight (in, out), bias (out,); and their products in the order of
-adding that the laws of numerics state."""
+"""Dense layers: x (batch, in), weight (in, out), bias (out,); and matrix products that add in the
+order of docs/numerics.md."""
 
 import functools
 from fractions import Fraction
@@ -26,7 +26,7 @@ def dense_backward(x, weight, dz):
 
 
 def fma32(a, b, c):
-    """a * b + c in float32, rounded once: through float64 rounded to odd, which is exact."""
+    """a * b + c in float32, rounded once, since the float64 sum is rounded to odd before."""
     product, c = a.astype(np.float64) * b.astype(np.float64), c.astype(np.float64)
     total = product + c
     shadow = total - product
@@ -37,13 +37,13 @@ def fma32(a, b, c):
 
 
 def fma64(a, b, c):
-    """a * b + c of three Python floats, rounded once: by exact fractions."""
+    """a * b + c of three Python floats, rounded once, by exact fractions."""
     return float(Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c)))
 
 
 def product_in_order(x, weight, fma, chunk=CHUNK):
-    """x @ weight as the law states it: one chain of fused multiply-adds over k in each chunk of
-    so many terms, chunk sums added in order.  `fma` works on whole arrays."""
+    """x @ weight by one chain of fused multiply-adds over k in each chunk of `chunk` terms; chunk
+    sums are added in order.  `fma` works on whole arrays."""
     (rows, terms), columns = x.shape, weight.shape[1]
     total = None
     for first in range(0, terms, chunk):
@@ -56,7 +56,7 @@ def product_in_order(x, weight, fma, chunk=CHUNK):
 
 
 def product_in_spans(x, weight, fma, most, chunk=CHUNK):
-    """The same of at most so many spans of whole chunks, and their sums added in order."""
+    """The same in at most `most` spans of whole chunks, whose sums are added in order."""
     chunks = -(-x.shape[1] // chunk)
     spans = max(1, min(most, chunks))
     ends = [chunks * span // spans * chunk for span in range(spans + 1)]

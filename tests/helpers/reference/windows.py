@@ -1,5 +1,5 @@
-"""Convolution and pooling: x (batch, height, width, channels); and convolutions in the order of
-adding that the laws of numerics state."""
+"""Convolution and pooling: x (batch, height, width, channels); and convolutions that add in the
+order of docs/numerics.md."""
 
 import numpy as np
 
@@ -12,14 +12,14 @@ def pad_images(x, padding, value=0):
 
 
 def crop_images(x, padding):
-    """What pad_images has padded."""
+    """The images without their padding."""
     (top, bottom), (left, right) = padding
     return x[:, top : x.shape[1] - bottom, left : x.shape[2] - right]
 
 
 def under_taps(padded, kernel, stride, dilation=(1, 1)):
-    """By tap of the kernel, line after line: what of the padded images lies under it at each place,
-    a view (batch, out height, out width, channels)."""
+    """For each tap of the kernel, line by line: the elements of the padded images that it meets, a
+    view (batch, out height, out width, channels)."""
     height, width = (
         (size - (k - 1) * d - 1) // s + 1
         for size, k, s, d in zip(padded.shape[1:3], kernel, stride, dilation, strict=True)
@@ -36,7 +36,7 @@ def group_parts(groups, channels, features):
 
 
 def conv_forward(x, weight, bias, geometry):
-    """z at a place: the sum over the taps of what lies under a tap times the tap's weight.
+    """z at each output pixel: the sum over the taps of the element under a tap times its weight.
 
     weight: (kernel height, kernel width, channels / groups, features);
     geometry: (stride, padding, dilation, groups), padding ((top, bottom), (left, right))."""
@@ -73,8 +73,8 @@ def conv_backward(x, weight, dz, geometry):
 
 
 def conv_in_order(x, weight, geometry, fma):
-    """conv_forward without a bias as the law states it, a product of the matrix of all patches: one
-    chain over (kernel row, kernel column, channel)."""
+    """conv_forward without a bias, as one product with the matrix of all patches: a chain over
+    (kernel row, kernel column, channel)."""
     features, groups = weight.shape[3], geometry[3]
     parts = []
     for c, f in group_parts(groups, x.shape[3], features):
@@ -85,7 +85,7 @@ def conv_in_order(x, weight, geometry, fma):
 
 
 def conv_weight_in_order(x, dz, kernel, geometry, fma):
-    """The weight's gradient as the law states it: chains over (image, row, column)."""
+    """The weight's gradient by chains over (image, row, column)."""
     parts = []
     for c, f in group_parts(geometry[3], x.shape[3], dz.shape[3]):
         patches, _ = patch_matrix(x[..., c], kernel, geometry)
@@ -95,7 +95,7 @@ def conv_weight_in_order(x, dz, kernel, geometry, fma):
     return np.concatenate(parts, axis=3)
 
 
-# In tiles of 2x2 outputs, as csrc/winograd.inc states it: each of these along rows and columns.
+# In tiles of 2x2 outputs, as in csrc/winograd.inc.  The five transforms run along rows and columns.
 
 
 def _input_sums(d):
@@ -128,8 +128,8 @@ def _on_axes(f, x, axes):
 
 
 def _tiles(x, size, count):
-    """(size, size, tiles, channels): squares 2 apart, `count` of them along each axis; zeros behind
-    the images."""
+    """(size, size, tiles, channels): squares that begin 2 pixels apart, `count` of them along each
+    axis; zeros follow the images."""
     down, across = count
     behind = [
         (0, max(0, 2 * n - 2 + size - have)) for n, have in zip(count, x.shape[1:3], strict=True)
@@ -147,7 +147,7 @@ def _tile_count(x, padding):
 
 
 def conv_by_tiles(x, weight, padding, fma):
-    """conv_forward of 3x3 kernels without a bias by 16 multiplications for a tile."""
+    """conv_forward of 3x3 kernels without a bias, by 16 multiplications a tile."""
     count = _tile_count(x, padding)
     inputs = _on_axes(_input_sums, _tiles(pad_images(x, padding), 4, count), (0, 1))
     kernels = _on_axes(_kernel_sums, weight, (1, 0))
@@ -162,8 +162,8 @@ def conv_by_tiles(x, weight, padding, fma):
 
 
 def conv_weight_by_tiles(x, dz, padding, fma):
-    """The weight's gradient by 16 multiplications a tile, in chains of 128 tiles, of which spans
-    are added apart."""
+    """The weight's gradient by 16 multiplications a tile, in chains over 128 tiles; up to four
+    spans of these chunks are added apart."""
     count = _tile_count(x, padding)
     inputs = _on_axes(_input_sums, _tiles(pad_images(x, padding), 4, count), (0, 1))
     outputs = _on_axes(_output_shares, _tiles(dz, 2, count), (0, 1))
@@ -176,14 +176,15 @@ def conv_weight_by_tiles(x, dz, padding, fma):
 
 
 def patch_matrix(x, kernel, geometry):
-    """A row under each place, (kernel row, kernel column, channel) along it; and the places."""
+    """A row (kernel row, kernel column, channel) for each output pixel; and the output's shape
+    without features."""
     stride, padding, dilation, _ = geometry
     taps = list(under_taps(pad_images(x, padding), kernel, stride, dilation))
     return np.concatenate(taps, axis=3).reshape(-1, len(taps) * x.shape[3]), taps[0].shape[:3]
 
 
 def _window_parts(x, geometry, counted=0):
-    """By tap: the elements under it, -inf outside the image, and whether they count."""
+    """By tap: the elements under it (-inf in padding), which are in the image, which count."""
     kernel, stride, padding = geometry
     counts = pad_images(np.ones(x.shape, x.dtype), padding, counted)
     return list(zip(
@@ -195,7 +196,7 @@ def _window_parts(x, geometry, counted=0):
 
 
 def pool_forward(x, geometry, average, count_padding=False):
-    """The maximum of each window, or its average, over the image or over the padding (zeros) too.
+    """The maximum or the average of each window; an average may count the padding's zeros too.
 
     geometry: (kernel, stride, padding)."""
     parts = _window_parts(x, geometry, count_padding)
@@ -207,7 +208,7 @@ def pool_forward(x, geometry, average, count_padding=False):
 
 
 def pool_backward(x, dy, geometry, average, count_padding=False):
-    """dx; of equal maxima, and of several NaN, the first has the gradient."""
+    """dx; where several elements are the maximum, or NaN, the first gets the gradient."""
     kernel, stride, padding = geometry
     parts = _window_parts(x, geometry, count_padding)
     y, share = pool_forward(x, geometry, average, count_padding), sum(c for *_, c in parts)
