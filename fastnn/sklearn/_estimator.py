@@ -44,7 +44,7 @@ from fastnn.sklearn._epochs import Epochs
 from fastnn.sklearn._task import LINKS, Task
 from fastnn.support import arrays
 from fastnn.support.threads import threads
-from fastnn.training.samples import Samples
+from fastnn.training.samples import Samples, count_batches
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -449,7 +449,8 @@ class Perceptron(_Fitted, ABC):
         weight = data.weight
         if weight is None or not several or np.ptp(weight) == 0:
             return {"X": data.X, "y": data.y, "sample_weight": weight, **order}
-        return {"X": WeightedBatches(data, layers, alpha, self._constant, **order)}
+        steps = count_batches(model, data.X.shape, batch_size)
+        return {"X": WeightedBatches(data, steps, layers, alpha, self._constant, **order)}
 
     def _finish(self, model: Sequential, rule: Epochs, incremental: bool) -> None:
         self.converged_ = rule.converged

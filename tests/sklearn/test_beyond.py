@@ -421,6 +421,8 @@ def test_batch_norm_never_meets_a_batch_of_one():
             data = X[:rows], np.arange(rows) % 3
             estimator.fit(*data)
             estimator.partial_fit(*data)
+            estimator.fit(*data, weights(X[:rows]))
+            estimator.partial_fit(*data, weights(X[:rows]))
 
 
 def test_the_penalty_of_batches_that_joined():
