@@ -201,7 +201,8 @@ class Standardizer:
     are computed in float64 by the corrected two-pass formula (T. F. Chan, G. H. Golub,
     R. J. LeVeque 1983); the variance is divided by n.  A constant feature is divided by 1, so it
     becomes 0; so is one that varies by no more than rounding does, such as shares that sum to 1
-    but for the last digit.  `X` is (n, features); results have `dtype`, by default float32.
+    but for the last digit.  `X` is (n, features); results of `transform` have `dtype`, by default
+    float32.
 
     Attributes after `fit`: `mean`, `std`, float64 (features,).
     Raises ValueError for NaN, infinity, another number of features than in `fit`, or a result too
@@ -243,26 +244,26 @@ class Standardizer:
 
     def transform(self, X: ArrayLike) -> NDArray[Any]:
         """``(X - mean) / std``, a new array (n, features)."""
-        return self._apply(X, lambda block: (block - self.mean) / self.std)
+        return self._apply(X, lambda block: (block - self.mean) / self.std, self.dtype)
 
     def inverse_transform(self, X: ArrayLike) -> NDArray[Any]:
-        """``X * std + mean``: undoes `transform`."""
-        return self._apply(X, lambda block: block * self.std + self.mean)
+        """``X * std + mean``, float64, which an offset may need: undoes `transform`."""
+        return self._apply(X, lambda block: block * self.std + self.mean, np.dtype(np.float64))
 
     def fit_transform(self, X: ArrayLike) -> NDArray[Any]:
         return self.fit(X).transform(X)
 
-    def _apply(self, X: ArrayLike, formula: Any) -> NDArray[Any]:
+    def _apply(self, X: ArrayLike, formula: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
         if not hasattr(self, "mean"):
             raise RuntimeError("Standardizer: call fit before transform or inverse_transform")
         X = self._checked(X)
         if X.shape[1] != len(self.mean):
             raise ValueError(f"X: expected {len(self.mean)} features as in fit, got {X.shape[1]}")
-        out = np.empty(X.shape, self.dtype)
+        out = np.empty(X.shape, dtype)
         with np.errstate(over="ignore"):
             for start, block in enumerate(_float64_blocks(X)):
                 out[start * _BLOCK_ROWS :][: len(block)] = formula(block)
-        arrays.finite(out, f"X standardised to {self.dtype}")
+        arrays.finite(out, f"X standardised to {dtype}")
         return out
 
     def _checked(self, X: ArrayLike) -> NDArray[Any]:

@@ -159,6 +159,15 @@ def test_a_large_offset_costs_no_accuracy(kind, offset):
         np.testing.assert_allclose(scale.std, np.arange(float(rows)).std(), rtol=1e-9)
 
 
+def test_inverse_transform_keeps_a_large_offset():
+    """Predictions are float32, but 1e8 give or take 8 is not what was predicted."""
+    x = 1e8 + np.arange(1000.0)[:, None] % 7
+    scale = Standardizer().fit(x)
+    back = scale.inverse_transform(scale.transform(x))
+    assert scale.transform(x).dtype == np.float32 and back.dtype == np.float64
+    np.testing.assert_allclose(back - 1e8, x - 1e8, atol=1e-6)
+
+
 @pytest.mark.parametrize("x, message", [
     ([1.0, 2.0], "shape"), (np.ones((0, 2)), "shape"), (np.ones((2, 0)), "shape"),
     (np.ones((2, 2, 2)), "shape"), ([[1, np.nan]], "X contains NaN in column 1$"),

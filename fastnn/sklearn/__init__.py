@@ -4,9 +4,11 @@ They take the same arguments, show the same attributes and give the same warning
 `random_state` they begin with the same parameters and hold out the same rows, though they shuffle
 in another order.  Different are
 
-- the type: float32, so that ``coefs_``, `predict` and `predict_proba` are, unless `dtype` is
-  "float64".  With 100 rows or fewer `fit` computes in float64 and rounds the outcome, and
-  solver="lbfgs" always does, so that a weight of 2 is the same as a row that comes twice;
+- the type: float32, so that ``coefs_`` and `predict_proba` are, unless `dtype` is "float64"; but
+  `predict` of a regressor and `predict_proba` of multilabel targets give scikit-learn's type,
+  float64 for all but float32 data.  With 100 rows or fewer `fit` computes in float64 and rounds the
+  outcome, and solver="lbfgs" always does, so that a weight of 2 is the same as a row that comes
+  twice;
 - Adam's `epsilon`, which is added to the corrected root and not before its correction;
 - ``loss_`` of several outputs under squared error, within the change of the penalty in an epoch;
 - with sample weights, the batches, which rows of weight 0 are not part of.
@@ -88,6 +90,15 @@ def _weight_by_number(by_class: Any, classes: list[Any]) -> Array:
         raise ValueError(f"class_weight: expected classes among {classes}, got {others}")
     weights = (by_class.get(label, 1.0) for label in classes)
     return np.array([checks.not_negative(weight, "class_weight") for weight in weights])
+
+
+def _with_largest_at(column: Array, logarithms: Array) -> Array:
+    """The same, each row's first largest in that column: they differ by rounding there."""
+    largest = logarithms.max(axis=1, keepdims=True)
+    before = np.arange(logarithms.shape[1]) < column[:, None]
+    np.minimum(logarithms, np.nextafter(largest, -np.inf), out=logarithms, where=before)
+    np.put_along_axis(logarithms, column[:, None], largest, axis=1)
+    return logarithms
 
 
 @dataclass(repr=False, eq=False)
@@ -226,17 +237,28 @@ class MLPClassifier(ClassifierMixin, Perceptron):
     @available_if(_has_probabilities)
     def predict_proba(self, X: Any) -> Array:
         """The probability of each class, (n, classes), in the order of `classes_`; for multilabel
-        targets that of each label."""
-        likely = self._linked(self._outputs(X))
+        targets that of each label, float64 unless X, here and in `fit`, was float32."""
+        likely = self._linked(self._outputs(X, as_given=self._several_labels()))
         return np.hstack([1 - likely, likely]) if self.n_outputs_ == 1 else likely
 
     @available_if(_has_probabilities)
     def predict_log_proba(self, X: Any) -> Array:
-        """The logarithms of `predict_proba`, finite where that is 0."""
-        outputs = self._outputs(X)
+        """The logarithms of `predict_proba`, finite where that is 0; the largest of a row stands
+        where that of `predict_proba` does."""
+        several = self._several_labels()
+        outputs = self._outputs(X, as_given=several)
+        likely = self._linked(outputs)
         if self.out_activation_ == "softmax":
-            return log_softmax(outputs, axis=1)
-        return log_expit(np.hstack([-outputs, outputs]) if self.n_outputs_ == 1 else outputs)
+            logarithms = log_softmax(outputs, axis=1)
+        elif several:  # of a row, several may be 1 but for rounding, and then are 1 here too
+            logarithms = np.log(likely, where=likely > 0, out=log_expit(outputs))
+        else:
+            likely, outputs = np.hstack([1 - likely, likely]), np.hstack([-outputs, outputs])
+            logarithms = log_expit(outputs)
+        return _with_largest_at(likely.argmax(axis=1), logarithms)
+
+    def _several_labels(self) -> bool:
+        return self.__dict__.get("_kind") == "multilabel"  # there is none before fit
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -339,9 +361,12 @@ class MLPRegressor(RegressorMixin, Perceptron):
       their mean), "absolute_error", "huber"; or any loss of fastnn or of your own, an object, whose
       ``loss_`` is then as fastnn defines it.
 
-    Scores are R², and with ``Quantile(q)`` their like for quantiles, D².  Networks learn best where
-    the targets have mean 0 and standard deviation 1: see
-    ``sklearn.compose.TransformedTargetRegressor``.
+    Scores are R², and with ``Quantile(q)`` their like for quantiles, D².
+
+    Networks learn best where the targets have mean 0 and standard deviation 1.  That is not done
+    inside, for `alpha`, `tol` and ``loss_`` would then mean something other than scikit-learn's:
+    ``TransformedTargetRegressor(MLPRegressor(), transformer=StandardScaler())`` of
+    `sklearn.compose` does it, at any offset.
 
     >>> X = np.random.default_rng(0).uniform(-1, 1, (500, 2))
     >>> y = X[:, 0] * X[:, 1]
@@ -384,8 +409,9 @@ class MLPRegressor(RegressorMixin, Perceptron):
         return self
 
     def predict(self, X: Any) -> Array:
-        """Predicted values, (n,), or (n, outputs) for several."""
-        values = self._linked(self._outputs(X))
+        """Predicted values, (n,), or (n, outputs) for several; float64 unless X, here and in `fit`,
+        was float32."""
+        values = self._linked(self._outputs(X, as_given=True))
         return values.ravel() if values.shape[1] == 1 else values
 
     def _get_ready(self, y: Array, first: bool, incremental: bool) -> Task:
@@ -402,7 +428,7 @@ class MLPRegressor(RegressorMixin, Perceptron):
         return Task(loss, "exp" if isinstance(loss, Poisson) else "identity", outputs)
 
     def _targets(self, y: Array) -> Array:
-        return arrays.real_array(y.reshape(len(y), -1), "y", self._data_type())
+        return arrays.cast(y, self._data_type(), "y").reshape(len(y), -1)
 
     def _constant(self, data: Samples) -> float:
         if self.loss != "poisson":

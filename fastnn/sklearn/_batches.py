@@ -27,8 +27,9 @@ def set_penalty(layers: Sequence[Dense], alpha: float, weight: NDArray[Any] | No
 
 
 class WeightedBatches(batches):
-    """`batches` that set the layers' penalty for each batch, and afterwards for all rows.  A batch
-    comes with weights whose mean is 1, so that `fit` weighs its loss by its rows.
+    """`batches`, as many as `fit` makes of arrays, which set the layers' penalty for each of them
+    and afterwards for all rows.  A batch comes with weights whose mean is 1, so that `fit` weighs
+    its loss by its rows.
 
     `constant` is the mean over the last epoch, so weighed, of what `constant_of` gives for a batch.
 
@@ -38,19 +39,25 @@ class WeightedBatches(batches):
     def __init__(
         self,
         data: Samples,
+        steps: int,
         layers: Sequence[Dense],
         alpha: float,
         constant_of: Callable[[Samples], float],
         **order: Any,
     ) -> None:
         super().__init__(data.X, data.y, sample_weight=data.weight, **order)
-        self._layers, self._alpha = layers, alpha
+        self._steps, self._layers, self._alpha = steps, layers, alpha
         self._constant_of, self.constant = constant_of, 0.0
+
+    def __len__(self) -> int:
+        return self._steps
 
     def __iter__(self) -> Iterator[tuple[NDArray[Any], ...]]:
         constant, rows = 0.0, len(self.arrays[0])
+        starts = np.arange(1, self._steps) * self.batch_size
         try:
-            for x, y, weight in super().__iter__():
+            for index in np.split(self.permutation(), starts):
+                x, y, weight = (array.take(index, axis=0) for array in self.arrays)
                 set_penalty(self._layers, self._alpha, weight)
                 constant += len(x) / rows * self._constant_of(Samples(x, y, weight, y))
                 yield x, y, weight / weight.mean(dtype=np.float64)

@@ -45,13 +45,8 @@ class Epochs(Callback):
             self.estimator._best = run.model.state_dict()
 
     def on_epoch_end(self, run: Run) -> None:
-        estimator = self.estimator
-        estimator.n_iter_ += 1
-        estimator.t_ += self.rows
-        estimator.loss_ = loss = self._loss(run)
-        estimator.loss_curve_.append(loss)
-        if estimator.verbose:
-            print(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
+        estimator, loss = self.estimator, self._loss(run)
+        self._note(loss)
         if self.held is not None:
             self._score(run, self.held)
         if not estimator.early_stopping:
@@ -62,6 +57,26 @@ class Epochs(Callback):
             self._set_rate(run.optimizer, rate)
         if estimator._no_improvement_count > estimator.n_iter_no_change:
             self._no_better(run)
+
+    def diverge(self) -> None:
+        """Note the epochs that are left of a fit with early stopping as scikit-learn does, which
+        goes on with parameters that are not finite: none is any better."""
+        estimator = self.estimator
+        while estimator.n_iter_ < estimator.max_iter:
+            self._note(np.nan)
+            estimator.validation_loss_curve_.append(np.nan)
+            estimator.validation_scores_.append(np.nan)
+            self._say("Validation score: nan")
+        estimator._no_improvement_count = 0
+
+    def _note(self, loss: float) -> None:
+        """Count an epoch, and write down its loss."""
+        estimator = self.estimator
+        estimator.n_iter_ += 1
+        estimator.t_ += self.rows
+        estimator.loss_ = loss
+        estimator.loss_curve_.append(loss)
+        self._say(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
 
     def _loss(self, run: Run) -> float:
         """The epoch's loss as scikit-learn defines it."""
@@ -86,8 +101,7 @@ class Epochs(Callback):
             score = estimator._score_outputs(outputs, held.y, held.weight)
         estimator.validation_scores_.append(score)
         run.log("validation_score", score)
-        if estimator.verbose:
-            print(f"Validation score: {score:f}")
+        self._say(f"Validation score: {score:f}")
         self._count(score < estimator.best_validation_score_ + estimator.tol)
         if score > estimator.best_validation_score_:
             estimator.best_validation_score_ = score

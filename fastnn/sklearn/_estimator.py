@@ -44,7 +44,7 @@ from fastnn.sklearn._epochs import Epochs
 from fastnn.sklearn._task import LINKS, Task
 from fastnn.support import arrays
 from fastnn.support.threads import threads
-from fastnn.training.samples import Samples
+from fastnn.training.samples import Samples, count_batches
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -314,6 +314,8 @@ class Perceptron(_Fitted, ABC):
     ) -> Any:
         sizes = self._layer_sizes()
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        if first:
+            self._fitted_type = _fitted_type(X, self.solver)
         X, y = self._validate(X, y, reset=first)
         task = self._get_ready(y, first, incremental)
         if first or not incremental:
@@ -400,7 +402,7 @@ class Perceptron(_Fitted, ABC):
         few = len(data.X) <= _FEW_ROWS and not incremental and model.dtype != np.float64
         trained = self._exact(model) if few else model
         self.n_iter_ = 0
-        rule = self._run(trained, data, held, seed, 1 if incremental else self.max_iter)
+        rule = self._run(trained, data, held, seed, incremental)
         self._finish(trained, rule, incremental)
         if few:
             model.load_state_dict(trained.state_dict())
@@ -414,7 +416,7 @@ class Perceptron(_Fitted, ABC):
         return exact
 
     def _run(
-        self, model: Sequential, data: Samples, held: Samples | None, seed: int, epochs: int
+        self, model: Sequential, data: Samples, held: Samples | None, seed: int, incremental: bool
     ) -> Epochs:
         batch_size = self._batch_size(len(data.X))
         rows = self._rows(model, data, batch_size, seed)
@@ -424,13 +426,16 @@ class Perceptron(_Fitted, ABC):
                 **rows,
                 loss=self._task.loss,
                 optimizer=self._optimizer,
-                epochs=epochs,
+                epochs=1 if incremental else self.max_iter,
                 metrics=[],
                 progress=False,
                 callbacks=[rule, *(self.callbacks or ())],
             )
         except FloatingPointError as error:
-            raise ValueError(_NOT_FINITE) from error
+            if incremental or not self.early_stopping:
+                raise ValueError(_NOT_FINITE) from error
+            rule.diverge()
+            return rule
         if history.interrupted:
             warnings.warn("Training interrupted by user.", stacklevel=2)
         return rule
@@ -439,11 +444,13 @@ class Perceptron(_Fitted, ABC):
         """The data as arguments of `fit`, with the penalty set: by each batch, if these differ."""
         layers, alpha = _dense(model), self.alpha / self._task.scale
         set_penalty(layers, alpha, data.weight)
-        order = {"batch_size": batch_size, "shuffle": self.shuffle, "seed": seed}
+        several = batch_size < len(data.X)  # else the order changes no more than rounding
+        order = {"batch_size": batch_size, "shuffle": self.shuffle and several, "seed": seed}
         weight = data.weight
-        if weight is None or batch_size == len(weight) or np.ptp(weight) == 0:
+        if weight is None or not several or np.ptp(weight) == 0:
             return {"X": data.X, "y": data.y, "sample_weight": weight, **order}
-        return {"X": WeightedBatches(data, layers, alpha, self._constant, **order)}
+        steps = count_batches(model, data.X.shape, batch_size)
+        return {"X": WeightedBatches(data, steps, layers, alpha, self._constant, **order)}
 
     def _finish(self, model: Sequential, rule: Epochs, incremental: bool) -> None:
         self.converged_ = rule.converged
@@ -486,19 +493,23 @@ class Perceptron(_Fitted, ABC):
 
     # ---- prediction ----------------------------------------------------------------------------
 
-    def _outputs(self, X: Any) -> Array:
-        """The network's outputs for X: logits."""
+    def _outputs(self, X: Any, as_given: bool = False) -> Array:
+        """The network's outputs for X: logits; `as_given` in the type that scikit-learn's have, but
+        never a narrower one than the network's."""
         check_is_fitted(self)
         model = self._current()
+        given = np.result_type(self.__dict__.get("_fitted_type", np.float32), *_types(X))
         X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=model.dtype, reset=False)
         with self._threads():
-            if not hasattr(X, "toarray"):
-                return model.predict(X)
-            X = X.tocsr()
-            parts = range(0, X.shape[0], _SPARSE_ROWS)
-            return np.concatenate(
-                [model.predict(X[start : start + _SPARSE_ROWS].toarray()) for start in parts]
-            )
+            if hasattr(X, "toarray"):
+                X = X.tocsr()
+                parts = range(0, X.shape[0], _SPARSE_ROWS)
+                outputs = np.concatenate(
+                    [model.predict(X[start : start + _SPARSE_ROWS].toarray()) for start in parts]
+                )
+            else:
+                outputs = model.predict(X)
+        return outputs.astype(np.result_type(outputs, given), copy=False) if as_given else outputs
 
     def _linked(self, outputs: Array) -> Array:
         return cast("Array", LINKS[self.out_activation_](outputs))
@@ -517,6 +528,20 @@ class Perceptron(_Fitted, ABC):
         super().__setstate__(state)
         if "model_" in state:
             self.__dict__.update(_shown(self.model_))
+
+
+def _types(X: Any) -> list[np.dtype[Any]]:
+    """The types of an array, or of a table's columns; float64 where one is not NumPy's."""
+    types = getattr(X, "dtypes", None)  # a DataFrame's
+    types = [getattr(X, "dtype", None)] if types is None else list(types)
+    plain = all(isinstance(kind, np.dtype) and kind.kind in "biuf" for kind in types)
+    return types if plain else [np.dtype(np.float64)]
+
+
+def _fitted_type(X: Any, solver: str) -> np.dtype[Any]:
+    """The type of the network that scikit-learn would fit to X."""
+    single = solver != "lbfgs" and all(kind == np.float32 for kind in _types(X))
+    return np.dtype(np.float32 if single else np.float64)
 
 
 def _dense(model: Sequential) -> list[Dense]:

@@ -1,6 +1,7 @@
 """What fastnn's estimators add: layers, losses, weights, validation, callbacks."""
 
 import signal
+import warnings
 
 import numpy as np
 import pytest
@@ -10,7 +11,10 @@ import fastnn
 pytest.importorskip("sklearn.base", reason="scikit-learn is not installed: fastnn.sklearn untested")
 
 from sklearn import neural_network
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score, d2_pinball_score, r2_score
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 
 import fastnn.sklearn as ours
@@ -71,6 +75,18 @@ def test_the_loss_of_an_object_is_fastnns():
     np.testing.assert_allclose(regressor.fit(X, y).loss_, 2 * halved.loss_, rtol=1e-3)
 
 
+@pytest.mark.parametrize("offset", [0.0, 1e8, -1e12])
+def test_targets_far_from_zero(offset):
+    """Predictions in float32 were 1e8 give or take 8."""
+    X, y = plane()
+    y = y + offset
+    regressor = MLPRegressor(**learning(max_iter=100))
+    scaled = TransformedTargetRegressor(regressor, transformer=StandardScaler()).fit(X, y)
+    assert r2_score(y, scaled.predict(X)) > 0.95
+    with pytest.raises(ValueError, match=r"^y contains values too large for float32 in row 3$"):
+        MLPRegressor(**fast()).fit(X, np.where(np.arange(300) == 3, 1e39, y))
+
+
 def test_quantiles_are_scored_as_such():
     rng = np.random.default_rng(0)
     X = rng.uniform(-1, 1, (600, 2))
@@ -128,6 +144,23 @@ def test_log_probabilities_do_not_underflow():
         )
         classifier.coefs_[-1] *= 1e4
         assert np.isfinite(classifier.predict_log_proba(X)).all()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("data", [cancer(), digits(), multilabel()], ids=["two", "ten", "labels"])
+def test_log_probabilities_have_their_largest_where_probabilities_do(data, kind):
+    """Also where rounding makes several of a row 1, 0 or the same."""
+    X, y = data[0].astype(kind), data[1]
+    classifier = MLPClassifier(**fast()).fit(X, y)
+    for scale in (1e-8, 1, 30, 1e4):
+        last = classifier.coefs_[-1].copy()
+        classifier.coefs_[-1] *= scale
+        likely, logarithms = classifier.predict_proba(X), classifier.predict_log_proba(X)
+        assert likely.dtype == logarithms.dtype and np.isfinite(logarithms).all()
+        assert (likely.argmax(axis=1) == logarithms.argmax(axis=1)).all()
+        there = likely > 1e-3
+        np.testing.assert_allclose(logarithms[there], np.log(likely[there]), atol=1e-4)
+        classifier.coefs_[-1] = last
 
 
 def test_class_weights_are_sample_weights():
@@ -339,6 +372,38 @@ def test_divergence_is_scikit_learns_error():
         MLPRegressor(solver="sgd", learning_rate_init=1e6).fit(X * 1e18, y * 1e18)
 
 
+@pytest.mark.parametrize("rows", [80, 300])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_divergence_with_early_stopping_ends_as_scikit_learns(rows, dtype, capsys):
+    """With the parameters that scored best; nothing is any better from then on."""
+    X, y = (array[:rows] for array in plane())
+    settings = fast(
+        activation="identity", solver="sgd", learning_rate_init=1.0, early_stopping=True,
+        max_iter=150, verbose=True,
+    )  # fmt: skip
+    ends = []
+    for estimator in (
+        neural_network.MLPRegressor(**settings),
+        MLPRegressor(dtype=dtype, **settings),
+    ):
+        with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"):
+            warnings.simplefilter("always")
+            estimator.fit(X, y)
+        (said,) = (w for w in caught if w.category is ConvergenceWarning)
+        assert len(estimator.validation_scores_) == len(estimator.loss_curve_) == 150
+        assert type(estimator.validation_scores_[-1]) is float
+        printed = capsys.readouterr().out.splitlines()
+        ends.append((
+            estimator.n_iter_, estimator.t_, str(estimator.loss_), str(estimator.loss_curve_[-1]),
+            str(estimator.validation_scores_[-1]), estimator._no_improvement_count,
+            str(said.message), len(printed), printed[-2:],
+        ))  # fmt: skip
+        assert np.isfinite(estimator.predict(X)).all()
+    assert ends[0] == ends[1]
+    assert estimator.best_validation_score_ == np.nanmax(estimator.validation_scores_)
+    assert len(estimator.validation_loss_curve_) == 150
+
+
 def test_threads_do_not_change_a_bit():
     X, y = digits()
     fits = [MLPClassifier(**fast(n_threads=n)).fit(X, y) for n in (1, 2, 7)]
@@ -356,6 +421,8 @@ def test_batch_norm_never_meets_a_batch_of_one():
             data = X[:rows], np.arange(rows) % 3
             estimator.fit(*data)
             estimator.partial_fit(*data)
+            estimator.fit(*data, weights(X[:rows]))
+            estimator.partial_fit(*data, weights(X[:rows]))
 
 
 def test_the_penalty_of_batches_that_joined():

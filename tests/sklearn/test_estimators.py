@@ -313,6 +313,52 @@ def test_float32_and_shuffling_learn_as_well():
     assert mine.predict_proba(X).dtype == mine.coefs_[0].dtype == np.float32
 
 
+TYPES = {
+    "float32": lambda X: X.astype(np.float32), "float64": lambda X: X,
+    "float16": lambda X: X.astype(np.float16), "int": lambda X: X.astype(int),
+    "int8": lambda X: X.astype(np.int8), "list": lambda X: X.tolist(),
+    "sparse": lambda X: sparse.csr_matrix(X.astype(np.float32)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("predicted", TYPES)
+@pytest.mark.parametrize("fitted", TYPES)
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_regressors_predict_in_scikit_learns_type(solver, fitted, predicted):
+    X, y = plane()
+    types = []
+    for module in (neural_network, ours):
+        regressor = module.MLPRegressor(**fast(solver=solver, max_iter=2))
+        regressor.fit(TYPES[fitted](X), y)
+        types.append(regressor.predict(TYPES[predicted](X)).dtype)
+    assert types[0] == types[1]
+    exact = MLPRegressor(dtype="float64", **fast(max_iter=1)).fit(TYPES[fitted](X), y)
+    assert exact.predict(TYPES[predicted](X)).dtype == np.float64
+
+
+def test_regressors_predict_frames_in_scikit_learns_type():
+    pandas = pytest.importorskip("pandas")
+    X, y = plane()
+    frame = pandas.DataFrame(X).add_prefix("x")
+    for table in (frame, frame.astype(np.float32), frame.astype({"x0": np.float32})):
+        types = [
+            module.MLPRegressor(**fast(max_iter=1)).fit(table, y).predict(table).dtype
+            for module in (neural_network, ours)
+        ]
+        assert types[0] == types[1]
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_partial_fit_of_all_rows_is_an_epoch_of_fit(momentum):
+    """To the bit: the order within one batch means nothing, so it does not change."""
+    X, y = plane()
+    settings = fast(solver="sgd", momentum=momentum, batch_size=len(X))
+    whole, parts = MLPRegressor(**settings).fit(X, y), MLPRegressor(**settings)
+    for _ in range(whole.n_iter_):
+        parts.partial_fit(X, y)
+    assert (whole.predict(X) == parts.predict(X)).all()
+
+
 def test_a_random_state_repeats_the_training():
     X, y = digits()
     settings = fast(dropout=0.3, early_stopping=True)
