@@ -18,7 +18,7 @@ import numpy as np
 import fastnn._kernels as _kernels
 from fastnn.layers.chain import Chain, check_layers, numbered
 from fastnn.layers.layer import Arrays, Layer, Place
-from fastnn.support import arrays, checks
+from fastnn.support import arrays, checks, pytorch
 from fastnn.support.settings import Fixed, label
 
 if TYPE_CHECKING:
@@ -357,6 +357,13 @@ class Network:
     def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
         """Copy in what `state_dict` gave, rounded to the model's dtype.
 
+        Weights of PyTorch lie the other way round.  Convert a state of its with ``tensor.numpy()``:
+        weights of dense layers and 1D convolutions need a ``.T``, of 2D convolutions a
+        ``.transpose(2, 3, 1, 0)``, embeddings nothing; the weight and bias of a norm are called
+        ``gamma`` and ``beta`` here, and ``num_batches_tracked`` is left out.  Its tensors, names
+        and shapes are refused, and so are square weights alone, which would fit either way, if they
+        share a tensor's memory.  Nothing tells that copies of these were not transposed.
+
         Raises one ValueError that lists all missing, unknown and misshapen arrays, and ValueError
         or TypeError for what is no array of real numbers: the model is then unchanged.
         RuntimeError if another thread is training the model.
@@ -366,6 +373,8 @@ class Network:
         Traceback (most recent call last):
         ValueError: state: missing 0.bias; unknown 0.scale
         """
+        if found := pytorch.tensors(state):
+            raise TypeError(f"state: {found[0]} is a tensor; {pytorch.ADVICE}")
         mine = self._named()
         missing = [name for name in mine if name not in state]
         unknown = [name for name in state if name not in mine]
@@ -382,11 +391,23 @@ class Network:
         groups = {"missing": missing, "unknown": unknown, "of another shape": misshapen}
         faults = [f"{what} {', '.join(names)}" for what, names in groups.items() if names]
         if faults:
+            if pytorch.seems_its(state, {name: array.shape for name, array in mine.items()}):
+                faults.append(pytorch.ADVICE)
             raise ValueError(f"state: {'; '.join(faults)}")
+        if name := pytorch.silently_its(state, self._turned_in_pytorch()):
+            raise ValueError(
+                f"state: {name} is as PyTorch gave it, and square; {pytorch.ADVICE}; if it was "
+                "transposed, pass a dict of copies"
+            )
         with self.exclusive("load_state_dict"):
             self._check_writable()
             for name, array in new.items():
                 mine[name][...] = array
+
+    def _turned_in_pytorch(self) -> list[str]:
+        """The names of the weights that are (out, in) there; an embedding's is as it is here."""
+        embedding = "0.weight" if self._chain.embedding is not None else None
+        return [name for name in self.parameters if name.endswith(".weight") and name != embedding]
 
     def _named(self) -> dict[str, NDArray[Any]]:
         """Parameters and state, layer by layer."""

@@ -282,6 +282,140 @@ def test_load_refuses_what_is_no_array_of_numbers(value):
     assert_same_bits(model.flat_parameters, before)
 
 
+# ---- states of PyTorch's ----
+
+
+class Tensor:
+    """As a tensor of PyTorch's seems to NumPy, whose views of it have it for their base."""
+
+    __module__ = "torch"
+
+    def __init__(self, array):
+        self._array = np.ascontiguousarray(array)
+        self.__array_interface__ = self._array.__array_interface__
+
+    def numpy(self):
+        return np.asarray(self)
+
+    @property
+    def T(self):
+        turned = Tensor(self._array)
+        turned.__array_interface__ = self._array.T.__array_interface__
+        turned._array = self._array.T
+        return turned
+
+
+class Parameter(Tensor):
+    __module__ = "torch.nn.parameter"
+
+
+TURN = (
+    "PyTorch's weights are \\(out, in\\), fastnn's \\(in, out\\): write {name: tensor.numpy\\(\\).T"
+)
+
+
+def square(seed=0):
+    return Sequential(Dense(3, 3, activation="tanh"), Dense(3, 3), seed=seed)
+
+
+def of_pytorch(model, kind=Tensor):
+    """What PyTorch gives for the same network of dense layers."""
+    return {name: kind(array.T) for name, array in model.parameters.items()}
+
+
+@pytest.mark.parametrize("kind", [Tensor, Parameter])
+@pytest.mark.parametrize("make", [square, lambda: Sequential(Dense(3, 2)), lambda: Sequential(
+    fastnn.Embedding(4, 2), fastnn.Flatten())])  # fmt: skip
+def test_tensors_of_pytorchs_are_refused(make, kind):
+    model = make()
+    before = model.flat_parameters.copy()
+    with pytest.raises(TypeError, match=rf"^state: 0\.weight is a tensor; {TURN}"):
+        model.load_state_dict(of_pytorch(model, kind))
+    assert_same_bits(model.flat_parameters, before)
+
+
+def test_square_weights_that_share_a_tensors_memory_are_refused():
+    model, other = square(), square()
+    model.flat_parameters[...] += 1
+    before = model.flat_parameters.copy()
+    state = {name: tensor.numpy() for name, tensor in of_pytorch(other).items()}
+    for told in (state, {name: array[:] for name, array in state.items()}):
+        with pytest.raises(ValueError, match=rf"^state: 0\.weight is as PyTorch gave it.*{TURN}"):
+            model.load_state_dict(told)
+    assert_same_bits(model.flat_parameters, before)
+
+
+def test_the_dict_itself_of_pytorchs_tells():
+    class Theirs(dict):
+        _metadata = None
+
+    state = {name: array.T.copy() for name, array in square().parameters.items()}
+    with pytest.raises(ValueError, match=r"^state: 0\.weight is as PyTorch gave it"):
+        square().load_state_dict(Theirs(state))
+    square().load_state_dict(state)  # nothing tells
+
+
+@pytest.mark.parametrize("convert", [
+    lambda state: {name: tensor.numpy().T for name, tensor in state.items()},
+    lambda state: {name: tensor.T.numpy() for name, tensor in state.items()},
+    lambda state: {name: tensor.numpy().T.copy() for name, tensor in state.items()},
+    lambda state: {name: tensor.numpy().T.tolist() for name, tensor in state.items()},
+])  # fmt: skip
+def test_a_converted_state_of_pytorchs_is_taken(convert):
+    model, other = square(), square(seed=1)
+    model.load_state_dict(convert(of_pytorch(other)))
+    assert_same_bits(model.flat_parameters, other.flat_parameters)
+
+
+def test_a_weight_that_fits_one_way_alone_shows_that_all_were_converted():
+    model = Sequential(Dense(3, 3), Dense(3, 2), seed=0)
+    converted = {name: Tensor(array).numpy() for name, array in model.parameters.items()}
+    Sequential(Dense(3, 3), Dense(3, 2)).load_state_dict(converted)
+
+
+CONVOLUTIONS = Sequential(
+    fastnn.Conv2D(3, 3, 3), BatchNorm(3), fastnn.Conv2D(3, 4, 1), fastnn.Flatten(), seed=0
+)
+FAULTS = {
+    "dense": (Sequential(Dense(3, 2)), {"0.weight": np.ones((2, 3)), "0.bias": np.ones(2)}),
+    "1D": (Sequential(fastnn.Conv1D(2, 3, 5)), {
+        "0.weight": np.ones((3, 2, 5)), "0.bias": np.ones(3)}),
+    "2D": (CONVOLUTIONS, CONVOLUTIONS.state_dict() | {"2.weight": np.ones((4, 3, 1, 1))}),
+    "norm": (CONVOLUTIONS, {
+        name.replace("gamma", "weight").replace("beta", "bias"): array
+        for name, array in CONVOLUTIONS.state_dict().items()}),
+    "count": (CONVOLUTIONS, CONVOLUTIONS.state_dict() | {"1.num_batches_tracked": np.array(3)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_a_state_that_would_fit_as_pytorchs_is_refused_with_what_to_do(case):
+    model, state = FAULTS[case]
+    before = model.state_dict()
+    with pytest.raises(ValueError, match=rf"^state: .*; {TURN}"):
+        model.load_state_dict(state)
+    for name, array in model.state_dict().items():
+        assert_same_bits(array, before[name])
+
+
+def test_square_kernels_that_share_a_tensors_memory_are_refused():
+    model = Sequential(fastnn.Conv2D(3, 3, 3), seed=0)
+    state = {name: Tensor(array).numpy() for name, array in model.state_dict().items()}
+    with pytest.raises(ValueError, match=r"^state: 0\.weight is as PyTorch gave it"):
+        model.load_state_dict(state)
+    theirs = {"0.weight": Tensor(model.parameters["0.weight"].transpose(3, 2, 0, 1)).numpy(),
+              "0.bias": state["0.bias"]}  # fmt: skip
+    converted = theirs | {"0.weight": theirs["0.weight"].transpose(2, 3, 1, 0)}
+    before = model.state_dict()
+    model.load_state_dict(converted)
+    assert_same_bits(model.parameters["0.weight"], before["0.weight"])
+
+
+def test_other_faults_say_nothing_of_pytorch():
+    with pytest.raises(ValueError, match=r"^state: missing 0\.bias; of another shape .*\(5, 5\)$"):
+        Sequential(Dense(3, 2)).load_state_dict({"0.weight": np.ones((5, 5))})
+
+
 # ---- copies ----
 
 COPIES = {

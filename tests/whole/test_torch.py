@@ -339,3 +339,21 @@ def test_twenty_training_steps(name, clip, rng):
     np.testing.assert_allclose(
         model.parameters["0.weight"], network[0].weight.detach().numpy().T, rtol=1e-6, atol=1e-8
     )
+
+
+@pytest.mark.parametrize("sizes", [(5, 5, 5), (5, 4, 3)])
+def test_states_are_refused_or_converted(sizes, rng):
+    a, b, c = sizes
+    theirs = torch.nn.Sequential(torch.nn.Linear(a, b), torch.nn.Tanh(), torch.nn.Linear(b, c))
+    ours = Sequential(Dense(a, b, activation="tanh"), fastnn.Flatten(), Dense(b, c))
+    state = theirs.state_dict()
+    for wrong in (state, dict(theirs.named_parameters()),
+                  {name: tensor.numpy() for name, tensor in state.items()}):  # fmt: skip
+        with pytest.raises((TypeError, ValueError), match=r"PyTorch's weights are \(out, in\)"):
+            ours.load_state_dict(wrong)
+    x = rng.standard_normal((7, a)).astype(np.float32)
+    for right in ({name: tensor.numpy().T for name, tensor in state.items()},
+                  {name: tensor.t().numpy() for name, tensor in state.items()}):  # fmt: skip
+        ours.load_state_dict(right)
+        expected = theirs(torch.from_numpy(x)).detach().numpy()
+        np.testing.assert_allclose(ours.predict(x), expected, atol=1e-6)
