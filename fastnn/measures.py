@@ -173,13 +173,21 @@ def _in_scikit_learns_form(
     return labels, forms[form]
 
 
+def _read_only(array: Array) -> Array:
+    """A view that a metric cannot change its caller's array by."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 def _checked(measure: Metric, metric: Metric) -> Metric:
     """A `metric` that gets targets (n,) as (n, 1) beside outputs (n, 1), as they would broadcast;
     TypeError if it returns no number."""
 
     def checked(outputs: Array, targets: Array) -> float:
         column = targets.ndim == 1 and outputs.shape == (len(targets), 1)
-        value = measure(outputs, targets[:, None] if column else targets)
+        targets = _read_only(targets[:, None] if column else targets)
+        value = measure(_read_only(outputs), targets)
         if np.ndim(value) > 0 or not isinstance(value, SupportsFloat):
             raise TypeError(f"metrics: expected a number from {metric!r}, got {value!r:.80}")
         return float(value)

@@ -13,7 +13,7 @@ import numpy as np
 
 import fastnn._kernels as _kernels
 from fastnn.support import checks
-from fastnn.support.arrays import aligned_zeros
+from fastnn.support.arrays import aligned_zeros, writable
 from fastnn.support.settings import Fixed, Guarded, Settable, Setting, settable
 
 if TYPE_CHECKING:
@@ -85,6 +85,11 @@ class Optimizer(Guarded):
         self.hyper = np.zeros(len(_kernels.HYPER))
         self.learning_rate = learning_rate
         self.clip_norm = clip_norm
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._hyper = writable(self._hyper)  # joblib hands out read-only memory
+        self._buffers = tuple(map(writable, self._buffers))
 
     def step(self, model: Network) -> None:
         """Update the model's parameters in place from its gradients.

@@ -335,6 +335,11 @@ def check_layers(named: Iterable[tuple[str, Any]]) -> None:
             )
         if isinstance(layer, type):
             raise TypeError(f"{who}: expected a layer, got the class; write {layer.__name__}()")
+        if isinstance(getattr(layer, "_chain", None), Chain):
+            raise TypeError(
+                f"{who}: expected a layer, got a {type(layer).__name__}; unpack copies of its "
+                "layers, *copy.deepcopy(model.layers)"
+            )
         if not all(callable(getattr(layer, name, None)) for name in ("forward", "backward")):
             raise TypeError(f"{who}: expected a layer with forward and backward, got {layer!r}")
         family = [layer, *(inner for chain in inner_chains(layer) for inner, _ in chain.walk())]

@@ -142,3 +142,8 @@ def aligned_zeros(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     memory = np.zeros(size * dtype.itemsize + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
     return memory[start : start + size * dtype.itemsize].view(dtype)
+
+
+def writable(array: NDArray[Any]) -> NDArray[Any]:
+    """The array itself, or a copy if nobody may write into it, as after joblib's memory mapping."""
+    return array if array.flags.writeable else np.array(array)

@@ -98,6 +98,9 @@ def fit(
     return run.history
 
 
+_ROWS = 1024  # validated between two looks at Ctrl-C
+
+
 class _Training(NamedTuple):
     """What the epochs of a `fit` have in common."""
 
@@ -124,11 +127,14 @@ def _run_epochs(
         if results is None:
             break
         if validation is not None:
-            measured = _measure(run.model, run.loss, validation, metrics)
+            outputs = _predict(run.model, validation.X, ctrl_c)
+            if outputs is None:
+                break
+            measured = _measure(run.loss, outputs, validation, metrics)
             results |= {f"validation_{name}": v for name, v in measured.items()}
         run.record(results)
-        display.epoch(run.results)
         _tell(callbacks, "on_epoch_end", run)
+        display.epoch(run.results)
 
 
 def _columns(metrics: Mapping[str, Metric], validation: Samples | None) -> list[str]:
@@ -211,7 +217,7 @@ def evaluate(
     checks.objects(loss=loss)
     chosen = chosen_metrics(metrics, loss)
     data = check_samples(model, loss, X, y, sample_weight)
-    return _measure(model, loss, data, chosen, batch_size)
+    return _measure(loss, model.predict(data.X, batch_size), data, chosen)
 
 
 def _train_epoch(
@@ -244,16 +250,24 @@ def _train_epoch(
     return results | {"learning_rate": float(rate)} | speed
 
 
+def _predict(model: Network, X: Array, ctrl_c: CtrlC) -> Array | None:
+    """The predictions for X, in which Ctrl-C is looked for every few rows; None where it came."""
+    outputs: list[Array] = []
+    for start in range(0, len(X), _ROWS):
+        if ctrl_c.pressed:
+            return None
+        outputs.append(model.predict(X[start : start + _ROWS]))
+    return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+
+
 def _measure(
-    model: Network,
-    loss: Loss,
-    data: Samples,
-    metrics: Mapping[str, Metric],
-    batch_size: int = 1024,
+    loss: Loss, outputs: Array, data: Samples, metrics: Mapping[str, Metric]
 ) -> dict[str, float]:
-    outputs = model.predict(data.X, batch_size)
-    measure = loss.evaluate if is_plain(loss) else loss  # evaluate takes targets in form
-    results = {"loss": measure(outputs, data.targets, data.weight)[0]}
+    if is_plain(loss):
+        value = loss.evaluate(outputs, data.targets, data.weight)[0]
+    else:  # it may write into its arguments
+        value = loss(outputs.copy(), data.y.copy(), data.weight)[0]
+    results = {"loss": value}
     return results | {name: float(metric(outputs, data.y)) for name, metric in metrics.items()}
 
 

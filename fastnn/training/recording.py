@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from fastnn.support import settings
-from fastnn.support.arrays import aligned_zeros
+from fastnn.support.arrays import aligned_zeros, writable
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -63,6 +63,12 @@ class Recording:
         before = {name: array.copy() for name, array in self.before.items()}
         total = None if self.gradient_sum is None else self.gradient_sum.copy()
         return {**vars(self), "before": before, "gradient_sum": total, "_entries": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.before = {name: writable(array) for name, array in self.before.items()}
+        if self.gradient_sum is not None:
+            self.gradient_sum = writable(self.gradient_sum)
 
     @property
     def holds(self) -> bool:

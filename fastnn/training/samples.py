@@ -169,7 +169,7 @@ def _check_targets(model: Network, loss: Loss, X: Array, y: Array, name: str) ->
         if is_plain(loss):
             return loss._in_form(outputs, y, None)[0]
         for start in range(0, len(y), _JUDGED_ROWS):
-            part = y[start : start + _JUDGED_ROWS]
+            part = y[start : start + _JUDGED_ROWS].copy()
             loss(np.zeros((len(part), *outputs.shape[1:]), model.dtype), part, None)
         return y
     except ValueError as error:

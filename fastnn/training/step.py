@@ -64,6 +64,11 @@ class Step:
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_recording": copy.copy(self._recording)}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self._recorded:  # the optimizer may have made its vectors anew
+            self._hyper = self._optimizer.hyper
+
     def __repr__(self) -> str:
         model = f"{type(self._model).__name__} of {len(self._model.layers)} layers"
         others = "".join(f", {part!r}" for part in self._others)
@@ -414,6 +419,8 @@ class TrainStep(Step):
         """The loss, in an array of one element, and its gradient."""
         if self._recorded:  # then targets and weight have the kernel's form
             return self._loss._measure(outputs, targets, weight)
+        if not is_plain(self._loss):  # it may write into the outputs, which metrics read later
+            outputs = outputs.copy()
         value, gradient = self._loss(outputs, targets, weight)
         return np.array([value], np.float64), gradient
 

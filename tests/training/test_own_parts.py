@@ -1,6 +1,7 @@
 """Custom layers, losses, optimizers and models: their steps run in Python, not recorded."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -338,3 +339,74 @@ def test_a_shallow_copy_of_a_step_is_apart(kind):
         copied.forward(batches[2][0])
         assert_same_bits(kept, before)
         assert first.shape == before.shape
+
+
+# ---- what may write into its arguments ----
+
+
+def test_a_loss_or_metric_that_writes_changes_nothing_of_the_users():
+    ((x, y),) = with_values(draw([24]))
+
+    def overwriting(outputs, targets, weight=None):
+        d = outputs - targets
+        value = float((d * d).mean())
+        outputs[...], targets[...] = 2 * d / d.size, 0
+        return value, outputs
+
+    def careful(outputs, targets, weight=None):
+        d = outputs - targets
+        return float((d * d).mean()), 2 * d / d.size
+
+    def mean(outputs, targets):
+        return outputs.mean()
+
+    before, histories = y.copy(), []
+    for loss in (overwriting, careful):
+        model = Sequential(*layers_of_three(), seed=0)
+        histories.append(model.fit(x, y, loss=loss, optimizer=fastnn.SGD(0.1), epochs=3,
+                                   batch_size=8, metrics=[mean], validation_data=(x, y),
+                                   progress=False))  # fmt: skip
+        assert_same_bits(y, before)
+    for name in ("loss", "mean", "validation_loss", "validation_mean"):
+        assert histories[0][name] == histories[1][name]
+
+    def sorts(outputs, targets):
+        targets.sort(axis=0)
+        return 0.0
+
+    model = Sequential(*layers_of_three(), seed=0)
+    with pytest.raises(ValueError, match="read-only"):
+        model.evaluate(x, y, loss=MeanSquaredError(), metrics=[sorts])
+    assert_same_bits(y, before)
+
+
+@pytest.mark.parametrize("kind", [TrainStep, GradientStep])
+def test_what_was_unpickled_into_read_only_memory_trains_on(kind):
+    """As joblib does with large arrays."""
+    (first, second), loss = with_values(draw([16, 16])), MeanSquaredError()
+    optimizer = fastnn.Adam(0.01)
+    step = kind(PLAIN(), *([loss] if kind is TrainStep else []), optimizer)
+
+    def take(step, x, y):
+        if kind is TrainStep:
+            step(x, y)
+        else:
+            step.backward(loss(step.forward(x), y)[1])
+
+    take(step, *first)
+    buffers = []
+    data = pickle.dumps(step, protocol=5, buffer_callback=buffers.append)
+    copied = pickle.loads(data, buffers=[bytes(b) for b in buffers])
+    for each in (step, copied):
+        take(each, *second)
+    assert_alike(copied.model, step.model)
+    assert copied._hyper is copied.optimizer.hyper or not copied.recorded
+    assert_same_bits(copied.optimizer.hyper, optimizer.hyper)
+
+
+def test_a_model_is_no_layer():
+    inner = Sequential(Dense(6, 16))
+    with pytest.raises(TypeError, match=r"layer 0: expected a layer, got a Sequential; unpack"):
+        Sequential(inner, Dense(16, 3))
+    with pytest.raises(TypeError, match=r"Residual: layer 1: expected a layer, got a Sequential"):
+        fastnn.Residual(Dense(6, 6), Sequential(Dense(6, 6)))
