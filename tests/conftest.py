@@ -32,6 +32,7 @@ import fastnn  # noqa: E402
 from fastnn import _kernels  # noqa: E402
 from fastnn.training import interrupts  # noqa: E402
 from machine import ISAS  # noqa: E402
+from paths import TESTS  # noqa: E402
 
 THREADS = [1, 2, 3, 7]
 
@@ -41,6 +42,16 @@ def pytest_report_header():
         f"fastnn {fastnn.__version__} from {Path(fastnn.__file__).parent}, "
         f"instruction sets {', '.join(_kernels.isa_levels())}"
     )
+
+
+SLOW = ("kernels", "whole", "sklearn", "support/test_threads.py", "files/test_safefile.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the wings that take most of the time, so that ``-m "not slow"`` leaves them out."""
+    for item in items:
+        if item.path.relative_to(TESTS).as_posix().startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)
