@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, SupportsFloat
 import numpy as np
 
 from fastnn import losses, metrics
+from fastnn.support import checks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -187,7 +188,12 @@ def _checked(measure: Metric, metric: Metric) -> Metric:
     def checked(outputs: Array, targets: Array) -> float:
         column = targets.ndim == 1 and outputs.shape == (len(targets), 1)
         targets = _read_only(targets[:, None] if column else targets)
-        value = measure(_read_only(outputs), targets)
+        try:
+            value = measure(_read_only(outputs), targets)
+        except Exception as error:
+            name = getattr(_function(metric), "__name__", repr(metric))
+            checks.note(error, f"raised by the metric {name}, whose options functools.partial sets")
+            raise
         if np.ndim(value) > 0 or not isinstance(value, SupportsFloat):
             raise TypeError(f"metrics: expected a number from {metric!r}, got {value!r:.80}")
         return float(value)

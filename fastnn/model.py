@@ -124,7 +124,9 @@ class Sequential(Network):
         resume : the file of a checkpoint to go on from (see `ModelCheckpoint`)
             Training goes on to `epochs` in all, with the same bits as if it had never stopped.
             Model, optimizer, order and history are as saved, with what may be set at any time,
-            such as learning rates; the other arguments must be as before.
+            such as learning rates; the other arguments must be as before.  Batches of your own
+            must come in the same order, and a schedule that follows `epochs`, as `Cosine` does,
+            needs the same `epochs`.
         progress : whether to show a bar on a terminal, a line per epoch elsewhere
 
         Raises

@@ -206,3 +206,12 @@ def test_outputs_that_are_not_finite_have_no_score():
     model.parameters["0.bias"][...] = np.inf
     results = model.evaluate(X, y, loss=fastnn.MeanAbsoluteError(), metrics=[theirs("r2_score")])
     assert np.isnan(results["r2_score"])
+
+
+def test_an_error_says_which_metric_raised_it():
+    X, y = data()
+    with pytest.raises(ValueError, match="multiclass") as caught:
+        Sequential(Dense(5, 3)).evaluate(X, y, loss=SoftmaxCrossEntropy(),
+                                         metrics=[theirs("f1_score")])  # fmt: skip
+    told = "raised by the metric f1_score, whose options functools.partial sets"
+    assert caught.value.__notes__ == [told]

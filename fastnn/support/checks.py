@@ -9,6 +9,7 @@ import math
 import operator
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,13 @@ def objects(**objects: Any) -> None:
             raise TypeError(f"{wanted}, got the class; write {part.__name__}()")
         if not hasattr(part, method):
             raise TypeError(f"{wanted}, got {part!r}")
+
+
+def note(error: BaseException, text: str) -> None:
+    """Add what tracebacks show below the message, from Python 3.11 on."""
+    kept: Any = error
+    with suppress(AttributeError):  # a class with __slots__ may refuse
+        kept.__notes__ = [*getattr(error, "__notes__", ()), text]
 
 
 def users_level() -> int:

@@ -122,8 +122,10 @@ class _Watch:
         if self.name not in run.columns:  # Keras says val_loss
             self.name = re.sub("^val_", "validation_", self.monitor)
         if self.name not in run.columns:
+            lacking = self.name.startswith("validation_") and "validation_loss" not in run.columns
             raise ValueError(
                 f"monitor: expected one of {', '.join(run.columns)}, got {self.monitor!r}"
+                + ", which needs validation data" * lacking
             )
         self._begin()
         for epoch, value in enumerate(run.history.get(self.name, ()), 1):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from fastnn.support import checks
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -17,7 +19,7 @@ def named(what: str, run: Run) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        _note(error, f"raised in {what}, after {run.epoch} epochs")
+        checks.note(error, f"raised in {what}, after {run.epoch} epochs")
         raise
 
 
@@ -32,12 +34,7 @@ def keep_history(run: Run) -> Iterator[None]:
             kept.history = run.history
         run.history.interrupted |= isinstance(error, KeyboardInterrupt)
         if run.epoch:
-            _note(error, f"the history of the {run.epoch} finished epochs is this error's .history")
+            checks.note(
+                error, f"the history of the {run.epoch} finished epochs is this error's .history"
+            )
         raise
-
-
-def _note(error: BaseException, text: str) -> None:
-    """What tracebacks show below the message, from Python 3.11 on."""
-    kept: Any = error
-    with suppress(AttributeError):
-        kept.__notes__ = [*getattr(error, "__notes__", ()), text]
