@@ -8,6 +8,7 @@ with --import-mode=importlib), so that tests/sklearn/ does not hide scikit-learn
 
 import importlib.util
 import math
+import signal
 import sys
 from pathlib import Path
 
@@ -64,6 +65,13 @@ def restore_settings():
     _kernels.set_wake_work(wake_work)
     _kernels.set_isa(isa)
     _kernels.set_threads(threads)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heed_ctrl_c():
+    """A shell starts jobs behind `&` with Ctrl-C ignored, and so would their tests of it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=ISAS)
