@@ -35,14 +35,20 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize("tqdm", [True, False])
-def test_progress_on_a_terminal(tqdm, monkeypatch):
+def on_a_terminal(tqdm, monkeypatch):
+    """What a bar is drawn on.  No fixture: pytest takes sys.stderr back after these."""
     if tqdm:
         pytest.importorskip("tqdm")
     else:
         monkeypatch.setitem(sys.modules, "tqdm", None)
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
+    return terminal
+
+
+@pytest.mark.parametrize("tqdm", [True, False])
+def test_progress_on_a_terminal(tqdm, monkeypatch):
+    terminal = on_a_terminal(tqdm, monkeypatch)
     fit(progress=True)
     text = terminal.getvalue()
     assert "epoch 3/3" in text and "loss" in text and "\r" in text and text.endswith("\n")
@@ -50,12 +56,7 @@ def test_progress_on_a_terminal(tqdm, monkeypatch):
 
 @pytest.mark.parametrize("tqdm", [True, False])
 def test_the_last_frame_shows_the_loss_of_the_history(tqdm, monkeypatch):
-    if tqdm:
-        pytest.importorskip("tqdm")
-    else:
-        monkeypatch.setitem(sys.modules, "tqdm", None)
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
+    terminal = on_a_terminal(tqdm, monkeypatch)
     history = fit(progress=True)
     last = terminal.getvalue().rstrip().rpartition("\r")[2]
     assert f"loss {history.loss[-1]:.4f}" in last
