@@ -1,4 +1,5 @@
-"""Builds the one extension module, ``fastnn._kernels``, from ``csrc/``.
+"""Builds the extension modules from ``csrc/``: ``fastnn._kernels``, and where the compiler has
+OpenMP ``fastnn._openmp``.
 
 Everything else about the package stands in pyproject.toml.
 """
@@ -12,6 +13,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 sources = ["csrc/_kernels.pyx", *sorted(map(str, Path("csrc").rglob("*.c")))]
+sources.remove("csrc/openmp.c")
 depends = ["setup.py"]
 depends += sorted(
     str(path) for kind in ("*.h", "*.inc", "*.pxi") for path in Path("csrc").glob(kind)
@@ -39,7 +41,7 @@ class Build(build_ext):
         super().build_extensions()
 
 
-extension = Extension(
+kernels = Extension(
     "fastnn._kernels",
     sources=sources,
     depends=depends,
@@ -49,8 +51,17 @@ extension = Extension(
     extra_compile_args=compile_args,
     extra_link_args=link_args,
 )
+openmp = Extension(
+    "fastnn._openmp",
+    sources=["csrc/openmp.c"],
+    depends=["csrc/runtime.h"],
+    include_dirs=["csrc"],
+    extra_compile_args=[*compile_args, "-fopenmp"],
+    extra_link_args=[*link_args, "-fopenmp"],
+    optional=True,  # fastnn.build_info() says whether it is there
+)
 
 setup(
-    ext_modules=cythonize([extension], build_dir="build/cython"),
+    ext_modules=[*cythonize([kernels], build_dir="build/cython"), openmp],
     cmdclass={"build_ext": Build},
 )

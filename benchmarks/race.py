@@ -21,6 +21,7 @@ class Peer(NamedTuple):
     module: str  # in peers/
     package: str  # must be installed
     threads: int | None = None  # instead of the race's
+    variables: tuple[tuple[str, str], ...] = ()  # of its environment
 
 
 PEERS = {
@@ -28,6 +29,7 @@ PEERS = {
     "fastnn predict": Peer("fastnn_predict_peer", "fastnn-cpu"),
     "fastnn estimator": Peer("fastnn_estimator_peer", "fastnn-cpu"),
     "fastnn, one thread": Peer("fastnn_peer", "fastnn-cpu", threads=1),
+    "fastnn, OpenMP": Peer("fastnn_peer", "fastnn-cpu", variables=(("FASTNN_RUNTIME", "openmp"),)),
     "NumPy by hand": Peer("numpy_peer", "numpy"),
     "torch": Peer("torch_peer", "torch"),
     "torch channels-last": Peer("torch_channels_last_peer", "torch"),
@@ -101,7 +103,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=environment(PEERS[peer].threads or threads),
+            env=environment(PEERS[peer].threads or threads) | dict(PEERS[peer].variables),
         )
 
     def ask(self, *request: Any) -> Any:

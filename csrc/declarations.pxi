@@ -215,9 +215,18 @@ cdef extern from "fastnn.h" nogil:
 
 cdef extern from "team.h" nogil:
     int FNN_MAX_THREADS
+    ctypedef struct fnn_runtime:
+        const char *name
+    const fnn_runtime fnn_own_runtime
+    void fnn_set_up_threads()
+    void fnn_set_runtime(const fnn_runtime *runtime)
+    const fnn_runtime *fnn_override_runtime(const fnn_runtime *runtime)
+    const fnn_runtime *fnn_current_runtime()
+    int fnn_is_forked()
     void fnn_set_threads(int threads)
     int fnn_override_threads(int threads)
     int fnn_threads()
+    int fnn_granted_threads()
     double fnn_set_wake_work(double operations)
     int fnn_run(const fnn_call *call)
     ptrdiff_t fnn_replay(fnn_program *program, ptrdiff_t steps)

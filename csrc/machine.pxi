@@ -33,6 +33,7 @@ cdef inline const fnn_kernels *kernels_for(cnp.ndarray x) noexcept:
 
 
 MAX_THREADS = FNN_MAX_THREADS
+fnn_set_up_threads()
 
 
 def set_threads(int threads):
@@ -48,6 +49,38 @@ def override_threads(int threads):
 def get_threads():
     """How many threads the calling thread's kernels may use."""
     return fnn_threads()
+
+
+def granted_threads():
+    """How many of them its next large call would use, since callers share them; for tests."""
+    return fnn_granted_threads()
+
+
+OWN_RUNTIME = PyCapsule_New(<void *>&fnn_own_runtime, "fnn_runtime", NULL)
+
+
+def set_runtime(runtime not None):
+    """Where threads come from: OWN_RUNTIME, or that of fastnn._openmp."""
+    fnn_set_runtime(<const fnn_runtime *>PyCapsule_GetPointer(runtime, "fnn_runtime"))
+
+
+def override_runtime(runtime):
+    """The same for the calling thread alone; None: as for all.  Returns what was set before."""
+    cdef const fnn_runtime *wanted = NULL
+    if runtime is not None:
+        wanted = <const fnn_runtime *>PyCapsule_GetPointer(runtime, "fnn_runtime")
+    cdef const fnn_runtime *before = fnn_override_runtime(wanted)
+    return None if before == NULL else PyCapsule_New(<void *>before, "fnn_runtime", NULL)
+
+
+def get_runtime():
+    """The name of the runtime whose threads the calling thread's kernels use."""
+    return fnn_current_runtime().name.decode()
+
+
+def is_forked():
+    """Whether this process was forked from one that had imported this module."""
+    return bool(fnn_is_forked())
 
 
 def set_wake_work(double operations):

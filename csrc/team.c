@@ -1,5 +1,5 @@
-/* Each calling thread has a team: itself and workers, which start with the first work that is worth
- * them.
+/* Each calling thread has a team: itself, the leader, and followers, which there are from the first
+ * work on that is worth them.
  *
  * Work comes as a phase: chains of calls.  The units of a chain are cut into one share for each
  * thread, and each share into a few pieces.  A thread first runs the pieces of its share, since
@@ -7,23 +7,17 @@
  * waits for a thread that comes late, because it slept or another process has its core: the others
  * run its pieces, and it finds none left.
  *
- * Between phases a worker spins for some microseconds, since the next phase or training step comes
+ * Between phases a follower spins for some microseconds, since the next phase or training step comes
  * soon.  While a program runs it waits awake for longer, but yields its processor to whoever wants
  * it.  Then it sleeps, so that it costs other processes nothing.
  *
- * OpenMP is not used, because its region ends when every thread has arrived.  With libgomp on two
- * cores, a 128x784x512 product of 0.4 ms (0.65 ms serially) took 7 ms beside a busy process on one
- * core, and 36 ms in turn with NumPy's product, whose threads spin; see docs/threads.md.
- *
- * A forked child has none of its parent's workers and makes a new team when it needs one. */
+ * Where the followers' threads come from is a runtime's (runtime.h): they are the library's own
+ * workers or OpenMP's threads, and run the same code. */
 #define _POSIX_C_SOURCE 200112L /* posix_memalign, pthread_atfork */
 #define _DARWIN_C_SOURCE        /* _SC_NPROCESSORS_ONLN on macOS */
 #include "team.h"
 
-#include <pthread.h>
 #include <sched.h>
-#include <signal.h>
-#include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <time.h>
@@ -42,8 +36,8 @@ static _Atomic double wake_work = 5e6; /* below this, waking workers (tens of us
 
 /* in nanoseconds: */
 #define SPIN_TIME 20000   /* a thread waits awake for so long, */
-#define LONG_SPIN 200000  /* and a worker, yielding, while a program or a call runs */
-#define TURN_TIME 2000000 /* after this a worker lets others have its processor */
+#define LONG_SPIN 200000  /* and a follower, yielding, while a program or a call runs */
+#define TURN_TIME 2000000 /* after this a follower lets others have its processor */
 
 #define PIECES 4              /* pieces of a share: what a late thread leaves can be divided */
 #define PIECE_BYTES (1 << 19) /* bytes that a piece may write: a call's results should be in L2
@@ -51,47 +45,22 @@ static _Atomic double wake_work = 5e6; /* below this, waking workers (tens of us
 #define TRIAL_STEPS 8         /* steps that are timed with the team, then as many alone */
 #define TRIAL_PERIOD 1024     /* steps from one trial to the next */
 
-typedef struct {
-    _Alignas(64) atomic_ptrdiff_t next; /* the first piece that nobody has claimed */
-} share;
-
-/* `state` is twice the number of the phase, plus 1 while workers may enter the phase.  A worker
- * sets its `inside` and then looks whether the phase is open; the caller closes the phase, then
- * looks who is inside, and goes on when all have left.  (Every `inside` is on a cache line of its
- * own: sixteen workers that counted themselves in on one line took 10 us.) */
+/* A team's `state` is twice the number of the phase, plus 1 while followers may enter the phase.  A
+ * follower sets its `inside` and then looks whether the phase is open; the leader closes the phase,
+ * then looks who is inside, and goes on when all have left.  (Every `inside` is on a cache line of
+ * its own: sixteen threads that counted themselves in on one line took 10 us.) */
 #define OPEN ((uint64_t)1)
 
-typedef struct team {
-    /* what a waiting worker reads is on one cache line: 3 % of a step of 9 us */
-    _Alignas(64) atomic_uint_fast64_t state;
-    const fnn_chain *chain; /* the phase's */
-    int chains, shares;
-    atomic_int running; /* whether a call or a program runs */
-    _Alignas(64) atomic_int sleepers;
-    int64_t idle_since; /* when the caller's last work ended */
-    share share[FNN_MAX_THREADS];
-    char *scratch;
-    int scratch_threads;
-    atomic_int workers; /* how many were started: for the last phase, or fewer */
-    pthread_mutex_t mutex;
-    pthread_cond_t wake;
-    struct worker {
-        _Alignas(64) atomic_int inside;
-        atomic_int quit;
-        struct team *team;
-        pthread_t thread;
-        int me;
-    } worker[FNN_MAX_THREADS];
-} team;
-
 static atomic_int process_threads = 1;
+static _Thread_local int thread_override; /* for the calling thread; 0: process_threads */
+static const fnn_runtime *_Atomic process_runtime = &fnn_own_runtime;
+static _Thread_local const fnn_runtime *runtime_override; /* NULL: process_runtime */
+
 static atomic_int processors = 1;
-static _Thread_local int thread_override;   /* for the calling thread; 0: process_threads */
-static _Thread_local team *caller_team;     /* of the calling thread */
+static _Thread_local fnn_team *caller_team; /* of the calling thread */
 static _Thread_local int caller_team_forks; /* `forks` when it was made */
 static atomic_int forks;       /* how many forks lie between the first process and this one */
 static pthread_key_t team_key; /* holds caller_team, which ends with its thread */
-static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static inline void pause_briefly(void) {
 #if defined(__x86_64__)
@@ -141,17 +110,17 @@ static ptrdiff_t piece_units(const fnn_chain *chain, int shares) {
     return piece > least ? piece : least;
 }
 
-static ptrdiff_t share_begin(const team *t, const fnn_chain *chain, int owner) {
+static ptrdiff_t share_begin(const fnn_team *t, const fnn_chain *chain, int owner) {
     return chain->units * owner / t->shares;
 }
 
 /* How many pieces of the chain are in a thread's share. */
-static ptrdiff_t chain_pieces(const team *t, const fnn_chain *chain, int owner) {
+static ptrdiff_t chain_pieces(const fnn_team *t, const fnn_chain *chain, int owner) {
     ptrdiff_t piece = piece_units(chain, t->shares);
     return (share_begin(t, chain, owner + 1) - share_begin(t, chain, owner) + piece - 1) / piece;
 }
 
-static ptrdiff_t share_pieces(const team *t, int owner) {
+static ptrdiff_t share_pieces(const fnn_team *t, int owner) {
     ptrdiff_t pieces = 0;
     for (const fnn_chain *chain = t->chain; chain < t->chain + t->chains; chain++)
         pieces += chain_pieces(t, chain, owner);
@@ -160,7 +129,7 @@ static ptrdiff_t share_pieces(const team *t, int owner) {
 
 /* Runs a piece of a thread's share, by its number among those of all chains.  A chain's pieces have
  * nearly equal sizes. */
-static void run_piece(const team *t, int owner, ptrdiff_t number, void *scratch) {
+static void run_piece(const fnn_team *t, int owner, ptrdiff_t number, void *scratch) {
     const fnn_chain *chain = t->chain;
     ptrdiff_t pieces;
     for (; number >= (pieces = chain_pieces(t, chain, owner)); chain++) number -= pieces;
@@ -172,112 +141,114 @@ static void run_piece(const team *t, int owner, ptrdiff_t number, void *scratch)
 
 /* Claims the next piece of a share; returns `pieces` if none is left.  Looking first spares the
  * cache line, since all threads come by every share. */
-static ptrdiff_t claim(share *s, ptrdiff_t pieces) {
+static ptrdiff_t claim(fnn_share *s, ptrdiff_t pieces) {
     if (atomic_load_explicit(&s->next, memory_order_relaxed) >= pieces) return pieces;
     return atomic_fetch_add_explicit(&s->next, 1, memory_order_relaxed);
 }
 
-static int64_t now(void) {
+int64_t fnn_now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return t.tv_sec * (int64_t)1000000000 + t.tv_nsec;
 }
 
 /* Runs the pieces of thread `me`'s share, then those that the other threads have not begun.  A
- * worker's turn ends at `until` (0: never); returns whether all was done before. */
-static int work(team *t, int me, int64_t until) {
+ * follower's turn ends at `until` (0: never); returns whether all was done before. */
+static int work(fnn_team *t, int me, int64_t until) {
     void *scratch = t->scratch + (size_t)me * FNN_SCRATCH;
     for (int i = 0; i < t->shares; i++) {
         const int owner = (me + i) % t->shares;
         const ptrdiff_t pieces = share_pieces(t, owner);
         for (ptrdiff_t n; (n = claim(&t->share[owner], pieces)) < pieces;) {
             run_piece(t, owner, n, scratch);
-            if (until && now() > until) return 0;
+            if (until && fnn_now() > until) return 0;
         }
     }
     return 1;
 }
 
 /* Waiting awake pays only while every thread of the team can have a processor. */
-static int64_t spin_time(const team *t) { return t->workers < processors ? SPIN_TIME : 0; }
-
-/* Whether a phase other than `done` is open, or the worker must end. */
-static int is_open(const struct worker *me, uint64_t done) {
-    uint64_t state = atomic_load(&me->team->state);
-    return (state & OPEN && state != done) || atomic_load(&me->quit);
+static int64_t spin_time(const fnn_team *t) {
+    if (t->runtime->patience >= 0) return t->runtime->patience;
+    return t->members <= processors ? SPIN_TIME : 0;
 }
 
-/* Waits until is_open.  After sleep a new turn begins, which ends at *until. */
-static void wait_for_phase(struct worker *me, uint64_t done, int64_t *until) {
-    team *t = me->team;
-    const int64_t begun = now(), spin = spin_time(t);
-    for (int64_t waited = 0;; waited = now() - begun) {
+static int must_leave(const fnn_team *t, int me) { return me >= atomic_load(&t->members); }
+
+/* Whether a phase other than `done` is open, or the follower must leave. */
+static int is_called(const fnn_team *t, int me, uint64_t done) {
+    uint64_t state = atomic_load(&t->state);
+    return (state & OPEN && state != done) || must_leave(t, me);
+}
+
+/* Waits until is_called.  After sleep a new turn begins, which ends at *until. */
+static void wait_for_phase(fnn_team *t, int me, uint64_t done, int64_t *until) {
+    const int64_t begun = fnn_now(), spin = spin_time(t);
+    for (int64_t waited = 0;; waited = fnn_now() - begun) {
         if (waited >= spin) {
             if (!spin || waited >= LONG_SPIN || !atomic_load(&t->running)) break;
             sched_yield(); /* without it, two trainings on two cores take a fourth longer */
         }
         for (int i = 0; i < 16; i++) {
-            if (is_open(me, done)) return;
+            if (is_called(t, me, done)) return;
             pause_briefly();
         }
     }
     pthread_mutex_lock(&t->mutex);
     atomic_fetch_add(&t->sleepers, 1);
-    while (!is_open(me, done)) pthread_cond_wait(&t->wake, &t->mutex);
+    while (!is_called(t, me, done)) pthread_cond_wait(&t->wake, &t->mutex);
     atomic_fetch_sub(&t->sleepers, 1);
     pthread_mutex_unlock(&t->mutex);
-    *until = now() + TURN_TIME;
+    *until = fnn_now() + TURN_TIME;
 }
 
 /* Works on the open phase, if there is one other than `done`.  Returns the state of the last phase
  * of which nothing is left to claim. */
-static uint64_t enter_phase(struct worker *me, uint64_t done, int64_t until) {
-    atomic_store(&me->inside, 1);
-    const uint64_t state = atomic_load(&me->team->state);
-    if (state & OPEN && state != done && work(me->team, me->me, until)) done = state;
-    atomic_store_explicit(&me->inside, 0, memory_order_release);
+static uint64_t enter_phase(fnn_team *t, int me, uint64_t done, int64_t until) {
+    atomic_store(&t->member[me].inside, 1);
+    const uint64_t state = atomic_load(&t->state);
+    if (state & OPEN && state != done && work(t, me, until)) done = state;
+    atomic_store_explicit(&t->member[me].inside, 0, memory_order_release);
     return done;
 }
 
-/* If a worker and another process want one processor, the system would stop the worker in the
- * middle of a piece, and the caller would wait.  So the worker yields between two pieces, at the
+/* If a follower and another process want one processor, the system would stop the follower in the
+ * middle of a piece, and the leader would wait.  So the follower yields between two pieces, at the
  * end of its turn (`until`), before its time slice is over. */
-static void *worker_main(void *argument) {
-    struct worker *me = argument;
+static void follow(fnn_team *t, int me) {
     uint64_t done = 0;
-    int64_t until = now() + TURN_TIME;
-    set_arithmetic(DEFAULT_ARITHMETIC);
+    int64_t until = fnn_now() + TURN_TIME;
+    const arithmetic before = set_arithmetic(DEFAULT_ARITHMETIC);
     for (;;) {
-        wait_for_phase(me, done, &until);
-        if (atomic_load(&me->quit)) return NULL;
-        done = enter_phase(me, done, until);
-        if (now() > until) {
+        wait_for_phase(t, me, done, &until);
+        if (must_leave(t, me)) break;
+        done = enter_phase(t, me, done, until);
+        if (fnn_now() > until) {
             sched_yield();
-            until = now() + TURN_TIME;
+            until = fnn_now() + TURN_TIME;
         }
     }
+    set_arithmetic(before);
 }
 
-static void wake_sleepers(team *t) {
+void fnn_wake_sleepers(fnn_team *t) {
     if (atomic_load(&t->sleepers) == 0) return;
     pthread_mutex_lock(&t->mutex);
     pthread_cond_broadcast(&t->wake);
     pthread_mutex_unlock(&t->mutex);
 }
 
-/* Ends all workers but the first `workers`, between phases. */
-static void stop_workers(team *t, int workers) {
-    for (int i = workers; i < t->workers; i++) atomic_store(&t->worker[i].quit, 1);
-    wake_sleepers(t);
-    for (int i = workers; i < t->workers; i++) pthread_join(t->worker[i].thread, NULL);
-    t->workers = workers;
+/* Ends the team's threads where its runtime keeps them. */
+static void release(fnn_team *t) {
+    atomic_store(&t->members, 1);
+    if (t->runtime->release) t->runtime->release(t);
 }
 
 /* Runs at the end of the calling thread. */
 static void end_team(void *argument) {
-    team *t = argument;
+    fnn_team *t = argument;
     if (caller_team_forks == forks) {
-        stop_workers(t, 0);
+        release(t);
         pthread_cond_destroy(&t->wake);
         pthread_mutex_destroy(&t->mutex);
     }
@@ -288,45 +259,32 @@ static void end_team(void *argument) {
 
 static void in_forked_child(void) { forks++; }
 
-static void set_up(void) {
+void fnn_set_up_threads(void) {
     pthread_key_create(&team_key, end_team);
     pthread_atfork(NULL, NULL, in_forked_child);
     processors = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    fnn_set_up_callers();
 }
 
-/* The calling thread's team, without workers at first; NULL if memory is short. */
-static team *get_team(void) {
-    pthread_once(&once, set_up);
+int fnn_is_forked(void) { return forks > 0; }
+
+/* The calling thread's team, without followers at first; NULL if memory is short.  A forked child
+ * has none of its parent's threads, and makes a new one. */
+static fnn_team *get_team(void) {
     if (caller_team && caller_team_forks == forks) return caller_team;
     void *memory; /* a parent's team is not freed: its locks may be held by threads that are gone */
-    if (posix_memalign(&memory, 64, sizeof(team))) return NULL;
-    team *t = memory;
-    *t = (team){.scratch = NULL};
+    if (posix_memalign(&memory, 64, sizeof(fnn_team))) return NULL;
+    fnn_team *t = memory;
+    *t = (fnn_team){.members = 1, .runtime = &fnn_own_runtime};
     pthread_mutex_init(&t->mutex, NULL);
     pthread_cond_init(&t->wake, NULL);
     if (pthread_setspecific(team_key, t)) {
         free(t);
         return NULL;
     }
+    fnn_enter_callers(t);
     caller_team_forks = forks;
     return caller_team = t;
-}
-
-/* Starts workers until there are so many, or as many as the system allows: the others run the
- * shares of those that are missing.  Workers block all signals, which are for the program's
- * threads. */
-static void start_workers(team *t, int workers) {
-    if (t->workers >= workers) return;
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    while (t->workers < workers) {
-        struct worker *w = &t->worker[t->workers];
-        *w = (struct worker){.team = t, .me = t->workers + 1};
-        if (pthread_create(&w->thread, NULL, worker_main, w)) break;
-        t->workers++;
-    }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 void fnn_set_threads(int threads) { process_threads = threads; }
@@ -343,8 +301,29 @@ int fnn_override_threads(int threads) {
 
 int fnn_threads(void) { return thread_override ? thread_override : process_threads; }
 
+void fnn_set_runtime(const fnn_runtime *runtime) { process_runtime = runtime; }
+
+const fnn_runtime *fnn_override_runtime(const fnn_runtime *runtime) {
+    const fnn_runtime *before = runtime_override;
+    runtime_override = runtime;
+    return before;
+}
+
+/* In a forked child libgomp would wait for threads that are not there. */
+const fnn_runtime *fnn_current_runtime(void) {
+    if (forks) return &fnn_own_runtime;
+    return runtime_override ? runtime_override : process_runtime;
+}
+
+/* Takes the threads from this runtime from now on. */
+static void change_runtime(fnn_team *t, const fnn_runtime *runtime) {
+    if (t->runtime == runtime) return;
+    release(t);
+    t->runtime = runtime;
+}
+
 /* Gets scratch for so many threads.  Returns 0, or -1 if memory is short. */
-static int reserve(team *t, int threads) {
+static int reserve(fnn_team *t, int threads) {
     if (t->scratch_threads >= threads) return 0;
     void *memory;
     if (posix_memalign(&memory, 64, (size_t)threads * FNN_SCRATCH)) return -1;
@@ -354,41 +333,56 @@ static int reserve(team *t, int threads) {
     return 0;
 }
 
-/* How many threads so much work is worth.  Little work is worth several only if it follows other
- * work so soon that the workers are awake. */
-static int threads_for(const team *t, double work) {
-    int threads = fnn_threads(); /* read once: another thread may set it meanwhile */
-    if (threads == 1 || work < SERIAL_WORK) return 1;
-    return work >= wake_work || now() - t->idle_since < SPIN_TIME ? threads : 1;
+/* A number that was set for this thread alone is not divided. */
+static int granted(fnn_team *t, int64_t now) {
+    return thread_override ? thread_override : process_threads / fnn_count_callers(t, now);
 }
 
-static void run_together(team *t, const fnn_phase *phase, int threads) {
-    if (t->workers >= threads) stop_workers(t, threads - 1);
-    start_workers(t, threads - 1);
+int fnn_granted_threads(void) {
+    fnn_team *t = get_team();
+    int threads = t ? granted(t, fnn_now()) : 1;
+    return threads > 1 ? threads : 1;
+}
+
+/* How many threads so much work is worth.  Little work is worth several only if it follows other
+ * work so soon that the followers are awake. */
+static int threads_for(fnn_team *t, double work) {
+    if (work < SERIAL_WORK || fnn_threads() == 1) return 1;
+    const int64_t now = fnn_now();
+    fnn_note_caller(t, now);
+    if (work < wake_work && now - t->idle_since >= SPIN_TIME) return 1;
+    int threads = granted(t, now);
+    change_runtime(t, fnn_current_runtime());
+    const int most = t->runtime->most ? t->runtime->most() : FNN_MAX_THREADS;
+    if (threads > most) threads = most;
+    return threads > 1 ? threads : 1;
+}
+
+static void run_together(fnn_team *t, const fnn_phase *phase) {
     t->chain = phase->chain;
     t->chains = phase->chains;
-    t->shares = threads;
-    for (int i = 0; i < threads; i++)
+    for (int i = 0; i < t->shares; i++)
         atomic_store_explicit(&t->share[i].next, 0, memory_order_relaxed);
     const uint64_t open = atomic_load(&t->state) + 1;
     atomic_store(&t->state, open);
-    wake_sleepers(t);
+    fnn_wake_sleepers(t);
     work(t, 0, 0);
     atomic_store(&t->state, open + 1);
+    const int members = t->members;
     int64_t end = 0;
-    for (int i = 0; i < t->workers; i++)
-        while (atomic_load(&t->worker[i].inside)) { /* after the phase was closed */
-            if (!end) end = now() + spin_time(t);
-            if (now() < end)
+    for (int i = 1; i < members; i++)
+        while (atomic_load(&t->member[i].inside)) { /* after the phase was closed */
+            if (!end) end = fnn_now() + spin_time(t);
+            if (fnn_now() < end)
                 pause_briefly();
             else
-                sched_yield(); /* the worker may be waiting for this core */
+                sched_yield(); /* the follower may be waiting for this core */
         }
 }
 
-static void run_phase(team *t, const fnn_phase *phase, int threads) {
-    if (threads > 1 && phase->work >= PHASE_WORK) {
-        run_together(t, phase, threads);
+static void run_phase(fnn_team *t, const fnn_phase *phase) {
+    if (t->shares > 1 && phase->work >= PHASE_WORK) {
+        run_together(t, phase);
         return;
     }
     for (const fnn_chain *chain = phase->chain; chain < phase->chain + phase->chains; chain++) {
@@ -400,68 +394,110 @@ static void run_phase(team *t, const fnn_phase *phase, int threads) {
     }
 }
 
-int fnn_run(const fnn_call *call) {
-    fnn_chain chain = {.calls = (fnn_call *)call, .count = 1, .units = call->units,
-                       .grain = call->grain, .work = call->work};
-    fnn_phase phase = {.chain = &chain, .chains = 1, .work = call->work};
-    team *t = get_team();
-    int threads = t && call->units > 1 ? threads_for(t, call->work) : 1;
-    if (!t || reserve(t, threads)) return -1;
-    arithmetic before = set_arithmetic(DEFAULT_ARITHMETIC);
-    atomic_store_explicit(&t->running, 1, memory_order_relaxed);
-    run_phase(t, &phase, threads);
-    atomic_store_explicit(&t->running, 0, memory_order_relaxed);
-    set_arithmetic(before);
-    if (call->work >= SERIAL_WORK) t->idle_since = now();
-    return 0;
-}
-
 static int met_fault(const fnn_program *p) { return p->fault && *p->fault != 0; }
 
 /* Runs one step of a program.  Returns 0, or 1 if it met a fault, after which nothing more runs. */
-static int replay_step(team *t, const fnn_program *p, int threads) {
+static int run_step(fnn_team *t, const fnn_program *p) {
     for (const fnn_phase *phase = p->phase; phase < p->phase + p->phases; phase++) {
         for (const fnn_call *call = phase->alone; call < phase->alone + phase->alones; call++) {
             if (met_fault(p)) return 1;
             call->kernel(&call->arguments, 0, call->size, t->scratch);
         }
         if (met_fault(p)) return 1;
-        run_phase(t, phase, threads);
+        run_phase(t, phase);
     }
     return met_fault(p);
+}
+
+/* Leads the team's program, or follows. */
+static void take_part(fnn_team *t, int member, int members) {
+    if (member > 0) {
+        follow(t, member);
+        return;
+    }
+    t->shares = members;
+    while (t->done < t->steps && !run_step(t, t->program)) t->done++;
+    if (!t->runtime->release) { /* the followers leave */
+        atomic_store(&t->members, 1);
+        fnn_wake_sleepers(t);
+    }
+}
+
+/* Runs so many steps of a program on so many threads.  Returns how many were done; fewer if one met
+ * a fault. */
+static ptrdiff_t run_steps(fnn_team *t, const fnn_program *p, ptrdiff_t steps, int threads) {
+    t->program = p;
+    t->steps = steps;
+    t->done = 0;
+    if (threads > 1) {
+        atomic_store(&t->members, threads);
+        t->runtime->gather(t, threads, take_part);
+    } else {
+        t->shares = 1;
+        while (t->done < steps && !run_step(t, p)) t->done++;
+    }
+    return t->done;
 }
 
 /* Runs a small step with the team or alone, whichever was faster in the last trial.  If processors
  * are far from one another, the team costs more than it gains: a step of 12 us alone and 9 us
  * together took 21 us when the system had moved one of two virtual processors to another cache.
  * That may change at any time, so trials are repeated. */
-static int replay_small_step(team *t, fnn_program *p, int threads) {
+static ptrdiff_t run_small_step(fnn_team *t, fnn_program *p, int threads) {
     const int trial = p->trial, together = trial < TRIAL_STEPS;
     p->trial = (trial + 1) % TRIAL_PERIOD;
     if (trial >= 2 * TRIAL_STEPS)
-        return replay_step(t, p, p->together_time <= p->alone_time ? threads : 1);
+        return run_steps(t, p, 1, p->together_time <= p->alone_time ? threads : 1);
     int64_t *time = together ? &p->together_time : &p->alone_time;
-    int64_t start = now();
-    int fault = replay_step(t, p, together ? threads : 1);
+    int64_t start = fnn_now();
+    ptrdiff_t done = run_steps(t, p, 1, together ? threads : 1);
     if (trial % TRIAL_STEPS == 0)
-        *time = 0; /* the first step may have woken the workers */
+        *time = 0; /* the first step may have woken the followers */
     else
-        *time += now() - start;
-    return fault;
+        *time += fnn_now() - start;
+    return done;
+}
+
+/* Runs steps as fnn_replay says, with so many threads, small ones as trials tell. */
+static ptrdiff_t run_program(fnn_team *t, fnn_program *p, ptrdiff_t steps, int threads) {
+    if (threads == 1 || p->work >= SMALL_WORK) return run_steps(t, p, steps, threads);
+    ptrdiff_t done = 0;
+    while (done < steps && run_small_step(t, p, threads)) done++;
+    return done;
+}
+
+/* The caller works no more for now. */
+static void end_work(fnn_team *t, double work) {
+    t->idle_since = fnn_now();
+    if (work >= SERIAL_WORK) fnn_note_caller(t, t->idle_since);
+}
+
+int fnn_run(const fnn_call *call) {
+    fnn_chain chain = {.calls = (fnn_call *)call, .count = 1, .units = call->units,
+                       .grain = call->grain, .work = call->work};
+    fnn_phase phase = {.chain = &chain, .chains = 1, .work = call->work};
+    const fnn_program program = {.phase = &phase, .phases = 1};
+    fnn_team *t = get_team();
+    int threads = t && call->units > 1 ? threads_for(t, call->work) : 1;
+    if (!t || reserve(t, threads)) return -1;
+    arithmetic before = set_arithmetic(DEFAULT_ARITHMETIC);
+    atomic_store_explicit(&t->running, 1, memory_order_relaxed);
+    run_steps(t, &program, 1, threads);
+    atomic_store_explicit(&t->running, 0, memory_order_relaxed);
+    set_arithmetic(before);
+    if (call->work >= SERIAL_WORK) end_work(t, call->work);
+    return 0;
 }
 
 ptrdiff_t fnn_replay(fnn_program *p, ptrdiff_t steps) {
-    team *t = get_team();
+    fnn_team *t = get_team();
     int threads = t ? threads_for(t, p->work * (double)steps) : 1;
     if (!t || reserve(t, threads)) return -1;
     arithmetic before = set_arithmetic(DEFAULT_ARITHMETIC);
-    ptrdiff_t done = 0;
     atomic_store_explicit(&t->running, 1, memory_order_relaxed);
-    const int small = threads > 1 && p->work < SMALL_WORK;
-    while (done < steps && !(small ? replay_small_step(t, p, threads) : replay_step(t, p, threads)))
-        done++;
+    ptrdiff_t done = run_program(t, p, steps, threads);
     atomic_store_explicit(&t->running, 0, memory_order_relaxed);
     set_arithmetic(before);
-    t->idle_since = now();
+    end_work(t, p->work * (double)steps);
     return done;
 }

@@ -31,7 +31,8 @@ Metrics        accuracy, auc, f1, r2, ... in fastnn.metrics
 Files          save, load, save_checkpoint, load_checkpoint, Checkpoint
 Data           datasets, batches, stratified_split, Standardizer
 Learning how   gradcheck, initializers, ExponentialAverage
-The machine    set_num_threads, get_num_threads, threads, build_info
+The machine    set_num_threads, get_num_threads, threads; set_runtime, get_runtime, runtime;
+               build_info
 
 scikit-learn's estimators, trained by fastnn: fastnn.sklearn.
 """
@@ -93,6 +94,7 @@ if not use_installed(__path__[0]):  # else the installed package stands in this 
     from fastnn.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, RMSprop
     from fastnn.predictor import Predictor
     from fastnn.schedules import Cosine, ExponentialDecay, OneCycle, StepDecay
+    from fastnn.support.runtimes import get_runtime, runtime, set_runtime
     from fastnn.support.threads import (
         build_info,
         get_num_threads,
@@ -182,14 +184,17 @@ __all__ = [
     "build_info",
     "datasets",
     "get_num_threads",
+    "get_runtime",
     "gradcheck",
     "initializers",
     "load",
     "load_checkpoint",
     "metrics",
+    "runtime",
     "save",
     "save_checkpoint",
     "set_num_threads",
+    "set_runtime",
     "stratified_split",
     "threads",
     "to_nhwc",

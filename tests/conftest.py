@@ -31,6 +31,7 @@ import pytest  # noqa: E402
 
 import fastnn  # noqa: E402
 from fastnn import _kernels  # noqa: E402
+from fastnn.support.runtimes import RUNTIMES  # noqa: E402
 from fastnn.training import interrupts  # noqa: E402
 from machine import ISAS  # noqa: E402
 from paths import TESTS  # noqa: E402
@@ -45,7 +46,7 @@ def pytest_report_header():
     )
 
 
-SLOW = ("kernels", "whole", "sklearn", "support/test_threads.py", "files/test_safefile.py")
+SLOW = ("kernels", "whole", "sklearn", "support/test_runtimes.py", "support/test_threads.py", "files/test_safefile.py")
 
 
 def pytest_collection_modifyitems(items):
@@ -57,14 +58,17 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def restore_settings():
-    """Restore the instruction set and the number of threads after each test; in tests, even
-    little work wakes sleeping threads, and a Ctrl-C of another test is no first press of two."""
+    """Restore the instruction set, the number of threads and their runtime after each test; in
+    tests, even little work wakes sleeping threads, and a Ctrl-C of another test is no first press
+    of two."""
     isa, threads, wake_work = _kernels.get_isa(), _kernels.get_threads(), _kernels.set_wake_work(0)
+    runtime = fastnn.get_runtime()
     interrupts._last_press = -math.inf
     yield
     _kernels.set_wake_work(wake_work)
     _kernels.set_isa(isa)
     _kernels.set_threads(threads)
+    fastnn.set_runtime(runtime)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -98,6 +102,16 @@ def dtype(request):
 def threads(request):
     """Each number of threads in THREADS, however many cores there are."""
     _kernels.set_threads(request.param)
+    return request.param
+
+
+@pytest.fixture(params=RUNTIMES)
+def runtime(request, monkeypatch):
+    """Each source of threads, for this process and for those that it starts."""
+    if request.param not in fastnn.build_info()["runtimes"]:
+        pytest.skip("this build has no OpenMP")
+    monkeypatch.setenv("FASTNN_RUNTIME", request.param)
+    fastnn.set_runtime(request.param)
     return request.param
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 import fastnn._kernels as _kernels
 from fastnn._version import __version__
-from fastnn.support import checks
+from fastnn.support import checks, runtimes, threadpools
 
 
 def set_num_threads(n: int) -> None:
@@ -34,6 +34,9 @@ def set_num_threads(n: int) -> None:
 
 def get_num_threads() -> int:
     """How many threads a kernel that the calling thread runs may use.
+
+    Threads of this process, and processes forked from it, that work at the same time share them:
+    each then uses fewer.
 
     >>> get_num_threads() >= 1
     True
@@ -68,7 +71,9 @@ def build_info() -> dict[str, Any]:
 
     The versions ``version``, ``numpy`` and ``python``; ``isa``, the instruction set in use,
     ``isa_available``, those of this machine, and ``isa_compiled``, those in the package, lowest
-    first; ``threads``, the count for the calling thread; ``compiler``.
+    first; ``threads``, the count for the calling thread; ``runtime``, where it takes them from,
+    ``runtimes``, those in the package, and ``openmp``, the OpenMP library once "openmp" was asked
+    for, else ""; ``compiler``.
 
     >>> info = build_info()
     >>> info["isa"] in info["isa_available"]
@@ -82,6 +87,9 @@ def build_info() -> dict[str, Any]:
         "isa_available": _kernels.isa_levels(),
         "isa_compiled": _kernels.isa_compiled(),
         "threads": get_num_threads(),
+        "runtime": runtimes.get_runtime(),
+        "runtimes": runtimes.built(),
+        "openmp": runtimes.library(),
         "compiler": _kernels.COMPILER,
     }
 
@@ -170,6 +178,9 @@ def _set_isa() -> None:
 
 
 def set_defaults() -> None:
-    """Set threads and instruction set by environment and machine; `import fastnn` does it once."""
+    """Set threads, their runtime and the instruction set by environment and machine; `import
+    fastnn` does it once."""
     _set_isa()
+    runtimes.set_default()
+    threadpools.register()
     _kernels.set_threads(_from_environment() or _from_machine())

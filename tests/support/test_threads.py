@@ -3,8 +3,6 @@ environment.  Tests that need a fresh process start one, with a time limit."""
 
 import math
 import os
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -14,34 +12,7 @@ import fastnn
 from compare import assert_same_bits
 from fastnn import Dense, Dropout, ReLU, Sequential, _kernels
 from fastnn.support.threads import _cpu_quota
-from paths import PACKAGE
-
-LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-ENVIRONMENT = ("FASTNN_NUM_THREADS", "OMP_NUM_THREADS", "FASTNN_ISA")
-
-# The beginning of every program: a product with enough work for threads.
-HEAD = """
-import os, sys
-import numpy as np
-
-def tasks():
-    return len(os.listdir("/proc/self/task"))
-
-def product(rows=300):
-    x = np.arange(rows * 200, dtype=np.float32).reshape(rows, 200) % 7
-    return fastnn._kernels.dense_forward(x, np.ones((200, 150), np.float32))
-"""
-
-
-def python(program, warnings="error", **environment):
-    """The output, in words, of a program in a fresh Python that finds the fastnn under test."""
-    clean = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
-    result = subprocess.run(
-        [sys.executable, "-W", warnings, "-c", HEAD + program], text=True, capture_output=True,
-        timeout=120, cwd=PACKAGE.parent, env=clean | environment,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout.split()
+from processes import LINUX, python
 
 
 @LINUX
@@ -50,7 +21,7 @@ def test_import_starts_no_thread():
 
 
 @LINUX
-def test_as_many_threads_run_as_asked_and_no_sooner():
+def test_as_many_threads_run_as_asked_and_no_sooner(runtime):
     """Little work starts none."""
     out = python("""
 import fastnn
@@ -67,7 +38,7 @@ print(tasks() - before)
 
 
 @LINUX
-def test_a_thread_takes_its_team_with_it_when_it_ends():
+def test_a_thread_takes_its_team_with_it_when_it_ends(runtime):
     out = python("""
 import threading, time
 import fastnn
@@ -86,7 +57,7 @@ print(tasks() - before)
 
 
 @LINUX
-def test_fewer_threads_end_the_others():
+def test_fewer_threads_end_the_others(runtime):
     out = python("""
 import time
 import fastnn
@@ -102,7 +73,7 @@ for count in (5, 2, 4, 3):
     assert out == ["4", "1", "3", "2"]
 
 
-def test_more_threads_than_work_and_than_cores():
+def test_more_threads_than_work_and_than_cores(runtime):
     out = python("""
 import fastnn
 expected = product()
@@ -139,14 +110,14 @@ print("parent goes on")
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.parametrize("used", [True, False])
-def test_a_fork_does_not_hang(used):
+def test_a_fork_does_not_hang(used, runtime):
     """Warnings are ignored, because Python 3.12 and later warns of a fork while threads run."""
     out = python(FORK.format(before="", used=used), warnings="ignore")
     assert out == ["0", "parent", "goes", "on"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_fork_from_another_thread_does_not_hang():
+def test_a_fork_from_another_thread_does_not_hang(runtime):
     before = """
 import threading
 worker = threading.Thread(target=product)
@@ -158,7 +129,7 @@ worker.join()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_pool_of_forked_workers():
+def test_a_pool_of_forked_workers(runtime):
     out = python(
         """
 import multiprocessing
@@ -185,7 +156,7 @@ def train(seed, results):
     results[seed] = model.flat_parameters
 
 
-def test_two_python_threads_train_two_models_at_once(threads):
+def test_two_python_threads_train_two_models_at_once(threads, runtime):
     alone, together = {}, {}
     for seed in range(4):
         train(seed, alone)
