@@ -332,8 +332,11 @@ class Table(NamedTuple):
 
 
 STEP = "forward, loss, backward, Adam"
-TRAINERS = ["fastnn", "torch", "jax", "NumPy by hand", "scikit-learn"]
-PREDICTORS = ["fastnn", "fastnn predict", "torch", "torch.jit", "onnxruntime", "NumPy by hand"]
+TRAINERS = ["fastnn", "fastnn, OpenMP", "torch", "jax", "NumPy by hand", "scikit-learn"]
+PREDICTORS = [
+    *("fastnn", "fastnn, OpenMP", "fastnn predict"),
+    *("torch", "torch.jit", "onnxruntime", "NumPy by hand"),
+]
 BOTH = ["fastnn", "NumPy by hand", "torch"]
 LAYOUTS = ["fastnn", "torch channels-last", "torch"]
 
@@ -368,7 +371,7 @@ TABLES = {
     "fit": Table("Whole fit", "fit", FITS, Fit.work, ["fastnn", "torch", "scikit-learn"], 5),
     "scaling": Table(
         "Training step on two threads and on one",
-        *("train", LARGE, Network.training, ["fastnn", "fastnn, one thread"]),
+        *("train", LARGE, Network.training, ["fastnn", "fastnn, one thread", "fastnn, OpenMP"]),
         rounds=11,
     ),
     "elementwise": Table(
@@ -379,7 +382,8 @@ TABLES = {
     "kernel": Table("Kernels", "kernel", KERNELS, Kernel.work, BOTH),
     "cnn": Table(
         f"Training step of convolutional networks: {STEP}",
-        *("train", CONVNETS, ConvNet.training, [*LAYOUTS, "torch.compile", "jax"]),
+        *("train", CONVNETS, ConvNet.training),
+        ["fastnn", "fastnn, OpenMP", *LAYOUTS[1:], "torch.compile", "jax"],
         rounds=11,
     ),
     "cnnpredict": Table(

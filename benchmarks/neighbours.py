@@ -4,6 +4,8 @@ What threads cost when others use the cores too, each figure beside the goal for
 only):
 
     pair     a product of NumPy's and a training step by turns / the sum of the two alone
+    beside   a step of it, of PyTorch and of scikit-learn by turns / the sum of the three alone
+    served   a prediction and one of onnxruntime's by turns / the sum of the two alone
     busy     mean step beside a process that keeps one core busy / undisturbed
     four     four processes training at once / one after another, alone on the machine
     started  threads that steps too small for threads have started
@@ -18,7 +20,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from statistics import mean, median
 from typing import Any
@@ -29,8 +31,9 @@ from cases import Network, Product, find
 from race import PAUSE, PEERS, THREADS, Worker, environment, installed
 from worker import Runner
 
-TRAINERS = ["fastnn", "torch", "jax"]
+TRAINERS = ["fastnn", "fastnn, OpenMP", "torch", "jax"]
 STEPS = [("other", "784-512-512-10 relu, batch 128"), ("train", "784-128-10 relu, batch 32")]
+CALLS = [("predict", f"784-512-512-10 relu, batch {batch}") for batch in (1, 1024)]
 SMALL = [("other", "13-50-1 relu, batch 32")]
 TURN, ROUNDS = 0.1, 3  # longer turns take minutes where a library collapses
 
@@ -38,7 +41,9 @@ TURN, ROUNDS = 0.1, 3  # longer turns take minutes where a library collapses
 def in_child(task: str, peer: str, *arguments: str) -> Any:
     """The result of function `task` in a new process, with the usual threads."""
     command = [sys.executable, __file__, task, PEERS[peer].module, *arguments]
-    done = subprocess.run(command, env=environment(THREADS), stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(
+        command, env=environment(THREADS, peer), stdout=subprocess.PIPE, check=True
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -49,26 +54,39 @@ def prepare(module: str, table: str, name: str) -> tuple[Any, Any]:
     return peer.train(network), getattr(peer, "finish", lambda result: result)
 
 
+def by_turns(*steps: Callable[[], Any]) -> float:
+    """The time of all steps in a row, again and again, in units of the sum of each one's alone."""
+
+    def all_steps() -> None:
+        for step in steps:
+            step()
+
+    runners = [Runner(step, lambda result: None, TURN) for step in (all_steps, *steps)]
+    times: list[list[float]] = [[] for _ in runners]
+    for turn in range(ROUNDS):
+        for i in random.Random(turn).sample(range(len(runners)), len(runners)):
+            time.sleep(PAUSE)
+            times[i] += runners[i].run()
+    together, *alone = map(median, times)
+    return together / sum(alone)
+
+
 def child_pair(module: str, table: str, name: str) -> float:
     step, finish = prepare(module, table, name)
     a, b, c = Product("forward", 128, 784, 512).data()
+    return by_turns(lambda: np.matmul(a, b, out=c), lambda: finish(step()))
 
-    def product() -> None:
-        np.matmul(a, b, out=c)
 
-    def pair() -> None:
-        product()
-        finish(step())
+def child_beside(module: str, table: str, name: str) -> float:
+    peers = dict.fromkeys((module, "torch_peer", "sklearn_peer"))  # torch's figure is of two
+    steps = [prepare(peer, table, name) for peer in peers]
+    return by_turns(*(lambda step=step, end=end: end(step()) for step, end in steps))
 
-    steps = {"product": product, "step": lambda: finish(step()), "pair": pair}
-    runners = {key: Runner(step, lambda result: None, TURN) for key, step in steps.items()}
-    times: dict[str, list[float]] = {key: [] for key in runners}
-    for turn in range(ROUNDS):
-        for key in random.Random(turn).sample(sorted(runners), len(runners)):
-            time.sleep(PAUSE)
-            times[key] += runners[key].run()
-    medians = {key: median(values) for key, values in times.items()}
-    return medians["pair"] / (medians["product"] + medians["step"])
+
+def child_served(module: str, table: str, name: str) -> float:
+    network = find(table, name)
+    calls = [importlib.import_module(f"peers.{m}") for m in (module, "onnxruntime_peer")]
+    return by_turns(*(peer.predict(network) for peer in calls))
 
 
 def child_started(module: str, table: str, name: str) -> int:
@@ -123,6 +141,8 @@ def four(peer: str, table: str, name: str) -> float:
 # name: (title, goal, function that returns a peer's figure, steps)
 TESTS = {
     "pair": ("by turns with NumPy's product", 1.3, "child_pair", STEPS),
+    "beside": ("by turns with PyTorch and scikit-learn", 1.3, "child_beside", STEPS),
+    "served": ("by turns with onnxruntime", 1.3, "child_served", CALLS),
     "busy": ("beside a busy core", 2.2, "busy", STEPS),
     "four": ("four processes at once", 1.3, "four", STEPS),
     "started": ("threads started", 0, "child_started", SMALL),
@@ -131,6 +151,8 @@ TESTS = {
 
 def main(chosen: list[str]) -> None:
     peers = [peer for peer in TRAINERS if installed(peer)]
+    own = [peer for peer in peers if PEERS[peer].package == "fastnn-cpu"]
+    only = {"child_served": own, "child_beside": [*own, "torch"]}
     print(f"| | goal | {' | '.join(peers)} |\n|{'---|' * (2 + len(peers))}")
     for title, goal, task, steps in (TESTS[test] for test in chosen or TESTS):
         for step in steps:
@@ -138,7 +160,7 @@ def main(chosen: list[str]) -> None:
                 in_child(task, peer, *step)
                 if task.startswith("child")
                 else globals()[task](peer, *step)
-                for peer in peers
+                for peer in only.get(task, peers)
             ]
             cells = " | ".join(f"{figure:.3g}" for figure in figures)
             print(f"| {title}: {step[1]} | {goal} | {cells} |", flush=True)

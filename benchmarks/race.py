@@ -62,14 +62,16 @@ def cpu() -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in (x.partition(":") for x in lines)}
 
 
-def environment(threads: int) -> dict[str, str]:
-    """The caller's environment without what tunes a peer, for so many threads.
+def environment(threads: int, peer: str) -> dict[str, str]:
+    """The caller's environment for this peer and so many threads, without what else tunes one.
 
     An exported OPENBLAS_CORETYPE=Haswell alone makes NumPy's products half as fast as they are
     on a CPU with full AVX-512 (one core, 256x256x256: 110 GFLOP/s in place of 212).
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(TUNING)}
-    return {**kept, **dict.fromkeys(THREAD_VARIABLES, str(threads)), "JAX_PLATFORMS": "cpu"}
+    count = str(PEERS[peer].threads or threads)
+    chosen = dict.fromkeys(THREAD_VARIABLES, count) | dict(PEERS[peer].variables)
+    return {**kept, **chosen, "JAX_PLATFORMS": "cpu"}
 
 
 def foreign_seconds() -> float:
@@ -103,7 +105,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=environment(PEERS[peer].threads or threads) | dict(PEERS[peer].variables),
+            env=environment(threads, peer),
         )
 
     def ask(self, *request: Any) -> Any:

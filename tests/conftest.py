@@ -46,7 +46,14 @@ def pytest_report_header():
     )
 
 
-SLOW = ("kernels", "whole", "sklearn", "support/test_runtimes.py", "support/test_threads.py", "files/test_safefile.py")
+SLOW = (
+    "kernels",
+    "whole",
+    "sklearn",
+    "support/test_runtimes.py",
+    "support/test_threads.py",
+    "files/test_safefile.py",
+)
 
 
 def pytest_collection_modifyitems(items):

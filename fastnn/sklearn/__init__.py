@@ -144,8 +144,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):
     - `callbacks`: a list of `fastnn.Callback` objects, told of every epoch; their ``run.model`` is
       the network that is being trained.
     - `dtype`: "float32" or "float64".
-    - `n_threads`: of training and prediction; None for `fastnn.get_num_threads`, which in joblib's
-      processes is what it grants them.
+    - `n_threads`: of training and prediction; None for `fastnn.get_num_threads`, which jobs of
+      joblib's, threads as well as processes, share.
 
     With "lbfgs" there are no `dropout`, `callbacks` and `validation_data`.
 

@@ -1,7 +1,8 @@
 """How many threads the kernels use, and which instruction set: the functions that set it, and the
 defaults, which are read once from the environment and the machine.
 
-No thread is started here: csrc/team.c does that at the first kernel that is worth it."""
+No thread is started here: csrc/team.c does that at the first kernel that is worth it; who brings
+them stands in runtimes.py."""
 
 from __future__ import annotations
 

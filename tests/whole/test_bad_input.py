@@ -244,6 +244,8 @@ CASES = [
       for value in (0, -1, 10**6, 2**70, "abc", 1.5, True, None)),
     *((12, f"with threads {value!r}", lambda value=value: fastnn.threads(value), ERRORS,
        r"n: expected an integer from 1 to \d+, got") for value in (0, -1, 10**6, "abc")),
+    *((12, f"runtime {value!r}", lambda value=value: fastnn.set_runtime(value), ERRORS,
+       "runtime: expected 'own' or 'openmp', got") for value in ("tbb", "", 1, None)),
     (12, "instruction set",
      lambda: fastnn._kernels.set_isa("sse9"), ValueError, "FASTNN_ISA.*portable.*'sse9'"),
     # order of calls

@@ -35,6 +35,7 @@ ELSEWHERE = {
     "build_info": "support/test_threads.py",
     "datasets": "test_datasets.py",
     "get_num_threads": "support/test_threads.py",
+    "get_runtime": "support/test_runtimes.py",
     "gradcheck": "test_gradcheck.py",
     "initializers": "test_initializers.py",
     "load": "files/test_checkpoint.py",
@@ -42,7 +43,9 @@ ELSEWHERE = {
     "save": "files/test_checkpoint.py",
     "save_checkpoint": "files/test_checkpoint.py",
     "metrics": "test_metrics.py",
+    "runtime": "support/test_runtimes.py",
     "set_num_threads": "support/test_threads.py",
+    "set_runtime": "support/test_runtimes.py",
     "stratified_split": "test_data.py",
     "threads": "support/test_threads.py",
     "to_nhwc": "test_data.py",
@@ -82,6 +85,9 @@ def test_all_is_sorted_complete_and_true():
 def test_every_kernel_face_is_called_somewhere_in_the_tests():
     text = "".join(path.read_text(encoding="utf-8") for path in TESTS.rglob("*.py"))
     faces = {name for name in dir(fastnn._kernels) if not name.startswith("_")}
-    through_others = {"COMPILER", "isa_compiled", "override_threads"}  # by build_info and threads
+    through_others = {  # by build_info, threads and runtimes
+        *("COMPILER", "isa_compiled", "override_threads"),
+        *("OWN_RUNTIME", "override_runtime", "is_forked"),
+    }
     untested = [name for name in faces - through_others if not re.search(rf"\b{name}\b", text)]
     assert untested == []
