@@ -80,15 +80,15 @@ def _tasks():
 
 
 def uses_threads(call):
-    """Whether `call` has enough work for threads: in a new Python thread it starts a team.  True
-    outside Linux, where threads cannot be listed."""
+    """Whether `call` has enough work for threads: in a new Python thread it starts a team of
+    fastnn's own.  True outside Linux, where threads cannot be listed."""
     if sys.platform != "linux":
         return True
     started = set()
 
     def run():
         before = _tasks()
-        with fastnn.threads(2):
+        with fastnn.runtime("own"), fastnn.threads(2):
             call()
         started.update(_tasks() - before)
 

@@ -2,12 +2,10 @@
 
 import multiprocessing
 import threading
-import time
 import warnings
 from contextlib import contextmanager
 
 import joblib
-import numpy as np
 import pytest
 import threadpoolctl
 from joblib.externals.loky import get_reusable_executor
@@ -15,6 +13,7 @@ from joblib.externals.loky import get_reusable_executor
 import fastnn
 from fastnn import _kernels
 from processes import python
+from sharing import task, work_until
 
 
 def entry():
@@ -101,19 +100,6 @@ except ModuleNotFoundError as error:
 # ---- callers at the same time share the threads ----
 
 
-def work():
-    x, weight = np.ones((300, 200), np.float32), np.ones((200, 150), np.float32)
-    _kernels.dense_forward(x, weight)
-
-
-def work_until(enough):
-    """Works until `enough()`, at most a minute; whether it was."""
-    deadline = time.monotonic() + 60
-    while not (done := enough()) and time.monotonic() < deadline:
-        work()
-    return done
-
-
 def is_granted(n):
     return lambda: _kernels.granted_threads() == n
 
@@ -161,17 +147,6 @@ def test_nobody_is_left_without_a_thread():
     fastnn.set_num_threads(2)
     with another_thread(), another_thread(), another_thread():
         assert work_until(is_granted(1))
-
-
-def task(name, folder, expected):
-    """Works until both tasks have seen that they are granted what is expected."""
-
-    def both_have_seen():
-        if _kernels.granted_threads() == expected:
-            (folder / name).touch()
-        return all((folder / other).exists() for other in "ab")
-
-    return work_until(both_have_seen)
 
 
 @pytest.mark.parametrize("backend", ["loky", "threading", "multiprocessing"])
