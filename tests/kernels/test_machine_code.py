@@ -44,7 +44,8 @@ def users(functions, pattern):
 
 
 @pytest.mark.parametrize("name", [
-    "_kernels", "program", "team", "dispatch", "portable_f32", "portable_f64",
+    "_kernels", "program", "team", "workers", "callers", "openmp", "dispatch",
+    "portable_f32", "portable_f64",
 ])  # fmt: skip
 def test_baseline_code_has_no_wide_vectors(name):
     """It runs on any x86-64: no register wider than 16 bytes, no VEX or EVEX instruction."""
