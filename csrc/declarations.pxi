@@ -60,14 +60,14 @@ cdef extern from "fastnn.h" nogil:
 
     ctypedef struct fnn_pool:
         const_pointer x, dy
-        pointer y, dx
+        pointer y, dx, excess
         ptrdiff_t batch, height, width, channels, out_height, out_width
         ptrdiff_t[2] kernel, stride, before
         int average, count_padding
 
     ctypedef struct fnn_embedding:
         const_pointer codes, weight, dy
-        pointer y, dweight
+        pointer y, dweight, sums
         ptrdiff_t count, features, rows
 
     ctypedef struct fnn_dropout:
@@ -205,7 +205,8 @@ cdef extern from "fastnn.h" nogil:
     const fnn_access *fnn_written(const fnn_program *program, const char *begin, const char *end)
     void fnn_clear(fnn_program *program)
 
-    int FNN_CHUNK_K, FNN_CHUNK_ROWS, FNN_CHUNK_SUM, FNN_CHUNK_TILES, FNN_PACK_BYTES
+    int FNN_CHUNK_K, FNN_CHUNK_ROWS, FNN_CHUNK_SUM, FNN_CHUNK_TILES, FNN_CHUNK_IMAGES
+    int FNN_PACK_BYTES
     int FNN_SUM_CHANNELS
     int FNN_ISAS
     const char *fnn_isa_name(int isa)

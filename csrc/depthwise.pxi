@@ -20,8 +20,12 @@ cdef int depthwise_backward_weight(fnn_call *call, cnp.ndarray x, cnp.ndarray dz
                                    cnp.ndarray dweight) except -1:
     """Sets dweight; the call has its sizes."""
     cdef fnn_conv *p = &call.arguments.conv
+    cdef cnp.ndarray sums = None
+    if p.batch > FNN_CHUNK_IMAGES:
+        sums = empty_matrix(x, 2, cnp.PyArray_SIZE(dweight))
     start(call, kernels_for(x).depthwise_backward_weight, (p.channels + 15) // 16, conv_work(p))
     p.x, p.dz, p.dweight = reads(call, x), reads(call, dz), writes(call, dweight)
+    p.sums = writes(call, sums)
     return execute(call)
 
 

@@ -47,6 +47,7 @@ def embedding_backward(cnp.ndarray codes, cnp.ndarray dy, cnp.ndarray dweight):
     check_writable("dweight", dweight)
     cdef fnn_call call
     cdef fnn_embedding *p = &call.arguments.embedding
+    cdef cnp.ndarray sums = None
     p.count, p.features, p.rows = dweight.shape[0], dweight.shape[1], cnp.PyArray_SIZE(codes)
     if (cnp.PyArray_TYPE(dy) != cnp.PyArray_TYPE(codes) or features_of(dy) != p.features
             or rows_of(dy) != p.rows):
@@ -57,4 +58,7 @@ def embedding_backward(cnp.ndarray codes, cnp.ndarray dy, cnp.ndarray dweight):
     call.grain = (p.count + 7) // 8  # each piece looks at all codes
     p.codes, p.dy = reads(&call, codes), reads(&call, dy)
     p.dweight = writes(&call, dweight, p.features)
+    if p.rows > FNN_CHUNK_K:
+        sums = empty_matrix(dweight, p.count, 2 * p.features)
+    p.sums = writes(&call, sums, 2 * p.features)
     execute(&call)

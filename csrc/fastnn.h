@@ -20,6 +20,8 @@
 #define FNN_CHUNK_ROWS 128  /* rows in a chunk of a sum over the batch */
 #define FNN_CHUNK_TILES 128 /* tiles in a chunk of a weight's gradient (winograd.inc) */
 #define FNN_CHUNK_SUM 4096  /* elements in a chunk of a sum of squares */
+#define FNN_CHUNK_LANES 1024 /* elements in a chunk of a sum in virtual lanes (sums.inc) */
+#define FNN_CHUNK_IMAGES 64 /* images in a chunk of a depthwise weight's gradient */
 #define FNN_SUM_CHANNELS 64 /* channels in a unit of winograd_sums, from which spans are counted */
 
 #define FNN_PACK_BYTES 512    /* length of a row in a block of a packed matrix */
@@ -105,7 +107,8 @@ typedef struct {
     void *padded;       /* x with its padding */
     void *packed;       /* weight, as conv_pack and winograd_pack arrange it for forward kernels */
     void *turned;       /* weight turned around, by which dz is convolved to dx */
-    void *sums;         /* dweight of each span; in tiles, what winograd_weight makes it from */
+    void *sums;         /* dweight of each span; in tiles, what winograd_weight makes it from;
+                         * depthwise, of many images: their chunks' sum and its excess (sums.inc) */
     ptrdiff_t batch, height, width, channels, out_height, out_width, features, groups;
     ptrdiff_t kernel[2], stride[2], dilation[2], before[2], behind[2]; /* padding: 0 */
     int transpose;      /* weight is packed for conv_backward_input, tap by tap */
@@ -121,6 +124,7 @@ typedef struct {
     const void *x;        /* (batch, height, width, channels) */
     const void *dy;       /* like y */
     void *y, *dx;         /* y (batch, out_height, out_width, channels); dx like x */
+    void *excess;         /* like x: that of dx's sums (sums.inc); NULL: none has many terms */
     ptrdiff_t batch, height, width, channels, out_height, out_width;
     ptrdiff_t kernel[2], stride[2], before[2];
     int average;          /* else the maximum */
@@ -134,6 +138,8 @@ typedef struct {
     const void *weight;   /* (count, features) */
     const void *dy;       /* (rows, features) */
     void *y, *dweight;    /* like dy and weight */
+    void *sums;           /* (count, 2, features): chunks of a code, and their excess (sums.inc);
+                           * NULL: none has more than one */
     ptrdiff_t count, features, rows;
 } fnn_embedding;
 

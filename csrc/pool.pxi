@@ -40,6 +40,13 @@ def pool_forward(cnp.ndarray x, tuple geometry, bint average, bint count_padding
     return y
 
 
+cdef bint adds_many(const fnn_pool *p) noexcept:
+    """Whether an element of dx may have more terms, from windows that overlap, than a chunk."""
+    cdef ptrdiff_t rows = (p.kernel[0] + p.stride[0] - 1) // p.stride[0]
+    cdef ptrdiff_t columns = (p.kernel[1] + p.stride[1] - 1) // p.stride[1]
+    return min(rows, p.out_height) * min(columns, p.out_width) > FNN_CHUNK_K
+
+
 def pool_backward(cnp.ndarray x, cnp.ndarray y, cnp.ndarray dy, tuple geometry, bint average,
                   bint count_padding=False):
     """dx, from dy and from pool_forward's x, y and other arguments.  If several elements are the
@@ -49,7 +56,7 @@ def pool_backward(cnp.ndarray x, cnp.ndarray y, cnp.ndarray dy, tuple geometry, 
     set_windows(p, x, geometry, average, count_padding)
     check_images("y", y, x, p.batch, p.out_height, p.out_width, p.channels)
     check_like("dy", dy, "y", y)
-    cdef cnp.ndarray dx = empty_like(x)
+    cdef cnp.ndarray dx = empty_like(x), excess = empty_like(x) if adds_many(p) else None
     cdef ptrdiff_t windows = cnp.PyArray_SIZE(y) // p.batch, size = cnp.PyArray_SIZE(x) // p.batch
     start(&call, kernels_for(x).pool_backward, p.batch,
           4.0 * cnp.PyArray_SIZE(y) * p.kernel[0] * p.kernel[1])
@@ -57,5 +64,6 @@ def pool_backward(cnp.ndarray x, cnp.ndarray y, cnp.ndarray dy, tuple geometry, 
     if not average:
         p.x, p.y = reads(&call, x, size), <void *>reads(&call, y, windows)
     p.dx = writes(&call, dx, size)
+    p.excess = writes(&call, excess, size)
     execute(&call)
     return dx

@@ -50,6 +50,16 @@ typedef real vreal_unaligned
 
 #define SIMD static inline __attribute__((always_inline, unused))
 
+/* The compiler makes one copy of such a function, whatever constants it is called with. */
+#if defined(__clang__)
+#define ONCE static __attribute__((noinline))
+#else
+#define ONCE static __attribute__((noinline, noclone))
+#endif
+
+/* A function that is not the innermost loop: compiled to as little code as possible. */
+#define SMALL static __attribute__((noinline, cold))
+
 SIMD vreal v_load(const real *p) { return *(const vreal_unaligned *)p; }
 SIMD void v_store(real *p, vreal a) { *(vreal_unaligned *)p = a; }
 SIMD vreal v_set1(double a) { return (real)a - (vreal){0}; }
@@ -302,11 +312,12 @@ SIMD vreal v_copysign(vreal magnitude, vreal sign) {
 #define END_INTERLEAVED
 #endif
 
-/* For each vector of n elements: i is its first element, v its number among the virtual lanes. */
-#define FOR_LANES(i, v, n)                                                     \
-    for (ptrdiff_t i##_first = 0; i##_first < (n); i##_first += FNN_LANES)     \
-        _Pragma("GCC unroll 4")                                                \
-        for (ptrdiff_t v = 0, i = i##_first; v < VECTORS_PER_LANES && i < (n); v++, i += VL)
+/* For each vector of elements first..last: i is its first element, v its number among the virtual
+ * lanes. */
+#define FOR_LANES(i, v, first, last)                                                   \
+    for (ptrdiff_t i##_first = (first); i##_first < (last); i##_first += FNN_LANES)    \
+        _Pragma("GCC unroll 4")                                                        \
+        for (ptrdiff_t v = 0, i = i##_first; v < VECTORS_PER_LANES && i < (last); v++, i += VL)
 
 /* The lanes of two vectors in turn, a0 b0 a1 b1 ..., of their lower or upper halves. */
 #if defined(__clang__)

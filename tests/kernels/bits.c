@@ -132,6 +132,77 @@ static void run_convolution(const fnn_kernels *kernel, int d, void *const *array
     }
 }
 
+/* Sums of more terms than a chunk has. */
+static void run_long_sums(const fnn_kernels *kernel, int d, void *const *array, void *scratch) {
+    const void *a = array[0], *b = array[1];
+    void *out = array[2], *z = array[3], *sums = array[4], *row_values = array[5];
+    static const ptrdiff_t features[] = {1025, 2500};
+    for (int variant = 0; variant < 2; variant++) {
+        const ptrdiff_t n = features[variant];
+        fnn_activation softmax = {.x = a, .saved = a, .dy = b, .y = out, .dx = out, .rows = 9,
+                                  .features = n};
+        RUN(softmax_forward, &softmax, 9);
+        report("softmax_forward of long rows", variant, d, out, 9 * n);
+        RUN(softmax_backward, &softmax, 9);
+        report("softmax_backward of long rows", variant, d, out, 9 * n);
+        fnn_norm norm = {.x = a, .dy = b, .y = out, .dx = out, .gamma = b, .beta = a, .rows = 9,
+                         .mean = z, .inv_std = row_values, .features = n, .eps = 1e-5};
+        RUN(layernorm_forward, &norm, 9);
+        report("layernorm_forward of long rows", variant, d, out, 9 * n);
+        RUN(layernorm_backward, &norm, 9);
+        report("layernorm_backward of long rows", variant, d, out, 9 * n);
+        double weight_sum = 3.5, sum;
+        int64_t labels[9] = {3, 5, n - 1, 1023, 1024, 0, 7, 9, 2};
+        fnn_kernel *const *losses[] = {&kernel->softmax_cross_entropy,
+                                       &kernel->sigmoid_cross_entropy, &kernel->squared_error,
+                                       &kernel->absolute_error, &kernel->huber, &kernel->quantile,
+                                       &kernel->poisson, &kernel->softmax_cross_entropy,
+                                       &kernel->hinge};
+        for (int i = 0; i < 9; i++) {
+            fnn_loss loss = {.outputs = a, .targets = b, .weights = b, .weight_sum = &weight_sum,
+                             .gradient = out, .row_losses = row_values, .batch = 9, .features = n,
+                             .smoothing = 0.3, .delta = 0.3, .margin = 0.3, .quantiles = b,
+                             .labels = i < 7 ? NULL : labels};
+            run(kernel, losses[i], &loss, 9, scratch);
+            report("gradient of long rows", 9 * variant + i, d, out, 9 * n);
+            report("loss of long rows", 9 * variant + i, d, row_values, 9);
+        }
+        fnn_total total = {.values = a, .sum = &sum, .size = n};
+        RUN(total, &total, 1);
+        report(d ? "long total of float64" : "long total of float32", variant, 1, &sum, 1);
+        fnn_column_sum columns = {.x = a, .sum = out, .rows = n, .features = 37};
+        RUN(column_sum, &columns, 3);
+        report("column_sum of many rows", variant, d, out, 37);
+        for (ptrdiff_t i = 0; i < n; i++)
+            d ? (((double *)z)[i] = i * i % 3) : (((float *)z)[i] = (float)(i * i % 3));
+        fnn_embedding embedding = {.codes = z, .dy = b, .dweight = out, .sums = sums, .count = 5,
+                                   .features = 37, .rows = n};
+        RUN(embedding_backward, &embedding, 5);
+        report("embedding_backward of many rows", variant, d, out, 5 * 37);
+    }
+    for (int variant = 0; variant < 4; variant++) {
+        fnn_pool p = {.x = a, .dy = b, .y = z, .dx = out, .batch = 3, .height = 40, .width = 50,
+                      .channels = 37, .out_height = 16, .kernel = {25, 23}, .stride = {1, 1},
+                      .average = variant % 2, .excess = sums};
+        p.stride[1] += variant / 2, p.out_width = 27 / p.stride[1] + 1;
+        RUN(pool_forward, &p, p.batch * p.out_height);
+        report("pool_forward of large windows", variant, d, z, 3 * 16 * p.out_width * 37);
+        RUN(pool_backward, &p, p.batch);
+        report("pool_backward of large windows", variant, d, out, 3 * 40 * 50 * 37);
+    }
+    static const ptrdiff_t images[][3] = {{130, 5, 8}, {2, 41, 30}, {2, 3, 700}, {65, 17, 16}};
+    for (int variant = 0; variant < 8; variant++) {
+        const ptrdiff_t *image = images[variant / 2], stride = variant % 2 ? 3 : 1;
+        fnn_conv p = {.x = a, .dz = b, .dweight = out, .sums = image[0] > 64 ? sums : NULL,
+                      .batch = image[0], .height = image[1], .width = image[2],
+                      .channels = 17, .features = 17, .groups = 17, .kernel = {3, 4},
+                      .stride = {1, stride}, .dilation = {1, 1}, .before = {1, 2},
+                      .out_height = image[1], .out_width = (image[2] - 1) / stride + 1};
+        RUN(depthwise_backward_weight, &p, 2);
+        report("depthwise_backward_weight of many pixels", variant, d, out, 12 * 17);
+    }
+}
+
 static void run_all(const fnn_kernels *kernel, int d) {
     void *a = make(d, 88172645463325252u), *b = make(d, 362436069362436069u);
     void *out = make(d, 1), *z = make(d, 2), *packed = make(d, 3);
@@ -182,6 +253,7 @@ static void run_all(const fnn_kernels *kernel, int d) {
     void *const images[] = {a, b, out, z, packed, make(d, 4)};
     run_winograd(kernel, d, images, scratch);
     run_convolution(kernel, d, images, scratch);
+    run_long_sums(kernel, d, images, scratch);
     free(images[5]);
 
     for (int kind = 0; kind < FNN_ELEMENTWISE_KINDS; kind++) {
