@@ -5,20 +5,20 @@
  * the processes of a pool, have one core each where there are two; else every one of four threads'
  * trainings would bring a team of its own.
  *
- * A caller notes the time of its work at a place in memory that forked processes share.  Who has
- * noted none for a while does not count, so that nobody need say that it ends, or is killed. */
+ * While a caller works, the time stands at its place in memory that forked processes share, anew at
+ * each step.  After a second it counts no more, since its process may have been killed. */
 #define _DEFAULT_SOURCE /* MAP_ANONYMOUS */
 #define _DARWIN_C_SOURCE
 #include "team.h"
 
 #include <sys/mman.h>
 
-#define PLACES 256            /* of more callers, some share a place */
-#define RECENT 20000000       /* nanoseconds: who has worked within these works still */
-#define COUNT_PERIOD 1000000  /* nanoseconds from one count to the next */
+#define PLACES 256           /* of more callers, some share a place */
+#define TRUSTED 1000000000   /* nanoseconds for which a caller is taken to work after it said so */
+#define COUNT_PERIOD 1000000 /* nanoseconds from one count to the next */
 
 typedef struct {
-    _Alignas(64) atomic_int_fast64_t seen;
+    _Alignas(64) atomic_int_fast64_t seen; /* 0: does not work */
 } place;
 
 typedef struct {
@@ -52,7 +52,7 @@ int fnn_count_callers(fnn_team *t, int64_t now) {
         const atomic_int_fast64_t *seen = &shared->place[i].seen;
         if (seen == t->seen) continue;
         const int64_t then = atomic_load_explicit(seen, memory_order_relaxed);
-        t->callers += then && now - then < RECENT;
+        t->callers += then && now - then < TRUSTED;
     }
     return t->callers;
 }

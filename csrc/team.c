@@ -347,9 +347,10 @@ int fnn_granted_threads(void) {
 /* How many threads so much work is worth.  Little work is worth several only if it follows other
  * work so soon that the followers are awake. */
 static int threads_for(fnn_team *t, double work) {
-    if (work < SERIAL_WORK || fnn_threads() == 1) return 1;
+    if (work < SERIAL_WORK) return 1;
     const int64_t now = fnn_now();
     fnn_note_caller(t, now);
+    if (fnn_threads() == 1) return 1;
     if (work < wake_work && now - t->idle_since >= SPIN_TIME) return 1;
     int threads = granted(t, now);
     change_runtime(t, fnn_current_runtime());
@@ -416,7 +417,8 @@ static void take_part(fnn_team *t, int member, int members) {
         return;
     }
     t->shares = members;
-    while (t->done < t->steps && !run_step(t, t->program)) t->done++;
+    while (t->done < t->steps && !run_step(t, t->program))
+        if (++t->done < t->steps) fnn_note_caller(t, fnn_now());
     if (!t->runtime->release) { /* the followers leave */
         atomic_store(&t->members, 1);
         fnn_wake_sleepers(t);
@@ -467,9 +469,9 @@ static ptrdiff_t run_program(fnn_team *t, fnn_program *p, ptrdiff_t steps, int t
 }
 
 /* The caller works no more for now. */
-static void end_work(fnn_team *t, double work) {
+static void end_work(fnn_team *t) {
     t->idle_since = fnn_now();
-    if (work >= SERIAL_WORK) fnn_note_caller(t, t->idle_since);
+    fnn_note_caller(t, 0);
 }
 
 int fnn_run(const fnn_call *call) {
@@ -485,7 +487,7 @@ int fnn_run(const fnn_call *call) {
     run_steps(t, &program, 1, threads);
     atomic_store_explicit(&t->running, 0, memory_order_relaxed);
     set_arithmetic(before);
-    if (call->work >= SERIAL_WORK) end_work(t, call->work);
+    if (call->work >= SERIAL_WORK) end_work(t);
     return 0;
 }
 
@@ -498,6 +500,6 @@ ptrdiff_t fnn_replay(fnn_program *p, ptrdiff_t steps) {
     ptrdiff_t done = run_program(t, p, steps, threads);
     atomic_store_explicit(&t->running, 0, memory_order_relaxed);
     set_arithmetic(before);
-    end_work(t, p->work * (double)steps);
+    end_work(t);
     return done;
 }

@@ -72,7 +72,7 @@ struct fnn_team {
     pthread_cond_t wake;
     pthread_t worker[FNN_MAX_THREADS]; /* of workers.c: the thread of each member, */
     int workers;                       /* and how many it has started */
-    atomic_int_fast64_t *seen;         /* of callers.c: when this caller last worked, */
+    atomic_int_fast64_t *seen;         /* of callers.c: the caller's place, */
     int64_t counted;                   /* when it last counted the callers, */
     int callers;                       /* and how many there were */
 };
@@ -84,7 +84,7 @@ void fnn_wake_sleepers(fnn_team *team);
 
 void fnn_set_up_callers(void);
 void fnn_enter_callers(fnn_team *team); /* a new team: the caller has a place among them */
-void fnn_note_caller(fnn_team *team, int64_t now);          /* it works */
+void fnn_note_caller(fnn_team *team, int64_t now);  /* it works; 0: no more */
 int fnn_count_callers(fnn_team *team, int64_t now); /* who does, here and in forked processes */
 
 #endif

@@ -9,7 +9,9 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
+from threading import Lock
 from typing import Any
 
 import fastnn._kernels as _kernels
@@ -100,6 +102,9 @@ def set_default() -> None:
         warnings.warn(f"FASTNN_RUNTIME: {problem}; own is used", RuntimeWarning, stacklevel=2)
 
 
+_first_import = Lock()
+
+
 @contextmanager
 def _short_waits() -> Iterator[None]:
     """An OpenMP library that is loaded meanwhile waits briefly, unless the environment has said how
@@ -111,7 +116,7 @@ def _short_waits() -> Iterator[None]:
         yield
     finally:
         for name in names:
-            del os.environ[name]
+            os.environ.pop(name, None)
 
 
 def _capsule(name: Any) -> object:
@@ -127,12 +132,19 @@ def _capsule(name: Any) -> object:
             "runtime: OpenMP's threads do not survive a fork, and this process was forked after "
             "`import fastnn`; take 'own', or start processes by spawn"
         )
-    try:
-        with _short_waits():
-            from fastnn import _openmp
-    except ImportError as error:
-        raise RuntimeError(
-            "runtime: this build of fastnn has no OpenMP, because its compiler did not take "
-            f"-fopenmp or the library is missing ({error}); take 'own'"
-        ) from None
-    return _openmp.runtime
+    return _openmp().runtime
+
+
+def _openmp() -> Any:
+    """The extension, which is imported once."""
+    with _first_import:
+        if loaded := sys.modules.get("fastnn._openmp"):
+            return loaded
+        try:
+            with _short_waits():
+                return import_module("fastnn._openmp")
+        except ImportError as error:
+            raise RuntimeError(
+                "runtime: this build of fastnn has no OpenMP, because its compiler did not take "
+                f"-fopenmp or the library is missing ({error}); take 'own'"
+            ) from None

@@ -9,7 +9,9 @@ import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
+from threading import local
 from types import ModuleType
+from typing import Any
 
 import fastnn._kernels as _kernels
 from fastnn._version import __version__
@@ -18,42 +20,61 @@ NAME = "threadpoolctl"
 
 
 def register() -> None:
-    """Register with threadpoolctl, now or when it is imported."""
+    """Register with threadpoolctl, now if the program has it, and whenever it is imported."""
     if NAME in sys.modules:
         _register_with(sys.modules[NAME])
-    elif not any(isinstance(finder, _Watch) for finder in sys.meta_path):
+    if not any(isinstance(finder, _Watch) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Watch())
 
 
 class _Watch:
-    """Finds no module, but lets fastnn register after the import of threadpoolctl.  (No subclass of
-    importlib.abc's finder, whose import would take 4 ms.)"""
+    """Finds threadpoolctl as the other finders do, with a loader that lets fastnn register.  (No
+    subclass of importlib.abc's finder, whose import would take 4 ms.)"""
+
+    def __init__(self) -> None:
+        self.asks = local()  # the others, whether this thread does so
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name != NAME:
+        if name != NAME or getattr(self.asks, "others", False):
             return None
-        sys.meta_path.remove(self)
-        spec = find_spec(name)
-        if spec is None or spec.loader is None:
+        self.asks.others = True
+        try:
+            spec = find_spec(name)
+        finally:
+            self.asks.others = False
+        if spec is None or isinstance(spec.loader, _Loader):  # as in a reload
             return spec
-        execute = spec.loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            execute(module)
-            _register_with(module)
-
-        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        if hasattr(spec.loader, "exec_module"):
+            spec.loader = _Loader(spec.loader)  # type: ignore[assignment]
         return spec
 
 
-def _register_with(threadpoolctl: ModuleType) -> None:
+class _Loader:
+    """Another loader, after which fastnn registers."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        module: ModuleType | None = self._loader.create_module(spec)
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._loader.exec_module(module)
+        _register_with(module)
+
+
+def _register_with(threadpoolctl: Any) -> None:
     """Make fastnn's controller known; versions before 3.2 cannot be told."""
-    if not hasattr(threadpoolctl, "register"):
+    if not (hasattr(threadpoolctl, "register") and hasattr(threadpoolctl, "LibController")):
         return
 
-    class FastnnController(threadpoolctl.LibController):  # type: ignore[misc, name-defined]
+    class FastnnController(threadpoolctl.LibController):  # type: ignore[misc]
         """The threads that the calling thread's kernels may use."""
 
         user_api = internal_api = "fastnn"

@@ -182,6 +182,7 @@ def set_defaults() -> None:
     """Set threads, their runtime and the instruction set by environment and machine; `import
     fastnn` does it once."""
     _set_isa()
+    threads = _from_environment() or _from_machine()  # before OpenMP binds this thread to one CPU
     runtimes.set_default()
     threadpools.register()
-    _kernels.set_threads(_from_environment() or _from_machine())
+    _kernels.set_threads(threads)

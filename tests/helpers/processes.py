@@ -27,7 +27,11 @@ def product(rows=300):
 
 def python(program, warnings="error", **environment):
     """The output, in words, of a program in a fresh Python that finds the fastnn under test."""
-    clean = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ENVIRONMENT and not name.startswith(("OMP_", "GOMP_", "KMP_"))
+    }
     result = subprocess.run(
         [sys.executable, "-W", warnings, "-c", HEAD + program], text=True, capture_output=True,
         timeout=120, cwd=PACKAGE.parent, env=clean | environment,

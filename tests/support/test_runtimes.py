@@ -97,12 +97,13 @@ print(len(caught), caught[0].category.__name__, message.startswith("FASTNN_RUNTI
 
 def test_a_build_without_openmp_says_so(monkeypatch):
     """As where the compiler does not know -fopenmp, and the module is missing."""
+    before = fastnn.get_runtime()
     monkeypatch.setitem(sys.modules, "fastnn._openmp", None)
     monkeypatch.delattr(fastnn, "_openmp", raising=False)
     assert fastnn.build_info()["runtimes"] == ["own"]
     with pytest.raises(RuntimeError, match="this build of fastnn has no OpenMP"):
         fastnn.set_runtime("openmp")
-    assert fastnn.get_runtime() == os.environ.get("FASTNN_RUNTIME", "own")
+    assert fastnn.get_runtime() == before
 
 
 # ---- what holds under OpenMP ----
@@ -193,6 +194,15 @@ def test_places_of_openmp_hold():
     places = {"OMP_PROC_BIND": "true", "OMP_PLACES": "{0},{1}"}
     out = python(THREADS, FASTNN_RUNTIME="openmp", **places)
     assert out == ["True", "2", "1"]
+
+
+@OPENMP
+@LINUX
+@pytest.mark.parametrize("name, value", [("OMP_PROC_BIND", "true"), ("OMP_PLACES", "cores")])
+def test_places_of_openmp_leave_the_number_of_threads(name, value):
+    """Though OpenMP binds the first thread to one CPU when it is loaded."""
+    count = "import fastnn\nprint(fastnn.get_num_threads())"
+    assert python(count, FASTNN_RUNTIME="openmp", **{name: value}) == python(count)
 
 
 @OPENMP

@@ -68,6 +68,8 @@ def test_limits_of_two_threads_do_not_restore_one_another():
 
 @pytest.mark.parametrize("modules", [
     "fastnn, threadpoolctl", "threadpoolctl, fastnn", "fastnn, sklearn, threadpoolctl",
+    "fastnn, importlib.util; importlib.util.find_spec('threadpoolctl'); import threadpoolctl",
+    "fastnn, importlib, threadpoolctl; importlib.reload(threadpoolctl)",
 ])  # fmt: skip
 def test_fastnn_registers_whoever_is_imported_first(modules):
     program = f"""
