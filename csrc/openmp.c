@@ -37,7 +37,7 @@ static int64_t patience(void) {
 }
 
 /* Where the OpenMP library lies that runs, which may be another module's. */
-static const char *library(void) {
+static const char *library_path(void) {
     Dl_info info;
     return dladdr((void *)omp_get_max_threads, &info) && info.dli_fname ? info.dli_fname : "";
 }
@@ -49,7 +49,7 @@ static int execute(PyObject *module) {
     if (!capsule) return -1;
     int failed = PyModule_AddObjectRef(module, "runtime", capsule);
     Py_DECREF(capsule);
-    return failed ? -1 : PyModule_AddStringConstant(module, "library", library());
+    return failed ? -1 : PyModule_AddStringConstant(module, "path", library_path());
 }
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, execute}, {0, NULL}};

@@ -1,4 +1,4 @@
 """Types of the extension that brings OpenMP's threads (csrc/openmp.c)."""
 
 runtime: object  # for _kernels.set_runtime
-library: str  # the path of the OpenMP library that runs
+path: str  # of the OpenMP library that runs

@@ -15,6 +15,7 @@ from threading import Lock
 from typing import Any
 
 import fastnn._kernels as _kernels
+from fastnn.support.overrides import Override
 
 RUNTIMES = ("own", "openmp")
 
@@ -56,7 +57,7 @@ def get_runtime() -> str:
     return _kernels.get_runtime()
 
 
-class runtime:
+class runtime(Override):
     """``with runtime(name):`` the kernels that the calling thread runs take threads from `name`.
 
     Other Python threads are not affected; blocks nest.  Raises as `set_runtime` does.
@@ -67,27 +68,26 @@ class runtime:
     """
 
     def __init__(self, name: str) -> None:
+        super().__init__()
         self.name = name
-        self._capsule = _capsule(name)
-        self._before: list[object] = []
+        _capsule(name)  # raises
 
-    def __enter__(self) -> runtime:
-        self._before.append(_kernels.override_runtime(self._capsule))
-        return self
+    def _override(self) -> object:
+        return _kernels.override_runtime(_capsule(self.name))
 
-    def __exit__(self, *error: object) -> None:
-        _kernels.override_runtime(self._before.pop())
+    def _restore(self, before: object) -> None:
+        _kernels.override_runtime(before)
 
 
 def built() -> list[str]:
     """The runtimes that this build of fastnn has."""
-    return ["own", "openmp"] if find_spec("fastnn._openmp") else ["own"]
+    return [name for name in RUNTIMES if name == "own" or find_spec("fastnn._openmp")]
 
 
-def library() -> str:
-    """The file name of the OpenMP library, if `fastnn._openmp` has been imported; else ""."""
+def openmp_file() -> str:
+    """The name of the OpenMP library's file, if `fastnn._openmp` has been imported; else ""."""
     module = sys.modules.get("fastnn._openmp")
-    return os.path.basename(module.library) if module else ""
+    return os.path.basename(module.path) if module else ""
 
 
 def set_default() -> None:

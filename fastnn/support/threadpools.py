@@ -74,6 +74,8 @@ def _register_with(threadpoolctl: Any) -> None:
     if not (hasattr(threadpoolctl, "register") and hasattr(threadpoolctl, "LibController")):
         return
 
+    outermost = local()  # by thread: what the first limit has replaced, and what that came to
+
     class FastnnController(threadpoolctl.LibController):  # type: ignore[misc]
         """The threads that the calling thread's kernels may use."""
 
@@ -86,10 +88,19 @@ def _register_with(threadpoolctl: Any) -> None:
 
         def set_num_threads(self, num_threads: int) -> None:
             """As `fastnn.threads` does: for the calling thread, so that threads that set and
-            restore limits by turns do not restore one another's."""
-            _kernels.override_threads(0)
-            if num_threads != _kernels.get_threads():
-                _kernels.override_threads(max(1, min(num_threads, _kernels.MAX_THREADS)))
+            restore limits by turns do not restore one another's.  The number that held before
+            the first limit is set as it was, for this thread alone or for the process."""
+            held = _kernels.get_threads()
+            before, outside = getattr(outermost, "limit", (0, 0))
+            if num_threads == outside:
+                _kernels.override_threads(before)
+                del outermost.limit
+            elif num_threads != held:
+                set_before = _kernels.override_threads(
+                    max(1, min(num_threads, _kernels.MAX_THREADS))
+                )
+                if not outside:
+                    outermost.limit = set_before, held
 
         def get_version(self) -> str:
             return __version__

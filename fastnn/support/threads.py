@@ -17,6 +17,7 @@ import numpy as np
 import fastnn._kernels as _kernels
 from fastnn._version import __version__
 from fastnn.support import checks, runtimes, threadpools
+from fastnn.support.overrides import Override
 
 
 def set_num_threads(n: int) -> None:
@@ -45,7 +46,7 @@ def get_num_threads() -> int:
     return _kernels.get_threads()
 
 
-class threads:
+class threads(Override):
     """``with threads(n):`` the kernels that the calling thread runs use `n` threads.
 
     Other Python threads are not affected; blocks nest.  Raises as `set_num_threads` does.
@@ -56,15 +57,14 @@ class threads:
     """
 
     def __init__(self, n: int) -> None:
+        super().__init__()
         self.n = checks.whole(n, "n", 1, _kernels.MAX_THREADS)
-        self._before: list[int] = []
 
-    def __enter__(self) -> threads:
-        self._before.append(_kernels.override_threads(self.n))
-        return self
+    def _override(self) -> int:
+        return _kernels.override_threads(self.n)
 
-    def __exit__(self, *error: object) -> None:
-        _kernels.override_threads(self._before.pop())
+    def _restore(self, before: int) -> None:
+        _kernels.override_threads(before)
 
 
 def build_info() -> dict[str, Any]:
@@ -90,7 +90,7 @@ def build_info() -> dict[str, Any]:
         "threads": get_num_threads(),
         "runtime": runtimes.get_runtime(),
         "runtimes": runtimes.built(),
-        "openmp": runtimes.library(),
+        "openmp": runtimes.openmp_file(),
         "compiler": _kernels.COMPILER,
     }
 

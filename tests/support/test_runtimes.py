@@ -2,8 +2,11 @@
 What both must do alike stands in test_threads.py and whole/test_determinism.py."""
 
 import os
+import pickle
+import platform
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -52,6 +55,33 @@ def test_blocks_nest_and_belong_to_their_thread():
     with pytest.raises(KeyError), fastnn.runtime("own"):
         raise KeyError
     assert fastnn.get_runtime() == "openmp"
+
+
+@pytest.mark.parametrize("block", [fastnn.runtime("own"), fastnn.threads(5)])
+def test_threads_may_enter_one_block_at_once(block):
+    """And leave it in the order in which they entered, not the reverse."""
+    settings = [fastnn.get_runtime(), fastnn.get_num_threads()]
+    entered, left = threading.Event(), threading.Event()
+
+    def other():
+        with fastnn.threads(4), block:
+            entered.set()
+            left.wait(60)
+        seen.append(fastnn.get_num_threads())
+
+    seen = []
+    worker = threading.Thread(target=other)
+    with block:
+        worker.start()
+        entered.wait(60)
+    left.set()
+    worker.join(60)
+    assert [fastnn.get_runtime(), fastnn.get_num_threads()] == settings
+    assert seen == settings[1:]
+    fastnn.set_num_threads(settings[1] + 1)  # nothing of the block is left
+    assert fastnn.get_num_threads() == settings[1] + 1
+    with pickle.loads(pickle.dumps(block)):
+        assert fastnn.get_runtime() == "own" or fastnn.get_num_threads() == 5
 
 
 @pytest.mark.parametrize("ask", [fastnn.set_runtime, fastnn.runtime])
@@ -120,22 +150,12 @@ def test_runtimes_and_thread_counts_that_change_between_calls():
 
 @OPENMP
 def test_many_callers_at_once():
-    expected, results = large_product(), []
+    expected = large_product()
     fastnn.set_runtime("openmp")
     fastnn.set_num_threads(3)
-
-    def call():
-        for _ in range(20):
-            results.append(large_product())
-
-    callers = [threading.Thread(target=call) for _ in range(8)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join(120)
-    assert len(results) == 160
-    for result in results:
-        assert_same_bits(result, expected)
+    with ThreadPoolExecutor(8) as callers:
+        for result in callers.map(lambda _: large_product(), range(160)):
+            assert_same_bits(result, expected)
 
 
 # Every thread of a parallel region of the OpenMP library that fastnn uses calls fastnn.
@@ -152,7 +172,7 @@ Callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 def member(_):
     equal.append(bool((product() == expected).all()))
 
-region = ctypes.CDLL(_openmp.library).GOMP_parallel
+region = ctypes.CDLL(_openmp.path).GOMP_parallel
 region.argtypes = Callback, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint
 region(Callback(member), None, 3, 0)
 print(len(equal), all(equal), tasks() - before)
@@ -166,6 +186,35 @@ print("goes on")
 def test_inside_a_parallel_region_calls_run_on_their_thread_alone():
     out = python(INSIDE, FASTNN_RUNTIME="openmp", OMP_MAX_ACTIVE_LEVELS="5")
     assert out == ["3", "True", "0", "goes", "on"]
+
+
+# Somebody lets the threads of the OpenMP library round up.
+ROUNDING = """
+import ctypes
+import fastnn
+from fastnn import _kernels, _openmp
+fastnn.set_num_threads(3)
+rng = np.random.default_rng(0)
+x = rng.standard_normal((300, 200)).astype(np.float32)
+weight = rng.standard_normal((200, 150)).astype(np.float32)
+expected = _kernels.dense_forward(x, weight)
+libm, UPWARD = ctypes.CDLL("libm.so.6"), 0x800
+Callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+region = ctypes.CDLL(_openmp.path).GOMP_parallel
+region.argtypes = Callback, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint
+modes = []
+region(Callback(lambda _: libm.fesetround(UPWARD) and None), None, 3, 0)
+equal = all((_kernels.dense_forward(x, weight) == expected).all() for _ in range(100))
+region(Callback(lambda _: modes.append(libm.fegetround())), None, 3, 0)
+print(equal, modes == [UPWARD] * 3)
+"""
+
+
+@OPENMP
+@LINUX
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the mode is a number of x86's")
+def test_threads_that_round_otherwise_give_the_same_bits_and_round_so_afterwards():
+    assert python(ROUNDING, FASTNN_RUNTIME="openmp") == ["True", "True"]
 
 
 THREADS = """
