@@ -5,6 +5,8 @@ Everything else about the package stands in pyproject.toml.
 """
 
 import sys
+from itertools import chain
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy
@@ -28,16 +30,23 @@ link_args += ["-Wl,--strip-all"] * (sys.platform == "linux")
 
 
 class Build(build_ext):
-    """Compiles what Cython writes with -O2: 50 kB less than with -O3, and no slower."""
+    """Compiles as many files at a time as there are cores, and what Cython writes with -O2: 50 kB
+    less than with -O3, and no slower."""
 
     def build_extensions(self):
-        compile_one = self.compiler._compile
+        compile_in_order = self.compiler.compile
 
-        def compile_file(obj, source, extension, cc_args, extra, pp_opts):
-            extra = [*extra, "-O2"] if Path(source).stem == "_kernels" else extra
-            compile_one(obj, source, extension, cc_args, extra, pp_opts)
+        def compile_one(source, options):
+            extra = ["-O2"] if Path(source).stem == "_kernels" else []
+            options = {**options, "extra_postargs": [*options["extra_postargs"], *extra]}
+            return compile_in_order([source], **options)
 
-        self.compiler._compile = compile_file
+        def compile_files(sources, **options):
+            with ThreadPool() as pool:
+                objects = pool.map(lambda source: compile_one(source, options), sources, 1)
+            return list(chain.from_iterable(objects))
+
+        self.compiler.compile = compile_files
         super().build_extensions()
 
 

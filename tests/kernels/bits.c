@@ -281,11 +281,11 @@ static void run_all(const fnn_kernels *kernel, int d) {
                            .features = FEATURES};
     RUN(dropout_forward, &dropout, ROWS);
     report("dropout_forward", 0, d, out, n);
-    report("dropout_forward's mask", 0, 0, mask, sizeof mask / 4);
+    report("dropout_forward's mask", d, 0, mask, sizeof mask / 4);
     RUN(dropout_backward, &dropout, ROWS);
     report("dropout_backward", 0, d, out, n);
     RUN(dropout_advance, &dropout, 1);
-    report("dropout_advance", 0, 1, &counter, 1);
+    report("dropout_advance", d, 1, &counter, 1);
 
     fnn_norm norm = {.x = a, .dy = b, .y = out, .dx = out, .gamma = at(0), .beta = at(1),
                      .mean = at(2), .inv_std = at(3), .running_mean = at(4), .running_variance = at(5),
@@ -356,7 +356,7 @@ static void run_all(const fnn_kernels *kernel, int d) {
     report("sum_squares", d, 1, at(0), 3);
     fnn_set_hyper clip = {.hyper = hyper, .squares = &total, .norm = &weight_sum, .max_norm = 0.1};
     RUN(set_gradient_scale, &clip, 1);
-    report("hyper", 0, 1, hyper, FNN_HYPER_SIZE);
+    report("hyper after clipping", d, 1, hyper, FNN_HYPER_SIZE);
     RUN(copy, &vector, (n + 15) / 16);
     report("copy", 0, d, at(0), n);
     RUN(sum_zeros, &vector, (n + FNN_CHUNK_SUM - 1) / FNN_CHUNK_SUM);
@@ -379,11 +379,11 @@ static void run_all(const fnn_kernels *kernel, int d) {
     RUN(add_penalty, &penalty, 1);
     feed.rates = hyper + 2;
     RUN(take_rate, &batch, 1);
-    report("take_rate", 0, 1, hyper, 1);
+    report("take_rate", d, 1, hyper, 1);
     RUN(end_batch, &batch, 1);
     total /= 0.0;
     RUN(check_value, &batch, 1);
-    report("hyper", 1, 1, hyper, FNN_HYPER_SIZE);
+    report("hyper", d, 1, hyper, FNN_HYPER_SIZE);
     free(z), free(packed);
     free(a), free(b), free(out), free(many), free(scratch);
 }

@@ -30,7 +30,9 @@ def checksums(*command):
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     assert len(lines) > 100
-    return {line.rpartition(" ")[0]: line.rpartition(" ")[2] for line in lines}
+    sums = {line.rpartition(" ")[0]: line.rpartition(" ")[2] for line in lines}
+    assert len(sums) == len(lines)  # of two with one name, one would never be compared
+    return sums
 
 
 @pytest.fixture(scope="module")
