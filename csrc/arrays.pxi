@@ -131,15 +131,6 @@ cdef ptrdiff_t first_outside(cnp.ndarray x, double low, double high) noexcept:
     return first_beyond(<const double *>data(x), size, low, min(high, DBL_MAX))
 
 
-def first_read_only(list entries not None):
-    """The name of the first (name, array) whose array is read-only; None if all are writable."""
-    cdef tuple entry
-    for entry in entries:
-        if not cnp.PyArray_ISWRITEABLE(<cnp.ndarray?>entry[1]):
-            return entry[0]
-    return None
-
-
 cdef bint is_like(value, cnp.ndarray like) noexcept:
     """Whether value is a plain, contiguous array of the same type and shape."""
     if not cnp.PyArray_CheckExact(value):
@@ -147,6 +138,17 @@ cdef bint is_like(value, cnp.ndarray like) noexcept:
     return (cnp.PyArray_TYPE(<cnp.ndarray>value) == cnp.PyArray_TYPE(like)
             and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>value)
             and cnp.PyArray_SAMESHAPE(<cnp.ndarray>value, like))
+
+
+def first_changed(list entries not None):
+    """The name of the first (name, array, like) whose array is read-only, or is no longer a plain
+    array of the type and shape of `like`; None if all are as they were."""
+    cdef tuple entry
+    for entry in entries:
+        if not (cnp.PyArray_ISWRITEABLE(<cnp.ndarray?>entry[1])
+                and is_like(entry[1], <cnp.ndarray?>entry[2])):
+            return entry[0]
+    return None
 
 
 cdef bint overlap(cnp.ndarray x, cnp.ndarray y) noexcept:

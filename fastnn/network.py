@@ -55,7 +55,7 @@ class Network:
         "_slices",
         "_state",
         "_trainer",
-        "_writable",
+        "_written",
     )  # fmt: skip
     layers = Fixed[tuple["Layer | SupportsForwardBackward", ...]]()
     seed = Fixed[int]()
@@ -95,15 +95,17 @@ class Network:
         self._random = any(getattr(layer, "random", False) for layer in self.layers)
         self._lay_out()
         state = self._chain.state()
-        state = {name: array.astype(dtype) for name, array in state.items()}
+        state = {name: array.astype(dtype, order="C") for name, array in state.items()}
         inner = itertools.count(2**32 - 1, -1)
         place = Place(0, dtype, self.seed, self._counter, self.l2, self._penalty_scale, inner)
         positions = (i for i, _, _ in self._chain.stateful())
         self._chain.build(self.parameters, self.gradients, state, place, positions)
         self.state = Arrays(state)
-        self._writable = [
-            *self.parameters.items(), *self.state.items(), *self.gradients.items()
+        flat = {"flat_parameters": self._flat_parameters, "flat_gradients": self._flat_gradients}
+        written = [
+            *self.parameters.items(), *self.state.items(), *self.gradients.items(), *flat.items()
         ]  # fmt: skip
+        self._written = [(name, array, array.view()) for name, array in written]
 
     def _lay_out(self) -> None:
         """Make the flat vectors and the parameters' views of them, each on a line of the cache."""
@@ -152,10 +154,19 @@ class Network:
     def flat_gradients(self, vector: NDArray[Any]) -> None:
         _check_same(vector, self._flat_gradients, "flat_gradients")
 
-    def _check_writable(self) -> None:
-        name = _kernels.first_read_only(self._writable)
-        if name is not None:
+    def _check_written(self) -> None:
+        name = _kernels.first_changed(self._written)
+        if name is None:
+            return
+        array, like = next(entry[1:] for entry in self._written if entry[0] == name)
+        if not array.flags.writeable:
             raise ValueError(f"{name}: expected a writable array, found it read-only")
+        wanted = arrays.describe(like)
+        strided = f" with strides {array.strides}" if arrays.describe(array) == wanted else ""
+        raise ValueError(
+            f"{name}: expected {wanted} as the model made it, found it changed in place to "
+            f"{arrays.describe(array)}{strided}"
+        )
 
     # ---- forward, backward, update -------------------------------------------------------------
 
@@ -190,7 +201,7 @@ class Network:
 
     def _begin(self) -> None:
         """Note that the calling thread begins a training pass."""
-        self._check_writable()
+        self._check_written()
         self._pending, self._trainer = None, get_ident()
         self._passes += 1
 
@@ -243,7 +254,7 @@ class Network:
             if self._pending is not None:
                 raise RuntimeError("the gradients are not yet those of the last forward: call "
                                    "model.backward(gradient) before the update")  # fmt: skip
-            self._check_writable()
+            self._check_written()
             rule(self._flat_parameters, self._flat_gradients)
 
     def _trains_natively(self) -> bool:
@@ -277,7 +288,7 @@ class Network:
         if x.shape != chain.checked_shape:
             chain.check_input(x.shape, name)
         if chain.embedding is not None:
-            chain.embedding.check_codes(x, name)
+            chain.embedding.check_codes(value, name)
         return x
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -310,7 +321,10 @@ class Network:
         """
         batch_size = checks.positive_int(batch_size, "batch_size")
         if not isinstance(X, np.ndarray):
-            X = arrays.real_array(X, "X", self._dtype)
+            if self._chain.embedding is not None:  # whose codes are checked before they are rounded
+                X = arrays.numeric_array(X, "X")
+            else:
+                X = arrays.real_array(X, "X", self._dtype)
         if X.ndim > 2:
             self._chain.check_input(X.shape, "X")
             itemsize = self.dtype.itemsize
@@ -400,7 +414,7 @@ class Network:
                 "transposed, pass a dict of copies"
             )
         with self.exclusive("load_state_dict"):
-            self._check_writable()
+            self._check_written()
             for name, array in new.items():
                 mine[name][...] = array
 

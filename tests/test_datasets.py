@@ -7,6 +7,7 @@ import pytest
 
 from compare import assert_same_bits
 from fastnn import datasets
+from processes import LINUX, python
 
 
 def test_digits():
@@ -121,6 +122,23 @@ def test_a_gzip_bomb_is_not_unpacked(tmp_path):
     write(tmp_path, f0=claims)
     with pytest.raises(ValueError, match=FILES[0]):
         datasets.idx(tmp_path)
+
+
+@LINUX
+def test_what_memory_cannot_hold_names_its_file(tmp_path):
+    """The header keeps its promise, so that only the memory can end it."""
+    write(tmp_path, f0=gzip.compress(header(2**28 // 6, 3, 2) + bytes(2**28 // 6 * 6), 1))
+    message = python(f"""
+import resource
+from fastnn import datasets
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**27,) * 2)
+try:
+    datasets.idx({str(tmp_path)!r})
+except MemoryError as error:
+    print(error)
+""")
+    assert FILES[0] in message[0] and message[-1] == "holds"
 
 
 @pytest.mark.parametrize("i", range(4))

@@ -185,35 +185,11 @@ def test_a_mapping_of_arrays_cannot_be_replaced():
             setattr(layer, name, {})  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ARRAYS)
-def test_a_read_only_array_is_refused_at_the_next_use(name):
-    model = network()
-    train_a_little(model, steps=1)
-    array, before = (model.parameters | model.state)[name], model.state_dict()
-    array.flags.writeable = False
-    with pytest.raises(ValueError, match=f"^{name}: .*read-only"):
-        model.forward(batch(), training=True)
-    with pytest.raises(ValueError, match=f"^{name}: .*read-only"):
-        model.load_state_dict(before)
-    array.flags.writeable = True
-    train_a_little(model, steps=1)
-
-
 @pytest.mark.parametrize("name", ["layers", "seed", "l2", "dtype"])
 def test_what_a_model_was_made_from_is_fixed(name):
     model = network()
     with pytest.raises(AttributeError, match=f"^{name} is fixed once a Sequential is made"):
         setattr(model, name, getattr(model, name))
-
-
-def test_flat_parameters_made_read_only():
-    """Earlier views stay writable for NumPy, so the optimizer must raise the error."""
-    model = network()
-    y = model.forward(batch(), training=True)
-    model.backward(np.ones_like(y))
-    model.flat_parameters.flags.writeable = False
-    with pytest.raises(ValueError, match=r"^parameters: expected a writable"):
-        fastnn.SGD(0.1).step(model)
 
 
 # ---- state ----

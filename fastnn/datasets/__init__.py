@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 if TYPE_CHECKING:  # gzip and pathlib are imported where they are used: they are slow to import
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -115,7 +117,7 @@ def _read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     import zlib
 
     size = path.stat().st_size
-    with path.open("rb") as raw:
+    with path.open("rb") as raw, _naming(path):
         compressed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         if not compressed:
@@ -126,6 +128,15 @@ def _read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
                 where = f"byte {raw.tell()} of the compressed file or before"
                 raise ValueError(f"{path}: {where}: damaged gzip data ({error})") from None
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let a MemoryError say which file was too large."""
+    try:
+        yield
+    except MemoryError:
+        raise MemoryError(f"{path}: its data are more than memory holds") from None
 
 
 def _parse_idx(file: BinaryIO | Any, path: Path, dimensions: int, most: int) -> NDArray[np.uint8]:

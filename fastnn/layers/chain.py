@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     Shape = tuple[int, ...]
 
 _CACHE_BYTES = 2**22  # what one layer leaves for the next should fit into so much cache
+_MOST_NUMBERS = 2**44  # of a row: no machine has memory for more
 
 
 class Chain:
@@ -321,7 +322,10 @@ def shape_after(layer: Any, row: Shape) -> Shape | None:
     after, name = layer.output_shape(row), f"output_shape of {label(layer)}"
     if not isinstance(after, tuple) or not after:
         raise TypeError(f"{name}: expected a tuple of integers >= 1, got {after!r}")
-    return tuple(checks.positive_int(length, name) for length in after)
+    after = tuple(checks.positive_int(length, name) for length in after)
+    if math.prod(after) > _MOST_NUMBERS:
+        raise ValueError(f"{label(layer)} gives rows of {after}, more than memory can hold")
+    return after
 
 
 def check_layers(named: Iterable[tuple[str, Any]]) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 import fastnn._kernels as _kernels
 from fastnn import initializers
 from fastnn.layers.layer import Arrays, Layer, Named, Place, Placed
-from fastnn.support import checks
+from fastnn.support import arrays, checks
 from fastnn.support.settings import Fixed
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from fastnn.initializers import Initializer
 
@@ -90,8 +91,12 @@ class Embedding(Layer):
         initializer = self.weight_init or initializers.Xavier()
         initializers.fill(self._weight, initializer, rng, self._weight.shape[1], self)
 
-    def check_codes(self, x: NDArray[Any], name: str) -> None:
-        """Raise ValueError, which names `name`, for a number that is no code."""
+    def check_codes(self, value: ArrayLike, name: str) -> None:
+        """Raise ValueError, which names `name`, for a number that is no code.
+
+        `value` is what the user passed: float32 would round 4.99999999 to a code."""
+        is_float32 = getattr(value, "dtype", None) == np.float32
+        x = arrays.real_array(value, name, np.dtype(np.float32 if is_float32 else np.float64))
         wrong = _kernels.first_no_code(x, self.codes)
         if wrong >= 0:
             raise ValueError(

@@ -33,6 +33,8 @@ def numeric_array(value: ArrayLike, name: str) -> NDArray[Any]:
         array = np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name}: not an array of numbers ({error})") from None
+    except (RuntimeError, TypeError) as error:  # such as PyTorch's, of a tensor with a gradient
+        raise TypeError(f"{name}: {type(value).__name__} gives no array ({error})") from None
     if array.dtype.kind == "O" and array.ndim > 0:
         array = columns.numbers(array, value, name)
     if array.dtype.kind not in "biuf":

@@ -76,9 +76,9 @@ def check_part(
     y_table, y = y, arrays.numeric_array(y, f"{where}y")
     model._chain.check_input(X.shape, f"{where}X")
     arrays.same_length(X=X, y=y)
-    X = arrays.cast(X, model.dtype, f"{where}X", table)
+    codes, X = X, arrays.cast(X, model.dtype, f"{where}X", table)
     if model._chain.embedding is not None:
-        model._chain.embedding.check_codes(X, f"{where}X")
+        model._chain.embedding.check_codes(codes, f"{where}X")
     y = _targets_in_dtype(y, loss, model.dtype, f"{where}y", y_table)
     weight = None
     if sample_weight is not None:

@@ -86,6 +86,23 @@ def test_sequences_of_codes():
     assert "(batch, 3, 4)" in model.summary((3,))
 
 
+@pytest.mark.parametrize("use", [
+    lambda model, x: model.predict(x),
+    lambda model, x: model.predict(x.tolist()),
+    lambda model, x: TrainStep(model, SoftmaxCrossEntropy(), Adam())(x, LABELS),
+    lambda model, x: GradientStep(model, Adam()).forward(x),
+    lambda model, x: model.predictor(batch_size=40)(x),
+    lambda model, x: model.fit(
+        x, LABELS, loss=SoftmaxCrossEntropy(), optimizer=Adam(), progress=False
+    ),
+])  # fmt: skip
+def test_what_float32_would_round_to_a_code_is_refused(use):
+    x = CODES.astype(np.float64)
+    x[5, 1] = 4.99999999
+    with pytest.raises(ValueError, match=r"expected whole numbers .* got 4\.99999999"):
+        use(network(), x)
+
+
 @pytest.mark.parametrize("bad", [-1, 9, 2.5, np.nan, np.inf, 1e30])
 def test_what_is_no_code_is_refused_by_everything(bad):
     x = CODES.astype(np.float64)

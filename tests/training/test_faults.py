@@ -194,10 +194,11 @@ def test_the_checks_that_stand_before_a_replay():
     ):  # fmt: skip
         with pytest.raises(ValueError, match=r"target|sample_weight"):
             check(wrong, outputs)
-    entries = [("a", outputs), ("b", weight.copy()), ("c", weight.copy())]
-    assert _kernels.first_read_only(entries) is None
+    kept = [("a", outputs), ("b", weight.copy()), ("c", weight.copy())]
+    entries = [(name, array, array.view()) for name, array in kept]
+    assert _kernels.first_changed(entries) is None
     entries[2][1].flags.writeable = entries[1][1].flags.writeable = False
-    assert _kernels.first_read_only(entries) == "b"
+    assert _kernels.first_changed(entries) == "b"
 
 
 def test_nan_in_the_inputs_is_a_fault_and_changes_nothing():

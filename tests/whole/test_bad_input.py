@@ -44,6 +44,13 @@ class Sparse:
         return X
 
 
+class WithGradient:
+    """A tensor of PyTorch that requires a gradient refuses to become an array, like this."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad.")
+
+
 def fit(X=X, y=Y, model=None, **options):
     model = model or classifier()
     settings = {
@@ -145,6 +152,11 @@ CASES = [
     (4, "ragged", lambda: fit([[1, 2, 3, 4], [1, 2]], Y[:2]), ERRORS, "X: not an array of numbers"),
     (4, "text columns", lambda: fit(np.array([["a", 1, 2, 3]] * 8, object)), ERRORS,
      r"X: expected real numbers, got 'a' in column 0 \(dtype object\); encode text"),
+    *((4, f"a tensor with a gradient as {name}", call, TypeError,
+       f"{name}: WithGradient gives no array .*requires grad") for name, call in (
+        ("X", lambda: fit(WithGradient())), ("y", lambda: fit(y=WithGradient())),
+        ("x", lambda: forward(WithGradient())), ("X", lambda: classifier().predict(WithGradient())),
+    )),
     (4, "sparse", lambda: fit(Sparse()), ERRORS, r"X: .*a sparse matrix; write \.toarray"),
     (4, "None", lambda: fit(None), ERRORS, "X: expected real numbers"),
     (4, "a number", lambda: fit(1.0), ERRORS, "X: expected an array of rows"),
