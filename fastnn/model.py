@@ -216,7 +216,7 @@ class Sequential(Network):
         """A table of the layers, their outputs' shapes and how many parameters they have.
 
         `input_shape`, of a row, such as (28, 28, 1), tells what is unknown before data come.
-        Layers within a `Residual` stand below it; its count is that of all of them.
+        Layers within another stand below it; its count is that of all of them.
         Raises ValueError or TypeError for one that the model does not take.
 
         >>> from fastnn import Dense, ReLU, Sequential

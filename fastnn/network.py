@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import fastnn._kernels as _kernels
+from fastnn.layers.block import as_layer
 from fastnn.layers.chain import Chain, check_layers, numbered
 from fastnn.layers.layer import Arrays, Layer, Place
 from fastnn.support import arrays, checks, pytorch
@@ -75,8 +76,8 @@ class Network:
     ) -> None:
         self.seed = checks.seed(seed)
         self.l2 = checks.not_negative(l2, "l2")
-        self.layers = layers
-        check_layers(numbered(layers))
+        self.layers = tuple(map(as_layer, layers))
+        check_layers(numbered(self.layers))
         self._set_up(arrays.real_dtype(dtype), passes=0)
         self._initialize()
 
@@ -85,6 +86,7 @@ class Network:
     def _set_up(self, dtype: np.dtype[Any], passes: int) -> None:
         """Make everything that follows from `layers` and `dtype`, after so many training passes."""
         self._chain = Chain(self.layers)
+        self._chain.check_embeddings()
         self.dtype = dtype
         self._counter = np.array([passes], np.uint64)  # training passes that a file counts
         self._hold = _kernels.Hold()  # the thread that trains this network has it
@@ -406,8 +408,8 @@ class Network:
 
     def _turned_in_pytorch(self) -> list[str]:
         """The names of the weights that are (out, in) there; an embedding's is as it is here."""
-        embedding = "0.weight" if self._chain.embedding is not None else None
-        return [name for name in self.parameters if name.endswith(".weight") and name != embedding]
+        codes = getattr(self._chain.embedding, "weight", None)
+        return [n for n, a in self.parameters.items() if n.endswith(".weight") and a is not codes]
 
     def _named(self) -> dict[str, NDArray[Any]]:
         """Parameters and state, layer by layer."""

@@ -23,6 +23,7 @@ ARGUMENTS = {
     "AvgPool1D": {**POOL1, "count_padding": True},
     "AvgPool2D": {**POOL2, "count_padding": True},
     "BatchNorm": {"features": 3, "momentum": 0.5, "eps": 0.25},
+    "Block": {"layers": [ReLU(), BatchNorm(2)]},
     "Conv1D": CONV | ONE_AXIS,
     "Conv2D": CONV | TWO_AXES,
     "Dense": {"in_features": 3, "out_features": 2, **WEIGHTED},
