@@ -193,7 +193,8 @@ class Chain:
         leave each layer's outputs in the cache for the next one."""
         if len(row) == 1:
             return most
-        largest = max(math.prod(shape) for shape in [row, *self.shapes(row, "x")] if shape)
+        shapes = [*self.shapes(row, "x"), *(taken for _, taken in self.walk(row))]
+        largest = max(math.prod(shape) for shape in shapes if shape)
         return min(most, max(_kernels.FEW_IMAGES, _CACHE_BYTES // (largest * itemsize)))
 
     # ---- parameters ----------------------------------------------------------------------------
