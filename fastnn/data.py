@@ -294,7 +294,8 @@ class Standardizer:
         return len(self.mean)
 
     def __repr__(self) -> str:
-        return "Standardizer()" if self.dtype == np.float32 else "Standardizer(dtype='float64')"
+        shown = "" if self.dtype == np.float32 else f"dtype={self.dtype.name!r}"
+        return f"{type(self).__name__}({shown})"
 
     # ---- what scikit-learn asks its transformers ----
 
