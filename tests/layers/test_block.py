@@ -268,6 +268,36 @@ def test_layers_of_ones_own_within_a_block():
     Sequential(Wider(), Block(Flatten()), Dense(12, 3)).forward(np.zeros((2, 6)))
 
 
+class Same:
+    def forward(self, x, training=False):
+        return x
+
+    def backward(self, dy):
+        return dy
+
+
+@pytest.mark.parametrize("flatten", [Flatten, lambda: Block(Flatten())])
+def test_what_flatten_takes_behind_ones_own_layer_is_not_what_dense_takes(flatten):
+    model = Sequential(Same(), ReLU(), flatten(), Dense(12, 2))
+    assert model.forward(np.zeros((5, 3, 4))).shape == (5, 2)
+
+
+@pytest.mark.parametrize("make", [Block, Residual])
+def test_a_backward_has_what_its_own_forward_saved(make):
+    """As where a step in halves is recorded, with another forward in between."""
+    gradients = []
+    for between in (False, True):
+        model = Sequential(make(Dense(6, 6, "tanh"), BatchNorm(6), Dense(6, 6)), seed=0)
+        dy = model.forward(draw()[0], training=True)
+        if between:
+            saved = model._chain.saved
+            model.forward(draw(12, seed=1)[0], training=True)
+            model._chain.saved = saved
+        model.backward(dy)
+        gradients.append(model.flat_gradients)
+    assert_same_bits(*gradients)
+
+
 def test_settings_and_dropout_within_blocks():
     model = Sequential(Block(Dropout(0.5)), Block(Block(Dropout(0.5))), seed=1)
     x = np.ones((4, 50), np.float32)
