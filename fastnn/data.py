@@ -254,15 +254,21 @@ class Standardizer:
         self._names = names if all(isinstance(name, str) for name in names) else ()
         return self
 
-    def transform(self, X: ArrayLike) -> NDArray[Any]:
-        """``(X - mean) / std``, a new array of X's shape."""
-        return self._apply(X, lambda part: (part - self.mean) / self.std, self.dtype)
+    def transform(self, X: ArrayLike) -> Any:
+        """``(X - mean) / std``, a new array of X's shape; or what `set_output` asks for."""
+        out = self._apply(X, lambda part: (part - self.mean) / self.std, self.dtype)
+        if getattr(self, "_sklearn_output_config", {}).get("transform") != "pandas":
+            return out
+        import pandas
+
+        names = self.get_feature_names_out()
+        return pandas.DataFrame(out, columns=names, index=getattr(X, "index", None))
 
     def inverse_transform(self, X: ArrayLike) -> NDArray[Any]:
         """``X * std + mean``, float64, which an offset may need: undoes `transform`."""
         return self._apply(X, lambda part: part * self.std + self.mean, np.dtype(np.float64))
 
-    def fit_transform(self, X: ArrayLike, y: object = None) -> NDArray[Any]:
+    def fit_transform(self, X: ArrayLike, y: object = None) -> Any:
         return self.fit(X).transform(X)
 
     def _apply(self, X: ArrayLike, formula: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -309,6 +315,13 @@ class Standardizer:
             raise ValueError(f"Standardizer: expected dtype, got {', '.join(sorted(unknown))}")
         if params:
             self.dtype = arrays.real_dtype(params["dtype"])
+        return self
+
+    def set_output(self, *, transform: str | None = None) -> Standardizer:
+        """Let `transform` give a DataFrame ("pandas"), or an array again ("default")."""
+        if transform is not None:
+            choice = checks.choice(transform, "transform", ("default", "pandas"))
+            self._sklearn_output_config = {"transform": choice}  # this name is kept by `clone`
         return self
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:

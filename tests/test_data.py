@@ -314,6 +314,23 @@ def test_a_standardizer_in_scikit_learn(rng):
     assert set(search.cv_results_["param_scale__dtype"]) == {"float32", "float64"}
 
 
+def test_a_data_frame_where_it_is_asked_for(rng):
+    pandas = pytest.importorskip("pandas", reason="no pandas")
+    compose = pytest.importorskip("sklearn.compose", reason="no scikit-learn")
+    frame = pandas.DataFrame({"a": [1.0, 2, 6], "b": [0.0, 1, 1], "c": [3.0, 4, 5]}, [7, 8, 9])
+    scale = Standardizer().set_output(transform="pandas")
+    assert scale.set_output() is scale
+    found = scale.fit_transform(frame)
+    assert [*found.columns] == ["a", "b", "c"] and [*found.index] == [7, 8, 9]
+    np.testing.assert_array_equal(found, Standardizer().fit_transform(frame))
+    assert type(scale.set_output(transform="default").transform(frame)) is np.ndarray
+    columns = compose.ColumnTransformer([("s", Standardizer(), ["c", "a"]), ("p", "passthrough",
+        ["b"])]).set_output(transform="pandas")  # fmt: skip
+    assert [*columns.fit_transform(frame).columns] == ["s__c", "s__a", "p__b"]
+    with pytest.raises(ValueError, match="transform: expected one of default, pandas, got 'polars"):
+        scale.set_output(transform="polars")
+
+
 # ---- channels-first to channels-last ----
 
 
