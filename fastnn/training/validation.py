@@ -163,7 +163,7 @@ def make_validation(
         return None
     data, wanted = validation_data, "validation_data: expected (X, y) or (X, y, sample_weight)"
     if _is_own(data):
-        check_begins_anew(data, "validation_data", validations, "epochs")
+        check_begins_anew(data, "validation_data", validations, "validations")
         return Given(model, loss, data)
     if not isinstance(data, tuple | list):
         raise ValueError(f"{wanted}, or an iterable of such batches, got {arrays.describe(data)}")
