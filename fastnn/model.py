@@ -130,8 +130,9 @@ class Sequential(Network):
         seed : what the orders follow from, so that a second `fit` repeats those of the first
         sample_weight : (n,), not negative; a row of weight 0 takes no part
         class_weight : a dict by label (1 for labels that it lacks) or ``"balanced"``
-            It multiplies the rows' weights.  Probabilities are then those of data in which classes
-            are as frequent as weighted: those of "balanced" learn from equally frequent ones.
+            It multiplies the rows' weights.  It moves probabilities: the model learns p w / Σ p w,
+            for p the probabilities in the data and w the weights.  Divided by w, and by their sum
+            then, they are p again.
         metrics : a list of names (``"accuracy"``, ``"r2"``; see `fastnn.metrics`) or functions
             Functions are ``metric(outputs, targets)`` and get targets (n,) as (n, 1) where the
             outputs are so; those of scikit-learn, and others whose first parameter is ``y_true``,
