@@ -39,10 +39,13 @@ _MANY = 100_000  # batches without an end, after which a warning says that it is
 
 
 class Predicting:
-    """Predicts as many rows at a time as take a tenth of a second, so that Ctrl-C is heard."""
+    """Predicts as many rows at a time as take a tenth of a second, so that Ctrl-C is heard.
+
+    Where a layer is the user's, its bits may depend on the number of rows: it stays the same."""
 
     def __init__(self, model: Network) -> None:
-        self._model, self._rows = model, _FEW
+        self._model, self._adapts = model, model._chain.native
+        self._rows = _FEW if self._adapts else _MOST
 
     def __call__(self, X: Array, ctrl_c: CtrlC) -> Array | None:
         """The outputs for X; None where Ctrl-C came."""
@@ -54,12 +57,15 @@ class Predicting:
             start = time.perf_counter()
             outputs.append(self._model.predict(X[done : done + self._rows]))
             done += len(outputs[-1])
-            seconds = time.perf_counter() - start
-            if seconds > _SECONDS:
-                self._rows = max(1, self._rows // 2)
-            elif seconds < _SECONDS / 4:
-                self._rows = min(_MOST, 2 * self._rows)
+            if self._adapts:
+                self._adapt(time.perf_counter() - start)
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+
+    def _adapt(self, seconds: float) -> None:
+        if seconds > _SECONDS:
+            self._rows = max(1, self._rows // 2)
+        elif seconds < _SECONDS / 4:
+            self._rows = min(_MOST, 2 * self._rows)
 
 
 class Held:
