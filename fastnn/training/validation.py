@@ -162,14 +162,16 @@ def _joined(parts: list[Samples]) -> Samples:
 
 
 def make_validation(
-    model: Network, loss: Loss, validation_data: Any, validations: int
+    model: Network, loss: Loss, validation_data: Any, epochs: int, every: int
 ) -> Validation | None:
-    """What `fit` measures, so many times: a tuple of arrays, or any other iterable of batches."""
+    """What `fit` measures: a tuple of arrays, or any other iterable of batches."""
     if validation_data is None:
+        if every > 1:
+            raise ValueError("validation_every: needs validation_data or validation_split")
         return None
     data, wanted = validation_data, "validation_data: expected (X, y) or (X, y, sample_weight)"
     if _is_own(data):
-        check_begins_anew(data, "validation_data", validations, "validations")
+        check_begins_anew(data, "validation_data", -(-epochs // every), "validations")
         return Given(model, loss, data)
     if not isinstance(data, tuple | list):
         raise ValueError(f"{wanted}, or an iterable of such batches, got {arrays.describe(data)}")
