@@ -79,7 +79,10 @@ class Sequential(Network):
         optimizer: Optimizer,
         epochs: int = 10,
         batch_size: int = 32,
-        validation_data: tuple[ArrayLike, ...] | None = None,
+        validation_data: tuple[ArrayLike, ...] | Iterable[Sequence[ArrayLike]] | None = None,
+        validation_split: float | None = None,
+        validation_every: int = 1,
+        steps_per_epoch: int | None = None,
         shuffle: bool = True,
         drop_last: bool = False,
         seed: int = 0,
@@ -95,8 +98,10 @@ class Sequential(Network):
         """Train on the rows of `X` and `y`; returns the `History`.
 
         Ctrl-C ends the training and returns the history of the finished epochs, with
-        ``history.interrupted`` set; the model keeps what it has learnt.  Pressed again within a
-        second, in the same fit or in the next one of a loop, it is a KeyboardInterrupt.
+        ``history.interrupted`` set; the model keeps what it has learnt.  It is looked for between
+        steps and between parts of a validation, not within a step, a metric, a callback or an
+        iterable that is waited for.  Pressed again within a second, in the same fit or in the next
+        one of a loop, it is a KeyboardInterrupt.
 
         Parameters
         ----------
@@ -113,12 +118,29 @@ class Sequential(Network):
             position), on which batch norm cannot train, that row joins the batch before.  In
             batches of your own, a single row joins the next batch, and is left out at the end.
         validation_data : ``(X, y)`` or ``(X, y, sample_weight)``, evaluated after every epoch
+            Or an iterable of such batches, as a list of tuples, gone through at each validation:
+            so many as it has a ``len()``, else to its end, for which it must have one.  What is
+            measured is the same as of arrays; outputs and targets are kept until then, X is not.
+        validation_split : a part of the rows in (0, 1), held out and evaluated instead
+            Where the targets are classes, of each class the same part: the rows are those of
+            ``stratified_split(y, validation_split, seed)``, else those of a split of equal labels.
+            Their `sample_weight` goes along, `class_weight` is of training alone.  The rows are
+            copied.
+        validation_every : so many epochs are from one validation to the next
+            The last of `epochs` is validated too, and one that a callback stops at a batch.  The
+            others have NaN in the history, which those who monitor pass over.
+        steps_per_epoch : how many batches of an iterable `X` are an epoch
+            One pass over `X` goes on over the epochs, and so it may be endless; where it ends, the
+            next one begins.  After a `resume` the batches of the epochs before are taken and
+            dropped.
         shuffle : whether each epoch has an order of the rows of its own
         drop_last : whether a last shorter batch is left out
         seed : what the orders follow from, so that a second `fit` repeats those of the first
         sample_weight : (n,), not negative; a row of weight 0 takes no part
         class_weight : a dict by label (1 for labels that it lacks) or ``"balanced"``
-            It multiplies the rows' weights.
+            It multiplies the rows' weights.  It moves probabilities: the model learns p w / Σ p w,
+            for p the probabilities in the data and w the weights.  Divided by w, and by their sum
+            then, they are p again.
         metrics : a list of names (``"accuracy"``, ``"r2"``; see `fastnn.metrics`) or functions
             Functions are ``metric(outputs, targets)`` and get targets (n,) as (n, 1) where the
             outputs are so; those of scikit-learn, and others whose first parameter is ``y_true``,
@@ -132,16 +154,18 @@ class Sequential(Network):
         resume : the file of a checkpoint to go on from (see `ModelCheckpoint`)
             Training goes on to `epochs` in all, with the same bits as if it had never stopped.
             Model, optimizer, order and history are as saved, with what may be set at any time,
-            such as learning rates; the other arguments must be as before.  Batches of your own
-            must come in the same order, and a schedule that follows `epochs`, as `Cosine` does,
-            needs the same `epochs`.
+            such as learning rates; the other arguments must be as before.  Of those that the file
+            knows, all that differ are listed; it does not know data, functions and metrics' own
+            settings.  Batches of your own must come in the same order, and a schedule that follows
+            `epochs`, as `Cosine` does, needs the same `epochs`.
         progress : whether to show a bar on a terminal, a line per epoch elsewhere
 
         Raises
         ------
         TypeError, ValueError
             Before the first step: for arrays, labels or settings that make no sense, naming them;
-            for a checkpoint of another architecture, rule, metrics or number of rows, listing all.
+            for a checkpoint of another architecture, rule, metrics, number of rows or other
+            arguments, listing all.
         OSError
             If the checkpoint cannot be read.
         RuntimeError
@@ -176,6 +200,9 @@ class Sequential(Network):
             epochs=epochs,
             batch_size=batch_size,
             validation_data=validation_data,
+            validation_split=validation_split,
+            validation_every=validation_every,
+            steps_per_epoch=steps_per_epoch,
             shuffle=shuffle,
             drop_last=drop_last,
             seed=seed,
@@ -289,4 +316,4 @@ def load_checkpoint(path: str | PathLike[str]) -> Checkpoint:
     Traceback (most recent call last):
     FileNotFoundError: [Errno 2] No such file or directory: 'missing.safetensors'
     """
-    return Checkpoint(*checkpoint.read_training(path, Sequential))
+    return Checkpoint(*checkpoint.read_training(path, Sequential)[:4])

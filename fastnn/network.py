@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fastnn.layers.layer import SupportsForwardBackward
 
 
-KEPT = ("scaler", "target_scaler", "classes")  # beside the layers, for the user's own use
+EXTRAS = ("scaler", "target_scaler", "classes")  # beside the layers, for the user's own use
 
 
 class IncompatibleKeys(NamedTuple):
@@ -134,7 +134,7 @@ class Network:
             layers = self.layers[index]
             if not layers:
                 raise ValueError(f"index: expected at least one of {n} layers, got {index}")
-            others = {"layers": copy.deepcopy(layers), **dict.fromkeys(KEPT)}
+            others = {"layers": copy.deepcopy(layers), **dict.fromkeys(EXTRAS)}
             return self._restore(self.__getstate__() | others)
         if isinstance(index, bool) or not hasattr(index, "__index__"):
             raise TypeError(f"index: expected an integer or a slice, got {index!r}")
@@ -157,7 +157,7 @@ class Network:
         self._trainer: int | None = None  # the thread that ran the last training forward
         self._random = any(getattr(layer, "random", False) for layer in self.layers)
         self._lay_out()
-        for name in KEPT:
+        for name in EXTRAS:
             setattr(self, name, None)
         state = self._chain.state()
         state = {name: array.astype(dtype, order="C") for name, array in state.items()}
@@ -517,13 +517,13 @@ class Network:
             "seed": self.seed,
             "l2": self.l2,
             "counter": int(self._counter[0]),
-            **{name: getattr(self, name) for name in KEPT},
+            **{name: getattr(self, name) for name in EXTRAS},
         }  # the layers have copies of their parameters
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.layers, self.seed, self.l2 = state["layers"], state["seed"], state["l2"]
         self._set_up(np.dtype(state["dtype"]), state["counter"])
-        for name in KEPT:
+        for name in EXTRAS:
             setattr(self, name, state.get(name))
         if "parameters" not in state:
             self._initialize()
