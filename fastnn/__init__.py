@@ -14,7 +14,7 @@
 By topic (``help(fastnn.Dense)`` and so on tells more):
 
 Models         Sequential: fit, evaluate, predict, predictor, summary, save, state_dict; Predictor
-Layers         Dense, Dropout, BatchNorm, LayerNorm, Embedding, Flatten, Residual;
+Layers         Dense, Dropout, BatchNorm, LayerNorm, Embedding, Flatten, Residual, Block;
                Layer, to derive others from
 Images and     Conv2D, MaxPool2D, AvgPool2D, GlobalMaxPool2D, GlobalAvgPool2D, to_nhwc;
 sequences      Conv1D, MaxPool1D, AvgPool1D, GlobalMaxPool1D, GlobalAvgPool1D
@@ -54,6 +54,7 @@ if not use_installed(__path__[0]):  # else the installed package stands in this 
         AvgPool1D,
         AvgPool2D,
         BatchNorm,
+        Block,
         Conv1D,
         Conv2D,
         Dense,
@@ -124,6 +125,7 @@ __all__ = [
     "AvgPool1D",
     "AvgPool2D",
     "BatchNorm",
+    "Block",
     "CSVLogger",
     "Callback",
     "Checkpoint",

@@ -13,6 +13,7 @@ from fastnn.layers.activations import SiLU as SiLU
 from fastnn.layers.activations import Softmax as Softmax
 from fastnn.layers.activations import Softplus as Softplus
 from fastnn.layers.activations import Tanh as Tanh
+from fastnn.layers.block import Block as Block
 from fastnn.layers.convolution import Conv1D as Conv1D
 from fastnn.layers.convolution import Conv2D as Conv2D
 from fastnn.layers.dense import Dense as Dense

@@ -12,6 +12,7 @@ from compare import assert_close, assert_same_bits
 from fastnn import (
     ELU,
     BatchNorm,
+    Block,
     Dense,
     Dropout,
     Flatten,
@@ -48,14 +49,16 @@ def reference_of(model, x, dy, training):
 
 def _run_reference(layer, p, x, training, position, positions, seed):
     """The layer's forward; returns a function dy -> (y, dx, gradients)."""
-    if isinstance(layer, Residual):
-        return _residual(layer, p, x, training, positions, seed)
+    if isinstance(layer, Block):
+        return _block(layer, p, x, training, positions, seed)
     return lambda dy: _plain(layer, p, x, dy, training, position, seed)
 
 
-def _residual(layer, p, x, training, positions, seed):
+def _block(layer, p, x, training, positions, seed):
+    """A block has one path; a residual a second one, which may be empty."""
     runs, ends = {}, []
-    for chain in (dict(enumerate(layer.layers)), {"shortcut": layer.shortcut}):
+    second = [{"shortcut": layer.shortcut}] if isinstance(layer, Residual) else []
+    for chain in (dict(enumerate(layer.layers)), *second):
         y = x
         for key, part in chain.items():
             if part is not None:
@@ -75,7 +78,9 @@ def _residual(layer, p, x, training, positions, seed):
                 aside = result[1]
             else:
                 dx = result[1]
-        return sum(ends), None if dx is None or aside is None else dx + aside, gradients
+        if second:
+            dx = None if dx is None or aside is None else dx + aside
+        return sum(ends), dx, gradients
 
     return run
 
