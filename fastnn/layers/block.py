@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from fastnn.layers.layer import SupportsForwardBackward
+    from fastnn.layers.layer import Pull, SupportsForwardBackward
 
 
 class Block(Layer):
@@ -119,6 +119,10 @@ class Block(Layer):
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
         return self._restore()[0].backward(dy)
+
+    def _vjp(self, x: NDArray[Any]) -> tuple[NDArray[Any], Pull]:
+        f: Chain = self._chains[0]
+        return f.vjp(x)
 
     def backward_parameters(self, dy: NDArray[Any]) -> None:
         for chain in self._restore():

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastnn.layers.chain import Chain
-    from fastnn.layers.layer import Layer, SupportsForwardBackward
+    from fastnn.layers.layer import Layer, Pull, SupportsForwardBackward
 
 _HINT = "give a shortcut that changes x as f does"
 
@@ -98,6 +98,12 @@ class Residual(Block):
         f, *shortcut = self._restore()
         dx = f.backward(dy)
         return _kernels.add(dx, shortcut[0].backward(dy) if shortcut else dy)
+
+    def _vjp(self, x: NDArray[Any]) -> tuple[NDArray[Any], Pull]:
+        (y, pull), *shortcut = (chain.vjp(x) for chain in self._chains)
+        z, pull_shortcut = shortcut[0] if shortcut else (x, lambda dy: dy)
+        self._check_sum(z.shape[1:], y.shape[1:])
+        return _kernels.add(y, z), lambda dy: _kernels.add(pull(dy), pull_shortcut(dy))
 
 
 def _same(x: int | None, y: int | None, message: str, what: str) -> int | None:
