@@ -18,6 +18,7 @@ from fastnn.training.samples import (
     check_part,
     check_samples,
     count_batches,
+    counted,
     least_rows,
 )
 
@@ -66,12 +67,18 @@ class Rows:
         weights = np.ones(self.rows)
         if self._data.weight is not None:
             weights = self._data.weight[self._permutation].astype(np.float64)
+            weights = weights.reshape(self.rows, -1).sum(axis=1)
         return _mean(losses, np.add.reduceat(weights, np.arange(self.steps) * self._batch_size))
 
     def targets(self) -> Array:
         """All targets in the order of the last epoch."""
         targets: Array = self._data.y.take(self._permutation, axis=0)
         return targets
+
+    def weights(self) -> Array | None:
+        """The weights of the metrics in that order, if there are some."""
+        weight = self._data.metric_weight
+        return None if weight is None else weight.take(self._permutation, axis=0)
 
 
 class Stream:
@@ -89,13 +96,15 @@ class Stream:
         self._sizes: list[int] = []  # the batches' rows
         self._weights: list[float] = []
         self._targets: list[Array] = []
+        self._metric_weights: list[Array | None] = []
         self._penalties = np.zeros(0)  # what the losses of the last batches lack
 
     def epoch(
         self, step: TrainStep, rates: NDArray[np.float64] | None, seen: list[Array] | None
     ) -> Iterator[Losses]:
         """Train on all batches; the outputs are appended to `seen`, unless it is None."""
-        self._sizes, self._weights, self._targets = [], [], []
+        self._sizes, self._weights = [], []
+        self._targets, self._metric_weights = [], []
         for number, (where, data) in enumerate(self._parts()):
             if self._targets and data.y.shape[1:] != self._targets[0].shape[1:]:
                 first, its = self._targets[0].shape[1:], data.y.shape[1:]
@@ -108,14 +117,13 @@ class Stream:
                 value = step.train(data)
             except ValueError as error:
                 raise ValueError(f"{where}{error}") from None
-            weight = data.weight
             self._sizes.append(len(data.X))
-            self._weights.append(
-                len(data.X) if weight is None else float(weight.sum(dtype=np.float64))
-            )
+            self._weights.append(counted(self._loss, data, step.positions))
             if seen is not None and step.outputs is not None:
                 seen.append(step.outputs)
                 self._targets.append(data.y.copy())
+                weight = data.metric_weight
+                self._metric_weights.append(None if weight is None else weight.copy())
             yield len(data.X), np.array([value])
         if not self._sizes:
             raise ValueError("X: expected batches, got none in this epoch")
@@ -169,6 +177,10 @@ class Stream:
         """All targets in the order of the last epoch."""
         return np.concatenate(self._targets)
 
+    def weights(self) -> Array | None:
+        """The weights of the metrics in that order, if there are some."""
+        return _in_order(self._metric_weights, self._sizes)
+
 
 Source = Rows | Stream
 
@@ -186,10 +198,23 @@ def _joined(first: Samples, second: Samples, where: str) -> Samples:
     if first.X.shape[1:] != second.X.shape[1:] or first.y.shape[1:] != second.y.shape[1:]:
         raise ValueError(f"{where}expected rows of the shape that the batch of one row before has")
     X, y = (np.concatenate(parts) for parts in zip(first[:2], second[:2], strict=True))
-    weights = [np.ones(len(part.X), X.dtype) if part.weight is None else part.weight
-               for part in (first, second)]  # fmt: skip
-    weighted = first.weight is not None or second.weight is not None
-    return Samples(X, y, np.concatenate(weights) if weighted else None, y)
+    weight = _in_order([first.weight, second.weight], [len(first.X), len(second.X)])
+    metric_weight = _in_order(
+        [first.metric_weight, second.metric_weight], [len(first.X), len(second.X)]
+    )
+    return Samples(X, y, weight, y, metric_weight)
+
+
+def _in_order(weights: list[Array | None], sizes: list[int]) -> Array | None:
+    """The weights of batches of these sizes one after the other, 1 where a batch has none; None
+    where all have none."""
+    some = next((weight for weight in weights if weight is not None), None)
+    if some is None:
+        return None
+    return np.concatenate([
+        np.ones((size, *some.shape[1:]), some.dtype) if weight is None else weight
+        for weight, size in zip(weights, sizes, strict=True)
+    ])  # fmt: skip
 
 
 def _mean(losses: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
