@@ -108,7 +108,7 @@ class Loss(Guarded):
         is_float32 = getattr(outputs, "dtype", None) == _FLOAT32
         outputs = arrays.real_array(outputs, "outputs", _FLOAT32 if is_float32 else _FLOAT64)
         targets, weight = self._in_form(outputs, targets, sample_weight)
-        value, gradient = self.evaluate(*_as_rows(outputs, targets, weight))
+        value, gradient = self.evaluate(*as_rows(outputs, targets, weight))
         return value, gradient.reshape(outputs.shape) if outputs.ndim > 2 else gradient
 
     def _in_form(
@@ -123,7 +123,7 @@ class Loss(Guarded):
         if sample_weight is not None:
             weight = arrays.real_array(sample_weight, "sample_weight", outputs.dtype)
             weight = arrays.at_positions(weight, "sample_weight", outputs.shape[:-1])
-            _kernels.check_sample_weight(*_as_rows(outputs, weight)[::-1])
+            _kernels.check_sample_weight(*as_rows(outputs, weight)[::-1])
         prepared = self.prepare_targets(outputs, targets)
         own = self._own_weight(targets, outputs.ndim)
         if own is None:
@@ -151,7 +151,7 @@ class Loss(Guarded):
         """`evaluate` by kernels alone; the value comes in a float64 array of one element."""
         if self._kernel is None:
             raise NotImplementedError(f"{type(self).__name__} has no evaluate")
-        rows = _as_rows(outputs, targets, weight)
+        rows = as_rows(outputs, targets, weight)
         value, gradient = self._kernel(*rows, *self._constants(rows[0]))
         return value, gradient.reshape(outputs.shape)
 
@@ -424,7 +424,7 @@ class Hinge(Loss):
         return _labels(outputs, arrays.numeric_array(targets, "targets"))
 
 
-def _as_rows(outputs: Array, *others: Any) -> list[Any]:
+def as_rows(outputs: Array, *others: Any) -> list[Any]:
     """`outputs` and arrays with its leading dimensions, or None, with each position as a row."""
     leading = outputs.ndim - 1
     if leading == 1:
@@ -465,5 +465,5 @@ def _labels(outputs: Array, targets: Array, ignore_index: int | None = None) -> 
     labels[...] = arrays.int64(targets, "targets")  # a copy, also of an array of long long
     if ignore_index is not None:
         labels[labels == ignore_index] = 0
-    _kernels.check_labels(*_as_rows(outputs, labels)[::-1])
+    _kernels.check_labels(*as_rows(outputs, labels)[::-1])
     return labels

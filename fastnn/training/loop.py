@@ -243,7 +243,7 @@ def _train_epoch(
     seconds = time.perf_counter() - start
     results = {"loss": source.mean_loss(np.concatenate(losses))}
     if seen:
-        measured = np.concatenate(seen), source.targets(), source.weights()
+        measured = source.measured(seen)
         results |= {name: metric(*measured) for name, metric in metrics.items()}
     rate = getattr(step.optimizer, "learning_rate", float("nan"))
     speed = {"seconds": seconds, "samples_per_second": source.rows / seconds}

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.data import batches
-from fastnn.support.arrays import describe
+from fastnn.losses import as_rows
+from fastnn.support.arrays import at_positions, describe
 from fastnn.training.samples import (
     Samples,
     check_part,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
     Losses = tuple[int, NDArray[np.float64]]  # rows, and the losses of their batches
+    Measured = tuple[Array, Array, Array | None]  # outputs, targets, weights
 
 
 class Rows:
@@ -70,15 +72,11 @@ class Rows:
             weights = weights.reshape(self.rows, -1).sum(axis=1)
         return _mean(losses, np.add.reduceat(weights, np.arange(self.steps) * self._batch_size))
 
-    def targets(self) -> Array:
-        """All targets in the order of the last epoch."""
-        targets: Array = self._data.y.take(self._permutation, axis=0)
-        return targets
-
-    def weights(self) -> Array | None:
-        """The weights of the metrics in that order, if there are some."""
-        weight = self._data.metric_weight
-        return None if weight is None else weight.take(self._permutation, axis=0)
+    def measured(self, seen: list[Array]) -> Measured:
+        """What metrics take: the outputs that the last epoch has seen, with targets and weights."""
+        order, weight = self._permutation, self._data.metric_weight
+        weight = None if weight is None else weight.take(order, axis=0)
+        return np.concatenate(seen), self._data.y.take(order, axis=0), weight
 
 
 class Stream:
@@ -95,6 +93,7 @@ class Stream:
         self._data, self._model, self._loss, self._classes = data, model, loss, class_weight
         self._sizes: list[int] = []  # the batches' rows
         self._weights: list[float] = []
+        self._row: tuple[int, ...] = ()  # the shape of the first batch's
         self._targets: list[Array] = []
         self._metric_weights: list[Array | None] = []
         self._penalties = np.zeros(0)  # what the losses of the last batches lack
@@ -106,7 +105,9 @@ class Stream:
         self._sizes, self._weights = [], []
         self._targets, self._metric_weights = [], []
         for number, (where, data) in enumerate(self._parts()):
-            if self._targets and data.y.shape[1:] != self._targets[0].shape[1:]:
+            self._row = self._row if number else data.X.shape[1:]
+            same = self._row == data.X.shape[1:]
+            if self._targets and same and data.y.shape[1:] != self._targets[0].shape[1:]:
                 first, its = self._targets[0].shape[1:], data.y.shape[1:]
                 raise ValueError(f"{where}y: expected rows of shape {first} as before, got {its}")
             if rates is not None:
@@ -173,13 +174,22 @@ class Stream:
         losses[len(losses) - len(self._penalties) :] += self._penalties
         return _mean(losses, np.array(self._weights))
 
-    def targets(self) -> Array:
-        """All targets in the order of the last epoch."""
-        return np.concatenate(self._targets)
+    def measured(self, seen: list[Array]) -> Measured:
+        """What metrics take: the outputs that the last epoch has seen, with targets and weights.
 
-    def weights(self) -> Array | None:
-        """The weights of the metrics in that order, if there are some."""
-        return _in_order(self._metric_weights, self._sizes)
+        Where batches have other lengths than others, each position is a row."""
+        targets, weights = self._targets, self._metric_weights
+        if len({outputs.shape[1:-1] for outputs in seen}) > 1:
+            weights = [
+                None
+                if weight is None
+                else at_positions(weight, "sample_weight", outputs.shape[:-1])
+                for weight, outputs in zip(weights, seen, strict=True)
+            ]
+            rows = map(as_rows, seen, targets, weights)
+            seen, targets, weights = map(list, zip(*rows, strict=True))
+        weight = _in_order(weights, list(map(len, seen)))
+        return np.concatenate(seen), np.concatenate(targets), weight
 
 
 Source = Rows | Stream

@@ -260,8 +260,9 @@ class TrainStep(Step):
         if self._recorded:
             recorded = self._replay_once(check_batch(self._model, self._loss, x, y, weight))
             value = recorded.value
-            if self._model._chain.embedding is None and self._loss._direct:  # else x, or y, changes
-                self._last = recorded
+            # codes are checked, and some losses' targets changed, each time
+            as_it_comes = self._model._chain.embedding is None and self._loss._direct
+            self._last = recorded if as_it_comes else None
         else:
             value = self._run_once(Samples(x, y, weight, y))
         if self._waiting == self._accumulate:
