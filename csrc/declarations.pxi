@@ -87,7 +87,7 @@ cdef extern from "fastnn.h" nogil:
         double momentum, eps
 
     ctypedef struct fnn_loss:
-        const_pointer outputs, targets, weights, quantiles
+        const_pointer outputs, targets, weights, quantiles, extra
         const int64_t *labels
         const double *weight_sum
         pointer gradient, row_losses

@@ -184,6 +184,7 @@ typedef struct {
     void *row_losses;         /* (batch): w_i l_i / Σ w_i */
     ptrdiff_t batch, features;
     const void *quantiles;    /* (features) */
+    const void *extra;        /* (features): p - 1, of sigmoid_cross_entropy; or NULL for zeros */
     double smoothing, delta, margin; /* of softmax_cross_entropy, huber, hinge */
 } fnn_loss;
 
@@ -302,7 +303,7 @@ typedef struct {
     K(layernorm_backward)  /* dx = inv_std (g - avg(g) - x̂ avg(g x̂)), g = dy gamma rows */     \
     K(norm_merge)          /* dbeta, dgamma = sums of partial      groups of 16 columns */     \
     K(softmax_cross_entropy) /* l = -Σ_j t_j log softmax(outputs)_j                rows */     \
-    K(sigmoid_cross_entropy) /* l = avg_j softplus(o) - t o                        rows */     \
+    K(sigmoid_cross_entropy) /* l = avg_j (1 - t) softplus(o) + p_j t softplus(-o)  rows */     \
     K(squared_error)       /* l = avg_j (o - t)²                                   rows */     \
     K(absolute_error)      /* l = avg_j |o - t|                                    rows */     \
     K(quantile)            /* l = avg_j max(q_j (t - o), (q_j - 1) (t - o))        rows */     \

@@ -8,7 +8,7 @@ def check_targets(cnp.ndarray targets, cnp.ndarray outputs, double largest):
     if wrong >= 0:
         wanted = "numbers in [0, 1]" if largest == 1.0 else "finite numbers >= 0"
         raise ValueError(f"targets: expected {wanted}, got {targets.flat[wrong]} "
-                         f"in row {wrong // outputs.shape[1]}")
+                         f"in row {wrong // (outputs.size // outputs.shape[0])}")
 
 
 def check_labels(cnp.ndarray targets, cnp.ndarray outputs):
@@ -48,7 +48,8 @@ def check_sample_weight(cnp.ndarray weights, cnp.ndarray outputs):
 
 
 cdef tuple run_loss(fnn_call *call, fnn_kernel *kernel, cnp.ndarray outputs, cnp.ndarray targets,
-                    cnp.ndarray weights, double operations, cnp.ndarray quantiles=None):
+                    cnp.ndarray weights, double operations, cnp.ndarray quantiles=None,
+                    cnp.ndarray extra=None):
     """The value and the gradient, from arrays that were checked; int64 targets are labels.
 
     Operations are for one element.  The caller has set the loss's constant in the call."""
@@ -67,7 +68,7 @@ cdef tuple run_loss(fnn_call *call, fnn_kernel *kernel, cnp.ndarray outputs, cnp
     p.labels = <const int64_t *>reads(call, targets if labels else None, 1)
     p.weights = reads(call, weights, 1)
     p.weight_sum = <const double *>reads(call, weight_sum)
-    p.quantiles = reads(call, quantiles)
+    p.quantiles, p.extra = reads(call, quantiles), reads(call, extra)
     p.gradient = writes(call, gradient, p.features)
     p.row_losses = writes(call, row_losses, 1)
     execute(call)
@@ -77,13 +78,13 @@ cdef tuple run_loss(fnn_call *call, fnn_kernel *kernel, cnp.ndarray outputs, cnp
 
 def softmax_cross_entropy(cnp.ndarray logits not None, cnp.ndarray targets not None,
                           cnp.ndarray sample_weight=None, double label_smoothing=0.0):
-    """l = -Σ_j t_j log softmax(logits)_j; targets are int64 labels (batch,), or numbers in [0, 1]
-    like the logits, which need not sum to 1.  Smoothing s makes them (1-s) t + s/n."""
+    """l = -Σ_j t_j log softmax(logits)_j; targets are int64 labels (batch,), or numbers >= 0 like
+    the logits, which need not sum to 1.  Smoothing s makes them (1-s) t + s/n."""
     check_real("logits", logits, 2)
     if cnp.PyArray_NDIM(targets) == 1:
         check_labels(targets, logits)
     else:
-        check_targets(targets, logits, 1.0)
+        check_targets(targets, logits, DBL_MAX)
     if not 0.0 <= label_smoothing < 1.0:
         raise ValueError(f"label_smoothing: expected a number in [0, 1), got {label_smoothing}")
     cdef fnn_call call
@@ -93,13 +94,19 @@ def softmax_cross_entropy(cnp.ndarray logits not None, cnp.ndarray targets not N
 
 
 def sigmoid_cross_entropy(cnp.ndarray logits not None, cnp.ndarray targets not None,
-                          cnp.ndarray sample_weight=None):
-    """l = the mean over j of -t log sigmoid(z) - (1-t) log(1 - sigmoid(z)); targets in [0, 1]."""
+                          cnp.ndarray sample_weight=None, cnp.ndarray pos_weight=None):
+    """l = the mean over j of -p_j t log sigmoid(z) - (1-t) log(1 - sigmoid(z)); targets in [0, 1].
+    `pos_weight` p (n,), positive, is 1 unless given."""
     check_real("logits", logits, 2)
     check_targets(targets, logits, 1.0)
+    if pos_weight is not None:
+        check_vector("pos_weight", pos_weight, logits, logits.shape[1])
+        if not (pos_weight.min() > 0.0 and numpy.isfinite(pos_weight.max())):
+            raise ValueError("pos_weight: expected positive numbers, finite in "
+                             f"{logits.dtype}, got {pos_weight}")
     cdef fnn_call call
     return run_loss(&call, kernels_for(logits).sigmoid_cross_entropy, logits, targets,
-                    sample_weight, 40.0)
+                    sample_weight, 40.0, None, None if pos_weight is None else pos_weight - 1)
 
 
 def squared_error(cnp.ndarray outputs not None, cnp.ndarray targets not None,

@@ -182,7 +182,7 @@ cdef class Program(_Recorder):
         taken and the targets are valid: labels below the number of outputs, or numbers in
         [0, largest], or any if `largest` is None.  If not, returns False and does nothing."""
         cdef const int64_t *label
-        cdef ptrdiff_t i, classes = self.given.shape[1]
+        cdef ptrdiff_t i, classes = self.given.shape[cnp.PyArray_NDIM(self.given) - 1]
         cdef int weights = WEIGHTS
         cdef cnp.ndarray y
         self.check_idle()
@@ -196,7 +196,7 @@ cdef class Program(_Recorder):
                 self.labels = y.copy()
             memcpy(data(self.labels), data(y), cnp.PyArray_NBYTES(y))
             y, label = self.labels, <const int64_t *>data(self.labels)
-            for i in range(y.shape[0]):
+            for i in range(cnp.PyArray_SIZE(y)):
                 if not 0 <= label[i] < classes:
                     return False
         elif largest is not None and first_outside(y, 0.0, largest) >= 0:

@@ -27,7 +27,7 @@ Learning rates StepDecay, ExponentialDecay, Cosine, OneCycle
 Training       History; loops of your own: TrainStep, GradientStep, batches
 Callbacks      EarlyStopping, ReduceOnPlateau, ModelCheckpoint, CSVLogger, TensorBoard;
                Callback and Run, to write others
-Metrics        accuracy, auc, f1, r2, ... in fastnn.metrics
+Metrics        accuracy, auc, f1, r2, confusion_matrix, ... in fastnn.metrics
 Files          save, load, save_checkpoint, load_checkpoint, Checkpoint
 Data           datasets, batches, stratified_split, Standardizer
 Learning how   gradcheck, initializers, ExponentialAverage

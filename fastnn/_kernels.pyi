@@ -142,7 +142,10 @@ def softmax_cross_entropy(
     logits: Array, targets: Array, sample_weight: Array | None = None, label_smoothing: float = 0.0
 ) -> tuple[NDArray[np.float64], Array]: ...
 def sigmoid_cross_entropy(
-    logits: Array, targets: Array, sample_weight: Array | None = None
+    logits: Array,
+    targets: Array,
+    sample_weight: Array | None = None,
+    pos_weight: Array | None = None,
 ) -> tuple[NDArray[np.float64], Array]: ...
 def squared_error(
     outputs: Array, targets: Array, sample_weight: Array | None = None

@@ -18,18 +18,27 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
-    Metric = Callable[[Array, Array], float]
+    Metric = Callable[..., float]  # as the user gives it
+    Measure = Callable[[Array, Array, Array | None], float]  # of outputs, targets and weights
 
 _OF_CLASSES: dict[str, Callable[..., float]] = {
     "accuracy": metrics.accuracy,
     "auc": metrics.auc,
+    "balanced_accuracy": metrics.balanced_accuracy,
     "f1": metrics.f1,
+    "log_loss": metrics.log_loss,
+    "precision": metrics.precision,
+    "recall": metrics.recall,
 }
 _TOP = re.compile(r"top_([1-9]\d*)_accuracy")
 _OF_NUMBERS: dict[str, Metric] = {
+    "explained_variance": metrics.explained_variance,
     "mean_absolute_error": metrics.mean_absolute_error,
+    "mean_squared_error": metrics.mean_squared_error,
     "r2": metrics.r2,
+    "root_mean_squared_error": metrics.root_mean_squared_error,
 }
+_ERRORS = ("loss", "log_loss", *(name for name in _OF_NUMBERS if name.endswith("_error")))
 NAMES = (
     ", ".join(map(repr, [*_OF_CLASSES, *_OF_NUMBERS])) + ", 'top_5_accuracy' (5 or another number)"
 )
@@ -39,15 +48,16 @@ _REGRESSION = (
 )  # fmt: skip
 
 
-def chosen_metrics(chosen: Sequence[str | Metric] | None, loss: losses.Loss) -> dict[str, Metric]:
-    """The metrics that `fit` computes, called (outputs, targets), by their names in the history."""
+def chosen_metrics(chosen: Sequence[str | Metric] | None, loss: losses.Loss) -> dict[str, Measure]:
+    """The metrics that `fit` computes, called (outputs, targets, weights), by their names in the
+    history."""
     if chosen is None:
         chosen = ["accuracy"] if isinstance(loss, _CLASSIFICATION) else []
     if isinstance(chosen, str) or not isinstance(chosen, Sequence):
         raise TypeError(
             f"metrics: expected a list of functions or of names, {_suiting(loss)}, got {chosen!r}"
         )
-    by_name: dict[str, Metric] = {}
+    by_name: dict[str, Measure] = {}
     functions: dict[str, Metric] = {}
     for metric in chosen:
         if callable(metric):
@@ -57,15 +67,16 @@ def chosen_metrics(chosen: Sequence[str | Metric] | None, loss: losses.Loss) -> 
                 raise ValueError(f"metrics: {name!r} is the name of another result")
             by_name[name] = _checked(_outputs_first(metric, loss), metric)
         else:
-            by_name[metric] = _named(metric, loss)
+            by_name[metric] = partial(_measure, _named(metric, loss))
     return by_name
 
 
 def grows(name: str) -> bool | None:
     """Whether a larger result of that name is better; None: unknown."""
-    if name in ("loss", "mean_absolute_error"):
+    if name in _ERRORS:
         return False
-    return True if name in (*_OF_CLASSES, "r2", "score") or _TOP.fullmatch(name) else None
+    known = (*_OF_CLASSES, *_OF_NUMBERS, "score")
+    return True if name in known or _TOP.fullmatch(name) else None
 
 
 # ---- by name -----------------------------------------------------------------------------------
@@ -74,6 +85,8 @@ def grows(name: str) -> bool | None:
 def _needs(name: str, loss: losses.Loss) -> str | None:
     """What the metric of that name needs and this loss is not; None where they go together."""
     regression = isinstance(loss, _REGRESSION)
+    if name == "log_loss" and isinstance(loss, losses.Hinge):
+        return "a loss whose outputs are logits"
     if name in _OF_CLASSES:
         return "a loss that classifies" if regression else None
     if name in _OF_NUMBERS:
@@ -105,6 +118,10 @@ def _named(name: str, loss: losses.Loss) -> Metric:
     return partial(_OF_CLASSES[name], multilabel=isinstance(loss, losses.SigmoidCrossEntropy))
 
 
+def _measure(metric: Metric, outputs: Array, targets: Array, weight: Array | None) -> float:
+    return metric(outputs, targets, sample_weight=weight)
+
+
 # ---- functions ---------------------------------------------------------------------------------
 
 _TARGETS = ("y_true", "targets", "target", "labels", "labels_true", "y1")  # as a first parameter
@@ -121,15 +138,22 @@ def _function(metric: Any) -> Any:
     return _function(metric.func) if isinstance(metric, partial) else metric
 
 
-def _outputs_first(metric: Metric, loss: losses.Loss) -> Metric:
-    """`metric`, called (outputs, targets), in the order of its own parameters."""
+def _outputs_first(metric: Metric, loss: losses.Loss) -> Measure:
+    """`metric`, called (outputs, targets, weights), in the order of its own parameters."""
     try:
-        first, second, *_ = (*inspect.signature(metric).parameters, "", "")
+        names = [*inspect.signature(metric).parameters, "", ""]
     except (TypeError, ValueError):  # some builtins do not tell
-        first = second = ""
+        names = ["", ""]
+    first, second, *_ = names
+    bound = metric.keywords if isinstance(metric, partial) else {}
+    weighted = "sample_weight" in names and "sample_weight" not in bound
+
+    def call(a: Array, b: Array, weight: Array | None) -> float:
+        return metric(a, b, sample_weight=weight) if weighted else metric(a, b)
+
     function = _function(metric)
     if not str(getattr(function, "__module__", "")).startswith("sklearn."):
-        return (lambda outputs, targets: metric(targets, outputs)) if first in _TARGETS else metric
+        return (lambda o, t, w: call(t, o, w)) if first in _TARGETS else call
     if first not in _TARGETS or second not in _PREDICTED:
         raise TypeError(
             f"metrics: expected a function of targets and predictions, such as "
@@ -140,10 +164,12 @@ def _outputs_first(metric: Metric, loss: losses.Loss) -> Metric:
     if form == "probabilities" and isinstance(loss, losses.Hinge):
         raise ValueError(f"metrics: {metric!r} needs probabilities, which {loss!r} does not give")
 
-    def measure(outputs: Array, targets: Array) -> float:
+    def measure(outputs: Array, targets: Array, weight: Array | None) -> float:
+        if outputs.ndim > 1 and (outputs.ndim > 2 or weight is not None):
+            outputs, targets, weight = metrics._rows(outputs, targets, weight)
         if not np.isfinite(outputs).all():
             return float("nan")
-        return metric(*_in_scikit_learns_form(outputs, targets, loss, form))
+        return call(*_in_scikit_learns_form(outputs, targets, loss, form), weight)
 
     return measure
 
@@ -181,15 +207,16 @@ def _read_only(array: Array) -> Array:
     return view
 
 
-def _checked(measure: Metric, metric: Metric) -> Metric:
+def _checked(measure: Measure, metric: Metric) -> Measure:
     """A `metric` that gets targets (n,) as (n, 1) beside outputs (n, 1), as they would broadcast;
     TypeError if it returns no number."""
 
-    def checked(outputs: Array, targets: Array) -> float:
-        column = targets.ndim == 1 and outputs.shape == (len(targets), 1)
-        targets = _read_only(targets[:, None] if column else targets)
+    def checked(outputs: Array, targets: Array, weight: Array | None) -> float:
+        column = outputs.shape == (*targets.shape, 1)
+        targets = _read_only(targets[..., None] if column else targets)
+        weight = None if weight is None else _read_only(weight)
         try:
-            value = measure(_read_only(outputs), targets)
+            value = measure(_read_only(outputs), targets, weight)
         except Exception as error:
             name = getattr(_function(metric), "__name__", repr(metric))
             checks.note(error, f"raised by the metric {name}, whose options functools.partial sets")

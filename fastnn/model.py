@@ -112,6 +112,7 @@ class Sequential(Network):
             Without `y` it is an iterable of batches ``(x, y)`` or ``(x, y, sample_weight)``, gone
             through once an epoch; then `batch_size`, `shuffle` and `seed` mean nothing.
         y : (n,) or (n, outputs), as the loss takes it
+            With outputs at every position, (n, length) or (n, length, outputs), and so for images.
         loss : a loss of fastnn's, or any callable like them (see `Loss`)
         optimizer : such as ``fastnn.Adam()``
         epochs : how often all rows are gone through
@@ -139,15 +140,17 @@ class Sequential(Network):
         drop_last : whether a last shorter batch is left out
         seed : what the orders follow from, so that a second `fit` repeats those of the first
         sample_weight : (n,), not negative; a row of weight 0 takes no part
+            With outputs at every position, also a number for each, (n, length) and so on.
         class_weight : a dict by label (1 for labels that it lacks) or ``"balanced"``
-            It multiplies the rows' weights.  It moves probabilities: the model learns p w / Σ p w,
-            for p the probabilities in the data and w the weights.  Divided by w, and by their sum
-            then, they are p again.
+            It multiplies the weights of rows, or positions, in training: not in metrics, nor in the
+            validation, where `class_weight` of `SoftmaxCrossEntropy` counts as well.
+            It moves probabilities: the model learns p w / Σ p w, for p the probabilities in the
+            data and w the weights.  Divided by w, and by their sum then, they are p again.
         metrics : a list of names (``"accuracy"``, ``"r2"``; see `fastnn.metrics`) or functions
             Functions are ``metric(outputs, targets)`` and get targets (n,) as (n, 1) where the
             outputs are so; those of scikit-learn, and others whose first parameter is ``y_true``,
-            get ``(y_true, y_pred)`` as they want it.  By default the accuracy for losses that
-            classify, else none.
+            get ``(y_true, y_pred)`` as they want it, and those with a parameter ``sample_weight``
+            the weights.  By default the accuracy for losses that classify, else none.
         schedule : a factor of the optimizer's learning rate for every step
             See `fastnn.schedules`.  After each epoch the rate is as before.  With batches of your
             own, `X` needs a ``len()``.
@@ -230,7 +233,7 @@ class Sequential(Network):
     ) -> dict[str, float]:
         """``{"loss": ..., "accuracy": ...}`` of the model's predictions, without L2 penalty.
 
-        Shapes and `metrics` are as in `fit`.  Raises TypeError or ValueError as `fit` does.
+        Shapes, weights and `metrics` are as in `fit`; so are the errors.
 
         >>> from fastnn import Dense, MeanSquaredError, Sequential
         >>> model = Sequential(Dense(1, 1, weight_init="zeros"))

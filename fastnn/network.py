@@ -528,7 +528,7 @@ class Network:
                 f"other: expected the layout of this model, {self._other_layout(other)}"
             )
         with self._hold:
-            self._check_writable()
+            self._check_written()
             if self._flat_parameters.size:
                 _kernels.lerp(self._flat_parameters, other._flat_parameters, rate)
             for name, array in self.state.items():

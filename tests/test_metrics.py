@@ -313,19 +313,25 @@ def test_an_epoch_survives_an_undefined_metric():
     assert all(map(math.isfinite, history.auc)) and all(map(math.isnan, history.validation_auc))
 
 
+OF_CLASSES = "'accuracy', 'auc', 'balanced_accuracy', 'f1', 'log_loss', 'precision', 'recall'"
+OF_NUMBERS = (
+    "'explained_variance', 'mean_absolute_error', 'mean_squared_error', 'r2', "
+    "'root_mean_squared_error'"
+)
 REFUSED = {
-    "unknown": (SoftmaxCrossEntropy(), "precision", "'accuracy', 'auc', 'f1', 'mean_absolute_error'"
-                ", 'r2', 'top_5_accuracy' .*, got 'precision'"),
+    "unknown": (SoftmaxCrossEntropy(), "specificity", f"{OF_CLASSES}, {OF_NUMBERS}, "
+                "'top_5_accuracy' .*, got 'specificity'"),
     "no k": (SoftmaxCrossEntropy(), "top_k_accuracy", "got 'top_k_accuracy'"),
     "k of 0": (SoftmaxCrossEntropy(), "top_0_accuracy", "got 'top_0_accuracy'"),
     "a number": (SoftmaxCrossEntropy(), 3, "one of .*, got 3"),
     "a list": (SoftmaxCrossEntropy(), ["f1"], r"one of .*, got \['f1'\]"),
     "auc of numbers": (MeanSquaredError(), "auc", "needs a loss that classifies, got Mean.*, for "
-                       "which there are 'mean_absolute_error', 'r2'$"),
+                       f"which there are {OF_NUMBERS}$"),
+    "log loss of scores": (Hinge(), "log_loss", "needs a loss whose outputs are logits, got Hinge"),
     "f1 of counts": (Poisson(), "f1", "needs a loss that classifies, got Poisson"),
     "top of numbers": (Quantile(), "top_2_accuracy", "needs a loss of several classes, got Quan"),
     "top of yes and no": (SigmoidCrossEntropy(), "top_2_accuracy", "a loss of several classes, got "
-                          ".*, for which there are 'accuracy', 'auc', 'f1'$"),
+                          f".*, for which there are {OF_CLASSES}$"),
     "r2 of classes": (SoftmaxCrossEntropy(), "r2", "needs a loss whose outputs estimate the targ"),
     "r2 of logarithms": (Poisson(), "r2", "needs a loss whose outputs estimate .*, got "
                          "Poisson.*, for which there are none$"),
@@ -347,7 +353,7 @@ def test_refused_names(wrong):
 
 
 def test_one_name_in_place_of_a_list():
-    names = "'accuracy', 'auc', 'f1', 'top_5_accuracy'"
+    names = f"{OF_CLASSES}, 'top_5_accuracy'"
     with pytest.raises(TypeError, match=f"^metrics: .* or of names, {names}, got 'auc'$"):
         Sequential(Dense(5, 3)).evaluate(*data(), loss=SoftmaxCrossEntropy(), metrics="auc")
 
@@ -366,7 +372,7 @@ WRONG = {
     "columns": ("f1", OUT, OUT[:, :2], r"labels of shape \(4,\) or numbers of shape \(4, 3\), got"),
     "labels for columns apart": ("r2", OUT, [0, 1, 2, 1], r"shape \(4, 3\), got \(4,\)"),
     "a column for three": ("mean_absolute_error", OUT, OUT[:, :1], r"\(4, 3\), got \(4, 1\)"),
-    "three dimensions": ("accuracy", OUT[None], [0], r"\(n,\) or \(n, columns\), got \(1, 4, 3\)"),
+    "positions": ("accuracy", OUT[None], [0], r"shape \(1, 4\) or .* \(1, 4, 3\), got \(1,\)"),
     "no rows": ("r2", OUT[:0], OUT[:0], "no rows"),
     "no columns": ("accuracy", OUT[:, :0], [0, 0, 0, 0], "outputs: expected shape"),
     "one class": ("top_k_accuracy", OUT[:, 0], [0, 0, 0, 0], "at least 2 classes"),

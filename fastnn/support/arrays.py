@@ -4,6 +4,7 @@ Every real dtype, byte order and layout is accepted; what would lose its meaning
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,6 +68,24 @@ def _check_range(array: NDArray[Any], narrowed: NDArray[Any], name: str, table: 
     if overflowed.any():
         where = columns.places(overflowed, table)
         raise ValueError(f"{name} contains values too large for {narrowed.dtype}{where}")
+
+
+def int64(array: NDArray[Any], name: str) -> NDArray[np.int64]:
+    """Integers as int64; ValueError for one that is too large for it."""
+    if array.dtype == np.uint64 and array.size and (most := array.max()) >= 2**63:
+        raise ValueError(f"{name}: expected integers below 2**63, got {most}")
+    return array.astype(np.int64, copy=False)
+
+
+def at_positions(weight: NDArray[Any], name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """`weight` with a number for each of these positions, (batch, ...): that of its row, where it
+    has one a row."""
+    if weight.shape == shape:
+        return weight
+    if weight.shape != shape[:1]:
+        wanted = " or ".join(map(str, dict.fromkeys([shape[:1], shape])))
+        raise ValueError(f"{name}: expected shape {wanted}, got {weight.shape}")
+    return np.repeat(weight, math.prod(shape[1:])).reshape(shape)
 
 
 def describe(value: object) -> str:

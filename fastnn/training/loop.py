@@ -19,7 +19,7 @@ from fastnn.training import faults, progress, resume
 from fastnn.training.callbacks import checked_callbacks, takes
 from fastnn.training.interrupts import CtrlC
 from fastnn.training.run import LAST_COLUMN, Run
-from fastnn.training.samples import check_samples
+from fastnn.training.samples import call_own, check_samples
 from fastnn.training.sources import Stream, make_source
 from fastnn.training.step import TrainStep
 from fastnn.training.validation import make_validation, split_off
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from fastnn.history import History
     from fastnn.losses import Loss
-    from fastnn.measures import Metric
+    from fastnn.measures import Measure, Metric
     from fastnn.network import Network
     from fastnn.optimizers import Optimizer
     from fastnn.training.callbacks import Callback
@@ -132,7 +132,7 @@ class _Training(NamedTuple):
     step: TrainStep
     source: Source
     schedule: schedules.Factors | None
-    metrics: Mapping[str, Metric]
+    metrics: Mapping[str, Measure]
     validation: Validation | None
 
 
@@ -188,7 +188,7 @@ class _Batches:
         return run.stopped and not self._stopped and not self._step.waiting
 
 
-def _columns(metrics: Mapping[str, Metric], validation: Validation | None) -> list[str]:
+def _columns(metrics: Mapping[str, Measure], validation: Validation | None) -> list[str]:
     """The history's columns, in their order."""
     measured = ["loss", *metrics]
     validated = [f"validation_{name}" for name in measured] if validation is not None else []
@@ -276,7 +276,7 @@ def _train_epoch(
     step: TrainStep,
     source: Source,
     rates: NDArray[np.float64] | None,
-    metrics: Mapping[str, Metric],
+    metrics: Mapping[str, Measure],
     display: progress.Silent,
     ctrl_c: CtrlC,
     batches: _Batches,
@@ -300,22 +300,22 @@ def _train_epoch(
     seconds = time.perf_counter() - start
     results = {"loss": source.mean_loss(np.concatenate(losses))}
     if seen:
-        outputs, targets = np.concatenate(seen), source.targets()
-        results |= {name: float(metric(outputs, targets)) for name, metric in metrics.items()}
+        measured = source.measured(seen)
+        results |= {name: metric(*measured) for name, metric in metrics.items()}
     rate = getattr(step.optimizer, "learning_rate", float("nan"))
     speed = {"seconds": seconds, "samples_per_second": source.done / seconds}
     return results | {"learning_rate": float(rate)} | speed
 
 
 def _measure(
-    loss: Loss, outputs: Array, data: Samples, metrics: Mapping[str, Metric]
+    loss: Loss, outputs: Array, data: Samples, metrics: Mapping[str, Measure]
 ) -> dict[str, float]:
     if is_plain(loss):
         value = loss.evaluate(outputs, data.targets, data.weight)[0]
     else:  # it may write into its arguments
-        value = loss(outputs.copy(), data.y.copy(), data.weight)[0]
-    results = {"loss": value}
-    return results | {name: float(metric(outputs, data.y)) for name, metric in metrics.items()}
+        value = call_own(loss, outputs.copy(), data.y.copy(), data.weight)[0]
+    measured = outputs, data.y, data.metric_weight
+    return {"loss": value} | {name: metric(*measured) for name, metric in metrics.items()}
 
 
 @contextmanager

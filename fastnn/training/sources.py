@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.data import batches
-from fastnn.support.arrays import describe
+from fastnn.losses import as_rows
+from fastnn.support.arrays import at_positions, describe
 from fastnn.training.samples import (
     Samples,
     check_part,
     check_samples,
     count_batches,
+    counted,
     least_rows,
 )
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
     Losses = tuple[int, NDArray[np.float64]]  # rows, and the losses of their batches
+    Measured = tuple[Array, Array, Array | None]  # outputs, targets, weights
 
 
 class Rows:
@@ -74,12 +77,14 @@ class Rows:
         weights = np.ones(self.done)
         if self._data.weight is not None:
             weights = self._data.weight[self._permutation[: self.done]].astype(np.float64)
+            weights = weights.reshape(self.done, -1).sum(axis=1)
         return _mean(losses, np.add.reduceat(weights, np.arange(len(losses)) * self._batch_size))
 
-    def targets(self) -> Array:
-        """The targets done in the last epoch, in its order."""
-        targets: Array = self._data.y.take(self._permutation[: self.done], axis=0)
-        return targets
+    def measured(self, seen: list[Array]) -> Measured:
+        """What metrics take: the outputs that the last epoch has seen, with targets and weights."""
+        order, weight = self._permutation[: self.done], self._data.metric_weight
+        weight = None if weight is None else weight.take(order, axis=0)
+        return np.concatenate(seen), self._data.y.take(order, axis=0), weight
 
 
 class Stream:
@@ -104,7 +109,9 @@ class Stream:
         self._data, self._model, self._loss, self._classes = data, model, loss, class_weight
         self._sizes: list[int] = []  # the batches' rows
         self._weights: list[float] = []
+        self._row: tuple[int, ...] = ()  # the shape of the first batch's
         self._targets: list[Array] = []
+        self._metric_weights: list[Array | None] = []
         self._penalties = np.zeros(0)  # what the losses of the last batches lack
 
     @property
@@ -121,10 +128,13 @@ class Stream:
     ) -> Iterator[Losses]:
         """Train on all batches; the outputs are appended to `seen`, unless it is None, and `before`
         is called before each batch."""
-        self._sizes, self._weights, self._targets = [], [], []
+        self._sizes, self._weights = [], []
+        self._targets, self._metric_weights = [], []
         self._penalties = np.zeros(0)
         for number, (where, data) in enumerate(self._parts()):
-            if self._targets and data.y.shape[1:] != self._targets[0].shape[1:]:
+            self._row = self._row if number else data.X.shape[1:]
+            same = self._row == data.X.shape[1:]
+            if self._targets and same and data.y.shape[1:] != self._targets[0].shape[1:]:
                 first, its = self._targets[0].shape[1:], data.y.shape[1:]
                 raise ValueError(f"{where}y: expected rows of shape {first} as before, got {its}")
             if rates is not None:
@@ -137,14 +147,13 @@ class Stream:
                 value = step.train(data)
             except ValueError as error:
                 raise ValueError(f"{where}{error}") from None
-            weight = data.weight
             self._sizes.append(len(data.X))
-            self._weights.append(
-                len(data.X) if weight is None else float(weight.sum(dtype=np.float64))
-            )
+            self._weights.append(counted(self._loss, data, step.positions))
             if seen is not None and step.outputs is not None:
                 seen.append(step.outputs)
                 self._targets.append(data.y.copy())
+                weight = data.metric_weight
+                self._metric_weights.append(None if weight is None else weight.copy())
             yield len(data.X), np.array([value])
         if not self._sizes:
             raise ValueError("X: expected batches, got none in this epoch")
@@ -211,9 +220,9 @@ class Stream:
         losses[len(losses) - len(self._penalties) :] += self._penalties
         return _mean(losses, np.array(self._weights))
 
-    def targets(self) -> Array:
-        """All targets in the order of the last epoch."""
-        return np.concatenate(self._targets)
+    def measured(self, seen: list[Array]) -> Measured:
+        """What metrics take: the outputs that the last epoch has seen, with targets and weights."""
+        return together(seen, self._targets, self._metric_weights)
 
 
 Source = Rows | Stream
@@ -249,16 +258,43 @@ def _joined(first: Samples, second: Samples, where: str) -> Samples:
     if first.X.shape[1:] != second.X.shape[1:] or first.y.shape[1:] != second.y.shape[1:]:
         raise ValueError(f"{where}expected rows of the shape that the batch of one row before has")
     X, y = (np.concatenate(parts) for parts in zip(first[:2], second[:2], strict=True))
-    weights = [np.ones(len(part.X), X.dtype) if part.weight is None else part.weight
-               for part in (first, second)]  # fmt: skip
-    weighted = first.weight is not None or second.weight is not None
-    return Samples(X, y, np.concatenate(weights) if weighted else None, y)
+    weight = _in_order([first.weight, second.weight], [len(first.X), len(second.X)])
+    metric_weight = _in_order(
+        [first.metric_weight, second.metric_weight], [len(first.X), len(second.X)]
+    )
+    return Samples(X, y, weight, y, metric_weight)
+
+
+def together(outputs: list[Array], targets: list[Array], weights: list[Array | None]) -> Measured:
+    """Outputs, targets and weights of batches, each one after the other.
+
+    Where batches have other lengths than others, each position is a row."""
+    if len({array.shape[1:-1] for array in outputs}) > 1:
+        weights = [
+            None if weight is None else at_positions(weight, "sample_weight", array.shape[:-1])
+            for weight, array in zip(weights, outputs, strict=True)
+        ]
+        rows = map(as_rows, outputs, targets, weights)
+        outputs, targets, weights = map(list, zip(*rows, strict=True))
+    weight = _in_order(weights, list(map(len, outputs)))
+    return np.concatenate(outputs), np.concatenate(targets), weight
+
+
+def _in_order(weights: list[Array | None], sizes: list[int]) -> Array | None:
+    """The weights of batches of these sizes one after the other, 1 where a batch has none; None
+    where all have none."""
+    some = next((weight for weight in weights if weight is not None), None)
+    if some is None:
+        return None
+    return np.concatenate([
+        np.ones((size, *some.shape[1:]), some.dtype) if weight is None else weight
+        for weight, size in zip(weights, sizes, strict=True)
+    ])  # fmt: skip
 
 
 def _mean(losses: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
     """Σ weights losses / Σ weights, added in order (`sum` has other bits from Python 3.12 on)."""
-    total, weight = ((losses * weights).cumsum()[-1], weights.cumsum()[-1])
-    return float(total / weight)
+    return float((losses * weights).cumsum()[-1] / weights.cumsum()[-1])
 
 
 def make_source(

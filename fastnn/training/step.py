@@ -22,7 +22,7 @@ from fastnn.optimizers import NOT_FINITE, Optimizer
 from fastnn.support import checks, settings
 from fastnn.support.settings import Fixed, is_plain, label
 from fastnn.training.recording import Handover, Recording, Unrecorded
-from fastnn.training.samples import Samples, check_batch
+from fastnn.training.samples import Samples, call_own, check_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -171,13 +171,14 @@ class TrainStep(Step):
 
     ``step(xb, yb, sample_weight=None)`` returns the loss of the batch, the model's L2 penalty
     included, as it was before the update.  `xb` is (batch, ...), `yb` what the loss takes,
-    `sample_weight` (batch,).  `outputs` holds the model's outputs of the last step, `steps`
-    the number of steps done.
+    `sample_weight` (batch,), or with a number for each position.  `outputs` holds the model's
+    outputs of the last step, `steps` the number of steps done.
 
     With `accumulate` = k only every k-th step updates, with the mean of the gradients of these k
-    batches, each counted by its rows, and the gradient of the penalty: as one step on all of them
-    does, but for batch norm and sample weights, which see one batch at a time.  `flush` updates
-    with fewer, in the same way.  The loss of a batch has a k-th of the penalty.
+    batches, each counted by its rows, or positions, and the gradient of the penalty: as one step on
+    all of them does, but for batch norm and all weights, those of classes and of ignored targets
+    too, which see one batch at a time.  `flush` updates with fewer, in the same way.  The loss of a
+    batch has a k-th of the penalty.
 
     The first step on a batch of some shape is recorded; those after it replay it without Python
     and give the same bits.  `recorded` says whether that can be: it needs layers, loss and
@@ -213,11 +214,17 @@ class TrainStep(Step):
         self._last: _Recorded | None = None  # what the last step replayed
         self._group = self._accumulate  # batches that the next update is made from
         self._waiting = self._waiting_rows = 0  # batches, and rows, that it has so far
+        self._waiting_positions = 0
 
     @property
     def outputs(self) -> Array | None:
         """The model's outputs of the last step, in training; None before the first."""
         return None if self._outputs is None else self._outputs.copy()
+
+    @property
+    def positions(self) -> int:
+        """How many rows the last outputs have, or positions, each a row of the loss's mean."""
+        return 0 if self._outputs is None else _positions(self._outputs)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_last": None}
@@ -254,8 +261,9 @@ class TrainStep(Step):
         if self._recorded:
             recorded = self._replay_once(check_batch(self._model, self._loss, x, y, weight))
             value = recorded.value
-            if self._model._chain.embedding is None:  # codes are checked each time
-                self._last = recorded
+            # codes are checked, and some losses' targets changed, each time
+            as_it_comes = self._model._chain.embedding is None and self._loss._direct
+            self._last = recorded if as_it_comes else None
         else:
             value = self._run_once(Samples(x, y, weight, y))
         if self._waiting == self._accumulate:
@@ -291,7 +299,7 @@ class TrainStep(Step):
         gradient_sum = self._recording.gradient_sum
         if not self._waiting or gradient_sum is None:
             return
-        model, scale = self._model, 1 / self._waiting_rows
+        model, scale = self._model, 1 / self._waiting_positions
         with model._hold:
             try:
                 with np.errstate(over="ignore", invalid="ignore"):
@@ -319,7 +327,7 @@ class TrainStep(Step):
         """Drop the gradients that wait for an update."""
         if self._recording.gradient_sum is not None:
             self._recording.gradient_sum.fill(0)
-        self._waiting = self._waiting_rows = 0
+        self._waiting = self._waiting_rows = self._waiting_positions = 0
 
     def _diverged(self, error: FloatingPointError) -> FloatingPointError:
         self._forget()
@@ -415,7 +423,7 @@ class TrainStep(Step):
                 raise
             finally:
                 model._penalty_scale[0], model._pending = 1.0, None  # no backward follows a step
-        self._count(1, rows)
+        self._count(1, outputs)
         return value
 
     def _measure(
@@ -424,9 +432,10 @@ class TrainStep(Step):
         """The loss, in an array of one element, and its gradient."""
         if self._recorded:  # then targets and weight have the kernel's form
             return self._loss._measure(outputs, targets, weight)
-        if not is_plain(self._loss):  # it may write into the outputs, which metrics read later
-            outputs = outputs.copy()
-        value, gradient = self._loss(outputs, targets, weight)
+        if is_plain(self._loss):
+            value, gradient = self._loss(outputs, targets, weight)
+        else:  # it may write into the outputs, which metrics read later
+            value, gradient = call_own(self._loss, outputs.copy(), targets, weight)
         return np.array([value], np.float64), gradient
 
     def _backward(self, gradient: Array, rows: int) -> None:
@@ -436,14 +445,17 @@ class TrainStep(Step):
         self._model._penalty_scale[0] = 0.0  # its gradient is added once, to the mean of the sum
         self._model.backward(gradient)
         gradients = self._model.flat_gradients
-        _kernels.add_scaled(self._recording.sum_like(gradients), gradients, float(rows))
+        _kernels.add_scaled(
+            self._recording.sum_like(gradients), gradients, float(_positions(gradient))
+        )
 
-    def _count(self, steps: int, rows: int) -> None:
-        """Note that so many steps are done, each on so many rows."""
+    def _count(self, steps: int, outputs: Array) -> None:
+        """Note that so many steps are done, each with outputs like these."""
         self.steps += steps
         if self._accumulate > 1:
             self._waiting += steps
-            self._waiting_rows += steps * rows
+            self._waiting_rows += steps * len(outputs)
+            self._waiting_positions += steps * _positions(outputs)
 
     def _pass_one_by_one(self, rows: _Pass) -> Iterator[NDArray[np.float64]]:
         for i in range(rows.number):
@@ -477,7 +489,7 @@ class TrainStep(Step):
     def _replay_steps(self, recorded: _Recorded, steps: int) -> None:
         self._outputs = recorded.outputs
         self._replay(recorded.program, steps, recorded.value)
-        self._count(steps, len(recorded.outputs))
+        self._count(steps, recorded.outputs)
 
     def _replayed(self, rows: _Pass) -> Iterator[NDArray[np.float64]]:
         """Replay whole batches, many in one call: as many as take some tens of milliseconds."""
@@ -506,6 +518,11 @@ class TrainStep(Step):
         first = (data.X, data.targets, data.weight)
         recorded.program.feed(*(None if array is None else array[:1].copy() for array in first))
         # now the program points to copies, and the data are free
+
+
+def _positions(outputs: Array) -> int:
+    """How many rows of a loss's mean the outputs have."""
+    return len(outputs) if outputs.ndim < 3 else outputs.size // outputs.shape[-1]
 
 
 def _check_ending(model: Network, loss: Loss) -> None:

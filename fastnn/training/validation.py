@@ -18,7 +18,7 @@ from fastnn.data import batches, stratified_split
 from fastnn.support import arrays, checks
 from fastnn.support.settings import is_plain
 from fastnn.training.samples import Samples, check_part, check_samples, labels_of
-from fastnn.training.sources import check_begins_anew, own_batch
+from fastnn.training.sources import check_begins_anew, own_batch, together
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,22 +98,28 @@ class Given:
         """The outputs for all rows, and these without X; None where Ctrl-C came."""
         outputs: list[Array] = []
         parts: list[Samples] = []
+        row: tuple[int, ...] = ()  # the shape of the first batch's
         for where, data in self._parts():
             found = self._predict(data.X, ctrl_c)
             if found is None:
                 return None
-            targets = data.y
-            if is_plain(self._loss):
-                try:
-                    targets = self._loss._in_form(found, data.y, data.weight)[0]
-                except ValueError as error:
-                    raise ValueError(f"{where}y: {error}") from None
-            if parts and data.y.shape[1:] != parts[0].y.shape[1:]:
+            row = row if parts else data.X.shape[1:]
+            if parts and data.X.shape[1:] == row and data.y.shape[1:] != parts[0].y.shape[1:]:
                 first, its = parts[0].y.shape[1:], data.y.shape[1:]
                 raise ValueError(f"{where}y: expected rows of shape {first} as before, got {its}")
             outputs.append(found)  # the user may use the memory of the rest again
-            parts.append(Samples(_NO_X, *map(copy.copy, (data.y, data.weight, targets))))
-        return (np.concatenate(outputs), _joined(parts)) if parts else None
+            parts.append(Samples(_NO_X, *map(copy.copy, self._judged(found, data, where))))
+        return _joined(outputs, parts) if parts else None
+
+    def _judged(self, outputs: Array, data: Samples, where: str) -> tuple[Any, ...]:
+        """y, weight, targets and metric weight of a batch, as the loss takes them."""
+        targets, weight = data.y, data.weight
+        if is_plain(self._loss):
+            try:
+                targets, weight = self._loss._in_form(outputs, data.y, weight)
+            except ValueError as error:
+                raise ValueError(f"{where}y: {error}") from None
+        return data.y, weight, targets, data.metric_weight
 
     def _parts(self) -> Iterator[tuple[str, Samples]]:
         """The batches, checked, without rows of weight 0; each with how messages about it begin."""
@@ -123,7 +129,7 @@ class Given:
             x, y, weight = own_batch(batch, where)
             data = check_part(self._model, self._loss, x, y, weight, None, where)
             if data.weight is not None and not data.weight.all():
-                data = data.rows(data.weight > 0)
+                data = data.rows(data.weight.reshape(len(data.X), -1).any(axis=1))
             rows += len(data.X)
             if len(data.X):
                 yield where, data
@@ -151,14 +157,12 @@ class Given:
 Validation = Held | Given
 
 
-def _joined(parts: list[Samples]) -> Samples:
-    """All rows of the parts, in new arrays."""
-    weighted = any(part.weight is not None for part in parts)
-    weights = [
-        np.ones(len(part.y), np.float32) if part.weight is None else part.weight for part in parts
-    ]
-    y, targets = (np.concatenate([part[i] for part in parts]) for i in (1, 3))
-    return Samples(_NO_X, y, np.concatenate(weights) if weighted else None, targets)
+def _joined(outputs: list[Array], parts: list[Samples]) -> Predicted:
+    """All outputs and rows of the parts, in new arrays."""
+    _, y, weights, targets, of_metrics = map(list, zip(*parts, strict=True))
+    predicted, all_y, metric_weight = together(outputs, y, of_metrics)
+    _, all_targets, weight = together(outputs, targets, weights)
+    return predicted, Samples(_NO_X, all_y, weight, all_targets, metric_weight)
 
 
 def make_validation(
@@ -208,5 +212,6 @@ def split_off(
     if not 0 < round(fraction * n) < n:
         raise ValueError(f"validation_split: {fraction} of {n} rows would leave a part empty")
     labels = labels_of(data.y, loss)
-    train, held = stratified_split(np.zeros(n) if labels is None else labels, fraction, seed)
+    classes = np.zeros(n) if labels is None or labels.ndim > 1 else labels
+    train, held = stratified_split(classes, fraction, seed)
     return data.rows(train), Held(model, data.rows(held))

@@ -89,6 +89,11 @@ LOSSES = {
     ),
     "sigmoid": (SigmoidCrossEntropy(), reference.sigmoid_cross_entropy, bits),
     "sigmoid soft targets": (SigmoidCrossEntropy(), reference.sigmoid_cross_entropy, unit),
+    "sigmoid pos_weight": (
+        SigmoidCrossEntropy(pos_weight=3.5),
+        lambda o, t: reference.sigmoid_cross_entropy(o, t, 3.5),
+        unit,
+    ),
     "squared": (MeanSquaredError(), reference.squared_error, values),
     "absolute": (MeanAbsoluteError(), reference.absolute_error, values),
     "quantile": (Quantile(), reference.quantile, values),

@@ -156,16 +156,16 @@ static void run_long_sums(const fnn_kernels *kernel, int d, void *const *array, 
         fnn_kernel *const *losses[] = {&kernel->softmax_cross_entropy,
                                        &kernel->sigmoid_cross_entropy, &kernel->squared_error,
                                        &kernel->absolute_error, &kernel->huber, &kernel->quantile,
-                                       &kernel->poisson, &kernel->softmax_cross_entropy,
-                                       &kernel->hinge};
-        for (int i = 0; i < 9; i++) {
+                                       &kernel->poisson, &kernel->sigmoid_cross_entropy,
+                                       &kernel->softmax_cross_entropy, &kernel->hinge};
+        for (int i = 0; i < 10; i++) {
             fnn_loss loss = {.outputs = a, .targets = b, .weights = b, .weight_sum = &weight_sum,
                              .gradient = out, .row_losses = row_values, .batch = 9, .features = n,
                              .smoothing = 0.3, .delta = 0.3, .margin = 0.3, .quantiles = b,
-                             .labels = i < 7 ? NULL : labels};
+                             .extra = i == 7 ? b : NULL, .labels = i < 8 ? NULL : labels};
             run(kernel, losses[i], &loss, 9, scratch);
-            report("gradient of long rows", 9 * variant + i, d, out, 9 * n);
-            report("loss of long rows", 9 * variant + i, d, row_values, 9);
+            report("gradient of long rows", 10 * variant + i, d, out, 9 * n);
+            report("loss of long rows", 10 * variant + i, d, row_values, 9);
         }
         fnn_total total = {.values = a, .sum = &sum, .size = n};
         RUN(total, &total, 1);
@@ -320,13 +320,15 @@ static void run_all(const fnn_kernels *kernel, int d) {
     fnn_kernel *const *losses[] = {&kernel->softmax_cross_entropy, &kernel->sigmoid_cross_entropy,
                                    &kernel->squared_error, &kernel->absolute_error, &kernel->huber,
                                    &kernel->quantile, &kernel->poisson,
+                                   &kernel->sigmoid_cross_entropy,
                                    &kernel->softmax_cross_entropy, &kernel->hinge};
-    for (int i = 0; i < 18; i++) {
+    for (int i = 0; i < 20; i++) {
         static const ptrdiff_t features[] = {FEATURES, 10};
-        loss.features = features[i / 9];
-        loss.labels = i % 9 >= 7 ? labels : NULL;
+        loss.features = features[i / 10];
+        loss.labels = i % 10 >= 8 ? labels : NULL;
+        loss.extra = i % 10 == 7 ? at(2) : NULL;
         for (int row = 0; row < ROWS; row++) labels[row] = row * 7 % loss.features;
-        run(kernel, losses[i % 9], &loss, ROWS, scratch);
+        run(kernel, losses[i % 10], &loss, ROWS, scratch);
         report("loss", i, d, out, ROWS * loss.features);
         fnn_total losses_sum = {.values = at(0), .sum = &total, .size = ROWS};
         RUN(total, &losses_sum, 1);

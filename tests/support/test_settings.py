@@ -20,6 +20,7 @@ from fastnn import (
     Quantile,
     ReLU,
     Sequential,
+    SigmoidCrossEntropy,
     SoftmaxCrossEntropy,
 )
 from fastnn.support import settings
@@ -44,6 +45,19 @@ SETTINGS = {
     ),
     "hinge": (Hinge, "margin", 2.0, NOT_POSITIVE),
     "smoothing": (SoftmaxCrossEntropy, "label_smoothing", 0.5, (1, -0.1, np.nan, "a", True)),
+    "class weights": (
+        SoftmaxCrossEntropy,
+        "class_weight",
+        (0.0, 2.0),
+        ({0: 1}, 2.0, "balanced", [], [0, 0], [-1, 1], [np.nan], [[1.0]]),
+    ),
+    "ignore_index": (SoftmaxCrossEntropy, "ignore_index", -100, (1.0, "a", True, 2**63)),
+    "pos_weight": (
+        SigmoidCrossEntropy,
+        "pos_weight",
+        (0.5, 2.0),
+        (0, -1, np.inf, np.nan, "a", True, [], [1, 0], [[1.0]]),
+    ),
 }
 
 

@@ -232,7 +232,7 @@ CASES = [
      lambda: Dense(2, 2, bias_init=fastnn.initializers.He), ERRORS,
      "bias_init: expected an initializer, got the class"),
     (10, "metric",
-     lambda: fit(metrics=["precision"]), ValueError, "metrics.*'accuracy'.*'precision'"),
+     lambda: fit(metrics=["specificity"]), ValueError, "metrics.*'accuracy'.*'specificity'"),
     (10, "loss by name", lambda: fit(loss="mse"), ERRORS, "loss: expected an object"),
     (10, "loss class", lambda: fit(loss=MeanSquaredError), ERRORS,
      r"loss: expected an object .*got the class; write MeanSquaredError\(\)$"),

@@ -68,6 +68,8 @@ def counts(rng):
     return rng.poisson(2, (20, 7)).astype(float)
 
 
+WEIGHTS = (0.5, 3.0, 0.1, 1.0, 20.0, 2.0, 0.7)
+
 # name -> (fastnn's, PyTorch's, targets)
 LOSSES = {
     "cross entropy": (fastnn.SoftmaxCrossEntropy(), F.cross_entropy, labels),
@@ -82,6 +84,36 @@ LOSSES = {
     "sigmoid": (
         fastnn.SigmoidCrossEntropy(), F.binary_cross_entropy_with_logits,
         lambda rng: rng.random((20, 7)),
+    ),
+    "pos_weight": (
+        fastnn.SigmoidCrossEntropy(pos_weight=3),
+        lambda o, t: F.binary_cross_entropy_with_logits(o, t, pos_weight=torch.tensor(3.0)),
+        lambda rng: rng.random((20, 7)),
+    ),
+    "pos_weight of each label": (
+        fastnn.SigmoidCrossEntropy(pos_weight=WEIGHTS),
+        lambda o, t: F.binary_cross_entropy_with_logits(o, t, pos_weight=tensor(WEIGHTS)),
+        lambda rng: rng.random((20, 7)),
+    ),
+    "ignored": (
+        fastnn.SoftmaxCrossEntropy(ignore_index=2, label_smoothing=0.2),
+        lambda o, t: F.cross_entropy(o, t, ignore_index=2, label_smoothing=0.2),
+        labels,
+    ),
+    "class weights": (
+        fastnn.SoftmaxCrossEntropy(class_weight=WEIGHTS),
+        lambda o, t: F.cross_entropy(o, t, tensor(WEIGHTS)),
+        labels,
+    ),
+    "class weights, smoothed": (
+        fastnn.SoftmaxCrossEntropy(class_weight=WEIGHTS, label_smoothing=0.2, ignore_index=3),
+        lambda o, t: F.cross_entropy(o, t, tensor(WEIGHTS), label_smoothing=0.2, ignore_index=3),
+        labels,
+    ),
+    "class weights, soft targets": (
+        fastnn.SoftmaxCrossEntropy(class_weight=WEIGHTS, label_smoothing=0.2),
+        lambda o, t: F.cross_entropy(o, t, tensor(WEIGHTS), label_smoothing=0.2),
+        lambda rng: rng.dirichlet(np.ones(7), 20),
     ),
     "squared": (fastnn.MeanSquaredError(), F.mse_loss, numbers),
     "absolute": (fastnn.MeanAbsoluteError(), F.l1_loss, numbers),
@@ -102,6 +134,19 @@ def test_losses(name, isa, rng):
     their_value.backward()
     value, gradient = ours(outputs, t)
     close(value, their_value.item())
+    close(gradient, o.grad)
+
+
+def test_labels_of_sequences(rng):
+    """PyTorch has the classes in the second place."""
+    loss = fastnn.SoftmaxCrossEntropy(class_weight=WEIGHTS, label_smoothing=0.1, ignore_index=-100)
+    outputs, t = rng.standard_normal((4, 9, 7)), rng.integers(0, 7, (4, 9))
+    t[rng.random(t.shape) < 0.3] = -100
+    o = tensor(outputs, grad=True)
+    value = F.cross_entropy(o.moveaxis(2, 1), tensor(t), tensor(WEIGHTS), label_smoothing=0.1)
+    value.backward()
+    ours, gradient = loss(outputs, t)
+    close(ours, value.item())
     close(gradient, o.grad)
 
 

@@ -23,11 +23,33 @@ def softmax_cross_entropy(logits, targets, label_smoothing=0.0):
     return terms.sum(axis=1), softmax(logits) * mass - t
 
 
-def sigmoid_cross_entropy(logits, targets):
+def class_weighted_cross_entropy(
+    logits, targets, class_weight, label_smoothing=0.0, sample_weight=None
+):
+    """Value and gradient of Σ_i s_i Σ_j -w_j t_ij log p_ij / D, the smoothed t; D is Σ s_i w_i of
+    the rows' labels, Σ s_i of rows of probabilities.  A row whose class has the weight 0 is out."""
+    n, classes = logits.shape
+    s = np.ones(n) if sample_weight is None else sample_weight
+    w = np.asarray(class_weight, float)
+    if targets.ndim == 1:
+        s, total = np.where(w[targets] > 0, s, 0), (s * w[targets]).sum()
+        targets = one_hot(targets, classes)
+    else:
+        total = s.sum()
+    t = w * ((1 - label_smoothing) * targets + label_smoothing / classes)
+    p = softmax(logits)
+    value = (s[:, None] * -t * np.log(p)).sum() / total
+    return value, s[:, None] / total * (t.sum(axis=1, keepdims=True) * p - t)
+
+
+def sigmoid_cross_entropy(logits, targets, pos_weight=1.0):
     n = logits.shape[1]
-    # -t log s(z) - (1 - t) log(1 - s(z)), as a sum of terms that cannot overflow
-    value = np.maximum(logits, 0) - logits * targets + np.log1p(np.exp(-np.abs(logits)))
-    return value.mean(axis=1), (sigmoid(logits) - targets) / n
+    # -p t log s(z) - (1 - t) log(1 - s(z)), as a sum of terms that cannot overflow
+    no = np.maximum(logits, 0) + np.log1p(np.exp(-np.abs(logits)))
+    yes = np.maximum(-logits, 0) + np.log1p(np.exp(-np.abs(logits)))
+    p = pos_weight * targets
+    value = p * yes + (1 - targets) * no
+    return value.mean(axis=1), ((p + 1 - targets) * sigmoid(logits) - p) / n
 
 
 def squared_error(outputs, targets):
