@@ -102,17 +102,17 @@ class Given:
             found = self._predict(data.X, ctrl_c)
             if found is None:
                 return None
-            targets = data.y
             if is_plain(self._loss):
                 try:
-                    targets = self._loss._in_form(found, data.y, data.weight)[0]
+                    targets, weight = self._loss._in_form(found, data.y, data.weight)
+                    data = data._replace(targets=targets, weight=weight)
                 except ValueError as error:
                     raise ValueError(f"{where}y: {error}") from None
             if parts and data.y.shape[1:] != parts[0].y.shape[1:]:
                 first, its = parts[0].y.shape[1:], data.y.shape[1:]
                 raise ValueError(f"{where}y: expected rows of shape {first} as before, got {its}")
             outputs.append(found)  # the user may use the memory of the rest again
-            parts.append(Samples(_NO_X, *map(copy.copy, (data.y, data.weight, targets))))
+            parts.append(Samples(_NO_X, *map(copy.copy, data[1:])))
         return (np.concatenate(outputs), _joined(parts)) if parts else None
 
     def _parts(self) -> Iterator[tuple[str, Samples]]:
@@ -122,8 +122,9 @@ class Given:
             where = f"validation batch {number}: "
             x, y, weight = own_batch(batch, where)
             data = check_part(self._model, self._loss, x, y, weight, None, where)
-            if data.weight is not None and not data.weight.all():
-                data = data.rows(data.weight > 0)
+            if data.weight is not None:
+                used = (data.weight.reshape(len(data.X), -1) > 0).any(axis=1)
+                data = data if used.all() else data.rows(used)
             rows += len(data.X)
             if len(data.X):
                 yield where, data
@@ -152,13 +153,18 @@ Validation = Held | Given
 
 
 def _joined(parts: list[Samples]) -> Samples:
-    """All rows of the parts, in new arrays."""
-    weighted = any(part.weight is not None for part in parts)
-    weights = [
-        np.ones(len(part.y), np.float32) if part.weight is None else part.weight for part in parts
-    ]
-    y, targets = (np.concatenate([part[i] for part in parts]) for i in (1, 3))
-    return Samples(_NO_X, y, np.concatenate(weights) if weighted else None, targets)
+    """All rows of the parts, in new arrays, without X."""
+    lengths = [len(part.y) for part in parts]
+    return Samples(_NO_X, *(_in_one(arrays, lengths) for arrays in [*zip(*parts, strict=True)][1:]))
+
+
+def _in_one(arrays: tuple[Array | None, ...], lengths: list[int]) -> Array | None:
+    """The arrays one after the other; weights that are None among others count 1."""
+    first = next((array for array in arrays if array is not None), None)
+    if first is None:
+        return None
+    ones = [np.ones((n, *first.shape[1:]), first.dtype) for n in lengths]
+    return np.concatenate([o if a is None else a for a, o in zip(arrays, ones, strict=True)])
 
 
 def make_validation(
