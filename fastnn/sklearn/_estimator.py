@@ -460,7 +460,7 @@ class Perceptron(_Fitted, ABC):
         layers, alpha = _dense(model), self.alpha / self._task.scale
         set_penalty(layers, alpha, data.weight)
         several = batch_size < len(data.X)  # else the order changes no more than rounding
-        order = {"batch_size": batch_size, "shuffle": self.shuffle and several, "seed": seed}
+        order = {"batch_size": batch_size, "shuffle": bool(self.shuffle and several), "seed": seed}
         weight = data.weight
         if weight is None or not several or np.ptp(weight) == 0:
             return {"X": data.X, "y": data.y, "sample_weight": weight, **order}

@@ -103,23 +103,19 @@ class Given:
             found = self._predict(data.X, ctrl_c)
             if found is None:
                 return None
+            if is_plain(self._loss):
+                try:
+                    targets, weight = self._loss._in_form(found, data.y, data.weight)
+                    data = data._replace(targets=targets, weight=weight)
+                except ValueError as error:
+                    raise ValueError(f"{where}y: {error}") from None
             row = row if parts else data.X.shape[1:]
             if parts and data.X.shape[1:] == row and data.y.shape[1:] != parts[0].y.shape[1:]:
                 first, its = parts[0].y.shape[1:], data.y.shape[1:]
                 raise ValueError(f"{where}y: expected rows of shape {first} as before, got {its}")
             outputs.append(found)  # the user may use the memory of the rest again
-            parts.append(Samples(_NO_X, *map(copy.copy, self._judged(found, data, where))))
+            parts.append(Samples(_NO_X, *map(copy.copy, data[1:])))
         return _joined(outputs, parts) if parts else None
-
-    def _judged(self, outputs: Array, data: Samples, where: str) -> tuple[Any, ...]:
-        """y, weight, targets and metric weight of a batch, as the loss takes them."""
-        targets, weight = data.y, data.weight
-        if is_plain(self._loss):
-            try:
-                targets, weight = self._loss._in_form(outputs, data.y, weight)
-            except ValueError as error:
-                raise ValueError(f"{where}y: {error}") from None
-        return data.y, weight, targets, data.metric_weight
 
     def _parts(self) -> Iterator[tuple[str, Samples]]:
         """The batches, checked, without rows of weight 0; each with how messages about it begin."""
@@ -128,8 +124,9 @@ class Given:
             where = f"validation batch {number}: "
             x, y, weight = own_batch(batch, where)
             data = check_part(self._model, self._loss, x, y, weight, None, where)
-            if data.weight is not None and not data.weight.all():
-                data = data.rows(data.weight.reshape(len(data.X), -1).any(axis=1))
+            if data.weight is not None:
+                used = (data.weight.reshape(len(data.X), -1) > 0).any(axis=1)
+                data = data if used.all() else data.rows(used)
             rows += len(data.X)
             if len(data.X):
                 yield where, data

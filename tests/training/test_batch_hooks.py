@@ -403,3 +403,16 @@ def test_steps_are_a_number(value, error):
 def test_arrays_have_epochs_of_their_own():
     with pytest.raises(ValueError, match=r"^steps_per_epoch: needs an iterable of batches"):
         fit(steps_per_epoch=3)
+
+
+def test_the_loss_of_an_epoch_that_a_hook_ends_has_its_own_penalties():
+    """The epoch before has a last update of one batch, which bears all of the penalty."""
+
+    def losses(x, y):
+        model = Sequential(Dense(3, 8, activation="tanh", l2=5.0), Dense(8, 1), seed=0)
+        return model.fit(
+            x, y, loss=fastnn.MeanSquaredError(), optimizer=SGD(0.01), batch_size=16, epochs=5,
+            shuffle=False, accumulate=2, callbacks=[StopAt(1, 2)], progress=False,
+        ).loss  # fmt: skip
+
+    np.testing.assert_allclose(losses(own_batches(), None), losses(X, Y), rtol=1e-6)

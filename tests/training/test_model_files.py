@@ -123,6 +123,18 @@ def test_a_resume_from_the_file_that_it_keeps(tmp_path):
     assert run(5, resume=path) == [3, 2, 4, 1]
 
 
+@pytest.mark.parametrize("in_file, kept", [(1.0, [1.0]), (5.0, [5.0]), (1.7, [3, 2, 1.8, 1.6])])
+def test_a_resume_from_another_file_counts_both(in_file, kept, tmp_path):
+    """Written is what is better than the file and than the epochs before the resume."""
+    path, other = tmp_path / "best", tmp_path / "other"
+    best(path, in_file)
+    fit(Scripted(3, 2), ModelCheckpoint(other), epochs=2)
+    values = (3, 2, 1.8, 1.6) if in_file == 1.7 else (3, 2, 2.5, 4)
+    checkpoint = ModelCheckpoint(path, monitor="val_loss", keep_better=True)
+    fit(Scripted(*values), checkpoint, epochs=4, resume=other)
+    assert fastnn.load_checkpoint(path).history.validation_loss == kept
+
+
 def test_what_cannot_be_compared_with_is_refused_and_kept(tmp_path):
     path, model = tmp_path / "file", network()
     checkpoint = ModelCheckpoint(path, monitor="val_loss", keep_better=True)
