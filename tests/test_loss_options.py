@@ -299,3 +299,16 @@ def test_faces_check_pos_weight():
             _kernels.sigmoid_cross_entropy(outputs, outputs, None, wrong)
     with pytest.raises(ValueError, match=r"^targets: expected finite numbers >= 0, got -1"):
         _kernels.softmax_cross_entropy(outputs, outputs - 1)
+
+
+@pytest.mark.parametrize("wrong, message", [
+    (np.ones(3), r"got array\(\[1., 1., 1.\]\); write dict\(enumerate\(...\)\)$"),
+    ([1.0, 2.0, 3.0], r"got \[1.0, 2.0, 3.0\]; write dict\(enumerate\(...\)\)$"),
+    ("even", "got 'even'$"), (2.0, "got 2.0$"),
+])  # fmt: skip
+def test_class_weights_of_fit_that_are_no_dict(wrong, message):
+    with pytest.raises(TypeError, match=f"^class_weight: expected a dict of .*{message}"):
+        network().fit(
+            np.ones((3, FEATURES)), [0, 1, 2], loss=SoftmaxCrossEntropy(), optimizer=Adam(),
+            class_weight=wrong, progress=False,
+        )  # fmt: skip

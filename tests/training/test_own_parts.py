@@ -402,3 +402,41 @@ def test_what_was_unpickled_into_read_only_memory_trains_on(kind):
     assert_alike(copied.model, step.model)
     assert copied._hyper is copied.optimizer.hyper or not copied.recorded
     assert_same_bits(copied.optimizer.hyper, optimizer.hyper)
+
+
+NONSENSE = {
+    "nothing": lambda o, t, w: None,
+    "the value alone": lambda o, t, w: 1.0,
+    "three parts": lambda o, t, w: (1.0, o, o),
+    "a value for each row": lambda o, t, w: (o[:, 0], o),
+    "text as a value": lambda o, t, w: ("1.0", o),
+    "a gradient of another shape": lambda o, t, w: (1.0, o[0]),
+    "no gradient": lambda o, t, w: (1.0, None),
+}
+
+
+@pytest.mark.parametrize("what", NONSENSE)
+def test_what_a_loss_must_return(what):
+    """It is told before the first step, with what came."""
+    x, y = np.ones((8, 3)), np.zeros((8, 2))
+    told = r"^loss: expected .* to return \(value, gradient\), .* shape \(8, 2\), got "
+    for run in (
+        lambda m, loss: m.fit(x, y, loss=loss, optimizer=fastnn.SGD(0.1), progress=False),
+        lambda m, loss: m.evaluate(x, y, loss=loss),
+        lambda m, loss: TrainStep(m, loss, fastnn.SGD(0.1))(x, y),
+    ):
+        model = Sequential(Dense(3, 2), seed=0)
+        before = model.flat_parameters.copy()
+        with pytest.raises(TypeError, match=told):
+            run(model, NONSENSE[what])
+        np.testing.assert_array_equal(model.flat_parameters, before)
+
+
+def test_a_loss_may_return_any_number_and_gradient():
+    x, y = np.ones((8, 3)), np.zeros((8, 2))
+    for value in (1, np.float32(1), np.array(1.0), np.array([1.0])):
+        loss = lambda o, t, w: (value, (0 * o).tolist())  # noqa: B023, E731
+        assert Sequential(Dense(3, 2)).evaluate(x, y, loss=loss) == {"loss": 1.0}
+        history = Sequential(Dense(3, 2)).fit(x, y, loss=loss, optimizer=fastnn.SGD(0.1), epochs=1,
+                                              progress=False)  # fmt: skip
+        assert history.loss == [1.0]
