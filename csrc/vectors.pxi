@@ -51,6 +51,24 @@ def add_sign(cnp.ndarray y not None, cnp.ndarray x not None, double a):
     add_scaled_by(kernels_for(y).add_sign, y, x, a)
 
 
+def lerp(cnp.ndarray a not None, cnp.ndarray b not None, cnp.ndarray rate not None):
+    """a += rate[0] * (b - a), in place; a rate of 1 gives b's bits.  rate is float64 of shape (1,),
+    read when the call runs."""
+    check_real("a", a, cnp.PyArray_NDIM(a))
+    check_writable("a", a)
+    check_like("b", b, "a", a)
+    check_doubles("rate", rate)
+    if cnp.PyArray_SIZE(rate) != 1:
+        raise ValueError(f"rate: expected one number, got {describe(rate)}")
+    cdef fnn_call call
+    cdef fnn_vector *p = &call.arguments.vector
+    p.size, p.row = cnp.PyArray_SIZE(a), written_unit(b)
+    start(&call, kernels_for(a).lerp, (p.size + p.row - 1) // p.row, 10.0 * p.size)
+    p.x, p.y = reads(&call, b, p.row), writes(&call, a, p.row)
+    p.rate = <const double *>reads(&call, rate)
+    execute(&call)
+
+
 cdef int add_up(cnp.ndarray values, cnp.ndarray cell) except -1:
     """cell[0] = the sum of all values, in double and in a fixed order."""
     cdef fnn_call call
@@ -61,7 +79,7 @@ cdef int add_up(cnp.ndarray values, cnp.ndarray cell) except -1:
     return execute(&call)
 
 
-cdef cnp.ndarray sum_of(fnn_kernel *sum_chunks, cnp.ndarray x, bint in_double):
+cdef cnp.ndarray sum_by(fnn_kernel *sum_chunks, cnp.ndarray x, bint in_double):
     """A new vector of one element, the sum that the kernel makes of x, added chunk by chunk; the
     kernel's sums are of x's type, or in double."""
     cdef fnn_call call
@@ -79,7 +97,7 @@ cdef cnp.ndarray sum_of(fnn_kernel *sum_chunks, cnp.ndarray x, bint in_double):
 
 cdef cnp.ndarray squares_of(cnp.ndarray x):
     """A new vector of one element, the sum of x's squares."""
-    return sum_of(kernels_for(x).sum_squares, x, True)
+    return sum_by(kernels_for(x).sum_squares, x, True)
 
 
 cdef int add_to(cnp.ndarray value, cnp.ndarray sum, double scale) except -1:
@@ -103,7 +121,7 @@ def add_penalty_l1(cnp.ndarray value not None, cnp.ndarray weight not None, doub
     """value[0] += scale * Σ |weight|, value being float64: L1's penalty."""
     check_doubles("value", value)
     check_real("weight", weight, cnp.PyArray_NDIM(weight))
-    add_to(value, sum_of(kernels_for(weight).sum_abs, weight, False), scale)
+    add_to(value, sum_by(kernels_for(weight).sum_abs, weight, False), scale)
 
 
 def all_finite(cnp.ndarray x not None):

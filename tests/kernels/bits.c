@@ -356,6 +356,9 @@ static void run_all(const fnn_kernels *kernel, int d) {
     report("add_sign", 0, d, out, 999);
     RUN(clip_value, &vector, 63);
     report("clip_value", 0, d, out, 999);
+    vector.rate = &vector.scale;
+    RUN(lerp, &vector, 63);
+    report("lerp", 0, d, out, 999);
     vector = (fnn_vector){.x = a, .y = at(0), .sums = at(0), .size = n};
     RUN(sum_squares, &vector, (n + FNN_CHUNK_SUM - 1) / FNN_CHUNK_SUM);
     report("sum_squares", d, 1, at(0), 3);
