@@ -32,7 +32,7 @@ class Sequential(Network):
     """Layers one after the other: each takes what the one before gives.
 
     `seed` (0 .. 2^64 - 1) decides how the parameters begin and what dropout drops; `dtype` is
-    float32 or float64; `l2` is the λ of the penalty for dense layers that state none.
+    float32 or float64; `l1` and `l2` are the λ of the penalties for layers that state none.
 
     ``layers`` is a tuple; ``parameters``, ``gradients`` and ``state`` (running statistics) map
     names such as ``"0.weight"`` to arrays, views of the vectors ``flat_parameters`` and

@@ -141,13 +141,14 @@ def check_savable(model: Network, optimizer: Optimizer) -> None:
 
 
 def _describe_model(model: Network) -> dict[str, Any]:
-    return {
+    described = {
         "layers": [describe.describe(layer, who) for who, layer in numbered(model.layers)],
         "dtype": model.dtype.name,
         "seed": model.seed,
         "l2": model.l2,
         "passes": int(model._counter[0]),
     }
+    return described | ({"l1": model.l1} if model.l1 else {})
 
 
 def _describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
@@ -209,7 +210,7 @@ def _restore(
     order = check_order(content["order"]) if "order" in content else None
     history = _make_history(content["history"], arrays) if "history" in content else None
     described = content["model"]
-    describe.check_keys(described, "model", _MODEL, _MODEL)
+    describe.check_keys(described, "model", _MODEL, (*_MODEL, "l1"))
     chain = _make_chain(described["layers"])
     parameters = chain.parameter_shapes()
     wanted = {name: array.shape for name, array in chain.state().items()}
@@ -271,6 +272,7 @@ def _make_model(kind: type[N], chain: Chain, described: dict[str, Any], arrays: 
             "layers": chain.layers,
             "dtype": described["dtype"],
             "seed": checks.seed(described["seed"]),
+            "l1": checks.not_negative(described.get("l1", 0.0), "l1"),
             "l2": checks.not_negative(described["l2"], "l2"),
             "counter": checks.seed(described["passes"], "passes"),
             "parameters": arrays,

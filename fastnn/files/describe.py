@@ -48,9 +48,13 @@ def describe(part: Any, who: str, known: Mapping[str, type] = PARTS) -> dict[str
             described[name] = [describe(p, f"{who}.{i}") for i, p in enumerate(value)]
         elif value is None or isinstance(value, bool | int | float | str | tuple):
             described[name] = value
+        elif isinstance(value, dict):
+            described[name] = dict(value)
         elif type(value) in PARTS.values() or not name.endswith("_init"):
             described[name] = describe(value, f"{who}.{name}")
         # else it is an initializer of the user's, which has done its work
+    if isinstance(part, Layer) and not part._chains and not part.trainable:
+        described["trainable"] = False
     return described
 
 
@@ -69,16 +73,20 @@ def build(
         raise ValueError(f"{who}: expected at most {MOST_LAYERS} layers")
     kind = known[kind_name]
     arguments = {name: value for name, value in described.items() if name != "type"}
+    frozen = issubclass(kind, Layer) and arguments.pop("trainable", True) is False
     positional = _check_arguments(kind, arguments, f"{who}, {kind_name}")
     inner = arguments.pop(positional) if positional else []
     inner = [build(layer, f"{who}.{i}", budget) for i, layer in enumerate(inner)]
     for name, value in arguments.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and isinstance(value.get("type"), str):  # else one of numbers
             arguments[name] = build(value, f"{who}.{name}", budget)
     try:
-        return kind(*inner, **arguments)
+        part = kind(*inner, **arguments)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{who}, {kind_name}: {error}") from None
+    if frozen:
+        part.trainable = False
+    return part
 
 
 def _check_arguments(kind: type, arguments: Mapping[str, Any], who: str) -> str | None:
