@@ -102,15 +102,9 @@ if not use_installed(__path__[0]):  # else the installed package stands in this 
         set_num_threads,
         threads,
     )
-    from fastnn.training.callbacks import (
-        Callback,
-        CSVLogger,
-        EarlyStopping,
-        ModelCheckpoint,
-        ReduceOnPlateau,
-        TensorBoard,
-    )
+    from fastnn.training.callbacks import Callback, CSVLogger, TensorBoard
     from fastnn.training.gradient_step import GradientStep
+    from fastnn.training.monitors import EarlyStopping, ModelCheckpoint, ReduceOnPlateau
     from fastnn.training.run import Run
     from fastnn.training.step import TrainStep
 

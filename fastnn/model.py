@@ -71,7 +71,10 @@ class Sequential(Network):
         optimizer: Optimizer,
         epochs: int = 10,
         batch_size: int = 32,
-        validation_data: tuple[ArrayLike, ...] | None = None,
+        validation_data: tuple[ArrayLike, ...] | Iterable[Sequence[ArrayLike]] | None = None,
+        validation_split: float | None = None,
+        validation_every: int = 1,
+        steps_per_epoch: int | None = None,
         shuffle: bool = True,
         drop_last: bool = False,
         seed: int = 0,
@@ -168,6 +171,9 @@ class Sequential(Network):
             epochs=epochs,
             batch_size=batch_size,
             validation_data=validation_data,
+            validation_split=validation_split,
+            validation_every=validation_every,
+            steps_per_epoch=steps_per_epoch,
             shuffle=shuffle,
             drop_last=drop_last,
             seed=seed,
@@ -281,4 +287,4 @@ def load_checkpoint(path: str | PathLike[str]) -> Checkpoint:
     Traceback (most recent call last):
     FileNotFoundError: [Errno 2] No such file or directory: 'missing.safetensors'
     """
-    return Checkpoint(*checkpoint.read_training(path, Sequential))
+    return Checkpoint(*checkpoint.read_training(path, Sequential)[:4])

@@ -5,7 +5,7 @@ A file holds numbers and names, and nothing that runs.  It is read whole or not 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -28,16 +28,23 @@ if TYPE_CHECKING:
     Shapes = dict[str, tuple[int, ...]]
 
 N = TypeVar("N", bound=Network)
-Content: TypeAlias = "tuple[N, Optimizer | None, dict[str, int] | None, History | None]"
+Content: TypeAlias = "tuple[N, Optimizer | None, dict[str, int] | None, History | None, FitState]"
 
 _FORMAT = 1  # files with a higher number hold what this version does not know
 _KEY = "fastnn"  # the metadata's key of a JSON object; its keys, and those of the objects in it:
-_NEEDED, _TRAINING = ("format", "model"), ("optimizer", "order", "history")
+_NEEDED, _TRAINING = ("format", "model"), ("optimizer", "order", "history", "arguments", "kept")
 _MODEL = ("layers", "dtype", "seed", "l2", "passes")
 _OPTIMIZER = ("rule", "steps", "bound")
 _HISTORY = ("names", "interrupted")
 _LONGEST_MESSAGE = 2000
 _MOST_STEPS = 2**53  # float64 counts no further
+
+
+class FitState(NamedTuple):
+    """What `fit` keeps of itself in a checkpoint, for a resume."""
+
+    arguments: dict[str, Any] | None  # those that must be the same; None: not known
+    kept: dict[int, dict[str, NDArray[Any]]]  # the model's state after some earlier epochs
 
 
 def save(model: Network, path: str | PathLike[str]) -> None:
@@ -103,6 +110,18 @@ def save_checkpoint(
     >>> epoch(saved.model, saved.optimizer, again) == epoch(model, optimizer, data)
     True
     """
+    write_training(path, model, optimizer, order, history, FitState(None, {}))
+
+
+def write_training(
+    path: str | PathLike[str],
+    model: Network,
+    optimizer: Optimizer,
+    order: Mapping[str, int] | None,
+    history: History | None,
+    fit: FitState,
+) -> None:
+    """`save_checkpoint`, with what `fit` needs besides to go on as it was."""
     check_savable(model, optimizer)
     content: dict[str, Any] = {"format": _FORMAT}
     with model.exclusive("save_checkpoint"):
@@ -115,6 +134,15 @@ def save_checkpoint(
     if history is not None:
         content["history"], columns = _describe_history(history)
         arrays |= columns
+    if fit.arguments is not None:
+        content["arguments"] = fit.arguments
+    if fit.kept:
+        content["kept"] = [*fit.kept]
+        arrays |= {
+            f"kept.{epoch}.{name}": array
+            for epoch, state in fit.kept.items()
+            for name, array in state.items()
+        }
     _write(path, content, arrays)
 
 
@@ -194,12 +222,12 @@ def read(path: str | PathLike[str], kind: type[N]) -> Content[N]:
 
 def read_training(
     path: str | PathLike[str], kind: type[N]
-) -> tuple[N, Optimizer, dict[str, int] | None, History | None]:
+) -> tuple[N, Optimizer, dict[str, int] | None, History | None, FitState]:
     """The same for the file of a training; ValueError for one with a model alone."""
-    model, optimizer, order, history = read(path, kind)
+    model, optimizer, order, history, fit = read(path, kind)
     if optimizer is None:
         raise ValueError(f"{os.fsdecode(path)}: holds a model without its training; use load")
-    return model, optimizer, order, history
+    return model, optimizer, order, history, fit
 
 
 def _restore(
@@ -214,6 +242,11 @@ def _restore(
     chain = _make_chain(described["layers"])
     parameters = chain.parameter_shapes()
     wanted = {name: array.shape for name, array in chain.state().items()}
+    arguments, epochs = content.get("arguments"), _kept_epochs(content.get("kept", []))
+    if arguments is not None:
+        describe.check_keys(arguments, "arguments", (), arguments)
+    states = parameters | wanted
+    wanted |= {f"kept.{e}.{name}": shape for e in epochs for name, shape in states.items()}
     optimizer, steps, bound = None, 0, False
     if "optimizer" in content:
         optimizer, steps, bound = _make_optimizer(content["optimizer"])
@@ -222,11 +255,19 @@ def _restore(
             wanted |= {f"optimizer.{vector}.{name}": shape for name, shape in parameters.items()}
     _check_tensors(parameters | wanted, arrays, described["dtype"])
     model = _make_model(kind, chain, described, arrays)
+    kept = {e: {name: arrays[f"kept.{e}.{name}"] for name in states} for e in epochs}
     if optimizer is not None:
         optimizer._set(step=float(steps))
         if bound:
             _bind(optimizer, model, arrays)
-    return model, optimizer, order, history
+    return model, optimizer, order, history, FitState(arguments, kept)
+
+
+def _kept_epochs(described: Any) -> list[int]:
+    """The epochs of the states that the file keeps beside the last one."""
+    if not isinstance(described, list):
+        raise ValueError(f"kept: expected a list of epochs, found {described!r}")
+    return [checks.positive_int(epoch, "kept: epoch") for epoch in described]
 
 
 def _parse(metadata: dict[str, str]) -> dict[str, Any]:

@@ -71,6 +71,7 @@ proportion = _real("a number in (0, 1)", lambda number: 0.0 < number < 1.0)
 zero_to_one = _real("a number in [0, 1]", lambda number: 0.0 <= number <= 1.0)
 up_to_one = _real("a number in (0, 1]", lambda number: 0.0 < number <= 1.0)
 positive = _real("a finite number > 0", lambda number: 0.0 < number < math.inf)
+finite = _real("a finite number", math.isfinite)
 not_negative = _real("a finite number >= 0", lambda number: 0.0 <= number < math.inf)
 
 

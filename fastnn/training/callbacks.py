@@ -1,30 +1,21 @@
-"""Callbacks: what happens between the epochs of `fit`, besides training.
+"""Callbacks: what happens between the epochs and batches of `fit`, besides training.
 
-A callback is told when training and its epochs begin and end, and gets the `Run`.  It may look,
-stop the run, change settings and the learning rate."""
+A callback is told when training, its epochs and their batches begin and end, and gets the `Run`.
+It may look, stop the run, change settings and the learning rate.  Those that follow a result are in
+monitors.py."""
 
 from __future__ import annotations
 
 import csv
-import errno
 import importlib
-import math
 import os
-import re
-import warnings
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from fastnn.files.checkpoint import check_savable, save_checkpoint
-from fastnn.measures import NAMES, grows
 from fastnn.support import checks
 from fastnn.training.run import LAST_COLUMN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from numpy.typing import NDArray
 
     from fastnn.training.run import Run
 
@@ -48,9 +39,13 @@ class Callback:
     time: RuntimeError for a second one.  TypeError for a class with another method `on_...`, which
     nobody would call.
 
+    Steps are replayed many in one call.  Where a callback defines `on_batch_begin` or
+    `on_batch_end`, they are replayed one by one, with the same bits.
+
     An error out of a callback ends the training: a note says whose it is, and its attribute
     `history` is the history so far.  After a `resume`, `run.history` has the epochs before it
-    already in `on_fit_begin`: what a callback of yours remembers, it counts from there.
+    already in `on_fit_begin`: what a callback of yours remembers, it counts from there.  There it
+    may also `stop` a training that it has ended before; a file does not say who ended one.
 
     >>> import fastnn
     >>> class Norm(fastnn.Callback):
@@ -88,270 +83,18 @@ class Callback:
     def on_epoch_begin(self, run: Run) -> None:
         """Before each epoch; ``run.epoch`` of them are finished."""
 
+    def on_batch_begin(self, run: Run) -> None:
+        """Before each batch; ``run.batch`` of the epoch's are finished."""
+
+    def on_batch_end(self, run: Run) -> None:
+        """After each batch; ``run.batch_loss`` is its loss.  With `accumulate`, the model is
+        updated after the last batch of each group."""
+
     def on_epoch_end(self, run: Run) -> None:
         """After each epoch; ``run.results`` holds its results and those of its validation."""
 
     def on_fit_end(self, run: Run) -> None:
         """After the last epoch, also where an error or Ctrl-C ended the training."""
-
-
-class _Watch:
-    """Follows a result of the epochs, and tells whether it still gets better."""
-
-    def __init__(self, monitor: str, min_delta: float, higher_is_better: bool | None) -> None:
-        if not isinstance(monitor, str):
-            raise TypeError(f"monitor: expected the name of a result, got {monitor!r}")
-        self.monitor = self.name = monitor
-        self.min_delta = checks.not_negative(min_delta, "min_delta")
-        if higher_is_better is None:
-            higher_is_better = grows(re.sub("^val(idation)?_", "", monitor))
-        if higher_is_better is None:
-            raise ValueError(
-                f"higher_is_better: expected True or False for {monitor!r}, which is none of "
-                f"fastnn's own results: 'loss', {NAMES}, each also behind 'validation_'"
-            )
-        self.sign = -1.0 if checks.flag(higher_is_better, "higher_is_better") else 1.0
-        self._begin()
-
-    def _begin(self) -> None:
-        self.best, self.best_epoch, self.waited, self.warned = math.nan, 0, 0, False
-
-    def start(self, run: Run) -> None:
-        """Begin anew, or with the epochs before a resume."""
-        self.name = self.monitor
-        if self.name not in run.columns:  # Keras says val_loss
-            self.name = re.sub("^val_", "validation_", self.monitor)
-        if self.name not in run.columns:
-            lacking = self.name.startswith("validation_") and "validation_loss" not in run.columns
-            raise ValueError(
-                f"monitor: expected one of {', '.join(run.columns)}, got {self.monitor!r}"
-                + ", which needs validation data" * lacking
-            )
-        self._begin()
-        for epoch, value in enumerate(run.history.get(self.name, ()), 1):
-            self._look(epoch, value)
-
-    def better(self, run: Run) -> bool:
-        """Whether the last epoch is the best so far, by more than min_delta.  It counts the epochs
-        that are not, so it must be asked after each."""
-        value = run.results.get(self.name, math.nan)
-        if math.isnan(value) and not self.warned:
-            self.warned = True
-            warnings.warn(
-                f"monitor: {self.name} is nan after epoch {run.epoch}, which counts as no better",
-                UserWarning,
-                stacklevel=checks.users_level(),
-            )
-        return self._look(run.epoch, value)
-
-    def _look(self, epoch: int, value: float) -> bool:
-        gain = self.sign * (self.best - value)
-        if math.isnan(value) or (self.best_epoch and not gain > self.min_delta):
-            self.waited += 1
-            return False
-        self.best, self.best_epoch, self.waited = value, epoch, 0
-        return True
-
-
-class EarlyStopping(Callback):
-    """Ends training after `patience` epochs in a row without a better result.
-
-    `monitor` names a column of the history; ``"val_loss"`` stands for ``"validation_loss"``, as in
-    Keras.  An epoch is better if its result is by more than `min_delta` below the best one; above
-    it with `higher_is_better`, which must be stated for a metric of your own.  A result that is NaN
-    is no better, and warned of at the first such epoch.
-
-    With `restore_best` the model ends as it was after the best epoch, whatever ended the training.
-    Results before a `resume` count, so that a training which this has ended is not taken up again;
-    but if the best epoch was before it, its model cannot be restored: a warning says so, and
-    `ModelCheckpoint` keeps that model.
-
-    Attributes: `best`, that result; `best_epoch`, counted from 1; `stopped_epoch`, None unless
-    this has ended the training.
-
-    Raises TypeError or ValueError for settings out of their range, and in `fit` before
-    the first step for a `monitor` that the history will not have.
-
-    >>> import fastnn
-    >>> X, y = fastnn.datasets.digits()
-    >>> model = fastnn.Sequential(fastnn.Dense(64, 10), seed=0)
-    >>> stopping = EarlyStopping("validation_accuracy", patience=3)
-    >>> history = model.fit(
-    ...     X[:900], y[:900], validation_data=(X[900:], y[900:]), epochs=200, progress=False,
-    ...     loss=fastnn.SoftmaxCrossEntropy(), optimizer=fastnn.Adam(0.01), callbacks=[stopping],
-    ... )
-    >>> history.epochs == stopping.stopped_epoch == stopping.best_epoch + 3
-    True
-    """
-
-    def __init__(
-        self,
-        monitor: str = "validation_loss",
-        *,
-        patience: int = 10,
-        min_delta: float = 0.0,
-        higher_is_better: bool | None = None,
-        restore_best: bool = True,
-    ) -> None:
-        self._watch = _Watch(monitor, min_delta, higher_is_better)
-        self.patience = checks.positive_int(patience, "patience")
-        self.restore_best = checks.flag(restore_best, "restore_best")
-        self.stopped_epoch: int | None = None
-        self._best_state: dict[str, NDArray[Any]] | None = None
-
-    @property
-    def best(self) -> float:
-        return self._watch.best
-
-    @property
-    def best_epoch(self) -> int:
-        return self._watch.best_epoch
-
-    def on_fit_begin(self, run: Run) -> None:
-        self._watch.start(run)
-        self.stopped_epoch, self._best_state = None, None
-        if self.restore_best and self.best_epoch == run.epoch > 0:
-            self._best_state = run.model.state_dict()
-        self._stop_if_due(run)
-
-    def on_epoch_end(self, run: Run) -> None:
-        if self._watch.better(run) and self.restore_best:
-            self._best_state = run.model.state_dict()
-        self._stop_if_due(run)
-
-    def _stop_if_due(self, run: Run) -> None:
-        if self._watch.waited >= self.patience:
-            self.stopped_epoch = run.epoch
-            run.stop()
-
-    def on_fit_end(self, run: Run) -> None:
-        if self._best_state is not None and self.best_epoch < run.epoch:
-            run.model.load_state_dict(self._best_state)
-        elif self.restore_best and 0 < self.best_epoch < run.epoch:
-            warnings.warn(
-                f"the best epoch, {self.best_epoch}, was before the resume: its model is not "
-                "restored",
-                UserWarning,
-                stacklevel=checks.users_level(),
-            )
-        self._best_state = None
-
-
-class ReduceOnPlateau(Callback):
-    """Multiplies the learning rate by `factor` after `patience` epochs without a better result.
-
-    `monitor`, `min_delta` and `higher_is_better` are as in `EarlyStopping`, `factor` lies in
-    (0, 1).  The rate does not go below `min_rate`, and stays where it is once a step down would be
-    no more than `eps`, as torch's does: from 1e-3 it ends at 1e-8, which a network in float32
-    hardly notices.  With ``eps=0`` it ends at the smallest normal number of the model's dtype.
-
-    Raises TypeError or ValueError as `EarlyStopping` does, and in `fit` before the first step for
-    an optimizer without a `learning_rate`.
-
-    >>> import fastnn
-    >>> model, optimizer = fastnn.Sequential(fastnn.Dense(1, 1)), fastnn.SGD(0.5)
-    >>> history = model.fit(
-    ...     [[1.0], [2.0]], [0.0, 0.0], loss=fastnn.MeanSquaredError(), optimizer=optimizer,
-    ...     epochs=40, progress=False, callbacks=[ReduceOnPlateau("loss", patience=2)],
-    ... )
-    >>> optimizer.learning_rate < 0.5
-    True
-    """
-
-    def __init__(
-        self,
-        monitor: str = "validation_loss",
-        *,
-        factor: float = 0.1,
-        patience: int = 5,
-        min_delta: float = 0.0,
-        higher_is_better: bool | None = None,
-        min_rate: float = 0.0,
-        eps: float = 1e-8,
-    ) -> None:
-        self._watch = _Watch(monitor, min_delta, higher_is_better)
-        self.factor = checks.up_to_one(factor, "factor")
-        self.patience = checks.positive_int(patience, "patience")
-        self.min_rate = checks.not_negative(min_rate, "min_rate")
-        self.eps = checks.not_negative(eps, "eps")
-
-    def on_fit_begin(self, run: Run) -> None:
-        if not hasattr(run.optimizer, "learning_rate"):
-            raise TypeError(f"ReduceOnPlateau: {run.optimizer!r} has no learning_rate")
-        self._watch.start(run)
-
-    def on_epoch_end(self, run: Run) -> None:
-        if self._watch.better(run) or self._watch.waited % self.patience:
-            return
-        rate = run.optimizer.learning_rate
-        least = max(self.min_rate, float(np.finfo(run.model.dtype).tiny))
-        lower = max(rate * self.factor, min(rate, least))
-        if rate - lower > self.eps:
-            run.optimizer.learning_rate = lower
-
-
-class ModelCheckpoint(Callback):
-    """Writes the training to `path`, for `fastnn.load_checkpoint`, `fastnn.load` and the `resume`
-    of `fit`, after every `every` epochs and after the last one.
-
-    With `monitor`, which with `min_delta` and `higher_is_better` is as in `EarlyStopping`, it is
-    written after every epoch that is the best so far instead.  The file is replaced in one move:
-    a training that is killed leaves the last one whole.  Wherever it stands in the list, it is told
-    after the other callbacks, so that what they change is in the file.
-
-    Raises TypeError or ValueError for settings out of their range, and in `fit` before the first
-    step what `fastnn.save_checkpoint` raises for the model and the optimizer, FileNotFoundError
-    where the folder is missing; OSError when the file cannot be written.
-
-    >>> import fastnn, os, tempfile
-    >>> path = os.path.join(tempfile.mkdtemp(), "training.safetensors")
-    >>> def fit(epochs, resume=None):
-    ...     model = fastnn.Sequential(fastnn.Dense(1, 1), seed=0)
-    ...     model.fit(
-    ...         [[1.0], [2.0]], [1.0, 2.0], loss=fastnn.MeanSquaredError(), epochs=epochs,
-    ...         optimizer=fastnn.Adam(), callbacks=[ModelCheckpoint(path)], progress=False,
-    ...         resume=resume,
-    ...     )
-    ...     return model.flat_parameters
-    >>> _ = fit(epochs=3)
-    >>> bool((fit(epochs=5, resume=path) == fit(epochs=5)).all())
-    True
-    """
-
-    _last = True
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        every: int = 1,
-        monitor: str | None = None,
-        min_delta: float = 0.0,
-        higher_is_better: bool | None = None,
-    ) -> None:
-        self.path = os.fsdecode(path)
-        self.every = checks.positive_int(every, "every")
-        self._watch = None
-        if monitor is not None:
-            if self.every > 1:
-                raise ValueError(f"every: with monitor all epochs count, expected 1, got {every}")
-            self._watch = _Watch(monitor, min_delta, higher_is_better)
-
-    def on_fit_begin(self, run: Run) -> None:
-        check_savable(run.model, run.optimizer)
-        if not os.path.isdir(os.path.dirname(os.path.abspath(self.path))):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.path)
-        if self._watch is not None:
-            self._watch.start(run)
-
-    def on_epoch_end(self, run: Run) -> None:
-        if self._watch is not None:
-            due = self._watch.better(run)
-        else:
-            due = run.epoch % self.every == 0 or run.epoch == run.epochs or run.stopped
-        if due:
-            order = None if run.order is None else run.order.state_dict()
-            save_checkpoint(self.path, run.model, run.optimizer, order=order, history=run.history)
 
 
 class CSVLogger(Callback):
@@ -455,7 +198,7 @@ class TensorBoard(Callback):
         self._writer = self._writer_class(self.folder)
 
     def on_epoch_end(self, run: Run) -> None:
-        for name, value in run.results.items():
+        for name, value in run.measured.items():
             self._writer.add_scalar(name, value, run.epoch)
         self._writer.flush()
 
@@ -463,6 +206,11 @@ class TensorBoard(Callback):
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+def takes(callback: Callback, hook: str) -> bool:
+    """Whether the callback does something in that method."""
+    return getattr(getattr(callback, hook), "__func__", None) is not getattr(Callback, hook)
 
 
 def checked_callbacks(callbacks: Iterable[Callback]) -> list[Callback]:

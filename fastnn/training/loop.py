@@ -16,12 +16,13 @@ from fastnn.measures import chosen_metrics
 from fastnn.support import checks
 from fastnn.support.settings import is_plain, label
 from fastnn.training import faults, progress, resume
-from fastnn.training.callbacks import checked_callbacks
+from fastnn.training.callbacks import checked_callbacks, takes
 from fastnn.training.interrupts import CtrlC
 from fastnn.training.run import LAST_COLUMN, Run
-from fastnn.training.samples import check_samples, check_validation
-from fastnn.training.sources import make_source
+from fastnn.training.samples import check_samples
+from fastnn.training.sources import Stream, make_source
 from fastnn.training.step import TrainStep
+from fastnn.training.validation import make_validation, split_off
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from fastnn.training.recording import Handover
     from fastnn.training.samples import Samples
     from fastnn.training.sources import Source
+    from fastnn.training.validation import Validation
 
     Array = NDArray[Any]
 
@@ -52,7 +54,10 @@ def fit(
     optimizer: Optimizer,
     epochs: int,
     batch_size: int,
-    validation_data: tuple[ArrayLike, ...] | None,
+    validation_data: Any,
+    validation_split: float | None,
+    validation_every: int,
+    steps_per_epoch: int | None,
     shuffle: bool,
     drop_last: bool,
     seed: int,
@@ -69,20 +74,46 @@ def fit(
     leaves its recording to the next."""
     epochs = checks.positive_int(epochs, "epochs")
     batch_size = checks.positive_int(batch_size, "batch_size")
+    validation_every = checks.positive_int(validation_every, "validation_every")
+    if steps_per_epoch is not None:
+        steps_per_epoch = checks.positive_int(steps_per_epoch, "steps_per_epoch")
+    checks.flag(shuffle, "shuffle")
+    checks.flag(show_progress, "progress")
     checks.objects(loss=loss, optimizer=optimizer, model=model)
     chosen, callbacks = chosen_metrics(metrics, loss), checked_callbacks(callbacks)
     with model.exclusive("fit"):
         step = TrainStep(model, loss, optimizer, accumulate)
+        held, weighted = None, sample_weight is not None
+        if validation_split is not None:
+            if validation_data is not None:
+                raise ValueError("validation_split: expected None beside validation_data")
+            validation_split = checks.proportion(validation_split, "validation_split")
+            data, held = split_off(model, loss, X, y, sample_weight, validation_split, seed)
+            X, y, sample_weight = data[:3]
         source = make_source(
             model, loss, X, y, epochs, batch_size, shuffle, seed, sample_weight, class_weight,
-            checks.flag(drop_last, "drop_last"),
+            checks.flag(drop_last, "drop_last"), steps_per_epoch,
         )  # fmt: skip
         _check_schedule(schedule, optimizer, source)
-        validation = check_validation(model, loss, validation_data)
+        validations = -(-epochs // validation_every)
+        validation = held or make_validation(model, loss, validation_data, validations)
+        if validation is None and validation_every > 1:
+            raise ValueError("validation_every: needs validation_data or validation_split")
         step.take_over(handover)
-        run = Run(model, loss, optimizer, epochs, source.order, _columns(chosen, validation))
+        columns = _columns(chosen, validation)
+        as_before = resume.arguments_of(
+            loss, schedule, weighted, class_weight, batch_size=batch_size, shuffle=shuffle,
+            drop_last=drop_last, accumulate=step.accumulate, steps_per_epoch=steps_per_epoch,
+            validation_every=validation_every, validation_split=validation_split,
+            seed=None if validation_split is None else int(seed),
+        )  # fmt: skip
+        run = Run(
+            model, loss, optimizer, epochs, source.order, columns, as_before, validation_every
+        )
         if resume_from is not None:
             resume.restore(resume_from, run)
+            if isinstance(source, Stream) and run.epoch < epochs:
+                source.skip(run.epoch)
         training = _Training(step, source, schedule, chosen, validation)
         display = progress.display(show_progress, epochs, source.rows, run.epoch)
         with (
@@ -98,9 +129,6 @@ def fit(
     return run.history
 
 
-_ROWS = 1024  # validated between two looks at Ctrl-C
-
-
 class _Training(NamedTuple):
     """What the epochs of a `fit` have in common."""
 
@@ -108,7 +136,7 @@ class _Training(NamedTuple):
     source: Source
     schedule: schedules.Factors | None
     metrics: Mapping[str, Metric]
-    validation: Samples | None
+    validation: Validation | None
 
 
 def _run_epochs(
@@ -120,24 +148,50 @@ def _run_epochs(
 ) -> None:
     """Train until all epochs are done, a callback stops the run or Ctrl-C is pressed."""
     step, source, schedule, metrics, validation = training
+    batches = _Batches(run, callbacks, step)
     while run.epoch < run.epochs and not (run.stopped or ctrl_c.pressed):
         _tell(callbacks, "on_epoch_begin", run)
         with _naming(run.epoch + 1), _scheduled(schedule, run, source.steps) as rates:
-            results = _train_epoch(step, source, rates, metrics, display, ctrl_c)
+            results = _train_epoch(step, source, rates, metrics, display, ctrl_c, batches)
         if results is None:
             break
-        if validation is not None:
-            outputs = _predict(run.model, validation.X, ctrl_c)
-            if outputs is None:
+        if validation is not None and (run.stopped or run.due(run.epoch + 1)):
+            predicted = validation.predict(ctrl_c)
+            if predicted is None:
                 break
-            measured = _measure(run.loss, outputs, validation, metrics)
+            measured = _measure(run.loss, *predicted, metrics)
             results |= {f"validation_{name}": v for name, v in measured.items()}
         run.record(results)
         _tell(callbacks, "on_epoch_end", run)
-        display.epoch(run.results)
+        display.epoch(run.measured)
 
 
-def _columns(metrics: Mapping[str, Metric], validation: Samples | None) -> list[str]:
+class _Batches:
+    """What happens around the batches of an epoch, where a callback wants to know of them."""
+
+    def __init__(self, run: Run, callbacks: list[Callback], step: TrainStep) -> None:
+        hooks = ("on_batch_begin", "on_batch_end")
+        told = [callback for callback in callbacks if any(takes(callback, h) for h in hooks)]
+        self._run, self._callbacks, self._step = run, told, step
+        self.before = self._begin if told else None
+
+    def begin_epoch(self) -> None:
+        self._run.batch, self._run.batch_loss = 0, float("nan")
+        self._stopped = self._run.stopped  # after this epoch, which is then trained whole
+
+    def _begin(self) -> None:
+        _tell(self._callbacks, "on_batch_begin", self._run)
+
+    def end(self, losses: NDArray[np.float64]) -> bool:
+        """Note the losses of the batches that are done; whether the epoch ends with them."""
+        run = self._run
+        run.batch += len(losses)
+        run.batch_loss = float(losses[-1])
+        _tell(self._callbacks, "on_batch_end", run)
+        return run.stopped and not self._stopped and not self._step.waiting
+
+
+def _columns(metrics: Mapping[str, Metric], validation: Validation | None) -> list[str]:
     """The history's columns, in their order."""
     measured = ["loss", *metrics]
     validated = [f"validation_{name}" for name in measured] if validation is not None else []
@@ -159,6 +213,7 @@ def _telling(callbacks: list[Callback], run: Run) -> Iterator[None]:
                 ends.callback(callback._leave)
                 begun.append(callback)
                 _tell([callback], "on_fit_begin", run)
+            run.restored = {}
             yield
         finally:
             for callback in reversed(begun):
@@ -227,6 +282,7 @@ def _train_epoch(
     metrics: Mapping[str, Metric],
     display: progress.Silent,
     ctrl_c: CtrlC,
+    batches: _Batches,
 ) -> dict[str, float] | None:
     """One pass over the data: its results, or None where Ctrl-C ended it.
 
@@ -235,29 +291,23 @@ def _train_epoch(
     start = time.perf_counter()
     seen: list[Array] | None = [] if metrics else None
     losses: list[NDArray[np.float64]] = []
-    for rows, part in source.epoch(step, rates, seen):
+    batches.begin_epoch()
+    for rows, part in source.epoch(step, rates, seen, batches.before):
         losses.append(part.copy())
         display.step(rows, part)
+        ended = batches.end(part)
         if ctrl_c.pressed and not source.finished:
             return None
+        if ended:
+            break
     seconds = time.perf_counter() - start
     results = {"loss": source.mean_loss(np.concatenate(losses))}
     if seen:
         outputs, targets = np.concatenate(seen), source.targets()
         results |= {name: float(metric(outputs, targets)) for name, metric in metrics.items()}
     rate = getattr(step.optimizer, "learning_rate", float("nan"))
-    speed = {"seconds": seconds, "samples_per_second": source.rows / seconds}
+    speed = {"seconds": seconds, "samples_per_second": source.done / seconds}
     return results | {"learning_rate": float(rate)} | speed
-
-
-def _predict(model: Network, X: Array, ctrl_c: CtrlC) -> Array | None:
-    """The predictions for X, in which Ctrl-C is looked for every few rows; None where it came."""
-    outputs: list[Array] = []
-    for start in range(0, len(X), _ROWS):
-        if ctrl_c.pressed:
-            return None
-        outputs.append(model.predict(X[start : start + _ROWS]))
-    return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
 
 def _measure(

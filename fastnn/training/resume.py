@@ -6,10 +6,12 @@ any time, such as a learning rate or dropout's, is taken from the checkpoint."""
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastnn.files import checkpoint, describe
 from fastnn.network import Network
+from fastnn.schedules import Schedule
 from fastnn.support.settings import label, settable
 from fastnn.training.run import LAST_COLUMN
 
@@ -28,8 +30,10 @@ def restore(path: str | PathLike[str], run: Run) -> None:
     Raises as `load_checkpoint` does, and one ValueError that lists all that differs: nothing is
     changed then."""
     checkpoint.check_savable(run.model, run.optimizer)
-    model, optimizer, order, history = checkpoint.read_training(path, Network)
-    if faults := [*_differences(run, model, optimizer, order, history)]:
+    model, optimizer, order, history, fit = checkpoint.read_training(path, Network)
+    faults = [*_differences(run, model, optimizer, order, history)]
+    faults += _other_arguments(run.arguments, fit.arguments)
+    if faults:
         raise ValueError(f"resume: {os.fsdecode(path)} differs: {'; '.join(faults)}")
     assert history is not None
     run.model.load_state_dict(model.state_dict())  # raises before it changes anything
@@ -39,6 +43,23 @@ def restore(path: str | PathLike[str], run: Run) -> None:
     if run.order is not None and order is not None:
         run.order.load_state_dict(order)
     run.take_history(history)
+    run.restored = fit.kept
+
+
+def arguments_of(
+    loss: Any, schedule: Any, weighted: bool, class_weight: Any, **others: Any
+) -> dict[str, Any]:
+    """Those arguments of `fit` that must be the same after a resume, as what a file can hold.
+
+    Of functions no more is known than their names, of weights than that there were some; of a loss
+    its class, since its settings may change."""
+    if isinstance(class_weight, Mapping):
+        class_weight = str({str(label): float(class_weight[label]) for label in class_weight})
+    if schedule is not None:
+        name = getattr(schedule, "__name__", type(schedule).__name__)
+        schedule = repr(schedule) if isinstance(schedule, Schedule) else name
+    named = {"loss": type(loss).__name__, "schedule": schedule, "class_weight": class_weight}
+    return named | {"sample_weight": "given" if weighted else None} | others
 
 
 def _differences(
@@ -67,6 +88,13 @@ def _differences(
         yield "the file has no order of the rows"
     elif order is not None:
         yield "the batches are your own, in the file those of arrays"
+
+
+def _other_arguments(mine: dict[str, Any], others: dict[str, Any] | None) -> Iterator[str]:
+    """The same of arguments; nothing is known of those of files of older versions."""
+    if others is not None:
+        for name in {**mine, **others}:
+            yield from _differ(name, mine.get(name), others.get(name))
 
 
 def _own_columns(history: History) -> list[str]:

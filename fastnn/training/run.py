@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastnn.history import History
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from numpy.typing import NDArray
+
     from fastnn.data import batches
     from fastnn.losses import Loss
     from fastnn.network import Network
     from fastnn.optimizers import Optimizer
+
+    State = dict[str, NDArray[Any]]
 
 LAST_COLUMN = "samples_per_second"  # of what `fit` measures; what callbacks log stands behind it
 
@@ -24,7 +28,8 @@ class Run:
     `model`, `loss`, `optimizer`; `epochs` that are wanted; `history` with all results so far;
     `order`, the `batches` whose order of the rows is used, or None for an iterable of one's own;
     `columns`, the names of the results; a callback that logs its own may append its name in
-    `on_fit_begin`, so that others can monitor it.
+    `on_fit_begin`, so that others can monitor it; `batch`, how many batches of the epoch are
+    finished, and `batch_loss`, the loss of the last of them.
 
     >>> import fastnn
     >>> class Last(fastnn.Callback):
@@ -46,11 +51,19 @@ class Run:
         epochs: int,
         order: batches | None,
         columns: list[str],
+        arguments: dict[str, Any] | None = None,
+        validation_every: int = 1,
     ) -> None:
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.epochs, self.order, self.columns = epochs, order, columns
         self.history = History()
         self.stopped = False
+        self.batch, self.batch_loss = 0, math.nan
+        self.arguments = arguments or {}  # of `fit`, by name: those that a resume must repeat
+        self.kept: dict[int, tuple[int, State]] = {}  # by callbacks: the state after an epoch
+        self.restored: dict[int, State] = {}  # those that were kept before a resume
+        self._validated = [name for name in columns if name.startswith("validation_")]
+        self._every = validation_every
         self._settled: set[str] = set()  # the names that have their result of the last epoch
 
     @property
@@ -63,6 +76,25 @@ class Run:
         """The last epoch's line of the history."""
         return {name: values[-1] for name, values in self.history.items()}
 
+    @property
+    def measured(self) -> dict[str, float]:
+        """The last epoch's results, without those of a validation that was not due."""
+        return {
+            name: value
+            for name, value in self.results.items()
+            if not self.left_out(name, self.epoch)
+        }
+
+    def due(self, epoch: int) -> bool:
+        """Whether validation follows that epoch."""
+        return epoch % self._every == 0 or epoch == self.epochs
+
+    def left_out(self, name: str, epoch: int) -> bool:
+        """Whether that epoch has no result of that name because validation was not due."""
+        if name not in self._validated or self.due(epoch):
+            return False
+        return math.isnan(self.history[name][epoch - 1])
+
     def record(self, results: Mapping[str, float]) -> None:
         """Note the results of the epoch that is done, before callbacks log theirs."""
         self.history.append({name: results[name] for name in self.columns if name in results})
@@ -74,6 +106,9 @@ class Run:
             column += [math.nan] * (history.epochs - len(column))
         history.interrupted = False
         self.history, self._settled = history, set(history)
+        if self.epoch < self.epochs and not self.due(self.epoch):  # no longer the last one
+            for name in self._validated:
+                history[name][-1] = math.nan
 
     def log(self, name: str, value: float) -> None:
         """Add a result to those of the last epoch, for the history and the files.
@@ -103,5 +138,10 @@ class Run:
         self.history.setdefault(name, [math.nan] * self.epoch)[-1] = float(value)
 
     def stop(self) -> None:
-        """End the training after this epoch."""
+        """End the training after this epoch.
+
+        In `on_batch_end`, and in `on_batch_begin`, the epoch ends after the batch, with
+        `accumulate` after the update that it is part of.  Its results are those of the batches so
+        far; it is validated and counts as one: a `resume` goes on with the next.
+        """
         self.stopped = True

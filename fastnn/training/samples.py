@@ -100,19 +100,6 @@ def check_batch(
     return Samples(x, y, weight, targets)
 
 
-def check_validation(model: Network, loss: Loss, validation_data: Any) -> Samples | None:
-    """What `fit` measures after each epoch."""
-    if validation_data is None:
-        return None
-    wanted = "validation_data: expected (X, y) or (X, y, sample_weight)"
-    if not isinstance(validation_data, tuple | list):
-        raise ValueError(f"{wanted}, got {type(validation_data).__name__}")
-    if len(validation_data) not in (2, 3):
-        raise ValueError(f"{wanted}, got {len(validation_data)} parts")
-    X, y, *weight = validation_data
-    return check_samples(model, loss, X, y, weight[0] if weight else None, where="validation ")
-
-
 def least_rows(model: Network, row: tuple[int, ...]) -> int:
     """How many rows of that shape a batch must have: 2 where batch norm has one value of each."""
     for layer, its in model._chain.walk(row):
@@ -196,11 +183,10 @@ def _weight_of_classes(
     class_weight: ClassWeight, y: Array, loss: Loss, classes: int | None
 ) -> NDArray[np.float64]:
     """The weight of each row's class, of so many classes, if that is known."""
-    if isinstance(loss, SigmoidCrossEntropy) and y.size == len(y):
-        labels, classes = (y.reshape(-1) > 0.5).astype(np.int64), 2
-    elif isinstance(loss, SoftmaxCrossEntropy | Hinge) and y.ndim == 1 and y.dtype == np.int64:
-        labels = y
-    else:
+    labels = labels_of(y, loss)
+    if isinstance(loss, SigmoidCrossEntropy):
+        classes = 2
+    if labels is None:
         got = f"{y.dtype} of shape {y.shape}"
         raise ValueError(f"class_weight: needs one integer label a row, got y {got} for {loss!r}")
     present, number, counts = np.unique(labels, return_inverse=True, return_counts=True)
@@ -214,6 +200,15 @@ def _weight_of_classes(
         for label, weight in class_weight.items()
     }
     return np.array([by_class.get(label, 1.0) for label in present.tolist()])[number]
+
+
+def labels_of(y: Array, loss: Loss) -> NDArray[np.int64] | None:
+    """The class of each row, where the targets are classes for that loss."""
+    if isinstance(loss, SigmoidCrossEntropy) and y.size == len(y):
+        return (y.reshape(-1) > 0.5).astype(np.int64)
+    if isinstance(loss, SoftmaxCrossEntropy | Hinge) and y.ndim == 1 and y.dtype == np.int64:
+        return y
+    return None
 
 
 def _class_number(label: Any, classes: int | None) -> int:

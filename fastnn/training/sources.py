@@ -22,6 +22,8 @@ from fastnn.training.samples import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import ArrayLike, NDArray
 
     from fastnn.losses import Loss
@@ -45,32 +47,39 @@ class Rows:
         self.steps = count_batches(model, data.X.shape, batch_size, drop_last)
         self._data, self._batch_size = data, min(batch_size, n)
         self.rows = self.steps * self._batch_size if drop_last else n
-        self.finished = False
+        self.finished, self.done = False, 0
         self.order: batches | None = batches(data.X, data.y, batch_size, shuffle, seed)
         self._permutation = np.arange(0)
 
     def epoch(
-        self, step: TrainStep, rates: NDArray[np.float64] | None, seen: list[Array] | None
+        self,
+        step: TrainStep,
+        rates: NDArray[np.float64] | None,
+        seen: list[Array] | None,
+        before: Callable[[], None] | None,
     ) -> Iterator[Losses]:
-        """Train on all rows; the outputs are appended to `seen`, unless it is None."""
+        """Train on all rows; the outputs are appended to `seen`, unless it is None, and `before` is
+        called before each batch."""
         assert self.order is not None
-        self._permutation = self.order.permutation()[: self.rows]
-        self.finished, done, size, steps = False, 0, self._batch_size, self.steps
-        for losses in step.epoch(self._data, self._permutation, size, steps, seen, rates):
-            before, done = done, done + len(losses)
-            self.finished = done == steps
-            yield (self.rows if self.finished else done * size) - before * size, losses
+        order = self._permutation = self.order.permutation()[: self.rows]
+        self.finished, self.done, size, steps = False, 0, self._batch_size, self.steps
+        batch = 0
+        for losses in step.epoch(self._data, order, size, steps, seen, rates, before):
+            first, batch = self.done, batch + len(losses)
+            self.finished = batch == steps
+            self.done = self.rows if self.finished else batch * size
+            yield self.done - first, losses
 
     def mean_loss(self, losses: NDArray[np.float64]) -> float:
-        """The mean over the rows of the last epoch, from the losses of its batches."""
-        weights = np.ones(self.rows)
+        """The mean over the rows done in the last epoch, from the losses of its batches."""
+        weights = np.ones(self.done)
         if self._data.weight is not None:
-            weights = self._data.weight[self._permutation].astype(np.float64)
-        return _mean(losses, np.add.reduceat(weights, np.arange(self.steps) * self._batch_size))
+            weights = self._data.weight[self._permutation[: self.done]].astype(np.float64)
+        return _mean(losses, np.add.reduceat(weights, np.arange(len(losses)) * self._batch_size))
 
     def targets(self) -> Array:
-        """All targets in the order of the last epoch."""
-        targets: Array = self._data.y.take(self._permutation, axis=0)
+        """The targets done in the last epoch, in its order."""
+        targets: Array = self._data.y.take(self._permutation[: self.done], axis=0)
         return targets
 
 
@@ -80,22 +89,41 @@ class Stream:
     finished = False
 
     def __init__(
-        self, data: Iterable[Any], model: Network, loss: Loss, class_weight: ClassWeight | None
+        self,
+        data: Iterable[Any],
+        model: Network,
+        loss: Loss,
+        class_weight: ClassWeight | None,
+        steps_per_epoch: int | None = None,
     ) -> None:
-        self.order = data if isinstance(data, batches) else None
+        # an epoch of so many steps may end within a pass, where an order has no state to keep
+        self.order = data if isinstance(data, batches) and steps_per_epoch is None else None
         self.rows = 0  # in an epoch: unknown before the first is done
-        self.steps = _known_steps(data, model)
+        self.steps = steps_per_epoch or _known_steps(data, model)
+        self._per_epoch = steps_per_epoch
+        self._pass: Iterator[Any] = iter(())  # over the data, which goes on in the next epoch
         self._data, self._model, self._loss, self._classes = data, model, loss, class_weight
         self._sizes: list[int] = []  # the batches' rows
         self._weights: list[float] = []
         self._targets: list[Array] = []
         self._penalties = np.zeros(0)  # what the losses of the last batches lack
 
+    @property
+    def done(self) -> int:
+        """How many rows the last epoch has had."""
+        return sum(self._sizes)
+
     def epoch(
-        self, step: TrainStep, rates: NDArray[np.float64] | None, seen: list[Array] | None
+        self,
+        step: TrainStep,
+        rates: NDArray[np.float64] | None,
+        seen: list[Array] | None,
+        before: Callable[[], None] | None,
     ) -> Iterator[Losses]:
-        """Train on all batches; the outputs are appended to `seen`, unless it is None."""
+        """Train on all batches; the outputs are appended to `seen`, unless it is None, and `before`
+        is called before each batch."""
         self._sizes, self._weights, self._targets = [], [], []
+        self._penalties = np.zeros(0)
         for number, (where, data) in enumerate(self._parts()):
             if self._targets and data.y.shape[1:] != self._targets[0].shape[1:]:
                 first, its = self._targets[0].shape[1:], data.y.shape[1:]
@@ -104,6 +132,8 @@ class Stream:
                 if number == len(rates):
                     raise ValueError(f"X: its __len__ is {number}, but there are more batches")
                 step.set_rate(rates[number])
+            if before is not None:
+                before()
             try:
                 value = step.train(data)
             except ValueError as error:
@@ -119,7 +149,7 @@ class Stream:
             yield len(data.X), np.array([value])
         if not self._sizes:
             raise ValueError("X: expected batches, got none in this epoch")
-        self.rows = sum(self._sizes)
+        self.rows = self.done
         last = self._sizes[len(self._sizes) - step.waiting :]
         self._penalties = step.missing_penalty() / np.array(last, float)
         step.flush()
@@ -143,8 +173,18 @@ class Stream:
         if small is not None and not self._sizes:
             yield where, small  # batch norm says what is wrong
 
+    def skip(self, epochs: int) -> None:
+        """Take the batches of so many epochs, which were trained on before a resume."""
+        for _ in range(epochs if self._per_epoch else 0):
+            for _ in self._batches():
+                pass
+
     def _batches(self) -> Iterator[Any]:
         """The batches as they come, but those of `fastnn.batches` as `Rows` makes them."""
+        if self._per_epoch is not None:
+            for _ in range(self._per_epoch):
+                yield self._next()
+            return
         if type(self._data) is not batches or self.steps == len(self._data):
             yield from self._data
             return
@@ -153,12 +193,19 @@ class Stream:
             index = order[i * size :] if i + 1 == self.steps else order[i * size : (i + 1) * size]
             yield tuple(array.take(index, axis=0) for array in self._data.arrays)
 
+    def _next(self) -> Any:
+        """The next batch of a pass over the data that goes on over the epochs; behind its end
+        another one begins."""
+        for batch in self._pass:
+            return batch
+        self._pass = iter(self._data)
+        for batch in self._pass:
+            return batch
+        raise ValueError(f"X: gives no more batches, expected {self._per_epoch} in each epoch")
+
     def _check(self, batch: Any, where: str) -> Samples:
-        if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
-            raise ValueError(f"{where}expected (x, y) or (x, y, sample_weight), got {batch!r:.80}")
-        x, y, *weight = batch
-        sample_weight = weight[0] if weight else None
-        return check_part(self._model, self._loss, x, y, sample_weight, self._classes, where)
+        x, y, weight = own_batch(batch, where)
+        return check_part(self._model, self._loss, x, y, weight, self._classes, where)
 
     def mean_loss(self, losses: NDArray[np.float64]) -> float:
         """The mean over the rows of the last epoch, from the losses of its batches."""
@@ -171,6 +218,23 @@ class Stream:
 
 
 Source = Rows | Stream
+
+
+def own_batch(batch: Any, where: str) -> tuple[Any, Any, Any]:
+    """x, y and sample_weight, maybe None, of a batch that the user made."""
+    if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
+        raise ValueError(f"{where}expected (x, y) or (x, y, sample_weight), got {batch!r:.80}")
+    x, y, *weight = batch
+    return x, y, weight[0] if weight else None
+
+
+def check_begins_anew(data: Any, name: str, passes: int, unit: str) -> None:
+    """Raise ValueError for an iterator where more than one pass is needed."""
+    if isinstance(data, Iterator) and passes > 1:
+        raise ValueError(
+            f"{name}: a {type(data).__name__} gives its batches once, not for {passes} {unit}; "
+            f"give an object whose __iter__ begins anew, such as fastnn.batches(...), or {unit}=1"
+        )
 
 
 def _known_steps(data: Iterable[Any], model: Network) -> int:
@@ -210,11 +274,15 @@ def make_source(
     sample_weight: ArrayLike | None,
     class_weight: ClassWeight | None,
     drop_last: bool,
+    steps_per_epoch: int | None,
 ) -> Source:
     """The source for `fit`'s arguments: arrays, or, where y is None, X's own batches."""
     if y is None:
-        _check_stream(X, epochs, sample_weight, class_weight, drop_last)
-        return Stream(X, model, loss, class_weight)
+        passes = epochs if steps_per_epoch is None else 1
+        _check_stream(X, passes, sample_weight, class_weight, drop_last)
+        return Stream(X, model, loss, class_weight, steps_per_epoch)
+    if steps_per_epoch is not None:
+        raise ValueError("steps_per_epoch: needs an iterable of batches; arrays end by themselves")
     data = check_samples(model, loss, X, y, sample_weight, class_weight)
     return Rows(data, model, batch_size, shuffle, seed, drop_last)
 
@@ -229,11 +297,7 @@ def _check_stream(
             "y: expected targets beside X; without them X must be an iterable of batches "
             f"(x, y), got {describe(X)}"
         )
-    if isinstance(X, Iterator) and epochs > 1:
-        raise ValueError(
-            f"X: a {type(X).__name__} gives its batches once, not for {epochs} epochs; give an "
-            "object whose __iter__ begins anew, such as fastnn.batches(...), or epochs=1"
-        )
+    check_begins_anew(X, "X", epochs, "epochs")
     if drop_last:
         raise ValueError("drop_last: needs arrays; fastnn.batches has a drop_last of its own")
     if sample_weight is not None:

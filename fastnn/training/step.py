@@ -25,7 +25,7 @@ from fastnn.training.recording import Handover, Recording, Unrecorded
 from fastnn.training.samples import Samples, check_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -156,6 +156,7 @@ class _Pass(NamedTuple):
     number: int  # of batches; the last takes all rows that are left, be they few or many
     seen: list[Array] | None  # where outputs are appended, if they are wanted
     rates: NDArray[np.float64] | None  # the learning rates of the batches
+    before: Callable[[], None] | None  # called before each batch, which is then a call of its own
 
     def part(self, begin: int, end: int) -> _Pass:
         """This pass over the batches begin..end only."""
@@ -349,13 +350,15 @@ class TrainStep(Step):
         number: int,
         seen: list[Array] | None,
         rates: NDArray[np.float64] | None = None,
+        before: Callable[[], None] | None = None,
     ) -> Iterator[NDArray[np.float64]]:
         """Train on the data's rows in that order; yields the losses of the batches since the last
         one.
 
         They are so many in number, all of `batch_size` rows but the last.  `rates` are the batches'
-        learning rates.  The outputs are appended to `seen`, unless it is None."""
-        rows = _Pass(data, order, batch_size, number, seen, rates)
+        learning rates.  The outputs are appended to `seen`, unless it is None.  `before` is called
+        before each batch, and then each batch is yielded by itself."""
+        rows = _Pass(data, order, batch_size, number, seen, rates, before)
         if self._accumulate == 1:
             yield from self._pass(rows)
             return
@@ -363,18 +366,20 @@ class TrainStep(Step):
             for first in range(0, number, self._accumulate):
                 part = rows.part(first, first + self._accumulate)
                 self._group = part.number
-                yield from self._pass(part._replace(rates=None))
-                if part.rates is not None:
-                    self.set_rate(part.rates[self._group - 1])
-                self.flush()
+                for losses in self._pass(part._replace(rates=None)):
+                    if self._waiting == self._group:
+                        if part.rates is not None:
+                            self.set_rate(part.rates[self._group - 1])
+                        self.flush()
+                    yield losses
         finally:
             self._group = self._accumulate
             self._forget()
 
     def _pass(self, rows: _Pass) -> Iterator[NDArray[np.float64]]:
         """Make each batch a step; a last one of another size has a program of its own."""
-        if not self._recorded:
-            yield from self._pass_by_hand(rows)
+        if rows.before is not None or not self._recorded:
+            yield from self._pass_one_by_one(rows)
             return
         last = rows.part(rows.number - 1, rows.number)
         whole = rows.number - (len(last.order) != rows.batch_size)
@@ -440,13 +445,16 @@ class TrainStep(Step):
             self._waiting += steps
             self._waiting_rows += steps * rows
 
-    def _pass_by_hand(self, rows: _Pass) -> Iterator[NDArray[np.float64]]:
+    def _pass_one_by_one(self, rows: _Pass) -> Iterator[NDArray[np.float64]]:
         for i in range(rows.number):
+            if rows.before is not None:
+                rows.before()
             if rows.rates is not None:
                 self.set_rate(rows.rates[i])
-            value = self._run_once(rows.data.rows(rows.part(i, i + 1).order))
-            if rows.seen is not None and self._outputs is not None:
-                rows.seen.append(self._outputs)
+            batch = rows.data.rows(rows.part(i, i + 1).order)
+            value = self._replay_once(batch).value if self._recorded else self._run_once(batch)
+            if rows.seen is not None and self.outputs is not None:
+                rows.seen.append(self.outputs)  # a copy: the next replay fills the same array
             yield value
 
     # ---- recorded ------------------------------------------------------------------------------
@@ -473,7 +481,7 @@ class TrainStep(Step):
 
     def _replayed(self, rows: _Pass) -> Iterator[NDArray[np.float64]]:
         """Replay whole batches, many in one call: as many as take some tens of milliseconds."""
-        data, order, batch_size, number, seen, rates = rows
+        data, order, batch_size, number, seen, rates, _ = rows
         losses, outputs = np.empty(number), None
         if seen is not None:
             row = self._model._chain.output_row(data.X.shape[1:]) or ()

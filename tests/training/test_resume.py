@@ -208,7 +208,7 @@ def test_a_training_that_early_stopping_has_ended_is_over(values, path):
     assert again.stopped_epoch == first.stopped_epoch == whole[2].epochs == 4
 
 
-def test_a_best_model_from_before_the_resume_is_missed_with_a_warning(path):
+def test_the_best_model_is_restored_also_from_before_the_resume(path):
     def run(*values, **options):
         stopping = EarlyStopping(patience=9)
         return fit(len(values), Scripted(*values), stopping, ModelCheckpoint(path), **options)
@@ -218,8 +218,15 @@ def test_a_best_model_from_before_the_resume_is_missed_with_a_warning(path):
     run(3, 2, 4)
     assert_same_run(run(3, 2, 4, 5, 1, 2, resume=path), run(3, 2, 4, 5, 1, 2))
     run(3, 2, 4)
+    run(3, 2, 4, 5, resume=path)  # the file still has it
+    assert_same_run(run(3, 2, 4, 5, 6, resume=path), run(3, 2, 4, 5, 6))
+    assert set(fastnn.load_checkpoint(path).model.state_dict()) == set(network().state_dict())
+
+
+def test_a_best_model_that_the_file_lacks_is_missed_with_a_warning(path):
+    fit(3, Scripted(3, 2, 4), ModelCheckpoint(path))
     with pytest.warns(UserWarning, match="best epoch, 2, was before the resume") as caught:
-        run(3, 2, 4, 5, resume=path)
+        fit(4, Scripted(3, 2, 4, 5), EarlyStopping(patience=9), resume=path)
     assert caught[0].filename == __file__
 
 
