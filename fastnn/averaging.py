@@ -18,13 +18,14 @@ from fastnn.support.arrays import aligned_zeros, writable
 from fastnn.support.settings import Fixed, Guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import ArrayLike, NDArray
 
     from fastnn.network import Network
 
     Array = NDArray[Any]
+    Arrays = Mapping[str, Array]
 
 _STEP, _RATE = _kernels.HYPER["step"], _kernels.HYPER["mean_rate"]
 
@@ -81,7 +82,9 @@ class WeightAverage(Guarded):
 
     def _check_model(self, model: Network) -> None:
         if model is not self._model:
-            raise ValueError(f"model: {self!r} has averaged another model before; make one for each")
+            raise ValueError(
+                f"model: {self!r} has averaged another model before; make one for each"
+            )
 
     def _advance(self) -> None:
         """Set t and r_t for the next update."""
@@ -108,14 +111,16 @@ class WeightAverage(Guarded):
         finally:
             self._put_back()
 
-    # ---- in a training -------------------------------------------------------------------------
+    # ---- in a training and its files -----------------------------------------------------------
 
     def _begin(self, model: Network) -> None:
         """Begin anew, with that model."""
         if self._model is None:
             self._attach(model)
         self._check_model(model)
-        self._hyper[_STEP], self._statistics = 0.0, None
+        if self.is_applied:
+            raise RuntimeError("fit: the model has the averaged weights now; leave `applied`")
+        self._hyper[_STEP] = 0.0
 
     @contextmanager
     def _training(self) -> Iterator[None]:
@@ -126,11 +131,15 @@ class WeightAverage(Guarded):
         finally:
             self._apply()
 
-    def _end(self) -> None:
-        """Leave the averaged weights to the model as its own."""
-        if self._model is not None and self.is_applied:
-            self._vector[...] = self._model.flat_parameters
-            self._statistics = None
+    @contextmanager
+    def _left_to_the_model(self) -> Iterator[None]:
+        """In the end, the averaged weights are the model's own."""
+        try:
+            yield
+        finally:
+            if self._model is not None and self.is_applied:
+                self._vector[...] = self._model.flat_parameters
+                self._statistics = None
 
     def _end_epoch(self, epoch: int) -> None:
         """Epoch `epoch`, counted from 1, is done, and the model has its own weights."""
@@ -160,8 +169,29 @@ class WeightAverage(Guarded):
         if self._model is None:
             return {}
         parameters, slices = self._model.parameters, self._model._slices
-        views = {name: self._vector[slices[name]].reshape(p.shape) for name, p in parameters.items()}
+        views = {
+            name: self._vector[slices[name]].reshape(p.shape) for name, p in parameters.items()
+        }
         return views | (self._statistics or {})
+
+    def _restore(self, model: Network, updates: int, is_applied: bool, arrays: Arrays) -> None:
+        """Become the average of that model whose `_arrays` these were."""
+        if self._model is None:
+            self._attach(model)
+        self._check_model(model)
+        self._hyper[_STEP] = updates
+        self._statistics = {n: a.copy() for n, a in model.state.items()} if is_applied else None
+        for name, array in self._arrays().items():
+            array[...] = arrays[name]
+
+
+def check_average(average: Any) -> None:
+    """Raise TypeError for what is neither an average of weights nor None."""
+    if average is not None and not isinstance(average, WeightAverage):
+        raise TypeError(
+            "average: expected None or an object such as fastnn.ExponentialMovingAverage(), got "
+            f"{average!r}"
+        )
 
 
 class ExponentialMovingAverage(WeightAverage):
@@ -257,8 +287,8 @@ def update_batch_norm(model: Network, X: ArrayLike, batch_size: int = 32, seed: 
     """
     batch_size, seed = checks.positive_int(batch_size, "batch_size"), checks.seed(seed)
     norms = moving_norms(model)
-    if not isinstance(X, np.ndarray):
-        X = np.asarray(X)
+    X = X if isinstance(X, np.ndarray) else np.asarray(X)
+    model._chain.check_input(X.shape, "X")
     with model.exclusive("update_batch_norm"):
         before = {name: array.copy() for name, array in model.state.items()}
         counter, trainer = model._counter.copy(), model._trainer

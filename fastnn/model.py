@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike
 
+    from fastnn.averaging import WeightAverage
     from fastnn.history import History
     from fastnn.losses import Loss
     from fastnn.measures import Metric
@@ -83,6 +84,7 @@ class Sequential(Network):
         metrics: Sequence[str | Metric] | None = None,
         schedule: Factors | None = None,
         accumulate: int = 1,
+        average: WeightAverage | None = None,
         callbacks: Iterable[Callback] = (),
         resume: str | PathLike[str] | None = None,
         progress: bool = True,
@@ -123,6 +125,13 @@ class Sequential(Network):
             See `fastnn.schedules`.  After each epoch the rate is as before.  With batches of your
             own, `X` needs a ``len()``.
         accumulate : how many batches together make an update (see `TrainStep`)
+        average : an `ExponentialMovingAverage` or a `StochasticWeightAverage` of the weights
+            Training goes on from the weights as they are; between the epochs, for validation and
+            callbacks, and at the end the model has the averaged ones, as soon as there are some.
+            A batch norm's running statistics are then computed anew (`update_batch_norm`): a
+            forward pass over all rows, after each epoch if there are validation data or callbacks,
+            else at the end.  With batches of your own they are left as they are.  Each `fit`
+            begins the average anew, unless it resumes.
         callbacks : a list of objects that are told about the epochs (see `Callback`)
         resume : the file of a checkpoint to go on from (see `ModelCheckpoint`)
             Training goes on to `epochs` in all, with the same bits as if it had never stopped.
@@ -182,6 +191,7 @@ class Sequential(Network):
             metrics=metrics,
             schedule=schedule,
             accumulate=accumulate,
+            average=average,
             callbacks=callbacks,
             resume_from=resume,
             show_progress=progress,
@@ -221,6 +231,7 @@ class Sequential(Network):
     def summary(self, input_shape: tuple[int, ...] | None = None) -> str:
         """A table of the layers, their outputs' shapes and how many parameters they have.
 
+        It says how many parameters are trainable if some are not.
         `input_shape`, of a row, such as (28, 28, 1), tells what is unknown before data come.
         Layers within a `Residual` stand below it; its count is that of all of them.
         Raises ValueError or TypeError for one that the model does not take.
@@ -262,7 +273,7 @@ class Checkpoint:
     """What `load_checkpoint` gives: a training as it was, to go on with.
 
     `optimizer` belongs to `model`, if it had stepped it.  `order` is for the `load_state_dict` of
-    a `batches` object; `order` and `history` are None where none was saved.
+    a `batches` object; `order`, `history` and `average` are None where none was saved.
 
     >>> import fastnn
     >>> model = fastnn.Sequential(fastnn.Dense(3, 2))
@@ -274,6 +285,7 @@ class Checkpoint:
     optimizer: Optimizer
     order: dict[str, int] | None = None
     history: History | None = None
+    average: WeightAverage | None = None
 
 
 def load_checkpoint(path: str | PathLike[str]) -> Checkpoint:
@@ -287,4 +299,5 @@ def load_checkpoint(path: str | PathLike[str]) -> Checkpoint:
     Traceback (most recent call last):
     FileNotFoundError: [Errno 2] No such file or directory: 'missing.safetensors'
     """
-    return Checkpoint(*checkpoint.read_training(path, Sequential)[:4])
+    *content, fit = checkpoint.read_training(path, Sequential)
+    return Checkpoint(*content, average=fit.average)

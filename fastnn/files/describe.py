@@ -1,4 +1,5 @@
-"""Layers, initializers and optimizers as plain data and back: the constructor's arguments, by name.
+"""Layers, initializers, optimizers and averages as plain data and back: the constructor's
+arguments, by name.
 
 The attributes of an object have the names of its arguments, so a new layer only has to be public to
 be saved.  No class outside these tables is ever called."""
@@ -8,7 +9,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from fastnn import initializers, layers, optimizers
+from fastnn import averaging, initializers, layers, optimizers
 from fastnn.layers.activations import Activation
 from fastnn.layers.layer import Layer
 from fastnn.support.settings import Guarded, is_plain, label
@@ -28,6 +29,10 @@ OPTIMIZERS: dict[str, type] = {
     for kind in vars(optimizers).values()
     if isinstance(kind, type) and issubclass(kind, optimizers.Optimizer)
     if kind is not optimizers.Optimizer
+}
+AVERAGES: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (averaging.ExponentialMovingAverage, averaging.StochasticWeightAverage)
 }
 MOST_LAYERS = 10_000  # each of them with at most an activation and two initializers
 

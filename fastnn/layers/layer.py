@@ -88,8 +88,8 @@ class _Trainable(Setting[bool]):
     def __init__(self) -> None:
         super().__init__(checks.flag)
 
-    def __get__(self, layer: Layer | None, owner: type[Layer]) -> Any:
-        if layer is None:
+    def __get__(self, layer: object | None, owner: type) -> Any:
+        if not isinstance(layer, Layer):
             return self
         within = layer._within()
         return any(inner.trainable for inner in within) if within else layer._trainable

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn import averaging
 from fastnn.data import batches
 from fastnn.support.arrays import describe
 from fastnn.training.samples import (
@@ -81,6 +82,10 @@ class Rows:
         """The targets done in the last epoch, in its order."""
         targets: Array = self._data.y.take(self._permutation[: self.done], axis=0)
         return targets
+
+    def update_batch_norm(self, model: Network) -> None:
+        """Compute batch norm's running statistics anew, from all rows."""
+        averaging.update_batch_norm(model, self._data.X, self._batch_size)
 
 
 class Stream:
@@ -215,6 +220,9 @@ class Stream:
     def targets(self) -> Array:
         """All targets in the order of the last epoch."""
         return np.concatenate(self._targets)
+
+    def update_batch_norm(self, model: Network) -> None:
+        """Do nothing: the user's batches are gone through once an epoch."""
 
 
 Source = Rows | Stream
