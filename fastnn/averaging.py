@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fastnn.network import Network
 
     Array = NDArray[Any]
-    Arrays = Mapping[str, Array]
+    Arrays = Mapping[str, Any]
 
 _STEP, _RATE = _kernels.HYPER["step"], _kernels.HYPER["mean_rate"]
 

@@ -28,8 +28,8 @@ def gradcheck(
 ) -> float:
     """The distance ‖g_num - g‖ / (‖g_num‖ + ‖g‖) between backward and central differences.
 
-    g is the gradient of the training loss, penalties included, by all parameters that are not frozen
-    and by `x` (unless it holds codes, see `Embedding`) together;
+    g is the gradient of the training loss, penalties included, by all parameters that are
+    trained and by `x` (unless it holds codes, see `Embedding`) together;
     g_num_i = (f(p_i + epsilon) - f(p_i - epsilon)) / (2 epsilon), with the same dropout mask.
     The distance is below 1e-7 for a right gradient, or 1e-6 and more where a kink (ReLU at 0) lies
     within `epsilon`, and 1e-2 to 1 for a wrong one.  Every parameter and input takes two forward

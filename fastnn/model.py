@@ -299,5 +299,5 @@ def load_checkpoint(path: str | PathLike[str]) -> Checkpoint:
     Traceback (most recent call last):
     FileNotFoundError: [Errno 2] No such file or directory: 'missing.safetensors'
     """
-    *content, fit = checkpoint.read_training(path, Sequential)
-    return Checkpoint(*content, average=fit.average)
+    content = checkpoint.read_training(path, Sequential)
+    return Checkpoint(*content[:4], average=content[4].average)

@@ -61,7 +61,7 @@ class _Switch(Setting[Any]):
     def __set__(self, instance: object, value: Any) -> None:
         super().__set__(instance, value)
         assert isinstance(instance, Optimizer)
-        instance._set(gradient_scale=1.0, correction1=1.0, correction2=1.0)
+        instance._set(gradient_scale=1.0, correction1=1.0, correction2=1.0, mean_rate=1.0)
 
 
 class _Factors(Setting[Any]):
@@ -105,7 +105,7 @@ def _checked_factors(value: Any, name: str) -> dict[str, float]:
 
 def _factor(factors: Mapping[str, float], name: str) -> float:
     """The factor of the last pattern that the parameter's name matches; 1 if there is none."""
-    matching = (factors[pattern] for pattern in reversed(factors) if fnmatchcase(name, pattern))
+    matching = (factors[pattern] for pattern in reversed([*factors]) if fnmatchcase(name, pattern))
     return next(matching, 1.0)
 
 
@@ -116,6 +116,14 @@ class _Part(NamedTuple):
     at: slice
     rate: float
     decay: float
+
+
+class _Plan(NamedTuple):
+    """What an optimizer updates as long as no setting changes."""
+
+    changes: int  # those of settings so far
+    apart: list[_Part]  # array by array
+    together: list[_Part]  # neighbours of the same factors in one
 
 
 class Optimizer(Guarded):
@@ -139,7 +147,7 @@ class Optimizer(Guarded):
     _model: Network | None = None
     _buffers: tuple[Array, ...] = ()
     _hyper: NDArray[np.float64]
-    _plan: tuple[int, list[_Part], list[_Part]] | None = None
+    _plan: _Plan | None = None
     _clip_norm: float | None
     _clip_value: float | None
     _learning_rate_factors: dict[str, float]
@@ -237,9 +245,9 @@ class Optimizer(Guarded):
     def _parts(self) -> list[_Part]:
         """What each call updates: in a program array by array, where a thread goes on from its
         piece of a gradient to the update of these elements; by hand neighbours together."""
-        if self._plan is None or self._plan[0] != settings.changes:
-            self._plan = settings.changes, *self._planned()
-        return self._plan[1 + (not _kernels.recording())]
+        if self._plan is None or self._plan.changes != settings.changes:
+            self._plan = _Plan(settings.changes, *self._planned())
+        return self._plan.apart if _kernels.recording() else self._plan.together
 
     def _planned(self) -> tuple[list[_Part], list[_Part]]:
         """The parts, array by array, and with neighbours of the same factors together; ValueError
