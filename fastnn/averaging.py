@@ -52,6 +52,9 @@ class WeightAverage(Guarded):
         """How many updates it has averaged."""
         return int(self._hyper[_STEP])
 
+    def _set_updates(self, count: int) -> None:
+        self._hyper[_STEP] = count
+
     @property
     def is_applied(self) -> bool:
         """Whether the model has the averaged weights now, as within `applied`."""
@@ -120,7 +123,7 @@ class WeightAverage(Guarded):
         self._check_model(model)
         if self.is_applied:
             raise RuntimeError("fit: the model has the averaged weights now; leave `applied`")
-        self._hyper[_STEP] = 0.0
+        self._set_updates(0)
 
     @contextmanager
     def _training(self) -> Iterator[None]:
@@ -179,7 +182,7 @@ class WeightAverage(Guarded):
         if self._model is None:
             self._attach(model)
         self._check_model(model)
-        self._hyper[_STEP] = updates
+        self._set_updates(updates)
         self._statistics = {n: a.copy() for n, a in model.state.items()} if is_applied else None
         for name, array in self._arrays().items():
             array[...] = arrays[name]

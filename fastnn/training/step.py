@@ -104,14 +104,7 @@ class Step:
 
     def _update(self) -> None:
         """Update the model from its gradients, and the average of its weights."""
-        try:
-            self._optimizer.step(self._model)
-        except FloatingPointError:  # a replay, too, goes on with the parameters that are kept
-            self._update_average()
-            raise
-        self._update_average()
-
-    def _update_average(self) -> None:
+        self._optimizer.step(self._model)
         if self._average is not None:
             self._average.update(self._model)
 
@@ -122,9 +115,12 @@ class Step:
 
         From feeding it to reading the results, the caller holds the model."""
         self._model._begin()
+        averaged = 0 if self._average is None else self._average.updates
         done = program.replay(steps)
         if done < steps:
             self.steps += done
+            if self._average is not None:  # the step with the fault may have been counted
+                self._average._set_updates(min(self._average.updates, averaged + done))
             try:
                 self._raise_fault(value)
             except FloatingPointError as error:
