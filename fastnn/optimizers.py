@@ -1,5 +1,5 @@
 """Optimizers, in order of complexity: one pass over a model's flat vectors, or, in a program, array
-by array.
+by array.  Frozen layers are left out, and arrays may have factors of their own.
 
 `optimizer.step(model)` after `model.backward(gradient)` updates the parameters p from their
 gradients g.  The kernel reads its constants and the number of steps from the vector `hyper`, so

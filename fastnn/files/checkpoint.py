@@ -271,7 +271,9 @@ def _restore(
     if arguments is not None:
         describe.check_keys(arguments, "arguments", (), arguments)
     states = parameters | wanted
-    average, updates, applied = _make_average(content.get("average"))
+    average, updates, applied = None, 0, False
+    if "average" in content:
+        average, updates, applied = _make_average(content["average"])
     if updates:
         averaged = states if applied else parameters
         wanted |= {f"average.{name}": shape for name, shape in averaged.items()}
@@ -372,10 +374,8 @@ def _bind(optimizer: Optimizer, model: Network, arrays: Arrays) -> None:
         array[...] = arrays[f"optimizer.{name}"]
 
 
-def _make_average(described: Any) -> tuple[WeightAverage | None, int, bool]:
+def _make_average(described: Any) -> tuple[WeightAverage, int, bool]:
     """The average, its number of updates, and whether the model has the averaged weights."""
-    if described is None:
-        return None, 0, False
     describe.check_keys(described, "average", _AVERAGE, _AVERAGE)
     average = describe.build(described["rule"], "average", iter(range(1)), describe.AVERAGES)
     updates = checks.whole(described["updates"], "average: updates", 0, _MOST_STEPS)

@@ -78,7 +78,7 @@ def build(
         raise ValueError(f"{who}: expected at most {MOST_LAYERS} layers")
     kind = known[kind_name]
     arguments = {name: value for name, value in described.items() if name != "type"}
-    frozen = issubclass(kind, Layer) and arguments.pop("trainable", True) is False
+    trainable = arguments.pop("trainable", True) if issubclass(kind, Layer) else True
     positional = _check_arguments(kind, arguments, f"{who}, {kind_name}")
     inner = arguments.pop(positional) if positional else []
     inner = [build(layer, f"{who}.{i}", budget) for i, layer in enumerate(inner)]
@@ -87,10 +87,10 @@ def build(
             arguments[name] = build(value, f"{who}.{name}", budget)
     try:
         part = kind(*inner, **arguments)
+        if trainable is not True:
+            part.trainable = trainable
     except (TypeError, ValueError) as error:
         raise ValueError(f"{who}, {kind_name}: {error}") from None
-    if frozen:
-        part.trainable = False
     return part
 
 
