@@ -212,7 +212,7 @@ class ExponentialMovingAverage(WeightAverage):
     >>> model = fastnn.Sequential(fastnn.Dense(64, 10), seed=0)
     >>> average = ExponentialMovingAverage(0.9)
     >>> loss = fastnn.SoftmaxCrossEntropy()
-    >>> step = fastnn.TrainStep(model, loss, fastnn.SGD(0.5), average=average)
+    >>> step = fastnn.TrainStep(model, loss, fastnn.SGD(2.0), average=average)
     >>> for xb, yb in fastnn.batches(X, y, batch_size=32):
     ...     value = step(xb, yb)
     >>> with average.applied():

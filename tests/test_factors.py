@@ -116,6 +116,23 @@ def test_recorded_steps_are_those_by_hand(name, kind, threads):
         assert_alike(model, hand)
 
 
+@pytest.mark.parametrize("recorded", [True, False])
+def test_factors_count_from_the_next_step_on(recorded):
+    model = network("float64")
+    step = TrainStep(model, LOSS, SGD(0.1))
+    step._recorded = recorded
+    for factors, first_weight, first_bias, others in (
+        ({"0.*": 0.5}, 0.5, 0.5, 1.0), ({"*": 2.0, "0.bias": 0.0}, 2.0, 0.0, 2.0), (None, 1, 1, 1),
+    ):  # fmt: skip
+        step.optimizer.learning_rate_factors = factors
+        before = {name: array.copy() for name, array in model.parameters.items()}
+        step(*draw((8,), "float64")[0])
+        for name, array in model.parameters.items():
+            factor = {"0.weight": first_weight, "0.bias": first_bias}.get(name, others)
+            expected = before[name] - 0.1 * factor * model.gradients[name]
+            np.testing.assert_allclose(array, expected, rtol=1e-12, atol=1e-14)
+
+
 def test_neighbours_of_equal_factors_are_one_call_by_hand():
     """Array by array in a program, where threads go on from an array's gradient to its update."""
     optimizer, model = SGD(0.1), model_of("float32")
