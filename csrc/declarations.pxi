@@ -24,7 +24,7 @@ cdef extern from "fastnn.h" nogil:
 
     ctypedef struct fnn_penalty:
         double *value
-        const double *squares
+        const double *sum
         double scale
 
     cdef enum fnn_activation_kind:
@@ -96,7 +96,8 @@ cdef extern from "fastnn.h" nogil:
 
     cdef enum fnn_hyper:
         FNN_LEARNING_RATE, FNN_GRADIENT_SCALE, FNN_STEP, FNN_BETA1, FNN_BETA2, FNN_EPS
-        FNN_WEIGHT_DECAY, FNN_CORRECTION1, FNN_CORRECTION2, FNN_FAULT, FNN_HYPER_SIZE
+        FNN_WEIGHT_DECAY, FNN_CORRECTION1, FNN_CORRECTION2, FNN_MEAN_RATE, FNN_FAULT
+        FNN_HYPER_SIZE
 
     cdef enum fnn_fault:
         FNN_NO_FAULT, FNN_FAULT_UPDATE, FNN_FAULT_VALUE
@@ -106,6 +107,7 @@ cdef extern from "fastnn.h" nogil:
         const_pointer gradients
         double *hyper
         ptrdiff_t size, row
+        double rate_factor, decay_factor
         int nesterov
 
     ctypedef struct fnn_set_hyper:
@@ -136,6 +138,7 @@ cdef extern from "fastnn.h" nogil:
 
     ctypedef struct fnn_kernels:
         kernel_pointer copy, add, add_scaled, lerp, total, sum_squares, sum_zeros, add_penalty
+        kernel_pointer sum_abs, add_sign
         kernel_pointer activation_forward, activation_backward, softmax_forward, softmax_backward
         kernel_pointer product, pack, column_sum
         kernel_pointer conv_pad, conv_pack, conv_turn
@@ -150,7 +153,7 @@ cdef extern from "fastnn.h" nogil:
         kernel_pointer layernorm_forward, layernorm_sums, layernorm_backward, norm_merge
         kernel_pointer softmax_cross_entropy, sigmoid_cross_entropy, squared_error, absolute_error
         kernel_pointer quantile, huber, poisson, hinge
-        kernel_pointer sgd, momentum, rmsprop, adam, advance_step, set_gradient_scale
+        kernel_pointer sgd, momentum, rmsprop, adam, advance_step, clip_value, set_gradient_scale
         kernel_pointer take_rows, give_rows, check_value, take_rate, end_batch
 
     ctypedef union fnn_arguments:

@@ -48,7 +48,7 @@ typedef struct {
 
 typedef struct {
     double *value;
-    const double *squares;
+    const double *sum; /* of the squares, or of the absolute values */
     double scale;
 } fnn_penalty;
 
@@ -201,6 +201,7 @@ enum fnn_hyper {
     FNN_WEIGHT_DECAY,   /* decoupled, as in AdamW */
     FNN_CORRECTION1,    /* 1/(1 - beta1^t), or 1 for none */
     FNN_CORRECTION2,    /* 1/(1 - beta2^t), or 1 for none */
+    FNN_MEAN_RATE,      /* (1 - beta1)/(1 - beta1^t): how far a corrected mean moves */
     FNN_FAULT,          /* enum fnn_fault */
     FNN_HYPER_SIZE
 };
@@ -217,6 +218,7 @@ typedef struct {
     void *mean;        /* decaying: Adam's mean of the gradients, or momentum's sum, its velocity */
     void *mean_square; /* decaying, of RMSprop and Adam */
     double *hyper;
+    double rate_factor, decay_factor; /* of these elements' learning rate and weight decay */
     ptrdiff_t size, row; /* as in fnn_vector */
     int nesterov;
 } fnn_update;
@@ -264,7 +266,9 @@ typedef struct {
     K(total)               /* sum = Σ values, in double                             one */     \
     K(sum_squares)         /* sums[c] = Σ x² of chunk c, in double               chunks */     \
     K(sum_zeros)           /* sums[c] = Σ 0 x of chunk c: 0, or NaN              chunks */     \
-    K(add_penalty)         /* value += scale squares                                one */     \
+    K(sum_abs)             /* sums[c] = Σ |x| of chunk c                         chunks */     \
+    K(add_sign)            /* y += scale sign(x)                         `row` elements */     \
+    K(add_penalty)         /* value += scale sum                                    one */     \
     K(activation_forward)  /* y = f(x)                                             rows */     \
     K(activation_backward) /* dx = dy f'                                           rows */     \
     K(softmax_forward)     /* y = e^x / Σ_features e^x                             rows */     \
@@ -315,6 +319,7 @@ typedef struct {
     K(rmsprop)             /* s = ρ s + (1-ρ) g²; p -= lr g / (sqrt(s)+eps)  `row` elements */ \
     K(adam)                /* both means; p -= lr m / (sqrt(s) + eps)    `row` elements */     \
     K(advance_step)        /* t += 1, and the corrections                           one */     \
+    K(clip_value)          /* y = min(max(y, -scale), scale)             `row` elements */     \
     K(set_gradient_scale)  /* norm = sqrt(squares), gradient_scale =                one */     \
     K(take_rows)           /* inside = outside, the batch's rows                   rows */     \
     K(give_rows)           /* outside = inside                                     rows */     \

@@ -28,17 +28,27 @@ def add(cnp.ndarray a, cnp.ndarray b):
     return y
 
 
-def add_scaled(cnp.ndarray y not None, cnp.ndarray x not None, double a):
-    """y += a * x, in place; for L2's gradient."""
+cdef int add_scaled_by(fnn_kernel *kernel, cnp.ndarray y, cnp.ndarray x, double a) except -1:
+    """y += a * f(x), in place, with the kernel's f."""
     check_real("y", y, cnp.PyArray_NDIM(y))
     check_writable("y", y)
     check_like("x", x, "y", y)
     cdef fnn_call call
     cdef fnn_vector *p = &call.arguments.vector
     p.size, p.row, p.scale = cnp.PyArray_SIZE(y), written_unit(y), a
-    start(&call, kernels_for(y).add_scaled, (p.size + p.row - 1) // p.row, 8.0 * p.size)
+    start(&call, kernel, (p.size + p.row - 1) // p.row, 8.0 * p.size)
     p.x, p.y = reads(&call, x, p.row), writes(&call, y, p.row)
-    execute(&call)
+    return execute(&call)
+
+
+def add_scaled(cnp.ndarray y not None, cnp.ndarray x not None, double a):
+    """y += a * x, in place; for L2's gradient."""
+    add_scaled_by(kernels_for(y).add_scaled, y, x, a)
+
+
+def add_sign(cnp.ndarray y not None, cnp.ndarray x not None, double a):
+    """y += a * sign(x), in place; for L1's gradient.  The sign of 0 is 0."""
+    add_scaled_by(kernels_for(y).add_sign, y, x, a)
 
 
 def lerp(cnp.ndarray a not None, cnp.ndarray b not None, cnp.ndarray rate not None):
@@ -69,31 +79,49 @@ cdef int add_up(cnp.ndarray values, cnp.ndarray cell) except -1:
     return execute(&call)
 
 
-cdef cnp.ndarray squares_of(cnp.ndarray x):
-    """A new vector of one element, the sum of x's squares, added chunk by chunk."""
+cdef cnp.ndarray sum_by(fnn_kernel *sum_chunks, cnp.ndarray x, bint in_double):
+    """A new vector of one element, the sum that the kernel makes of x, added chunk by chunk; the
+    kernel's sums are of x's type, or in double."""
     cdef fnn_call call
     cdef fnn_vector *p = &call.arguments.vector
     cdef ptrdiff_t size = cnp.PyArray_SIZE(x)
     cdef ptrdiff_t chunks = (size + FNN_CHUNK_SUM - 1) // FNN_CHUNK_SUM
-    cdef cnp.ndarray sums = empty_doubles(chunks), cell = empty_doubles(1)
-    start(&call, kernels_for(x).sum_squares, chunks, 4.0 * size)
+    cdef cnp.ndarray sums = empty_doubles(chunks) if in_double else empty_vector(x, chunks)
+    cdef cnp.ndarray cell = empty_doubles(1)
+    start(&call, sum_chunks, chunks, 4.0 * size)
     p.x, p.sums, p.size = reads(&call, x, FNN_CHUNK_SUM), writes(&call, sums, 1), size
     execute(&call)
     add_up(sums, cell)
     return cell
 
 
+cdef cnp.ndarray squares_of(cnp.ndarray x):
+    """A new vector of one element, the sum of x's squares."""
+    return sum_by(kernels_for(x).sum_squares, x, True)
+
+
+cdef int add_to(cnp.ndarray value, cnp.ndarray sum, double scale) except -1:
+    """value[0] += scale * sum[0]."""
+    cdef fnn_call call
+    cdef fnn_penalty *p = &call.arguments.penalty
+    start(&call, fnn_table(active_isa, False).add_penalty, 1, 10.0)
+    p.value, p.scale = <double *>writes(&call, value), scale
+    p.sum = <const double *>reads(&call, sum)
+    return execute(&call)
+
+
 def add_penalty(cnp.ndarray value not None, cnp.ndarray weight not None, double scale):
     """value[0] += scale * Σ weight², value being float64: L2's penalty."""
     check_doubles("value", value)
     check_real("weight", weight, cnp.PyArray_NDIM(weight))
-    cdef fnn_call call
-    cdef fnn_penalty *p = &call.arguments.penalty
-    cdef cnp.ndarray squares = squares_of(weight)
-    start(&call, fnn_table(active_isa, False).add_penalty, 1, 10.0)
-    p.value, p.scale = <double *>writes(&call, value), scale
-    p.squares = <const double *>reads(&call, squares)
-    execute(&call)
+    add_to(value, squares_of(weight), scale)
+
+
+def add_penalty_l1(cnp.ndarray value not None, cnp.ndarray weight not None, double scale):
+    """value[0] += scale * Σ |weight|, value being float64: L1's penalty."""
+    check_doubles("value", value)
+    check_real("weight", weight, cnp.PyArray_NDIM(weight))
+    add_to(value, sum_by(kernels_for(weight).sum_abs, weight, False), scale)
 
 
 def all_finite(cnp.ndarray x not None):

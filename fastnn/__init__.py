@@ -23,6 +23,7 @@ Activations    Linear, ReLU, LeakyReLU, Sigmoid, Tanh, Softmax, ELU, SELU, Softp
 Losses         SoftmaxCrossEntropy, SigmoidCrossEntropy, Hinge; MeanSquaredError,
                MeanAbsoluteError, Huber, Quantile, Poisson; Loss, to derive others from
 Optimizers     SGD, Momentum, Nesterov, RMSprop, Adam, AdamW
+Averages       ExponentialMovingAverage, StochasticWeightAverage, update_batch_norm
 Learning rates StepDecay, ExponentialDecay, Cosine, OneCycle
 Training       History; loops of your own: TrainStep, GradientStep, batches
 Callbacks      EarlyStopping, ReduceOnPlateau, ModelCheckpoint, CSVLogger, TensorBoard;
@@ -43,6 +44,11 @@ if not use_installed(__path__[0]):  # else the installed package stands in this 
     from fastnn import datasets, initializers, metrics
     from fastnn._version import __version__
     from fastnn.averages import ExponentialAverage
+    from fastnn.averaging import (
+        ExponentialMovingAverage,
+        StochasticWeightAverage,
+        update_batch_norm,
+    )
     from fastnn.data import Standardizer, batches, stratified_split, to_nhwc
     from fastnn.files.checkpoint import save, save_checkpoint
     from fastnn.gradcheck import gradcheck
@@ -132,6 +138,7 @@ __all__ = [
     "Embedding",
     "ExponentialAverage",
     "ExponentialDecay",
+    "ExponentialMovingAverage",
     "Flatten",
     "GlobalAvgPool1D",
     "GlobalAvgPool2D",
@@ -172,6 +179,7 @@ __all__ = [
     "Softplus",
     "Standardizer",
     "StepDecay",
+    "StochasticWeightAverage",
     "Tanh",
     "TensorBoard",
     "TrainStep",
@@ -194,6 +202,7 @@ __all__ = [
     "stratified_split",
     "threads",
     "to_nhwc",
+    "update_batch_norm",
 ]
 
 if "Sequential" in globals():

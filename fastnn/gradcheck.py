@@ -28,8 +28,8 @@ def gradcheck(
 ) -> float:
     """The distance ‖g_num - g‖ / (‖g_num‖ + ‖g‖) between backward and central differences.
 
-    g is the gradient of the training loss, L2 penalty included, by all parameters and by `x`
-    (unless it holds codes, see `Embedding`) together;
+    g is the gradient of the training loss, penalties included, by all parameters that are
+    trained and by `x` (unless it holds codes, see `Embedding`) together;
     g_num_i = (f(p_i + epsilon) - f(p_i - epsilon)) / (2 epsilon), with the same dropout mask.
     The distance is below 1e-7 for a right gradient, or 1e-6 and more where a kink (ReLU at 0) lies
     within `epsilon`, and 1e-2 to 1 for a wrong one.  Every parameter and input takes two forward
@@ -48,7 +48,7 @@ def gradcheck(
     state = copy.deepcopy(model.__getstate__())
     model = type(model)._restore(state | {"dtype": "float64"})
     x = real_array(x, "x", model.dtype).copy()
-    step = model._counter.copy()
+    step, frozen = model._counter.copy(), set(model._chain.frozen())
 
     def value_and_gradient() -> tuple[float, NDArray[Any]]:
         model._counter[...] = step
@@ -61,8 +61,9 @@ def gradcheck(
         array.fill(1e3)  # reveals a backward that adds to a gradient, or forgets to set it
     by_inputs = model._chain.embedding is None  # codes have no gradient
     dx = model.backward(gradient, input_gradient=by_inputs)
-    arrays = [*model.parameters.values(), *([x] if by_inputs else [])]
-    gradients = [*model.gradients.values(), *([np.asarray(dx)] if by_inputs else [])]
+    trained = [name for name in model.parameters if name not in frozen]
+    arrays = [*(model.parameters[n] for n in trained), *([x] if by_inputs else [])]
+    gradients = [*(model.gradients[n] for n in trained), *([np.asarray(dx)] if by_inputs else [])]
     exact = np.concatenate([array.ravel() for array in gradients])
     numeric = np.concatenate(
         [_differences(lambda: value_and_gradient()[0], array, epsilon) for array in arrays]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
+    from fastnn.averaging import WeightAverage
     from fastnn.history import History
     from fastnn.losses import Loss
     from fastnn.measures import Metric
@@ -34,7 +35,7 @@ class Sequential(Network):
     """Layers one after the other: each takes what the one before gives.
 
     `seed` (0 .. 2^64 - 1) decides how the parameters begin and what dropout drops; `dtype` is
-    float32 or float64; `l2` is the λ of the penalty for dense layers that state none.
+    float32 or float64; `l1` and `l2` are the λ of the penalties for layers that state none.
 
     ``layers`` is a tuple; ``parameters``, ``gradients`` and ``state`` (running statistics) map
     names such as ``"0.weight"`` to arrays, views of the vectors ``flat_parameters`` and
@@ -93,6 +94,7 @@ class Sequential(Network):
         metrics: Sequence[str | Metric] | None = None,
         schedule: Factors | None = None,
         accumulate: int = 1,
+        average: WeightAverage | None = None,
         callbacks: Iterable[Callback] = (),
         resume: str | PathLike[str] | None = None,
         progress: bool = True,
@@ -155,6 +157,13 @@ class Sequential(Network):
             See `fastnn.schedules`.  After each epoch the rate is as before.  With batches of your
             own, `X` needs a ``len()``.
         accumulate : how many batches together make an update (see `TrainStep`)
+        average : an `ExponentialMovingAverage` or a `StochasticWeightAverage` of the weights
+            Training goes on from the weights as they are; between the epochs, for validation and
+            callbacks, and at the end the model has the averaged ones, as soon as there are some.
+            A batch norm's running statistics are then computed anew (`update_batch_norm`): a
+            forward pass over all rows, after each epoch if there are validation data or callbacks,
+            else at the end.  With batches of your own they are left as they are.  Each `fit`
+            begins the average anew, unless it resumes.
         callbacks : a list of objects that are told about the epochs (see `Callback`)
         resume : the file of a checkpoint to go on from (see `ModelCheckpoint`)
             Training goes on to `epochs` in all, with the same bits as if it had never stopped.
@@ -216,6 +225,7 @@ class Sequential(Network):
             metrics=metrics,
             schedule=schedule,
             accumulate=accumulate,
+            average=average,
             callbacks=callbacks,
             resume_from=resume,
             show_progress=progress,
@@ -303,6 +313,7 @@ class Sequential(Network):
     def summary(self, input_shape: tuple[int, ...] | None = None) -> str:
         """A table of the layers, their outputs' shapes and how many parameters they have.
 
+        It says how many parameters are trainable if some are not.
         `input_shape`, of a row, such as (28, 28, 1), tells what is unknown before data come.
         Layers within another stand below it; its count is that of all of them.
         Raises ValueError or TypeError for one that the model does not take.
@@ -344,7 +355,7 @@ class Checkpoint:
     """What `load_checkpoint` gives: a training as it was, to go on with.
 
     `optimizer` belongs to `model`, if it had stepped it.  `order` is for the `load_state_dict` of
-    a `batches` object; `order` and `history` are None where none was saved.
+    a `batches` object; `order`, `history` and `average` are None where none was saved.
 
     >>> import fastnn
     >>> model = fastnn.Sequential(fastnn.Dense(3, 2))
@@ -356,6 +367,7 @@ class Checkpoint:
     optimizer: Optimizer
     order: dict[str, int] | None = None
     history: History | None = None
+    average: WeightAverage | None = None
 
 
 def load_checkpoint(path: str | PathLike[str]) -> Checkpoint:
@@ -369,4 +381,5 @@ def load_checkpoint(path: str | PathLike[str]) -> Checkpoint:
     Traceback (most recent call last):
     FileNotFoundError: [Errno 2] No such file or directory: 'missing.safetensors'
     """
-    return Checkpoint(*checkpoint.read_training(path, Sequential)[:4])
+    content = checkpoint.read_training(path, Sequential)
+    return Checkpoint(*content[:4], average=content[4].average)

@@ -58,6 +58,7 @@ class Network:
         "_flat_parameters",
         "_gradients",
         "_hold",
+        "_l1",
         "_l2",
         "_layers",
         "_layout",
@@ -76,6 +77,7 @@ class Network:
     )  # fmt: skip
     layers = Fixed[tuple["Layer | SupportsForwardBackward", ...]]()
     seed = Fixed[int]()
+    l1 = Fixed[float]()
     l2 = Fixed[float]()
     dtype = Fixed["np.dtype[Any]"]()
     _dtype: np.dtype[Any]
@@ -91,9 +93,11 @@ class Network:
         *layers: Layer | SupportsForwardBackward,
         seed: int = 0,
         dtype: DTypeLike = "float32",
+        l1: float = 0.0,
         l2: float = 0.0,
     ) -> None:
         self.seed = checks.seed(seed)
+        self.l1 = checks.not_negative(l1, "l1")
         self.l2 = checks.not_negative(l2, "l2")
         self.layers = tuple(map(as_layer, layers))
         check_layers(numbered(self.layers))
@@ -163,7 +167,9 @@ class Network:
         state = self._chain.state()
         state = {name: array.astype(dtype, order="C") for name, array in state.items()}
         inner = itertools.count(2**32 - 1, -1)
-        place = Place(0, dtype, self.seed, self._counter, self.l2, self._penalty_scale, inner)
+        place = Place(
+            0, dtype, self.seed, self._counter, self.l1, self.l2, self._penalty_scale, inner
+        )
         positions = (i for i, _, _ in self._chain.stateful())
         self._chain.build(self.parameters, self.gradients, state, place, positions)
         self.state = Arrays(state)
@@ -410,7 +416,8 @@ class Network:
         return outputs
 
     def penalty(self, batch_size: int) -> float:
-        """The L2 penalty Σ λ / (2 batch_size) ‖weight‖² that belongs to a batch's loss.
+        """The penalty of `l1` and `l2`, Σ λ1 / batch_size |weight| + λ2 / (2 batch_size) weight²,
+        that belongs to a batch's loss; frozen layers have none.
 
         Its gradient is part of `gradients` already, with the batch's own size.
 
@@ -562,13 +569,15 @@ class Network:
             "layers": self.layers,
             "dtype": self.dtype.name,
             "seed": self.seed,
+            "l1": self.l1,
             "l2": self.l2,
             "counter": int(self._counter[0]),
             **{name: getattr(self, name) for name in EXTRAS},
         }  # the layers have copies of their parameters
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.layers, self.seed, self.l2 = state["layers"], state["seed"], state["l2"]
+        self.layers, self.seed = state["layers"], state["seed"]
+        self.l1, self.l2 = state["l1"], state["l2"]
         self._set_up(np.dtype(state["dtype"]), state["counter"])
         for name in EXTRAS:
             setattr(self, name, state.get(name))
@@ -594,6 +603,7 @@ class Network:
     def __repr__(self) -> str:
         lines = "".join(f"    {label(layer)},\n" for layer in self.layers)
         options = f"seed={self.seed}, dtype={self.dtype.name!r}"
+        options += f", l1={self.l1!r}" if self.l1 else ""
         options += f", l2={self.l2!r}" if self.l2 else ""
         return f"{type(self).__name__}(\n{lines}    {options},\n)"
 

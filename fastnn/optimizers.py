@@ -1,5 +1,5 @@
 """Optimizers, in order of complexity: one pass over a model's flat vectors, or, in a program, array
-by array.
+by array.  Frozen layers are left out, and arrays may have factors of their own.
 
 `optimizer.step(model)` after `model.backward(gradient)` updates the parameters p from their
 gradients g.  The kernel reads its constants and the number of steps from the vector `hyper`, so
@@ -7,12 +7,15 @@ that a recorded program takes their present values."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 import fastnn._kernels as _kernels
-from fastnn.support import checks
+from fastnn.support import checks, settings
 from fastnn.support.arrays import aligned_zeros, writable
 from fastnn.support.settings import Fixed, Guarded, Settable, Setting, settable
 
@@ -58,36 +61,121 @@ class _Switch(Setting[Any]):
     def __set__(self, instance: object, value: Any) -> None:
         super().__set__(instance, value)
         assert isinstance(instance, Optimizer)
-        instance._set(gradient_scale=1.0, correction1=1.0, correction2=1.0)
+        instance._set(gradient_scale=1.0, correction1=1.0, correction2=1.0, mean_rate=1.0)
+
+
+class _Factors(Setting[Any]):
+    """Factors of a number by patterns of parameters' names."""
+
+    def __init__(self) -> None:
+        super().__init__(_checked_factors)
+
+    def __get__(self, optimizer: object | None, owner: type) -> Any:
+        return self if optimizer is None else MappingProxyType(getattr(optimizer, self.slot))
+
+    def __set__(self, optimizer: object, value: Mapping[str, float] | None) -> None:
+        assert isinstance(optimizer, Optimizer)
+        if optimizer._model is not None:
+            self.check_matches(_checked_factors(value, self.name), optimizer._model)
+        super().__set__(optimizer, value)
+
+    def check_matches(self, factors: Mapping[str, float], model: Network) -> None:
+        """Raise ValueError for a pattern that no parameter of the model matches."""
+        for pattern in factors:
+            if not any(fnmatchcase(name, pattern) for name in model.parameters):
+                raise ValueError(
+                    f"{self.name}: expected patterns of the model's parameters, such as "
+                    f"'*.weight' or {next(iter(model.parameters))!r}, got {pattern!r}, which "
+                    "matches none"
+                )
+
+
+def _checked_factors(value: Any, name: str) -> dict[str, float]:
+    """A dict of patterns and their factors, finite and >= 0; None stands for an empty one."""
+    if value is None:
+        return {}
+    wanted = f"{name}: expected a dict such as {{'*.bias': 0.5}}, pattern: factor"
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{wanted}, got {value!r}")
+    for pattern in value:
+        if not isinstance(pattern, str):
+            raise TypeError(f"{wanted}, got the pattern {pattern!r}")
+    return {key: checks.not_negative(factor, f"{name}: {key!r}") for key, factor in value.items()}
+
+
+def _factor(factors: Mapping[str, float], name: str) -> float:
+    """The factor of the last pattern that the parameter's name matches; 1 if there is none."""
+    matching = (factors[pattern] for pattern in reversed([*factors]) if fnmatchcase(name, pattern))
+    return next(matching, 1.0)
+
+
+class _Part(NamedTuple):
+    """Elements of the flat vectors that are updated in one call, and the factors of their learning
+    rate and weight decay."""
+
+    at: slice
+    rate: float
+    decay: float
+
+
+class _Plan(NamedTuple):
+    """What an optimizer updates as long as no setting changes."""
+
+    changes: int  # those of settings so far
+    apart: list[_Part]  # array by array
+    together: list[_Part]  # neighbours of the same factors in one
 
 
 class Optimizer(Guarded):
     """Base of the optimizers.
 
     All arguments of the constructor may be set between steps.
-    `learning_rate`: the step's size, > 0.  `clip_norm`: if the norm of all gradients together
-    exceeds it, they are scaled down to it (R. Pascanu, T. Mikolov, Y. Bengio, 2013); None for
-    never.  An optimizer belongs to the first model that it steps.
+    `learning_rate`: the step's size, > 0.  `learning_rate_factors`: a dict of patterns and factors
+    >= 0, such as ``{"0.*": 0.1, "*.bias": 2.0}``; the learning rate of a parameter is multiplied by
+    the factor of the last pattern that its name in ``model.parameters`` matches, as `fnmatch` says
+    (* for anything, ? for a character, [01] for one of these).  `clip_norm`: if the norm of all
+    gradients together exceeds it, they are scaled down to it (R. Pascanu, T. Mikolov, Y. Bengio,
+    2013).  `clip_value`: gradients are clipped in place into [-clip_value, clip_value], before
+    their norm.  None for neither.  Frozen layers (``layer.trainable = False``) are left out.  An
+    optimizer belongs to the first model that it steps.
 
-    Raises TypeError or ValueError for a constant out of its range.
+    Raises TypeError or ValueError for a constant out of its range, and for a pattern that matches
+    no parameter as soon as the model is known.
     """
 
     _vectors: tuple[str, ...] = ()  # the names of its vectors, each as long as the parameters
     _model: Network | None = None
     _buffers: tuple[Array, ...] = ()
     _hyper: NDArray[np.float64]
+    _plan: _Plan | None = None
     _clip_norm: float | None
+    _clip_value: float | None
+    _learning_rate_factors: dict[str, float]
     hyper = Fixed["NDArray[np.float64]"]()
     learning_rate = _Number(checks.positive, "learning_rate")
     clip_norm = _Switch(checks.optional(checks.positive))
+    clip_value = Setting(checks.optional(checks.positive))
+    learning_rate_factors = _Factors()
 
-    def __init__(self, learning_rate: float, clip_norm: float | None) -> None:
+    def __init__(
+        self,
+        learning_rate: float,
+        clip_norm: float | None,
+        clip_value: float | None,
+        learning_rate_factors: Mapping[str, float] | None,
+    ) -> None:
         self.hyper = np.zeros(len(_kernels.HYPER))
         self.learning_rate = learning_rate
-        self.clip_norm = clip_norm
+        self.clip_norm, self.clip_value = clip_norm, clip_value
+        self.learning_rate_factors = learning_rate_factors
+
+    def _argument(self, name: str) -> Any:
+        value = super()._argument(name)
+        return (dict(value) or None) if isinstance(value, Mapping) else value
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        self._plan = None  # settings are counted in each process
         self._hyper = writable(self._hyper)  # joblib hands out read-only memory
         self._buffers = tuple(map(writable, self._buffers))
 
@@ -119,6 +207,8 @@ class Optimizer(Guarded):
         for name, setting in settable(type(self)).items():
             if isinstance(setting, _Number):
                 setting.check_fits(getattr(self, name), model.dtype)
+            elif isinstance(setting, _Factors):
+                setting.check_matches(getattr(self, name), model)
 
     def _attach(self, model: Network) -> None:
         """Let the optimizer belong to this model, with vectors of zeros for it."""
@@ -138,27 +228,58 @@ class Optimizer(Guarded):
         }
 
     def _step(self, parameters: Array, gradients: Array) -> None:
+        parts = self._parts()
+        if self._clip_value is not None:
+            for part in parts:
+                _kernels.clip_value(gradients[part.at], self._clip_value)
         if self._clip_norm is not None:
             _kernels.clip_norm(gradients, self._hyper, self._clip_norm)
         self._begin()
-        for at in self._slices():
-            state = (buffer[at] for buffer in self._buffers)
-            self._apply(parameters[at], gradients[at], *state)
+        for part in parts:
+            state = (buffer[part.at] for buffer in self._buffers)
+            self._apply(part, parameters[part.at], gradients[part.at], *state)
         if self._get("fault"):
             self._set(fault=0.0)
             raise FloatingPointError(NOT_FINITE)
 
-    def _slices(self) -> list[slice]:
-        """The elements that each call updates: all in one call, but array by array in a program,
-        where a thread goes on from its piece of a gradient to the update of these elements."""
-        if self._model is not None and _kernels.recording():
-            return list(self._model._slices.values())
-        return [slice(None)]
+    def _parts(self) -> list[_Part]:
+        """What each call updates: in a program array by array, where a thread goes on from its
+        piece of a gradient to the update of these elements; by hand neighbours together."""
+        if self._plan is None or self._plan.changes != settings.changes:
+            self._plan = _Plan(settings.changes, *self._planned())
+        return self._plan.apart if _kernels.recording() else self._plan.together
+
+    def _planned(self) -> tuple[list[_Part], list[_Part]]:
+        """The parts, array by array, and with neighbours of the same factors together; ValueError
+        if there are none."""
+        assert self._model is not None
+        frozen = set(self._model._chain.frozen())
+        apart: list[_Part] = []
+        together: list[_Part] = []
+        follows = False  # the last parameter was not frozen
+        for name, at in self._model._slices.items():
+            if name in frozen:
+                follows = False
+                continue
+            apart.append(_Part(at, *self._factors(name)))
+            if follows and apart[-1][1:] == together[-1][1:]:
+                together[-1] = together[-1]._replace(at=slice(together[-1].at.start, at.stop))
+            else:
+                together.append(apart[-1])
+            follows = True
+        if not apart:
+            raise ValueError("model: expected parameters to train, but all its layers are frozen "
+                             "(layer.trainable = False)")  # fmt: skip
+        return apart, together
+
+    def _factors(self, name: str) -> tuple[float, float]:
+        """The factors of that parameter's learning rate and weight decay."""
+        return _factor(self._learning_rate_factors, name), 1.0
 
     def _begin(self) -> None:
         """Advance what changes once a step, before all updates."""
 
-    def _apply(self, parameters: Array, gradients: Array, *state: Array) -> None:
+    def _apply(self, part: _Part, parameters: Array, gradients: Array, *state: Array) -> None:
         raise NotImplementedError(f"{type(self).__name__} has no _apply")
 
     def _set(self, **constants: float) -> None:
@@ -180,11 +301,18 @@ class SGD(Optimizer):
     array([[-0.2]], dtype=float32)
     """
 
-    def __init__(self, learning_rate: float, *, clip_norm: float | None = None) -> None:
-        super().__init__(learning_rate, clip_norm)
+    def __init__(
+        self,
+        learning_rate: float,
+        *,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        learning_rate_factors: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(learning_rate, clip_norm, clip_value, learning_rate_factors)
 
-    def _apply(self, parameters: Array, gradients: Array, *state: Array) -> None:
-        _kernels.sgd(parameters, gradients, self._hyper)
+    def _apply(self, part: _Part, parameters: Array, gradients: Array, *state: Array) -> None:
+        _kernels.sgd(parameters, gradients, self._hyper, part.rate)
 
 
 class Momentum(Optimizer):
@@ -209,13 +337,15 @@ class Momentum(Optimizer):
         beta: float = 0.9,
         nesterov: bool = False,
         clip_norm: float | None = None,
+        clip_value: float | None = None,
+        learning_rate_factors: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(learning_rate, clip_norm)
+        super().__init__(learning_rate, clip_norm, clip_value, learning_rate_factors)
         self.beta, self.nesterov = beta, nesterov
 
-    def _apply(self, parameters: Array, gradients: Array, *state: Array) -> None:
+    def _apply(self, part: _Part, parameters: Array, gradients: Array, *state: Array) -> None:
         (velocity,) = state
-        _kernels.momentum(parameters, gradients, velocity, self._hyper, self._nesterov)
+        _kernels.momentum(parameters, gradients, velocity, self._hyper, self._nesterov, part.rate)
 
 
 class Nesterov(Momentum):
@@ -228,9 +358,18 @@ class Nesterov(Momentum):
     nesterov = Fixed[bool]()
 
     def __init__(
-        self, learning_rate: float, *, beta: float = 0.9, clip_norm: float | None = None
+        self,
+        learning_rate: float,
+        *,
+        beta: float = 0.9,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        learning_rate_factors: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(learning_rate, beta=beta, nesterov=True, clip_norm=clip_norm)
+        super().__init__(
+            learning_rate, beta=beta, nesterov=True, clip_norm=clip_norm, clip_value=clip_value,
+            learning_rate_factors=learning_rate_factors,
+        )  # fmt: skip
 
 
 class RMSprop(Optimizer):
@@ -257,17 +396,19 @@ class RMSprop(Optimizer):
         eps: float = 1e-8,
         bias_correction: bool = False,
         clip_norm: float | None = None,
+        clip_value: float | None = None,
+        learning_rate_factors: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(learning_rate, clip_norm)
+        super().__init__(learning_rate, clip_norm, clip_value, learning_rate_factors)
         self.beta, self.eps, self.bias_correction = beta, eps, bias_correction
 
     def _begin(self) -> None:
         if self._bias_correction:
             _kernels.adam_advance(self._hyper)
 
-    def _apply(self, parameters: Array, gradients: Array, *state: Array) -> None:
+    def _apply(self, part: _Part, parameters: Array, gradients: Array, *state: Array) -> None:
         (mean_square,) = state
-        _kernels.rmsprop(parameters, gradients, mean_square, self._hyper)
+        _kernels.rmsprop(parameters, gradients, mean_square, self._hyper, part.rate)
 
 
 class Adam(Optimizer):
@@ -293,28 +434,34 @@ class Adam(Optimizer):
         beta2: float = 0.999,
         eps: float = 1e-8,
         clip_norm: float | None = None,
+        clip_value: float | None = None,
+        learning_rate_factors: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(learning_rate, clip_norm)
+        super().__init__(learning_rate, clip_norm, clip_value, learning_rate_factors)
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
 
     def _begin(self) -> None:
         _kernels.adam_advance(self._hyper)
 
-    def _apply(self, parameters: Array, gradients: Array, *state: Array) -> None:
+    def _apply(self, part: _Part, parameters: Array, gradients: Array, *state: Array) -> None:
         mean, mean_square = state
-        _kernels.adam(parameters, gradients, mean, mean_square, self._hyper)
+        _kernels.adam(parameters, gradients, mean, mean_square, self._hyper, part.rate, part.decay)
 
 
 class AdamW(Adam):
     """`Adam` after p -= learning_rate weight_decay p, weight_decay >= 0.
 
-    I. Loshchilov, F. Hutter, 2019.  All parameters decay, also those of biases and norms.
+    I. Loshchilov, F. Hutter, 2019.  All parameters decay, also those of biases and norms, unless
+    `weight_decay_factors` says otherwise, which is like `learning_rate_factors`.
 
     >>> AdamW(weight_decay=0.1)
     AdamW(weight_decay=0.1)
+    >>> optimizer = AdamW(weight_decay_factors={"*.bias": 0.0, "*.gamma": 0.0, "*.beta": 0.0})
     """
 
     weight_decay = _Number(checks.not_negative, "weight_decay")
+    weight_decay_factors = _Factors()
+    _weight_decay_factors: dict[str, float]
 
     def __init__(
         self,
@@ -324,7 +471,16 @@ class AdamW(Adam):
         beta2: float = 0.999,
         eps: float = 1e-8,
         weight_decay: float = 0.01,
+        weight_decay_factors: Mapping[str, float] | None = None,
         clip_norm: float | None = None,
+        clip_value: float | None = None,
+        learning_rate_factors: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(learning_rate, beta1=beta1, beta2=beta2, eps=eps, clip_norm=clip_norm)
-        self.weight_decay = weight_decay
+        super().__init__(
+            learning_rate, beta1=beta1, beta2=beta2, eps=eps, clip_norm=clip_norm,
+            clip_value=clip_value, learning_rate_factors=learning_rate_factors,
+        )  # fmt: skip
+        self.weight_decay, self.weight_decay_factors = weight_decay, weight_decay_factors
+
+    def _factors(self, name: str) -> tuple[float, float]:
+        return super()._factors(name)[0], _factor(self._weight_decay_factors, name)

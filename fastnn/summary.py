@@ -29,7 +29,11 @@ def table(network: Network, shape: tuple[int, ...] | None = None) -> str:
         for row in rows
     ]
     total = sum(map(_parameter_count, layers))
-    lines.append(f"{total:,} parameters, {_size(total * dtype.itemsize)} in {dtype.name}")
+    frozen = sum(network.parameters[name].size for name in chain.frozen())
+    trainable = f"{total - frozen:,} of them trainable, " if frozen else ""
+    lines.append(
+        f"{total:,} parameters, {trainable}{_size(total * dtype.itemsize)} in {dtype.name}"
+    )
     return "\n".join(lines)
 
 

@@ -4,6 +4,8 @@ The bound is 1e-7 throughout, also for functions with kinks (ReLU, hinge, absolu
 error): no number of the data lies within epsilon of a kink.
 """
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -115,6 +117,30 @@ def test_l2_of_a_layer_overrides_the_model(rng):
     model = Sequential(Dense(4, 5, l2=2.0), Tanh(), Dense(5, 2, l2=0.0), Dense(2, 2), l2=0.5)
     x, y = rng.standard_normal((7, 4)), rng.standard_normal((7, 2))
     assert gradcheck(model, MeanSquaredError(), x, y) < BOUND
+
+
+@pytest.mark.parametrize("name", [name for name in LAYERS if LAYERS[name](6).parameter_shapes()])
+def test_each_layer_with_both_penalties(name, rng):
+    """L1's value is λ / batch Σ |weight|, and the model's λ is for layers that state none."""
+    model = stir(Sequential(LAYERS[name](6), seed=1, dtype="float64", l1=0.3))
+    x = rng.standard_normal((5, 6))
+    y = rng.standard_normal(model.forward(x).shape)
+    assert gradcheck(model, MeanSquaredError(), x, y) < BOUND
+    sums = [np.abs(a).sum() for n, a in model.parameters.items() if n.endswith("weight")]
+    squares = model.penalty(5) - 0.3 / 5 * sum(sums)
+    model = Sequential(*copy.deepcopy(model.layers), seed=1, dtype="float64")
+    np.testing.assert_allclose(model.penalty(5), squares, rtol=1e-10, atol=1e-12)
+
+
+def test_l1_of_a_layer_overrides_the_model(rng):
+    layers = Dense(4, 5, l1=2.0), Tanh(), Dense(5, 2, l1=0.0, l2=1.0), Dense(2, 2)
+    model = Sequential(*layers, l1=0.5, l2=0.25, dtype="float64")
+    x, y = rng.standard_normal((7, 4)), rng.standard_normal((7, 2))
+    assert gradcheck(model, MeanSquaredError(), x, y) < BOUND
+    first, second, third = (w for name, w in model.parameters.items() if name.endswith("weight"))
+    expected = 2.0 * np.abs(first).sum() + 0.5 * np.abs(third).sum()
+    expected += (0.25 * (first**2).sum() + (second**2).sum() + 0.25 * (third**2).sum()) / 2
+    np.testing.assert_allclose(model.penalty(7), expected / 7, rtol=1e-12)
 
 
 class Wrong(fastnn.Layer):

@@ -242,11 +242,14 @@ def test_bias_correction_can_be_turned_off():
 
 
 # optimizer -> what may be set, with another value
+CLIPPED = {"clip_value": 0.2, "learning_rate_factors": {"*.bias": 0.5}}
 NUMBERS = {
-    SGD: {}, Momentum: {"beta": 0.5, "nesterov": True}, Nesterov: {"beta": 0.5},
-    RMSprop: {"beta": 0.5, "eps": 0.1, "bias_correction": True},
-    Adam: {"beta1": 0.5, "beta2": 0.6, "eps": 0.1},
-    AdamW: {"beta1": 0.5, "beta2": 0.6, "eps": 0.1, "weight_decay": 0.3},
+    SGD: CLIPPED, Momentum: {"beta": 0.5, "nesterov": True, **CLIPPED},
+    Nesterov: {"beta": 0.5, **CLIPPED},
+    RMSprop: {"beta": 0.5, "eps": 0.1, "bias_correction": True, **CLIPPED},
+    Adam: {"beta1": 0.5, "beta2": 0.6, "eps": 0.1, **CLIPPED},
+    AdamW: {"beta1": 0.5, "beta2": 0.6, "eps": 0.1, "weight_decay": 0.3,
+            "weight_decay_factors": {"1.*": 0.0}, **CLIPPED},
 }  # fmt: skip
 
 
@@ -258,7 +261,8 @@ def test_numbers_may_be_read_and_set(kind):
     for name, value in numbers.items():
         setattr(changed, name, value)
         assert getattr(changed, name) == getattr(made, name) == value
-    kernels_get = {"clip_norm", "nesterov", "bias_correction"} & set(numbers)
+    kernels_get = {"clip_norm", "clip_value", "nesterov", "bias_correction"} & set(numbers)
+    kernels_get |= {name for name in numbers if name.endswith("_factors")}
     assert settings.changes == before + len(kernels_get)
     assert repr(changed) == repr(made)
     models = model_of("float32"), model_of("float32")

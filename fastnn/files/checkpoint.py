@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
+from fastnn.averaging import WeightAverage, check_average
 from fastnn.data import Standardizer, check_classes, check_order, check_scaler
 from fastnn.files import describe, safefile
 from fastnn.history import History
@@ -32,12 +33,15 @@ Content: TypeAlias = "tuple[N, Optimizer | None, dict[str, int] | None, History 
 
 _FORMAT = 1  # files with a higher number hold what this version does not know
 _KEY = "fastnn"  # the metadata's key of a JSON object; its keys, and those of the objects in it:
-_NEEDED, _TRAINING = ("format", "model"), ("optimizer", "order", "history", "arguments", "kept")
+_NEEDED, _TRAINING = ("format", "model"), (
+    "optimizer", "order", "history", "arguments", "kept", "average",
+)  # fmt: skip
 _MODEL = ("layers", "dtype", "seed", "l2", "passes")
 _SCALERS = ("scaler", "target_scaler")
 _OPTIMIZER = ("rule", "steps", "bound")
 _HISTORY = ("names", "interrupted")
 _DTYPES = ("float32", "float64")
+_AVERAGE = ("rule", "updates", "applied")
 _LONGEST_MESSAGE = 2000
 _MOST_STEPS = 2**53  # float64 counts no further
 
@@ -47,6 +51,7 @@ class FitState(NamedTuple):
 
     arguments: dict[str, Any] | None  # those that must be the same; None: not known
     kept: dict[int, dict[str, NDArray[Any]]]  # the model's state after some earlier epochs
+    average: WeightAverage | None = None
 
 
 def save(model: Network, path: str | PathLike[str]) -> None:
@@ -86,14 +91,16 @@ def save_checkpoint(
     *,
     order: Mapping[str, int] | None = None,
     history: History | None = None,
+    average: WeightAverage | None = None,
 ) -> None:
     """Write a training to a file, as `save` writes a model: a training that continues from it has
     the same bits as one that never stopped.
 
     `order` is the `state_dict` of the `batches` in use, between two passes; a step that accumulates
-    batches must have updated the model.  Raises as `save` does; TypeError for an optimizer of a
-    class of your own, TypeError or ValueError for what is no `order` or no `history`, ValueError
-    for an optimizer that steps another model.
+    batches must have updated the model.  `average` is the one of the weights, such as an
+    `ExponentialMovingAverage`.  Raises as `save` does; TypeError for an optimizer or an average of
+    a class of your own, TypeError or ValueError for what is no `order` or no `history`, ValueError
+    for an optimizer or average of another model.
 
     >>> import os, tempfile, fastnn
     >>> X, y = fastnn.datasets.digits()
@@ -113,7 +120,7 @@ def save_checkpoint(
     >>> epoch(saved.model, saved.optimizer, again) == epoch(model, optimizer, data)
     True
     """
-    write_training(path, model, optimizer, order, history, FitState(None, {}))
+    write_training(path, model, optimizer, order, history, FitState(None, {}, average))
 
 
 def write_training(
@@ -137,6 +144,9 @@ def write_training(
     if history is not None:
         content["history"], columns = _describe_history(history)
         arrays |= columns
+    if fit.average is not None:
+        content["average"], views = _describe_average(fit.average, model)
+        arrays |= views
     if fit.arguments is not None:
         content["arguments"] = fit.arguments
     if fit.kept:
@@ -184,7 +194,7 @@ def _describe_model(model: Network) -> dict[str, Any]:
             described[name] = {"dtype": scaler.dtype.name}
     if model.classes is not None:
         described["classes"] = list(model.classes)
-    return described
+    return described | ({"l1": model.l1} if model.l1 else {})
 
 
 def _arrays(model: Network) -> dict[str, NDArray[Any]]:
@@ -203,6 +213,21 @@ def _describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
         "steps": int(optimizer._get("step")),
         "bound": optimizer._model is not None,
     }
+
+
+def _describe_average(
+    average: WeightAverage, model: Network
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    check_average(average)
+    if average._model is not None:
+        average._check_model(model)
+    described = {
+        "rule": describe.describe(average, "average", describe.AVERAGES),
+        "updates": average.updates,
+        "applied": average.is_applied,
+    }
+    views = average._arrays() if average.updates else {}
+    return described, {f"average.{name}": array.copy() for name, array in views.items()}
 
 
 def _describe_history(history: History) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -255,7 +280,7 @@ def _restore(
     order = check_order(content["order"]) if "order" in content else None
     history = _make_history(content["history"], arrays) if "history" in content else None
     described = content["model"]
-    describe.check_keys(described, "model", _MODEL, _MODEL + EXTRAS)
+    describe.check_keys(described, "model", _MODEL, (*_MODEL, *EXTRAS, "l1"))
     extras: dict[str, Any] = {
         name: _make_scaler(name, described[name], arrays) for name in _SCALERS if name in described
     }
@@ -268,6 +293,12 @@ def _restore(
     if arguments is not None:
         describe.check_keys(arguments, "arguments", (), arguments)
     states = parameters | wanted
+    average, updates, applied = None, 0, False
+    if "average" in content:
+        average, updates, applied = _make_average(content["average"])
+    if updates:
+        averaged = states if applied else parameters
+        wanted |= {f"average.{name}": shape for name, shape in averaged.items()}
     wanted |= {f"kept.{e}.{name}": shape for e in epochs for name, shape in states.items()}
     optimizer, steps, bound = None, 0, False
     if "optimizer" in content:
@@ -282,7 +313,10 @@ def _restore(
         optimizer._set(step=float(steps))
         if bound:
             _bind(optimizer, model, arrays)
-    return model, optimizer, order, history, FitState(arguments, kept)
+    if average is not None and updates:
+        views = {name: arrays.get(f"average.{name}") for name in states}  # statistics if applied
+        average._restore(model, updates, applied, views)
+    return model, optimizer, order, history, FitState(arguments, kept, average)
 
 
 def _kept_epochs(described: Any) -> list[int]:
@@ -353,6 +387,7 @@ def _make_model(
             "layers": chain.layers,
             "dtype": described["dtype"],
             "seed": checks.seed(described["seed"]),
+            "l1": checks.not_negative(described.get("l1", 0.0), "l1"),
             "l2": checks.not_negative(described["l2"], "l2"),
             "counter": checks.seed(described["passes"], "passes"),
             "parameters": arrays,
@@ -378,6 +413,14 @@ def _bind(optimizer: Optimizer, model: Network, arrays: Arrays) -> None:
     optimizer._attach(model)
     for name, array in optimizer._arrays().items():
         array[...] = arrays[f"optimizer.{name}"]
+
+
+def _make_average(described: Any) -> tuple[WeightAverage, int, bool]:
+    """The average, its number of updates, and whether the model has the averaged weights."""
+    describe.check_keys(described, "average", _AVERAGE, _AVERAGE)
+    average = describe.build(described["rule"], "average", iter(range(1)), describe.AVERAGES)
+    updates = checks.whole(described["updates"], "average: updates", 0, _MOST_STEPS)
+    return average, updates, checks.flag(described["applied"], "average: applied")
 
 
 def _make_history(described: Any, arrays: dict[str, NDArray[Any]]) -> History:

@@ -1,4 +1,5 @@
-"""Layers, initializers and optimizers as plain data and back: the constructor's arguments, by name.
+"""Layers, initializers, optimizers and averages as plain data and back: the constructor's
+arguments, by name.
 
 The attributes of an object have the names of its arguments, so a new layer only has to be public to
 be saved.  No class outside these tables is ever called."""
@@ -8,7 +9,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from fastnn import initializers, layers, optimizers
+from fastnn import averaging, initializers, layers, optimizers
 from fastnn.layers.activations import Activation
 from fastnn.layers.layer import Layer
 from fastnn.support.settings import Guarded, is_plain, label
@@ -29,6 +30,10 @@ OPTIMIZERS: dict[str, type] = {
     if isinstance(kind, type) and issubclass(kind, optimizers.Optimizer)
     if kind is not optimizers.Optimizer
 }
+AVERAGES: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (averaging.ExponentialMovingAverage, averaging.StochasticWeightAverage)
+}
 MOST_LAYERS = 10_000  # each of them with at most an activation and two initializers
 
 
@@ -48,9 +53,13 @@ def describe(part: Any, who: str, known: Mapping[str, type] = PARTS) -> dict[str
             described[name] = [describe(p, f"{who}.{i}") for i, p in enumerate(value)]
         elif value is None or isinstance(value, bool | int | float | str | tuple):
             described[name] = value
+        elif isinstance(value, dict):
+            described[name] = dict(value)
         elif type(value) in PARTS.values() or not name.endswith("_init"):
             described[name] = describe(value, f"{who}.{name}")
         # else it is an initializer of the user's, which has done its work
+    if isinstance(part, Layer) and not part._chains and not part.trainable:
+        described["trainable"] = False
     return described
 
 
@@ -69,16 +78,20 @@ def build(
         raise ValueError(f"{who}: expected at most {MOST_LAYERS} layers")
     kind = known[kind_name]
     arguments = {name: value for name, value in described.items() if name != "type"}
+    trainable = arguments.pop("trainable", True) if issubclass(kind, Layer) else True
     positional = _check_arguments(kind, arguments, f"{who}, {kind_name}")
     inner = arguments.pop(positional) if positional else []
     inner = [build(layer, f"{who}.{i}", budget) for i, layer in enumerate(inner)]
     for name, value in arguments.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and isinstance(value.get("type"), str):  # else one of numbers
             arguments[name] = build(value, f"{who}.{name}", budget)
     try:
-        return kind(*inner, **arguments)
+        part = kind(*inner, **arguments)
+        if trainable is not True:
+            part.trainable = trainable
     except (TypeError, ValueError) as error:
         raise ValueError(f"{who}, {kind_name}: {error}") from None
+    return part
 
 
 def _check_arguments(kind: type, arguments: Mapping[str, Any], who: str) -> str | None:

@@ -222,4 +222,5 @@ def argument(activation: Activation) -> str | Activation | None:
     name = activation.activation_name
     if name == "linear":
         return None
-    return activation if settable(type(activation)) else name
+    has_settings = settable(type(activation)).keys() > {"trainable"}
+    return activation if has_settings else name

@@ -50,7 +50,6 @@ class Chain:
         first = layers[0]
         self.embedding: Embedding | None = first._embedding if isinstance(first, Layer) else None
         self.path: list[Layer] = []  # the layers to run, some of them wrapped, made by `build`
-        self.first_trained = 0  # no layer before this one needs a gradient
         self.checked_shape: Shape = ()  # the last batch's that passed `check_input`
         # The shapes of its rows and of their outputs (None: unknown) are one tuple, because other
         # threads may read them at any time.
@@ -242,8 +241,21 @@ class Chain:
             for i, layer in enumerate(self.layers)
         ]
         self.native = all(layer.native for layer in self.path)
-        trained = [not layer.native or bool(layer.parameters) for layer in self.path]
-        self.first_trained = trained.index(True) if any(trained) else len(trained)
+
+    @property
+    def first_trained(self) -> int:
+        """The number of the first layer that needs its outputs' gradient, if not for those before;
+        that of all layers if there is none."""
+        pairs = enumerate(zip(self.layers, self.path, strict=True))
+        return next((i for i, pair in pairs if _trains(*pair)), len(self.path))
+
+    def frozen(self) -> Iterator[str]:
+        """The names of the parameters that training does not change."""
+        for _, name, layer in self.stateful():
+            for chain in layer._chains:
+                yield from (f"{name}.{key}" for key in chain.frozen())
+            if not layer._chains and not layer._trainable:
+                yield from (f"{name}.{key}" for key in layer.parameters)
 
     def initialize(
         self, generator: Callable[[int], np.random.Generator], behind: str = "linear"
@@ -259,12 +271,12 @@ class Chain:
             layer._learnt = None
 
     def add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
-        """Add the L2 penalty of all parameters to ``value[0]``, the loss of a batch."""
+        """Add the L1 and L2 penalty of all parameters to ``value[0]``, the loss of a batch."""
         for _, _, layer in self.stateful():
             layer._add_penalty(value, batch_size)
 
     def add_decay(self, batch_size: int) -> None:
-        """Add the gradient of the L2 penalty to the parameters' gradients."""
+        """Add the gradient of the L1 and L2 penalty to the parameters' gradients."""
         for _, _, layer in self.stateful():
             layer._add_decay(batch_size)
 
@@ -322,6 +334,19 @@ class Chain:
 def is_native(layer: object) -> bool:
     """Whether a layer, with all within it, is one of fastnn's, unchanged and run by kernels."""
     return isinstance(layer, Layer) and layer.native and is_plain(layer)
+
+
+def _trains(layer: Any, run: Layer) -> bool:
+    """Whether a layer needs its outputs' gradient for parameters of its own, or, as Python of the
+    user's, for what nobody knows; `run` is what runs it, the layer or its wrapper."""
+    if not getattr(layer, "trainable", True):
+        return False
+    if not run.native:
+        return True
+    chains = inner_chains(layer)
+    return any(c.first_trained < len(c.path) for c in chains) or bool(
+        not chains and layer.parameters
+    )
 
 
 def inner_chains(layer: object) -> tuple[Chain, ...]:
@@ -453,6 +478,7 @@ class _Wrapped(Layer):
         dx = arrays.real_array(self._layer.backward(dy.copy()), name, self._dtype)
         if dx.shape != self._shape:
             raise ValueError(f"{name}: expected its input's shape {self._shape}, got {dx.shape}")
+        self._forget_frozen()
         return dx
 
     def backward_parameters(self, dy: NDArray[Any]) -> None:
@@ -460,6 +486,7 @@ class _Wrapped(Layer):
         later: on the object, or in a class derived from the one that has the other."""
         name = "backward_parameters"
         getattr(self._layer, name if self._defines(name, "backward") else "backward")(dy.copy())
+        self._forget_frozen()
 
     def _vjp(self, x: NDArray[Any]) -> tuple[NDArray[Any], Pull]:
         if isinstance(self._layer, Layer) and self._defines("_vjp", "forward", "backward"):
@@ -473,6 +500,11 @@ class _Wrapped(Layer):
         holders = [getattr(layer, "__dict__", {}), *map(vars, type(layer).__mro__)]
         first: Any = next((h for h in holders if {name, *others} & h.keys()), ())
         return name in first
+
+    def _forget_frozen(self) -> None:
+        """Drop the gradients of a layer that is frozen, which it need not know."""
+        if isinstance(self._layer, Layer) and not self._layer.trainable:
+            self._layer._zero_gradients()
 
 
 def _taker(following: tuple[Any, ...]) -> Any:

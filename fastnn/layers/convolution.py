@@ -42,6 +42,7 @@ class _Convolution(Weighted, Windowed):
         *,
         weight_init: str | Initializer | None = None,
         bias_init: str | Initializer = "zeros",
+        l1: float | None = None,
         l2: float | None = None,
     ) -> None:
         self._fix(in_features=checks.positive_int(in_channels, "in_channels"))
@@ -55,7 +56,7 @@ class _Convolution(Weighted, Windowed):
         self.windows = Windows(self.dimensions - 1, kernel_size, stride, padding, dilation)
         kernel = self.windows.kernel[3 - self.dimensions :]
         shape = (*kernel, self.in_features // self.groups, features)
-        super().__init__(shape, activation, bias, weight_init, bias_init, l2)
+        super().__init__(shape, activation, bias, weight_init, bias_init, l1, l2)
 
     @property
     def in_channels(self) -> int:
@@ -129,8 +130,8 @@ class Conv2D(_Convolution):
     group's outputs depend on its inputs only; with in_channels groups the convolution is depthwise.
     `activation` is f: a name, an activation layer or None.  `bias` says whether there is one.
     `weight_init` and `bias_init` are names or initializers; by default the weights suit the
-    activation that follows.  `l2` is the λ of the penalty λ / (2 batch) Σ weight², by default the
-    model's.
+    activation that follows.  `l1` and `l2` are the λ of the penalties λ / batch Σ |weight| and
+    λ / (2 batch) Σ weight², by default the model's.
 
     Raises TypeError or ValueError for sizes that are no integers >= 1 (padding: >= 0), an unknown
     padding, groups that do not divide both counts; `forward` for images smaller than the kernel.

@@ -21,10 +21,12 @@ class Dense(Weighted):
     Shapes: `x` (batch, in_features), `weight` (in_features, out_features), `bias`
     (out_features,), `y` (batch, out_features).  `activation` is f: a name, an activation layer or
     None.  `weight_init`, `bias_init`: a name or an initializer; by default the weights suit the
-    activation that follows, here or in a later layer (see `initializers`).  `l2` is the λ of the
-    penalty λ / (2 batch) Σ weight², by default the model's; biases have no penalty.
+    activation that follows, here or in a later layer (see `initializers`).  `l1` and `l2` are
+    the λ of the penalties λ / batch Σ |weight| and λ / (2 batch) Σ weight², by default the model's;
+    biases have no penalty.
 
-    Raises TypeError or ValueError for a count that is no integer >= 1, an unknown name or l2 < 0.
+    Raises TypeError or ValueError for a count that is no integer >= 1, an unknown name, and l1 or
+    l2 < 0.
 
     >>> from fastnn import Dense, Sequential
     >>> model = Sequential(Dense(3, 2, activation="relu"))
@@ -43,12 +45,13 @@ class Dense(Weighted):
         *,
         weight_init: str | Initializer | None = None,
         bias_init: str | Initializer = "zeros",
+        l1: float | None = None,
         l2: float | None = None,
     ) -> None:
         self._fix(in_features=checks.positive_int(in_features, "in_features"))
         out_features = checks.positive_int(out_features, "out_features")
         shape = (self.in_features, out_features)
-        super().__init__(shape, activation, bias, weight_init, bias_init, l2)
+        super().__init__(shape, activation, bias, weight_init, bias_init, l1, l2)
 
     _multiply: Any = staticmethod(_kernels.dense_forward)
     _pack: Any = staticmethod(_kernels.pack_weight)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from fastnn.support import checks
 from fastnn.support.arrays import describe
-from fastnn.support.settings import Guarded, label
+from fastnn.support.settings import Guarded, Setting, label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -84,6 +85,27 @@ class Placed:
         raise RuntimeError(f"{layer!r} is part of no model yet: put it into a Sequential")
 
 
+class _Trainable(Setting[bool]):
+    """Whether training changes a layer's parameters; for a layer of layers, those of any within."""
+
+    def __init__(self) -> None:
+        super().__init__(checks.flag)
+
+    def __get__(self, layer: object | None, owner: type) -> Any:
+        if not isinstance(layer, Layer):
+            return self
+        within = layer._within()
+        return any(inner.trainable for inner in within) if within else layer._trainable
+
+    def __set__(self, layer: object, value: bool) -> None:
+        assert isinstance(layer, Layer)
+        super().__set__(layer, value)
+        for inner in layer._within():
+            inner.trainable = value
+        if not value:
+            layer._zero_gradients()
+
+
 class Place(NamedTuple):
     """What a model tells a layer: its position, and what the whole model has in common."""
 
@@ -91,7 +113,8 @@ class Place(NamedTuple):
     dtype: np.dtype[Any]
     seed: int
     counter: NDArray[np.uint64]  # (1,): training passes begun, the step in dropout's masks
-    l2: float  # lambda, for layers without an l2 of theirs
+    l1: float  # lambda, for layers without an l1 of theirs
+    l2: float  # the same for l2
     penalty_scale: NDArray[np.float64]  # (1,): the part of the penalty that a batch bears
     inner: Iterator[int]  # positions for layers within others, from 2^32 - 1 downwards
 
@@ -118,6 +141,14 @@ class Layer(Guarded):
     dimensions of a row: 1 features, 2 (length, channels), 3 (height, width, channels).  A layer
     whose outputs have another shape overrides `output_shape`.  A class with `forward` and
     `backward` but without this base works in a model too; the model does not train its parameters.
+
+    With ``layer.trainable = False``, which may be set at any time, a layer is frozen: training
+    computes no gradients for its parameters, which stay as they are bit for bit, with the
+    optimizer's numbers for them; `gradients` are 0, it has no part in the L1 and L2 penalties, and
+    a batch norm normalises with its running statistics, which do not move.  Layers before the first
+    that is trained have no backward at all.  Dropout drops as before.  Of a `Residual` it is that
+    of all layers within.  A layer of your own is not updated while it is frozen; if it has a state
+    that training moves, it must look at ``self.trainable`` itself.
 
     In a model, `x` and `dy` are copies that the layer may change and hold.  What it returns may
     have any real type, but must have as many rows as `x`, and from `backward` the shape of `x`:
@@ -150,6 +181,8 @@ class Layer(Guarded):
     parameters = _Views()
     gradients = _Views()
     state = _State()  # saved with the model, but not trained
+    trainable = _Trainable()
+    _trainable = True
 
     # the activation that layers before this one are initialised for; None: that of a later layer
     activation_name: str | None = None
@@ -233,11 +266,19 @@ class Layer(Guarded):
         and changes what these change."""
         return self.forward(x, True), self.backward
 
+    def _within(self) -> list[Layer]:
+        """The layers within this one that may have parameters."""
+        return [layer for chain in self._chains for _, _, layer in chain.stateful()]
+
+    def _zero_gradients(self) -> None:
+        for gradient in self.gradients.values():
+            gradient[...] = 0.0
+
     def _add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
-        """Add the L2 penalty of the layer's parameters to ``value[0]``, the loss of a batch."""
+        """Add the L1 and L2 penalty of the parameters to ``value[0]``, the loss of a batch."""
 
     def _add_decay(self, batch_size: int) -> None:
-        """Add the gradient of the L2 penalty to `gradients`."""
+        """Add the gradient of the L1 and L2 penalty to `gradients`."""
 
     def _take(self) -> tuple[Any, ...]:
         """What the last forward in training saved, for one backward: then the layer forgets it."""

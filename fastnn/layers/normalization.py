@@ -46,6 +46,12 @@ class _Norm(Layer):
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"gamma": (self.in_features,), "beta": (self.in_features,)}
 
+    def _set_gradients(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Where backward sets gamma's and beta's gradients: of a frozen layer nobody reads them."""
+        if self._trainable:
+            return self._dgamma, self._dbeta
+        return np.empty_like(self._dgamma), np.empty_like(self._dbeta)
+
     def initialize(self, rng: np.random.Generator, activation: str) -> None:
         self._gamma.fill(1.0)
         self._beta.fill(0.0)
@@ -55,8 +61,8 @@ class BatchNorm(_Norm):
     """y = gamma (x - mean) / sqrt(var + eps) + beta, each feature over the batch and positions.
 
     S. Ioffe, C. Szegedy, 2015.  In training, mean and var (divided by the number of values) are
-    those of the batch, and running = (1 - momentum) running + momentum batch; in evaluation they
-    are the running ones.
+    those of the batch, and running = (1 - momentum) running + momentum batch; in evaluation, and
+    while the layer is frozen (``trainable = False``), they are the running ones.
     Shapes: `x`, `y` (batch, ..., features); parameters `gamma`, `beta` and state `running_mean`,
     `running_var` (features,).
 
@@ -93,7 +99,9 @@ class BatchNorm(_Norm):
 
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
         gamma, beta, mean, var = self._gamma, self._beta, self._running_mean, self._running_var
-        if not training:
+        if not training or not self._trainable:
+            if training:
+                self._saved = ()
             return _kernels.batchnorm_evaluate(x, gamma, beta, mean, var, self._eps)
         y, batch_mean, inv_std = _kernels.batchnorm_forward(
             x, gamma, beta, mean, var, self._momentum, self._eps
@@ -102,9 +110,14 @@ class BatchNorm(_Norm):
         return y
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
-        x, mean, inv_std = self._take()
+        saved = self._take()
+        if not saved:  # frozen: x̂ was a constant times x, plus a constant
+            zero = np.zeros_like(self._gamma)
+            var = self._running_var
+            return _kernels.batchnorm_evaluate(dy, self._gamma, zero, zero, var, self._eps)
+        x, mean, inv_std = saved
         return _kernels.batchnorm_backward(
-            x, dy, self._gamma, mean, inv_std, self._dgamma, self._dbeta
+            x, dy, self._gamma, mean, inv_std, *self._set_gradients()
         )
 
     def _vjp(self, x: NDArray[Any]) -> tuple[NDArray[Any], Pull]:
@@ -141,7 +154,7 @@ class LayerNorm(_Norm):
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
         x, mean, inv_std = self._take()
         return _kernels.layernorm_backward(
-            x, dy, self._gamma, mean, inv_std, self._dgamma, self._dbeta
+            x, dy, self._gamma, mean, inv_std, *self._set_gradients()
         )
 
     def _vjp(self, x: NDArray[Any]) -> tuple[NDArray[Any], Pull]:

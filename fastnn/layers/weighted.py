@@ -36,8 +36,10 @@ class Weighted(Layer, ABC):
     has_bias = Fixed[bool]()
     weight_init = Fixed["Initializer | None"]()
     bias_init = Fixed["Initializer"]()
+    l1 = Setting(checks.optional(checks.not_negative))
     l2 = Setting(checks.optional(checks.not_negative))
     _activation: Activation
+    _l1: float | None
     _l2: float | None
     _weight: Any = Placed()
     _dweight: Any = Placed()
@@ -51,6 +53,7 @@ class Weighted(Layer, ABC):
         bias: bool,
         weight_init: str | Initializer | None,
         bias_init: str | Initializer,
+        l1: float | None,
         l2: float | None,
     ) -> None:
         self._weight_shape, self._fan_in = weight_shape, math.prod(weight_shape[:-1])
@@ -61,7 +64,7 @@ class Weighted(Layer, ABC):
             None if weight_init is None else initializers.resolve(weight_init, "weight_init")
         )
         self.bias_init = initializers.resolve(bias_init, "bias_init")
-        self.l2 = l2
+        self.l1, self.l2 = l1, l2
 
     def _read(self, x: NDArray[Any]) -> Any:
         """x in the form that the methods below take."""
@@ -137,10 +140,13 @@ class Weighted(Layer, ABC):
         return y, pull
 
     def _backward(self, dy: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
-        """Set the parameters' gradients; returns x from `_read` and dz (z = weight · x + bias)."""
+        """Set the gradients of parameters that are trained; returns x from `_read` and dz, where
+        z = weight · x + bias."""
         (x, saved), f, dz = self._take(), self._activation, dy
         if f._kind:  # not the linear one
             dz = _kernels.activation_backward(saved, dy, f._kind, f._alpha)
+        if not self._trainable:
+            return x, dz
         self._set_gradient(x, dz)
         self._add_decay(dz.shape[0])
         if self._dbias is not None:
@@ -155,16 +161,25 @@ class Weighted(Layer, ABC):
         return super()._argument(name)
 
     def _add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
-        if decay := self._decay():
-            _kernels.add_penalty(value, self._weight, decay / (2 * batch_size))
+        l1, l2 = self._penalties()
+        if l1:
+            _kernels.add_penalty_l1(value, self._weight, l1 / batch_size)
+        if l2:
+            _kernels.add_penalty(value, self._weight, l2 / (2 * batch_size))
 
     def _add_decay(self, batch_size: int) -> None:
-        if decay := self._decay():
-            _kernels.add_scaled(self._dweight, self._weight, decay / batch_size)
+        l1, l2 = self._penalties()
+        if l1:
+            _kernels.add_sign(self._dweight, self._weight, l1 / batch_size)
+        if l2:
+            _kernels.add_scaled(self._dweight, self._weight, l2 / batch_size)
 
-    def _decay(self) -> float:
-        """λ of the layer, or else of the model, times the part of the penalty that counts now."""
-        if self._place is None:
-            return 0.0 if self._l2 is None else self._l2
-        decay = self._place.l2 if self._l2 is None else self._l2
-        return decay * float(self._place.penalty_scale[0])
+    def _penalties(self) -> tuple[float, float]:
+        """λ of L1 and of L2, the layer's or else the model's, times the part of the penalty that
+        counts now; 0 for a layer that is frozen."""
+        if self._place is None or not self._trainable:
+            return 0.0, 0.0
+        l1 = self._place.l1 if self._l1 is None else self._l1
+        l2 = self._place.l2 if self._l2 is None else self._l2
+        part = float(self._place.penalty_scale[0])
+        return l1 * part, l2 * part

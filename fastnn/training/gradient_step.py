@@ -10,6 +10,7 @@ from fastnn.training.step import Step
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from fastnn.averaging import WeightAverage
     from fastnn.network import Network
     from fastnn.optimizers import Optimizer
 
@@ -31,7 +32,7 @@ class GradientStep(Step):
 
     ``outputs = step.forward(xb)`` runs the model in training, ``step.backward(gradient)`` takes
     the gradient of your loss by these outputs, runs the model backward and updates it.  Both are
-    recorded and replayed as in `TrainStep`.  `steps` counts the steps done.
+    recorded and replayed as in `TrainStep`.  `steps` counts the steps done; `average` is as there.
 
     >>> import fastnn
     >>> model = fastnn.Sequential(fastnn.Dense(2, 1), seed=0)
@@ -44,8 +45,10 @@ class GradientStep(Step):
     True
     """
 
-    def __init__(self, model: Network, optimizer: Optimizer) -> None:
-        super().__init__(model, optimizer)
+    def __init__(
+        self, model: Network, optimizer: Optimizer, *, average: WeightAverage | None = None
+    ) -> None:
+        super().__init__(model, optimizer, average=average)
         self._halves: _Halves | None = None  # of a forward that awaits its backward
         self._passes = 0  # the model's training passes after that forward
 

@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastnn import schedules
+from fastnn import averaging, schedules
 from fastnn.measures import chosen_metrics
 from fastnn.support import checks
 from fastnn.support.settings import is_plain, label
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from fastnn.averaging import WeightAverage
     from fastnn.history import History
     from fastnn.losses import Loss
     from fastnn.measures import Measure, Metric
@@ -66,6 +67,7 @@ def fit(
     metrics: Sequence[str | Metric] | None,
     schedule: schedules.Factors | None,
     accumulate: int,
+    average: WeightAverage | None,
     callbacks: Iterable[Callback],
     resume_from: str | PathLike[str] | None,
     show_progress: bool,
@@ -82,7 +84,9 @@ def fit(
     checks.objects(loss=loss, optimizer=optimizer, model=model)
     chosen, callbacks = chosen_metrics(metrics, loss), checked_callbacks(callbacks)
     with model.exclusive("fit"):
-        step = TrainStep(model, loss, optimizer, accumulate)
+        averaging.check_average(average)
+        by_steps = average if average is not None and average.each_step else None
+        step = TrainStep(model, loss, optimizer, accumulate, average=by_steps)
         held, weighted = None, sample_weight is not None
         if validation_split is not None:
             if validation_data is not None:
@@ -107,6 +111,9 @@ def fit(
         run = Run(
             model, loss, optimizer, epochs, source.order, columns, as_before, validation_every
         )
+        if average is not None:
+            average._begin(model)
+            run.average = average
         if resume_from is not None:
             resume.restore(resume_from, run)
             if isinstance(source, Stream) and run.epoch < epochs:
@@ -114,6 +121,7 @@ def fit(
         training = _Training(step, source, schedule, chosen, validation)
         display = progress.display(show_progress, epochs, source.rows, run.epoch)
         with (
+            nullcontext() if average is None else average._left_to_the_model(),
             faults.keep_history(run),
             CtrlC() as ctrl_c,
             closing(display),
@@ -146,12 +154,22 @@ def _run_epochs(
     """Train until all epochs are done, a callback stops the run or Ctrl-C is pressed."""
     step, source, schedule, metrics, validation = training
     batches = _Batches(run, callbacks, step)
+    looked_at, norms_are_right = validation is not None or bool(callbacks), True
     while run.epoch < run.epochs and not (run.stopped or ctrl_c.pressed):
         _tell(callbacks, "on_epoch_begin", run)
-        with _naming(run.epoch + 1), _scheduled(schedule, run, source.steps) as rates:
+        norms_are_right = False
+        with (
+            _naming(run.epoch + 1),
+            _scheduled(schedule, run, source.steps) as rates,
+            nullcontext() if run.average is None else run.average._training(),
+        ):
             results = _train_epoch(step, source, rates, metrics, display, ctrl_c, batches)
+            if run.average is not None and results is not None:
+                run.average._end_epoch(run.epoch + 1)
         if results is None:
             break
+        if looked_at:
+            norms_are_right = _update_norms(run, source)
         if validation is not None and (run.stopped or run.due(run.epoch + 1)):
             predicted = validation.predict(ctrl_c)
             if predicted is None:
@@ -161,6 +179,15 @@ def _run_epochs(
         run.record(results)
         _tell(callbacks, "on_epoch_end", run)
         display.epoch(run.measured)
+    if not norms_are_right:
+        _update_norms(run, source)
+
+
+def _update_norms(run: Run, source: Source) -> bool:
+    """Compute batch norm's statistics anew, if the model has averaged weights; True."""
+    if run.average is not None and run.average.is_applied and averaging.moving_norms(run.model):
+        source.update_batch_norm(run.model)
+    return True
 
 
 class _Batches:

@@ -290,5 +290,5 @@ class ModelCheckpoint(Callback):
         )
         order = None if run.order is None else run.order.state_dict()
         kept = {epoch: state for epoch, state in run.kept.values() if epoch < run.epoch}
-        fit = FitState(run.arguments, kept)
+        fit = FitState(run.arguments, kept, run.average)
         write_training(path, run.model, run.optimizer, order, run.history, fit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from fastnn.losses import Loss
     from fastnn.network import Network
     from fastnn.optimizers import Optimizer
 
     Array = NDArray[Any]
+    Parts = tuple[object, ...]
 
 _MOST = 16  # programs in a recording, one for each kind of batch; the oldest goes first
 
@@ -96,19 +97,21 @@ class Recording:
 
 
 class Handover:
-    """Where a `fit` leaves its recording for the next one of the same model, loss and optimizer.
+    """Where a `fit` leaves its recording for the next one of the same model, loss,
+    optimizer and average.
 
     A recording goes with the optimizer, into whose vectors its programs write."""
 
     def __init__(self) -> None:
-        self._left: WeakKeyDictionary[Optimizer, tuple[Loss, Recording]] = WeakKeyDictionary()
+        self._left: WeakKeyDictionary[Optimizer, tuple[Parts, Recording]] = WeakKeyDictionary()
 
-    def leave(self, recording: Recording, loss: Loss, optimizer: Optimizer) -> None:
-        """Keep the recording for the next `fit`."""
-        self._left[optimizer] = loss, recording
+    def leave(self, recording: Recording, optimizer: Optimizer, *others: object) -> None:
+        """Keep the recording for the next `fit` with that optimizer, loss and average."""
+        self._left[optimizer] = others, recording
 
-    def take(self, loss: Loss, optimizer: Optimizer) -> Recording | None:
-        """The recording for that loss and optimizer, if it was left; a `fit` within this one does
-        not find it any more."""
-        its_loss, recording = self._left.pop(optimizer, (None, None))
-        return recording if its_loss is loss else None
+    def take(self, optimizer: Optimizer, *others: object) -> Recording | None:
+        """The recording for that optimizer, loss and average, if it was left; a `fit` within this
+        one does not find it any more."""
+        its, recording = self._left.pop(optimizer, ((), None))
+        same = len(its) == len(others) and all(map(operator.is_, its, others))
+        return recording if same else None

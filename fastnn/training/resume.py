@@ -33,6 +33,7 @@ def restore(path: str | PathLike[str], run: Run) -> None:
     model, optimizer, order, history, fit = checkpoint.read_training(path, Network)
     faults = [*_differences(run, model, optimizer, order, history)]
     faults += _other_arguments(run.arguments, fit.arguments)
+    faults += _differ("average", run.average, fit.average)
     if faults:
         raise ValueError(f"resume: {os.fsdecode(path)} differs: {'; '.join(faults)}")
     assert history is not None
@@ -47,6 +48,9 @@ def restore(path: str | PathLike[str], run: Run) -> None:
         run.order.load_state_dict(order)
     run.take_history(history)
     run.restored = fit.kept
+    if run.average is not None and fit.average is not None and fit.average.updates:
+        its = fit.average
+        run.average._restore(run.model, its.updates, its.is_applied, its._arrays())
 
 
 def arguments_of(
@@ -75,7 +79,7 @@ def _differences(
 ) -> Iterator[str]:
     """Say in words, one by one, what of the run differs from the file."""
     mine = run.model
-    for name in ("seed", "dtype", "l2"):
+    for name in ("seed", "dtype", "l1", "l2"):
         yield from _differ(name, getattr(mine, name), getattr(others, name))
     yield from _differ("number of layers", len(mine.layers), len(others.layers))
     for i, (layer, other) in enumerate(zip(mine.layers, others.layers, strict=False)):
@@ -108,7 +112,7 @@ def _own_columns(history: History) -> list[str]:
 
 
 def _differ(what: str, mine: Any, other: Any) -> Iterator[str]:
-    if mine != other:
+    if mine != other and repr(mine) != repr(other):
         yield f"{what} is {mine}, in the file {other}"
 
 

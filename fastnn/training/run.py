@@ -10,6 +10,7 @@ from fastnn.history import History
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from fastnn.averaging import WeightAverage
     from fastnn.data import batches
     from fastnn.losses import Loss
     from fastnn.network import Network
@@ -23,7 +24,8 @@ LAST_COLUMN = "samples_per_second"  # of what `fit` measures; what callbacks log
 class Run:
     """A training as its callbacks see it.
 
-    `model`, `loss`, `optimizer`; `epochs` that are wanted; `history` with all results so far;
+    `model`, `loss`, `optimizer` and `average` (of the weights, or None); `epochs` that are wanted;
+    `history` with all results so far;
     `order`, the `batches` whose order of the rows is used, or None for an iterable of one's own;
     `columns`, the names of the results; a callback that logs its own may append its name in
     `on_fit_begin`, so that others can monitor it; `batch`, how many batches of the epoch are
@@ -56,6 +58,7 @@ class Run:
         self.epochs, self.order, self.columns = epochs, order, columns
         self.history = History()
         self.stopped = False
+        self.average: WeightAverage | None = None  # between epochs, the model has its weights
         self.batch, self.batch_loss = 0, math.nan
         self.arguments = arguments or {}  # of `fit`, by name: those that a resume must repeat
         self.kept: dict[int, tuple[int, State]] = {}  # by callbacks: the state after an epoch

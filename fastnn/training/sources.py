@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn import averaging
 from fastnn.data import batches
 from fastnn.losses import as_rows
 from fastnn.support.arrays import at_positions, describe
@@ -85,6 +86,10 @@ class Rows:
         order, weight = self._permutation[: self.done], self._data.metric_weight
         weight = None if weight is None else weight.take(order, axis=0)
         return np.concatenate(seen), self._data.y.take(order, axis=0), weight
+
+    def update_batch_norm(self, model: Network) -> None:
+        """Compute batch norm's running statistics anew, from all rows."""
+        averaging.update_batch_norm(model, self._data.X, self._batch_size)
 
 
 class Stream:
@@ -223,6 +228,9 @@ class Stream:
     def measured(self, seen: list[Array]) -> Measured:
         """What metrics take: the outputs that the last epoch has seen, with targets and weights."""
         return together(seen, self._targets, self._metric_weights)
+
+    def update_batch_norm(self, model: Network) -> None:
+        """Do nothing: the user's batches are gone through once an epoch."""
 
 
 Source = Rows | Stream

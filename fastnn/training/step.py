@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 import fastnn._kernels as _kernels
+from fastnn.averaging import check_average
 from fastnn.layers import Block, Dense, Sigmoid, Softmax
 from fastnn.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy
 from fastnn.optimizers import NOT_FINITE, Optimizer
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from fastnn.averaging import WeightAverage
     from fastnn.losses import Loss
     from fastnn.network import Network
 
@@ -52,9 +54,19 @@ class Step:
     _optimizer: Optimizer
     _recorded: bool
 
-    def __init__(self, model: Network, optimizer: Optimizer, *others: object) -> None:
+    def __init__(
+        self,
+        model: Network,
+        optimizer: Optimizer,
+        *others: object,
+        average: WeightAverage | None = None,
+    ) -> None:
         checks.objects(optimizer=optimizer, model=model)
-        self.model, self.optimizer = model, optimizer
+        check_average(average)
+        if average is not None and not average.each_step:
+            raise ValueError(f"average: {average!r} takes no part in steps; call its update")
+        self.model, self.optimizer, self._average = model, optimizer, average
+        others = others if average is None else (*others, average)
         self.steps, self._others = 0, others
         parts = (*(layer for layer, _ in model._chain.walk()), optimizer, *others)
         self.recorded = all(map(is_plain, parts)) and model._trains_natively()
@@ -88,7 +100,13 @@ class Step:
     def _backward(self, gradient: Array, rows: int) -> None:
         """Backward from the outputs' gradient, and the update."""
         self._model.backward(gradient)
+        self._update()
+
+    def _update(self) -> None:
+        """Update the model from its gradients, and the average of its weights."""
         self._optimizer.step(self._model)
+        if self._average is not None:
+            self._average.update(self._model)
 
     def _replay(
         self, program: _kernels.Program, steps: int = 1, value: Array | None = None
@@ -97,9 +115,12 @@ class Step:
 
         From feeding it to reading the results, the caller holds the model."""
         self._model._begin()
+        averaged = 0 if self._average is None else self._average.updates
         done = program.replay(steps)
         if done < steps:
             self.steps += done
+            if self._average is not None:  # the step with the fault may have been counted
+                self._average._set_updates(min(self._average.updates, averaged + done))
             try:
                 self._raise_fault(value)
             except FloatingPointError as error:
@@ -180,6 +201,8 @@ class TrainStep(Step):
     too, which see one batch at a time.  `flush` updates with fewer, in the same way.  The loss of a
     batch has a k-th of the penalty.
 
+    `average`, an `ExponentialMovingAverage`, takes in the weights after each update.
+
     The first step on a batch of some shape is recorded; those after it replay it without Python
     and give the same bits.  `recorded` says whether that can be: it needs layers, loss and
     optimizer of fastnn's own.
@@ -203,10 +226,16 @@ class TrainStep(Step):
     _accumulate: int
 
     def __init__(
-        self, model: Network, loss: Loss, optimizer: Optimizer, accumulate: int = 1
+        self,
+        model: Network,
+        loss: Loss,
+        optimizer: Optimizer,
+        accumulate: int = 1,
+        *,
+        average: WeightAverage | None = None,
     ) -> None:
         checks.objects(loss=loss)
-        super().__init__(model, optimizer, loss)
+        super().__init__(model, optimizer, loss, average=average)
         self.loss = loss
         self.accumulate = checks.positive_int(accumulate, "accumulate")
         _check_ending(model, loss)
@@ -304,8 +333,10 @@ class TrainStep(Step):
             try:
                 with np.errstate(over="ignore", invalid="ignore"):
                     np.multiply(gradient_sum, scale, out=model.flat_gradients)
+                for name in model._chain.frozen():  # perhaps only since these batches
+                    model.gradients[name].fill(0.0)
                 model._chain.add_decay(self._waiting_rows)
-                self._optimizer.step(model)
+                self._update()
             except FloatingPointError as error:
                 raise self._diverged(error) from None
             finally:
@@ -336,12 +367,12 @@ class TrainStep(Step):
     def take_over(self, handover: Handover) -> None:
         """Go on with what an earlier `fit` of the same model, loss and optimizer recorded."""
         if self._recorded:
-            self._recording = handover.take(self._loss, self._optimizer) or self._recording
+            self._recording = handover.take(self._optimizer, *self._others) or self._recording
 
     def leave(self, handover: Handover) -> None:
         """Leave what was recorded to the next `fit`."""
         if self._recorded:
-            handover.leave(self._recording, self._loss, self._optimizer)
+            handover.leave(self._recording, self._optimizer, *self._others)
 
     def set_rate(self, rate: float) -> None:
         """Give the optimizer a learning rate, which may be 0 here."""

@@ -13,13 +13,14 @@ from fastnn.support.settings import settable
 
 INITIALIZER = initializers.Normal(0.25)
 WEIGHTED = {"activation": LeakyReLU(0.2), "bias": False, "weight_init": INITIALIZER,
-            "bias_init": initializers.HeUniform(), "l2": 0.5}  # fmt: skip
+            "bias_init": initializers.HeUniform(), "l1": 0.25, "l2": 0.5}  # fmt: skip
 CONV = {"in_channels": 4, "out_channels": 6, "groups": 2, **WEIGHTED}
 ONE_AXIS = {"kernel_size": 3, "stride": 2, "padding": (2, 1), "dilation": 2}
 TWO_AXES = {"kernel_size": (3, 2), "stride": (2, 1), "padding": (0, 1, 2, 3), "dilation": (1, 2)}
 POOL1, POOL2 = ({k: v for k, v in a.items() if k != "dilation"} for a in (ONE_AXIS, TWO_AXES))
 POOL2 = {**POOL2, "padding": (0, 1, 1, 1)}
-STEP = {"learning_rate": 0.125, "clip_norm": 0.5}
+STEP = {"learning_rate": 0.125, "clip_norm": 0.5, "clip_value": 0.25,
+        "learning_rate_factors": {"*.bias": 2.0, "0.*": 0.0}}  # fmt: skip
 # class -> every argument of its constructor, with a value that is not the default
 ARGUMENTS = {
     "AvgPool1D": {**POOL1, "count_padding": True},
@@ -39,18 +40,30 @@ ARGUMENTS = {
     "Normal": {"std": 0.5},
     "Residual": {"layers": [ReLU(), BatchNorm(2)], "shortcut": Dropout(0.5)},
     "Adam": {"beta1": 0.5, "beta2": 0.75, "eps": 0.25, **STEP},
-    "AdamW": {"beta1": 0.5, "beta2": 0.75, "eps": 0.25, "weight_decay": 0.125, **STEP},
+    "AdamW": {
+        "beta1": 0.5,
+        "beta2": 0.75,
+        "eps": 0.25,
+        "weight_decay": 0.125,
+        "weight_decay_factors": {"*.bias": 0.5},
+        **STEP,
+    },
+    "ExponentialMovingAverage": {"decay": 0.5},
     "Momentum": {"beta": 0.5, "nesterov": True, **STEP},
     "Nesterov": {"beta": 0.5, **STEP},
     "RMSprop": {"beta": 0.5, "eps": 0.25, "bias_correction": True, **STEP},
     "SGD": STEP,
+    "StochasticWeightAverage": {"start_epoch": 3},
 }
 
 
-@pytest.mark.parametrize("name", [*describe.PARTS, *describe.OPTIMIZERS])
+KNOWN = describe.PARTS | describe.OPTIMIZERS | describe.AVERAGES
+
+
+@pytest.mark.parametrize("name", KNOWN)
 def test_every_argument_comes_back(name):
     """Fails for a class that cannot be described or loses an argument."""
-    known = describe.PARTS | describe.OPTIMIZERS
+    known = KNOWN
     kind, given = known[name], ARGUMENTS.get(name, {})
     parameters = inspect.signature(kind).parameters.values()
     assert {p.name for p in parameters} == set(given)
@@ -145,3 +158,5 @@ def test_every_public_class_is_known():
     assert layers | starts == set(describe.PARTS.values())
     optimizers = {c for c in classes if issubclass(c, fastnn.optimizers.Optimizer)}
     assert optimizers == set(describe.OPTIMIZERS.values())
+    averages = {c for c in classes if issubclass(c, fastnn.averaging.WeightAverage)}
+    assert averages == set(describe.AVERAGES.values())

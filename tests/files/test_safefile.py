@@ -147,6 +147,8 @@ LAYERS = {
     "no list": ({"type": "Residual", "layers": 3}, "Residual: expected a list of layers, found 3"),
     "none inside": ({"type": "Residual", "layers": []}, "Residual: layers: expected at least one"),
     "no shortcut": ({"type": "Residual", "layers": [{"type": "ReLU"}], "shortcut": 3}, "shortcut"),
+    "frozen": ({**DENSE, "trainable": 0}, "layer 0, Dense: trainable: expected True or False"),
+    "l1": ({**DENSE, "l1": -1}, "layer 0, Dense: l1: expected a finite number >= 0"),
     "kernel": ({"type": "MaxPool2D", "kernel_size": [2, 2, 2]}, "kernel_size: expected an integer"),
 }  # fmt: skip
 
@@ -163,6 +165,7 @@ MODELS = {
     "layers of none": ({"layers": None}, "layers: expected a list, found None"),
     "dtype": ({"dtype": "float16"}, "dtype: expected one of float32, float64, got 'float16'"),
     "seed": ({"seed": 2**64}, "seed: expected an integer from 0"),
+    "l1": ({"l1": -1}, "l1: expected a finite number >= 0"),
     "l2": ({"l2": -1}, "l2: expected a finite number >= 0"),
     "passes": ({"passes": -1}, "passes: expected an integer from 0"),
     "more": ({"more": 1}, "model: unknown more"),
@@ -223,6 +226,16 @@ TRAININGS = {
     "not bound": (("optimizer", "bound"), False, "tensors: unknown optimizer.mean.0.bias, "),
     "other rule": (("optimizer", "rule"), {"type": "SGD", "learning_rate": 1}, "unknown optimi"),
     "rule of none": (("optimizer",), None, "optimizer: expected an object, found None"),
+    "factors": (("optimizer", "rule", "learning_rate_factors"), [1], "learning_rate_factors: exp"),
+    "factor": (("optimizer", "rule", "learning_rate_factors"), {"*": -1}, r"'\*': expected a fin"),
+    "no match": (("optimizer", "rule", "learning_rate_factors"), {"x": 1}, "'x', which matches no"),
+    "average of none": (("average",), None, "average: expected an object, found None"),
+    "a rule as average": (("average", "rule"), {"type": "Adam"}, "average: 'Adam' is unknown"),
+    "decay": (("average", "rule", "decay"), 1, r"decay: expected a number in \[0, 1\)"),
+    "updates": (("average", "updates"), -1, "average: updates: expected an integer"),
+    "most updates": (("average", "updates"), 2**60, "average: updates: expected an integer"),
+    "no updates": (("average", "updates"), 0, "tensors: unknown average.0.bias, average.0.weight"),
+    "applied": (("average", "applied"), 1, "average: applied: expected True or False"),
     "order": (("order", "inc"), 2, "inc: expected an odd number"),
     "order of none": (("order",), [], "state: expected what batches.state_dict"),
     "names": (("history", "names"), ["loss", "more"], "expected a float64 tensor 'history.more'"),
@@ -240,7 +253,11 @@ def training(path):
     optimizer.step(model)
     history, order = History(), fastnn.batches(np.eye(2), [0, 1]).state_dict()
     history.append({"loss": 1.0})
-    fastnn.save_checkpoint(path, model, optimizer, order=order, history=history)
+    average = fastnn.ExponentialMovingAverage()
+    average.update(model)
+    fastnn.save_checkpoint(
+        path, model, optimizer, order=order, history=history, average=average
+    )  # fmt: skip
     return path.read_bytes()
 
 

@@ -339,7 +339,8 @@ static void run_all(const fnn_kernels *kernel, int d) {
                                     [FNN_BETA1] = 0.9, [FNN_BETA2] = 0.99, [FNN_EPS] = 1e-8,
                                     [FNN_WEIGHT_DECAY] = 0.1};
     fnn_update update = {.parameters = out, .gradients = a, .mean = at(0), .mean_square = at(2),
-                         .hyper = hyper, .size = 999, .row = 16};
+                         .rate_factor = 0.7, .decay_factor = 0.3, .hyper = hyper, .size = 999,
+                         .row = 16};
     memset(at(2), 0, 8000);
     RUN(sgd, &update, 63);
     RUN(momentum, &update, 63);
@@ -353,6 +354,10 @@ static void run_all(const fnn_kernels *kernel, int d) {
     fnn_vector vector = {.x = a, .y = out, .size = 999, .row = 16, .scale = 0.7};
     RUN(add_scaled, &vector, 63);
     report("add_scaled", 0, d, out, 999);
+    RUN(add_sign, &vector, 63);
+    report("add_sign", 0, d, out, 999);
+    RUN(clip_value, &vector, 63);
+    report("clip_value", 0, d, out, 999);
     vector.rate = &vector.scale;
     RUN(lerp, &vector, 63);
     report("lerp", 0, d, out, 999);
@@ -366,6 +371,8 @@ static void run_all(const fnn_kernels *kernel, int d) {
     report("copy", 0, d, at(0), n);
     RUN(sum_zeros, &vector, (n + FNN_CHUNK_SUM - 1) / FNN_CHUNK_SUM);
     report("sum_zeros", 0, d, at(0), 3);
+    RUN(sum_abs, &vector, (n + FNN_CHUNK_SUM - 1) / FNN_CHUNK_SUM);
+    report("sum_abs", 0, d, at(0), 3);
     int64_t index[2 * ROWS];
     for (int i = 0; i < 2 * ROWS; i++) index[i] = i * 7 % ROWS;
     fnn_feed feed = {.x = a, .outputs = z, .losses = hyper + 1, .index = index, .row = 20};
@@ -380,7 +387,7 @@ static void run_all(const fnn_kernels *kernel, int d) {
     RUN(give_rows, &rows, ROWS);
     report("give_rows", 0, d, (char *)z + 20 * rows.row_bytes, n);
     fnn_batch batch = {.feed = &feed, .value = &total, .hyper = hyper, .rows = ROWS};
-    fnn_penalty penalty = {.value = &total, .squares = hyper, .scale = 0.1};
+    fnn_penalty penalty = {.value = &total, .sum = hyper, .scale = 0.1};
     RUN(add_penalty, &penalty, 1);
     feed.rates = hyper + 2;
     RUN(take_rate, &batch, 1);

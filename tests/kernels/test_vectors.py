@@ -1,5 +1,5 @@
-"""Operations on vectors that belong to no family: add, add_penalty, add_scaled, all_finite,
-lerp."""
+"""Operations on vectors that belong to no family: add, add_penalty, add_penalty_l1, add_scaled,
+add_sign, all_finite, clip_value, lerp."""
 
 import numpy as np
 import pytest
@@ -60,6 +60,64 @@ def test_penalty_kernels(size, dtype, isa, rng):
     np.testing.assert_allclose(value, [(x.astype(float) ** 2).sum() / 2], rtol=tolerance)
     _kernels.add_scaled(y, x, 0.3)
     assert_close(y, before.astype(np.longdouble) + 0.3 * x.astype(np.longdouble), dtype)
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 4095, 4096, 4097, 70001])
+def test_l1_kernels(size, dtype, isa, rng):
+    x, y = rng.standard_normal((2, size)).astype(dtype)
+    x[rng.random(size) < 0.2] = 0
+    before, value = y.copy(), np.ones(1)
+    _kernels.add_penalty_l1(value, x, 0.5)
+    expected = 1 + np.abs(x).sum(dtype=np.longdouble) / 2
+    np.testing.assert_allclose(value, [expected], rtol=1e-6 if dtype == np.float32 else 1e-14)
+    _kernels.add_sign(y, x, 0.3)
+    assert_same_bits(y, before + np.sign(x) * dtype.type(0.3))
+
+
+def test_signs_of_special_values(dtype, isa):
+    low = np.finfo(dtype).smallest_subnormal
+    x = np.array([0.0, -0.0, np.inf, -np.inf, low, -low, np.nan], dtype)
+    y = np.ones(7, dtype)
+    _kernels.add_sign(y, x, 2.0)
+    assert_same_bits(y, np.array([1, 1, 3, -1, 3, -1, np.nan], dtype))
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 1025, 70001])
+def test_clip_value(size, dtype, isa, rng):
+    g = rng.standard_normal(size).astype(dtype)
+    g[rng.random(size) < 0.1] = np.nan
+    g[rng.random(size) < 0.1] = np.inf
+    expected = np.clip(g, -dtype.type(0.7), dtype.type(0.7))
+    _kernels.clip_value(g, 0.7)
+    assert_same_bits(g, expected)
+    assert np.isnan(expected).any() or size == 1
+
+
+def test_vectors_in_place_on_any_threads(threads, dtype, fma_isas, rng):
+    x, y = rng.standard_normal((2, 600_001)).astype(dtype)
+    value, results = np.zeros(1), []
+    for n, isa in [(1, fma_isas[0]), *((threads, isa) for isa in fma_isas)]:
+        fastnn.set_num_threads(n)
+        _kernels.set_isa(isa)
+        moved, value = y.copy(), np.zeros(1)
+        _kernels.add_sign(moved, x, 0.3)
+        _kernels.clip_value(moved, 0.5)
+        _kernels.add_penalty_l1(value, moved, 0.1)
+        results.append((moved, value))
+        assert_same_bits(moved, results[0][0])
+        assert_same_bits(value, results[0][1])
+    assert threads == 1 or uses_threads(lambda: _kernels.add_sign(moved, x, 0.3))
+    assert threads == 1 or uses_threads(lambda: _kernels.clip_value(moved, 0.5))
+
+
+def test_clip_value_checks_its_arguments():
+    g = np.ones(4, np.float32)
+    for limit in (0.0, -1.0, np.nan, 1e-50, np.inf):
+        with pytest.raises(ValueError, match="clip_value"):
+            _kernels.clip_value(g, limit)
+    g.flags.writeable = False
+    with pytest.raises(ValueError, match="gradients: expected a writable"):
+        _kernels.clip_value(g, 1.0)
 
 
 @pytest.mark.parametrize("size", [1, 15, 16, 17, 4095, 4096, 4097, 70001])

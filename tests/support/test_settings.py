@@ -32,7 +32,9 @@ SETTINGS = {
     "batch norm": (lambda: BatchNorm(3), "momentum", 1.0, (0, 1.1, np.nan, "a", True, None)),
     "batch norm eps": (lambda: BatchNorm(3), "eps", 1.0, NOT_POSITIVE),
     "layer norm eps": (lambda: LayerNorm(3), "eps", 1.0, NOT_POSITIVE),
+    "l1": (lambda: Dense(3, 3), "l1", 0.5, (-1, np.nan, np.inf, "a", True)),
     "l2": (lambda: Dense(3, 3), "l2", 0.5, (-1, np.nan, np.inf, "a", True)),
+    "trainable": (lambda: LayerNorm(3), "trainable", False, (0, 1, None, "a", np.True_)),
     "leaky relu": (LeakyReLU, "alpha", 0, (-1, np.nan, np.inf, "a", True, None)),
     "elu": (ELU, "alpha", 0.5, NOT_POSITIVE),
     "huber": (Huber, "delta", 2.0, NOT_POSITIVE),
@@ -77,10 +79,10 @@ def test_a_setting_is_checked_and_counted(name):
 
 
 @pytest.mark.parametrize("make, message", [
-    (lambda: Dropout(0.5), "Dropout has no typo; what may be set: rate"),
-    (lambda: Dense(3, 3), "Dense has no typo; what may be set: l2"),
-    (lambda: BatchNorm(3), "BatchNorm has no typo; what may be set: eps, momentum"),
-    (ReLU, "ReLU has no typo; what may be set: nothing"),
+    (lambda: Dropout(0.5), "Dropout has no typo; what may be set: rate, trainable$"),
+    (lambda: Dense(3, 3), "Dense has no typo; what may be set: l1, l2, trainable$"),
+    (lambda: BatchNorm(3), "BatchNorm has no typo; what may be set: eps, momentum, trainable$"),
+    (ReLU, "ReLU has no typo; what may be set: trainable$"),
     (Huber, "Huber has no typo; what may be set: delta"),
     (MeanSquaredError, "MeanSquaredError has no typo; what may be set: nothing"),
     (lambda: Sequential(ReLU()), "'Sequential' object has no attribute 'typo'"),
