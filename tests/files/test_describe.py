@@ -30,6 +30,7 @@ ARGUMENTS = {
     "Conv2D": CONV | TWO_AXES,
     "Dense": {"in_features": 3, "out_features": 2, **WEIGHTED},
     "Dropout": {"rate": 0.25},
+    "Heads": {"layers": [ReLU(), BatchNorm(2)]},
     "ELU": {"alpha": 0.5},
     "Embedding": {"n": 7, "features": 2, "weight_init": INITIALIZER},
     "LayerNorm": {"features": 3, "eps": 0.25},
