@@ -20,6 +20,7 @@ from fastnn.layers.dense import Dense as Dense
 from fastnn.layers.dropout import Dropout as Dropout
 from fastnn.layers.embedding import Embedding as Embedding
 from fastnn.layers.flatten import Flatten as Flatten
+from fastnn.layers.heads import Heads as Heads
 from fastnn.layers.layer import Layer as Layer
 from fastnn.layers.normalization import BatchNorm as BatchNorm
 from fastnn.layers.normalization import LayerNorm as LayerNorm

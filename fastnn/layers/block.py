@@ -10,6 +10,8 @@ from fastnn.layers.layer import Arrays, Layer, Place
 from fastnn.support.settings import Fixed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -48,11 +50,18 @@ class Block(Layer):
         if len(layers) == 1 and (its := _layers_of(layers[0])):
             layers = its
         self.layers = tuple(map(as_layer, layers))
-        inner = [*self.layers, *others.values()]
+        named = [*numbered(self.layers), *others.items()]
+        self._set_paths(
+            named, ((self.layers, None), *(((layer,), (name,)) for name, layer in others.items()))
+        )
+
+    def _set_paths(self, named: list[tuple[str, Any]], paths: Iterable[tuple[Any, Any]]) -> None:
+        """Take the paths, each its layers and their names (None: numbers); `named` are all layers
+        with their names for messages."""
+        inner = [layer for _, layer in named]
         try:
-            check_layers([*numbered(self.layers), *others.items()])
-            paths = (Chain((layer,), (name,)) for name, layer in others.items())
-            self._chains = (Chain(self.layers), *paths)
+            check_layers(named)
+            self._chains = tuple(Chain(*path) for path in paths)
             self._join(*self._chains)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{type(self).__name__}: {error}") from None

@@ -31,6 +31,7 @@ ARGUMENTS = {
     "Conv2D": CONV | TWO_AXES,
     "Dense": {"in_features": 3, "out_features": 2, **WEIGHTED},
     "Dropout": {"rate": 0.25},
+    "Heads": {"layers": [ReLU(), BatchNorm(2)]},
     "ELU": {"alpha": 0.5},
     "Embedding": {"n": 7, "features": 2, "weight_init": INITIALIZER},
     "LayerNorm": {"features": 3, "eps": 0.25},
@@ -38,6 +39,7 @@ ARGUMENTS = {
     "MaxPool1D": POOL1,
     "MaxPool2D": POOL2,
     "Normal": {"std": 0.5},
+    "Orthogonal": {"gain": 0.5},
     "Residual": {"layers": [ReLU(), BatchNorm(2)], "shortcut": Dropout(0.5)},
     "Adam": {"beta1": 0.5, "beta2": 0.75, "eps": 0.25, **STEP},
     "AdamW": {
