@@ -30,7 +30,7 @@ class batches:
 
     Shapes: `X` (n, ...), `y` (n, ...), `sample_weight` (n,).
     Raises TypeError or ValueError for what is no array of numbers, for no rows, for lengths that
-    differ and for a `batch_size` that is no positive integer.
+    differ, for a `batch_size` that is no positive integer and for flags that are none.
 
     >>> X, y = np.arange(10.0).reshape(5, 2), np.arange(5)
     >>> for xb, yb in batches(X, y, batch_size=2, shuffle=False):
@@ -56,7 +56,8 @@ class batches:
         arrays.same_length(**named)
         self.arrays = tuple(named.values())
         self.batch_size = checks.positive_int(batch_size, "batch_size")
-        self.shuffle, self.drop_last = bool(shuffle), bool(drop_last)
+        self.shuffle = checks.flag(shuffle, "shuffle")
+        self.drop_last = checks.flag(drop_last, "drop_last")
         self._generator = np.random.Generator(np.random.PCG64(checks.seed(seed)))
 
     def __len__(self) -> int:

@@ -16,7 +16,8 @@ class History(dict[str, list[float]]):
     the epoch's samples, computed while it trained, L2 penalty included), the metrics (from the same
     outputs), `validation_loss` (without penalty) and `validation_` metrics, `learning_rate` (the
     last step's), `seconds` (training only) and `samples_per_second`; then what callbacks log.
-    All columns are equally long: an epoch without a result of some name has NaN there.
+    All columns are equally long: an epoch without a result of some name has NaN there, as those
+    between two validations have with `validation_every`.
     `interrupted` says whether Ctrl-C ended the training.
 
     It is a dict of lists, so that ``json.dumps(history)`` and ``pandas.DataFrame(history)`` do what

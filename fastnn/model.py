@@ -92,8 +92,10 @@ class Sequential(Network):
         """Train on the rows of `X` and `y`; returns the `History`.
 
         Ctrl-C ends the training and returns the history of the finished epochs, with
-        ``history.interrupted`` set; the model keeps what it has learnt.  Pressed again within a
-        second, in the same fit or in the next one of a loop, it is a KeyboardInterrupt.
+        ``history.interrupted`` set; the model keeps what it has learnt.  It is looked for between
+        steps and between parts of a validation, not within a step, a metric, a callback or an
+        iterable that is waited for.  Pressed again within a second, in the same fit or in the next
+        one of a loop, it is a KeyboardInterrupt.
 
         Parameters
         ----------
@@ -110,12 +112,29 @@ class Sequential(Network):
             position), on which batch norm cannot train, that row joins the batch before.  In
             batches of your own, a single row joins the next batch, and is left out at the end.
         validation_data : ``(X, y)`` or ``(X, y, sample_weight)``, evaluated after every epoch
+            Or an iterable of such batches, as a list of tuples, gone through at each validation:
+            so many as it has a ``len()``, else to its end, for which it must have one.  What is
+            measured is the same as of arrays; outputs and targets are kept until then, X is not.
+        validation_split : a part of the rows in (0, 1), held out and evaluated instead
+            Where the targets are classes, of each class the same part: the rows are those of
+            ``stratified_split(y, validation_split, seed)``, else those of a split of equal labels.
+            Their `sample_weight` goes along, `class_weight` is of training alone.  The rows are
+            copied.
+        validation_every : so many epochs are from one validation to the next
+            The last of `epochs` is validated too, and one that a callback stops at a batch.  The
+            others have NaN in the history, which those who monitor pass over.
+        steps_per_epoch : how many batches of an iterable `X` are an epoch
+            One pass over `X` goes on over the epochs, and so it may be endless; where it ends, the
+            next one begins.  After a `resume` the batches of the epochs before are taken and
+            dropped.
         shuffle : whether each epoch has an order of the rows of its own
         drop_last : whether a last shorter batch is left out
         seed : what the orders follow from, so that a second `fit` repeats those of the first
         sample_weight : (n,), not negative; a row of weight 0 takes no part
         class_weight : a dict by label (1 for labels that it lacks) or ``"balanced"``
-            It multiplies the rows' weights.
+            It multiplies the rows' weights.  It moves probabilities: the model learns p w / Σ p w,
+            for p the probabilities in the data and w the weights.  Divided by w, and by their sum
+            then, they are p again.
         metrics : a list of names (``"accuracy"``, ``"r2"``; see `fastnn.metrics`) or functions
             Functions are ``metric(outputs, targets)`` and get targets (n,) as (n, 1) where the
             outputs are so; those of scikit-learn, and others whose first parameter is ``y_true``,
@@ -136,16 +155,18 @@ class Sequential(Network):
         resume : the file of a checkpoint to go on from (see `ModelCheckpoint`)
             Training goes on to `epochs` in all, with the same bits as if it had never stopped.
             Model, optimizer, order and history are as saved, with what may be set at any time,
-            such as learning rates; the other arguments must be as before.  Batches of your own
-            must come in the same order, and a schedule that follows `epochs`, as `Cosine` does,
-            needs the same `epochs`.
+            such as learning rates; the other arguments must be as before.  Of those that the file
+            knows, all that differ are listed; it does not know data, functions and metrics' own
+            settings.  Batches of your own must come in the same order, and a schedule that follows
+            `epochs`, as `Cosine` does, needs the same `epochs`.
         progress : whether to show a bar on a terminal, a line per epoch elsewhere
 
         Raises
         ------
         TypeError, ValueError
             Before the first step: for arrays, labels or settings that make no sense, naming them;
-            for a checkpoint of another architecture, rule, metrics or number of rows, listing all.
+            for a checkpoint of another architecture, rule, metrics, number of rows or other
+            arguments, listing all.
         OSError
             If the checkpoint cannot be read.
         RuntimeError

@@ -230,3 +230,10 @@ def test_to_nhwc(shape, kind):
 def test_to_nhwc_refuses(x, message):
     with pytest.raises((TypeError, ValueError), match=f"^{message}"):
         to_nhwc(x)
+
+
+@pytest.mark.parametrize("name", ["shuffle", "drop_last"])
+@pytest.mark.parametrize("value", ["no", 0, None])
+def test_flags_of_batches_are_true_or_false(name, value):
+    with pytest.raises(TypeError, match=rf"^{name}: expected True or False, got {value!r}"):
+        batches([[0.0]], [0], **{name: value})

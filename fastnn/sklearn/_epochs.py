@@ -12,6 +12,8 @@ from fastnn.training.callbacks import Callback
 from fastnn.training.samples import count_batches
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fastnn.sklearn._task import Task
     from fastnn.training.run import Run
     from fastnn.training.samples import Samples
@@ -21,13 +23,20 @@ _LEAST_RATE = 1e-30  # no learning rate is: float32 could not hold it, and no we
 
 
 class Epochs(Callback):
-    """After each epoch, writes the attributes of `estimator` and scores the rows in `held`.  `rows`
-    is what it trains on: where that is `WeightedBatches`, they know the constant in the loss."""
+    """After each epoch, writes the attributes of `estimator` and scores the rows in `held` by
+    `scoring(model, outputs, held)`.  `rows` is what it trains on: where that is `WeightedBatches`,
+    they know the constant in the loss."""
 
     def __init__(
-        self, estimator: Any, data: Samples, batch_size: int, held: Samples | None, rows: Any
+        self,
+        estimator: Any,
+        data: Samples,
+        batch_size: int,
+        held: Samples | None,
+        rows: Any,
+        scoring: Callable[[Any, Any, Samples], float],
     ) -> None:
-        self.estimator, self.held = estimator, held
+        self.estimator, self.held, self.scoring = estimator, held, scoring
         self.task: Task = estimator._task
         self.rows, self._shape, self._batch_size = len(data.X), data.X.shape, batch_size
         self._rows = rows if isinstance(rows, WeightedBatches) else None
@@ -96,9 +105,7 @@ class Epochs(Callback):
         run.log("validation_loss", value)
         if not estimator.early_stopping:
             return
-        score = np.nan
-        if np.isfinite(outputs).all():
-            score = estimator._score_outputs(outputs, held.y, held.weight)
+        score = self.scoring(run.model, outputs, held)
         estimator.validation_scores_.append(score)
         run.log("validation_score", score)
         self._say(f"Validation score: {score:f}")

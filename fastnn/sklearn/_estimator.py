@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import numpy as np
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import get_scorer_names
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
@@ -41,6 +42,7 @@ from fastnn.model import Sequential
 from fastnn.sklearn import _lbfgs
 from fastnn.sklearn._batches import WeightedBatches, set_penalty
 from fastnn.sklearn._epochs import Epochs
+from fastnn.sklearn._scoring import Scoring
 from fastnn.sklearn._task import LINKS, Task
 from fastnn.support import arrays
 from fastnn.support.threads import threads
@@ -112,6 +114,7 @@ class Perceptron(_Fitted, ABC):
         "dropout": [_at_least(0, high=1)],
         "batch_norm": ["boolean"],
         "callbacks": [list, tuple, None],
+        "scoring": [StrOptions(set(get_scorer_names())), callable, None],
         "dtype": "no_validation",  # NumPy has many names for a type, which fastnn checks itself
         "n_threads": [_at_least(1, kind=Integral), None],
     }
@@ -144,6 +147,7 @@ class Perceptron(_Fitted, ABC):
     dropout: float = 0.0
     batch_norm: bool = False
     callbacks: Any = None
+    scoring: Any = None
     dtype: Any = "float32"
     n_threads: int | None = None
 
@@ -161,6 +165,10 @@ class Perceptron(_Fitted, ABC):
     @abstractmethod
     def _targets(self, y: Array) -> Array:
         """Targets in the form that the loss takes."""
+
+    @abstractmethod
+    def _as_given(self, targets: Array) -> Array:
+        """Such targets in the form in which y came."""
 
     def _class_weights(self, y: Array, data: Samples, incremental: bool) -> Array | None:
         return None
@@ -292,6 +300,13 @@ class Perceptron(_Fitted, ABC):
         self.model_ = model
         return model
 
+    def _with(self, model: Sequential) -> Any:
+        """This estimator as it would be with that model, for scorers, which are given arrays."""
+        other = object.__new__(type(self))
+        other.__dict__.update({**self.__dict__, "model_": model, **_shown(model)})
+        other.__dict__.pop("feature_names_in_", None)
+        return other
+
     def _renewed(self, seed: int) -> Sequential:
         """A network made from the settings as they are now, with the parameters so far."""
         state = self._current().state if "model_" in self.__dict__ else {}
@@ -420,7 +435,7 @@ class Perceptron(_Fitted, ABC):
     ) -> Epochs:
         batch_size = self._batch_size(len(data.X))
         rows = self._rows(model, data, batch_size, seed)
-        rule = Epochs(self, data, batch_size, held, rows["X"])
+        rule = Epochs(self, data, batch_size, held, rows["X"], Scoring(self))
         try:
             history = model.fit(
                 **rows,
@@ -445,7 +460,7 @@ class Perceptron(_Fitted, ABC):
         layers, alpha = _dense(model), self.alpha / self._task.scale
         set_penalty(layers, alpha, data.weight)
         several = batch_size < len(data.X)  # else the order changes no more than rounding
-        order = {"batch_size": batch_size, "shuffle": self.shuffle and several, "seed": seed}
+        order = {"batch_size": batch_size, "shuffle": bool(self.shuffle and several), "seed": seed}
         weight = data.weight
         if weight is None or not several or np.ptp(weight) == 0:
             return {"X": data.X, "y": data.y, "sample_weight": weight, **order}

@@ -99,10 +99,7 @@ def fit(
             checks.flag(drop_last, "drop_last"), steps_per_epoch,
         )  # fmt: skip
         _check_schedule(schedule, optimizer, source)
-        validations = -(-epochs // validation_every)
-        validation = held or make_validation(model, loss, validation_data, validations)
-        if validation is None and validation_every > 1:
-            raise ValueError("validation_every: needs validation_data or validation_split")
+        validation = held or make_validation(model, loss, validation_data, epochs, validation_every)
         step.take_over(handover)
         columns = _columns(chosen, validation)
         as_before = resume.arguments_of(

@@ -58,7 +58,8 @@ def arguments_of(
     Of functions no more is known than their names, of weights than that there were some; of a loss
     its class, since its settings may change."""
     if isinstance(class_weight, Mapping):
-        class_weight = str({str(label): float(class_weight[label]) for label in class_weight})
+        labels = sorted(class_weight, key=str)
+        class_weight = str({str(label): float(class_weight[label]) for label in labels})
     if schedule is not None:
         name = getattr(schedule, "__name__", type(schedule).__name__)
         schedule = repr(schedule) if isinstance(schedule, Schedule) else name

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 from fastnn.history import History
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
     from fastnn.averaging import WeightAverage
@@ -98,9 +96,10 @@ class Run:
             return False
         return math.isnan(self.history[name][epoch - 1])
 
-    def record(self, results: Mapping[str, float]) -> None:
+    def record(self, results: dict[str, float]) -> None:
         """Note the results of the epoch that is done, before callbacks log theirs."""
-        self.history.append({name: results[name] for name in self.columns if name in results})
+        there = results | dict.fromkeys(set(self._validated) - set(results), math.nan)
+        self.history.append({name: there[name] for name in self.columns if name in there})
         self._settled = set(results)
 
     def take_history(self, history: History) -> None:

@@ -236,12 +236,12 @@ def own_batch(batch: Any, where: str) -> tuple[Any, Any, Any]:
     return x, y, weight[0] if weight else None
 
 
-def check_begins_anew(data: Any, name: str, passes: int, unit: str) -> None:
+def check_begins_anew(data: Any, name: str, passes: int, what: str) -> None:
     """Raise ValueError for an iterator where more than one pass is needed."""
     if isinstance(data, Iterator) and passes > 1:
         raise ValueError(
-            f"{name}: a {type(data).__name__} gives its batches once, not for {passes} {unit}; "
-            f"give an object whose __iter__ begins anew, such as fastnn.batches(...), or {unit}=1"
+            f"{name}: a {type(data).__name__} gives its batches once, not for {passes} {what}; "
+            "give an object whose __iter__ begins anew, such as fastnn.batches(...), or epochs=1"
         )
 
 

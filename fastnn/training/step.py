@@ -478,14 +478,14 @@ class TrainStep(Step):
 
     def _pass_one_by_one(self, rows: _Pass) -> Iterator[NDArray[np.float64]]:
         for i in range(rows.number):
-            if rows.before is not None:
-                rows.before()
             if rows.rates is not None:
                 self.set_rate(rows.rates[i])
+            if rows.before is not None:
+                rows.before()
             batch = rows.data.rows(rows.part(i, i + 1).order)
             value = self._replay_once(batch).value if self._recorded else self._run_once(batch)
-            if rows.seen is not None and self.outputs is not None:
-                rows.seen.append(self.outputs)  # a copy: the next replay fills the same array
+            if rows.seen is not None and self._outputs is not None:
+                rows.seen.append(self._outputs.copy())  # the next replay fills the same array
             yield value
 
     # ---- recorded ------------------------------------------------------------------------------

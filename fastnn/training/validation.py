@@ -39,10 +39,13 @@ _MANY = 100_000  # batches without an end, after which a warning says that it is
 
 
 class Predicting:
-    """Predicts as many rows at a time as take a tenth of a second, so that Ctrl-C is heard."""
+    """Predicts as many rows at a time as take a tenth of a second, so that Ctrl-C is heard.
+
+    Where a layer is the user's, its bits may depend on the number of rows: it stays the same."""
 
     def __init__(self, model: Network) -> None:
-        self._model, self._rows = model, _FEW
+        self._model, self._adapts = model, model._chain.native
+        self._rows = _FEW if self._adapts else _MOST
 
     def __call__(self, X: Array, ctrl_c: CtrlC) -> Array | None:
         """The outputs for X; None where Ctrl-C came."""
@@ -54,12 +57,15 @@ class Predicting:
             start = time.perf_counter()
             outputs.append(self._model.predict(X[done : done + self._rows]))
             done += len(outputs[-1])
-            seconds = time.perf_counter() - start
-            if seconds > _SECONDS:
-                self._rows = max(1, self._rows // 2)
-            elif seconds < _SECONDS / 4:
-                self._rows = min(_MOST, 2 * self._rows)
+            if self._adapts:
+                self._adapt(time.perf_counter() - start)
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+
+    def _adapt(self, seconds: float) -> None:
+        if seconds > _SECONDS:
+            self._rows = max(1, self._rows // 2)
+        elif seconds < _SECONDS / 4:
+            self._rows = min(_MOST, 2 * self._rows)
 
 
 class Held:
@@ -96,17 +102,17 @@ class Given:
             found = self._predict(data.X, ctrl_c)
             if found is None:
                 return None
-            targets = data.y
             if is_plain(self._loss):
                 try:
-                    targets = self._loss._in_form(found, data.y, data.weight)[0]
+                    targets, weight = self._loss._in_form(found, data.y, data.weight)
+                    data = data._replace(targets=targets, weight=weight)
                 except ValueError as error:
                     raise ValueError(f"{where}y: {error}") from None
             if parts and data.y.shape[1:] != parts[0].y.shape[1:]:
                 first, its = parts[0].y.shape[1:], data.y.shape[1:]
                 raise ValueError(f"{where}y: expected rows of shape {first} as before, got {its}")
             outputs.append(found)  # the user may use the memory of the rest again
-            parts.append(Samples(_NO_X, *map(copy.copy, (data.y, data.weight, targets))))
+            parts.append(Samples(_NO_X, *map(copy.copy, data[1:])))
         return (np.concatenate(outputs), _joined(parts)) if parts else None
 
     def _parts(self) -> Iterator[tuple[str, Samples]]:
@@ -116,8 +122,9 @@ class Given:
             where = f"validation batch {number}: "
             x, y, weight = own_batch(batch, where)
             data = check_part(self._model, self._loss, x, y, weight, None, where)
-            if data.weight is not None and not data.weight.all():
-                data = data.rows(data.weight > 0)
+            if data.weight is not None:
+                used = (data.weight.reshape(len(data.X), -1) > 0).any(axis=1)
+                data = data if used.all() else data.rows(used)
             rows += len(data.X)
             if len(data.X):
                 yield where, data
@@ -146,24 +153,31 @@ Validation = Held | Given
 
 
 def _joined(parts: list[Samples]) -> Samples:
-    """All rows of the parts, in new arrays."""
-    weighted = any(part.weight is not None for part in parts)
-    weights = [
-        np.ones(len(part.y), np.float32) if part.weight is None else part.weight for part in parts
-    ]
-    y, targets = (np.concatenate([part[i] for part in parts]) for i in (1, 3))
-    return Samples(_NO_X, y, np.concatenate(weights) if weighted else None, targets)
+    """All rows of the parts, in new arrays, without X."""
+    lengths = [len(part.y) for part in parts]
+    return Samples(_NO_X, *(_in_one(arrays, lengths) for arrays in [*zip(*parts, strict=True)][1:]))
+
+
+def _in_one(arrays: tuple[Array | None, ...], lengths: list[int]) -> Array | None:
+    """The arrays one after the other; weights that are None among others count 1."""
+    first = next((array for array in arrays if array is not None), None)
+    if first is None:
+        return None
+    ones = [np.ones((n, *first.shape[1:]), first.dtype) for n in lengths]
+    return np.concatenate([o if a is None else a for a, o in zip(arrays, ones, strict=True)])
 
 
 def make_validation(
-    model: Network, loss: Loss, validation_data: Any, validations: int
+    model: Network, loss: Loss, validation_data: Any, epochs: int, every: int
 ) -> Validation | None:
-    """What `fit` measures, so many times: a tuple of arrays, or any other iterable of batches."""
+    """What `fit` measures: a tuple of arrays, or any other iterable of batches."""
     if validation_data is None:
+        if every > 1:
+            raise ValueError("validation_every: needs validation_data or validation_split")
         return None
     data, wanted = validation_data, "validation_data: expected (X, y) or (X, y, sample_weight)"
     if _is_own(data):
-        check_begins_anew(data, "validation_data", validations, "epochs")
+        check_begins_anew(data, "validation_data", -(-epochs // every), "validations")
         return Given(model, loss, data)
     if not isinstance(data, tuple | list):
         raise ValueError(f"{wanted}, or an iterable of such batches, got {arrays.describe(data)}")

@@ -67,6 +67,58 @@ def test_patience_decides_when_it_stops(options, values, epochs):
     assert history.epochs == epochs
 
 
+def stops_after(values, **options):
+    """The epoch that early stopping ends, and what it calls the best."""
+    stopping = EarlyStopping(patience=2, **options)
+    history = fit(Scripted(*values), stopping, epochs=len(values))
+    return history.epochs, stopping.best_epoch
+
+
+def keras_stops_after(values, patience, baseline, start):
+    """Keras' EarlyStopping by its documentation, in epochs counted from 1."""
+    best = best_epoch = None
+    wait = 0
+    for epoch, value in enumerate(values, 1):
+        if epoch <= start:
+            continue
+        wait += 1
+        if best is None or value < best:
+            best, best_epoch = value, epoch
+            if baseline is None or value < baseline:
+                wait = 0
+        if wait >= patience:
+            return epoch, best_epoch
+    return len(values), best_epoch
+
+
+@pytest.mark.parametrize("values", [
+    (5, 4, 3, 2, 1, 0), (3, 3, 3, 3, 3, 3), (1, 5, 4, 4, 4, 4), (5, 4, 1.5, 1.8, 1.9, 1), (0, 9, 9),
+])  # fmt: skip
+@pytest.mark.parametrize("baseline", [None, 2.0, 100.0, -1])
+@pytest.mark.parametrize("start", [0, 1, 3])
+def test_baseline_and_start_from_epoch_are_keras(values, baseline, start):
+    expected = keras_stops_after(values, 2, baseline, start)
+    best = expected[1] or 0
+    assert stops_after(values, baseline=baseline, start_from_epoch=start) == (expected[0], best)
+
+
+def test_a_baseline_that_is_to_be_exceeded():
+    options = {"higher_is_better": True, "baseline": 2.0, "min_delta": 0.5}
+    assert stops_after((1, 2, 2.4, 3, 4), **options) == (2, 2)
+    assert stops_after((3, 2, 4, 2, 2, 5), **options) == (5, 3)
+
+
+def test_the_first_epochs_are_not_restored_either():
+    model, twin = network(), network()
+    fit(Scripted(0, 3, 2, 4), EarlyStopping(start_from_epoch=1), model=model, epochs=4)
+    fit(model=twin, epochs=3)
+    assert_same_bits(model.flat_parameters, twin.flat_parameters)
+    model, twin = network(), network()
+    fit(Scripted(0, 3), EarlyStopping(start_from_epoch=9), model=model, epochs=2)
+    fit(model=twin, epochs=2)
+    assert_same_bits(model.flat_parameters, twin.flat_parameters)
+
+
 def test_for_which_results_higher_is_better():
     def watch(name, **options):
         return EarlyStopping(name, **options)._watch.sign
@@ -161,6 +213,12 @@ def test_an_unknown_result_is_told_before_the_first_step(kind):
         (lambda: ReduceOnPlateau(patience=1.5), "patience"),
         (lambda: ReduceOnPlateau(min_rate=-1), "min_rate"),
         (lambda: ReduceOnPlateau(eps=-1), "eps"),
+        (lambda: EarlyStopping(baseline=math.nan), "baseline"),
+        (lambda: EarlyStopping(baseline="0.5"), "baseline"),
+        (lambda: EarlyStopping(start_from_epoch=-1), "start_from_epoch"),
+        (lambda: EarlyStopping(start_from_epoch=1.5), "start_from_epoch"),
+        (lambda: ReduceOnPlateau(cooldown=-1), "cooldown"),
+        (lambda: ReduceOnPlateau(cooldown=1.5), "cooldown"),
     ],
 )
 def test_settings_out_of_range(make, name):
@@ -189,6 +247,35 @@ def test_reduce_on_plateau():
     )
     assert history.learning_rate == [1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.3, 0.3]
     fit(Scripted(1.0, 1.0), ReduceOnPlateau(patience=1), epochs=2, optimizer=fastnn.SGD(1e-3))
+
+
+def cooled(values, patience, cooldown):
+    """In which epochs the rate falls, as torch's ReduceLROnPlateau counts (whose patience is one
+    less)."""
+    best, bad, rest, falls = math.inf, 0, 0, []
+    for epoch, value in enumerate(values, 1):
+        if value < best:
+            best, bad = value, 0
+        else:
+            bad += 1
+        if rest:
+            rest, bad = rest - 1, 0
+        if bad >= patience:
+            falls.append(epoch)
+            rest, bad = cooldown, 0
+    return falls
+
+
+@pytest.mark.parametrize("values", [(1.0,) * 14, (5, 5, 5, 4, 4, 4, 4, 4, 3, 3, 3, 3, 3, 3)])
+@pytest.mark.parametrize("patience", [1, 2])
+@pytest.mark.parametrize("cooldown", [0, 1, 3])
+def test_epochs_after_a_step_down_are_not_counted(values, patience, cooldown):
+    reducing = ReduceOnPlateau(patience=patience, cooldown=cooldown, factor=0.5)
+    history = fit(Scripted(*values), reducing, optimizer=fastnn.SGD(1e-4), epochs=14)
+    rates = np.array([*history.learning_rate])
+    falls = np.flatnonzero(rates[1:] < rates[:-1]) + 1
+    expected = [epoch for epoch in cooled(values, patience, cooldown) if epoch < 14]
+    assert falls.tolist() == expected and len(expected) > 1
 
 
 def torchs_rates(rate, factor, epochs, eps):
