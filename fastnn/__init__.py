@@ -14,15 +14,15 @@
 By topic (``help(fastnn.Dense)`` and so on tells more):
 
 Models         Sequential: fit, evaluate, predict, predictor, summary, save, state_dict; Predictor
-Layers         Dense, Dropout, BatchNorm, LayerNorm, Embedding, Flatten, Residual;
-               Layer, to derive others from
+Layers         Dense, Dropout, BatchNorm, LayerNorm, Embedding, Flatten, Residual, Block,
+               Heads; Layer, to derive others from
 Images and     Conv2D, MaxPool2D, AvgPool2D, GlobalMaxPool2D, GlobalAvgPool2D, to_nhwc;
 sequences      Conv1D, MaxPool1D, AvgPool1D, GlobalMaxPool1D, GlobalAvgPool1D
 Activations    Linear, ReLU, LeakyReLU, Sigmoid, Tanh, Softmax, ELU, SELU, Softplus, SiLU, GELU,
                Mish
 Losses         SoftmaxCrossEntropy, SigmoidCrossEntropy, Hinge; MeanSquaredError,
                MeanAbsoluteError, Huber, Quantile, Poisson; Loss, to derive others from
-Optimizers     SGD, Momentum, Nesterov, RMSprop, Adam, AdamW
+Optimizers     SGD, Momentum, Nesterov, RMSprop, Adam, AdamW; Vector: numbers of no layer
 Averages       ExponentialMovingAverage, StochasticWeightAverage, update_batch_norm
 Learning rates StepDecay, ExponentialDecay, Cosine, OneCycle
 Training       History; loops of your own: TrainStep, GradientStep, batches
@@ -60,6 +60,7 @@ if not use_installed(__path__[0]):  # else the installed package stands in this 
         AvgPool1D,
         AvgPool2D,
         BatchNorm,
+        Block,
         Conv1D,
         Conv2D,
         Dense,
@@ -70,6 +71,7 @@ if not use_installed(__path__[0]):  # else the installed package stands in this 
         GlobalAvgPool2D,
         GlobalMaxPool1D,
         GlobalMaxPool2D,
+        Heads,
         Layer,
         LayerNorm,
         LeakyReLU,
@@ -113,6 +115,7 @@ if not use_installed(__path__[0]):  # else the installed package stands in this 
     from fastnn.training.monitors import EarlyStopping, ModelCheckpoint, ReduceOnPlateau
     from fastnn.training.run import Run
     from fastnn.training.step import TrainStep
+    from fastnn.vector import Vector
 
 __all__ = [
     "ELU",
@@ -124,6 +127,7 @@ __all__ = [
     "AvgPool1D",
     "AvgPool2D",
     "BatchNorm",
+    "Block",
     "CSVLogger",
     "Callback",
     "Checkpoint",
@@ -143,6 +147,7 @@ __all__ = [
     "GlobalMaxPool1D",
     "GlobalMaxPool2D",
     "GradientStep",
+    "Heads",
     "Hinge",
     "History",
     "Huber",
@@ -181,6 +186,7 @@ __all__ = [
     "Tanh",
     "TensorBoard",
     "TrainStep",
+    "Vector",
     "__version__",
     "batches",
     "build_info",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastnn.network import Network
+    from fastnn.vector import Vector
 
     Array = NDArray[Any]
 
@@ -79,7 +80,7 @@ class _Factors(Setting[Any]):
             self.check_matches(_checked_factors(value, self.name), optimizer._model)
         super().__set__(optimizer, value)
 
-    def check_matches(self, factors: Mapping[str, float], model: Network) -> None:
+    def check_matches(self, factors: Mapping[str, float], model: Network | Vector) -> None:
         """Raise ValueError for a pattern that no parameter of the model matches."""
         for pattern in factors:
             if not any(fnmatchcase(name, pattern) for name in model.parameters):
@@ -144,7 +145,7 @@ class Optimizer(Guarded):
     """
 
     _vectors: tuple[str, ...] = ()  # the names of its vectors, each as long as the parameters
-    _model: Network | None = None
+    _model: Network | Vector | None = None
     _buffers: tuple[Array, ...] = ()
     _hyper: NDArray[np.float64]
     _plan: _Plan | None = None
@@ -179,8 +180,8 @@ class Optimizer(Guarded):
         self._hyper = writable(self._hyper)  # joblib hands out read-only memory
         self._buffers = tuple(map(writable, self._buffers))
 
-    def step(self, model: Network) -> None:
-        """Update the model's parameters in place from its gradients.
+    def step(self, model: Network | Vector) -> None:
+        """Update the parameters of a model, or of a `Vector`, in place from its gradients.
 
         Raises ValueError for a model without parameters, for another model than the first, and if
         a parameter array was made read-only; RuntimeError before any backward, and if another
@@ -191,7 +192,7 @@ class Optimizer(Guarded):
             self._bind(model)
         model.update(self._step)
 
-    def _bind(self, model: Network) -> None:
+    def _bind(self, model: Network | Vector) -> None:
         if self._model is not None:
             raise ValueError(
                 f"model: {self!r} has stepped another model before; make an optimizer for each"
@@ -201,7 +202,7 @@ class Optimizer(Guarded):
             raise RuntimeError("no gradients yet: call model.backward(gradient) before step(model)")
         self._attach(model)
 
-    def _check_suits(self, model: Network) -> None:
+    def _check_suits(self, model: Network | Vector) -> None:
         if model.flat_parameters.size == 0:
             raise ValueError("model: expected one with parameters, got one without")
         for name, setting in settable(type(self)).items():
@@ -210,7 +211,7 @@ class Optimizer(Guarded):
             elif isinstance(setting, _Factors):
                 setting.check_matches(getattr(self, name), model)
 
-    def _attach(self, model: Network) -> None:
+    def _attach(self, model: Network | Vector) -> None:
         """Let the optimizer belong to this model, with vectors of zeros for it."""
         flat = model.flat_parameters
         self._buffers = tuple(aligned_zeros(flat.size, flat.dtype) for _ in self._vectors)
@@ -253,7 +254,7 @@ class Optimizer(Guarded):
         """The parts, array by array, and with neighbours of the same factors together; ValueError
         if there are none."""
         assert self._model is not None
-        frozen = set(self._model._chain.frozen())
+        frozen = self._model._frozen()
         apart: list[_Part] = []
         together: list[_Part] = []
         follows = False  # the last parameter was not frozen

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from fastnn.layers.layer import Place
+    from fastnn.layers.layer import Place, Pull
 
     Shape = tuple[int, ...]
 
@@ -36,6 +36,9 @@ class Chain:
     `out_features` and `out_dimensions` those of the rows that it returns (None: the same, or
     unknown before data come).
 
+    `states` is False where a layer within does not say what it returns, and `resizes` is True where
+    `out_features` is None because of that, and not because all layers return as many as they take.
+
     Raises ValueError if a layer takes other features or dimensions than the one before returns."""
 
     def __init__(self, layers: tuple[Any, ...], names: tuple[str, ...] | None = None) -> None:
@@ -43,7 +46,8 @@ class Chain:
             raise ValueError("layers: expected at least one, got none")
         self.layers = layers
         self.names = tuple(map(str, range(len(layers)))) if names is None else names
-        self.embedding = layers[0] if isinstance(layers[0], Embedding) else None
+        first = layers[0]
+        self.embedding: Embedding | None = first._embedding if isinstance(first, Layer) else None
         self.path: list[Layer] = []  # the layers to run, some of them wrapped, made by `build`
         self.checked_shape: Shape = ()  # the last batch's that passed `check_input`
         # The shapes of its rows and of their outputs (None: unknown) are one tuple, because other
@@ -74,10 +78,12 @@ class Chain:
             giver = giver if takes is None and gives is None else i
             shaper = shaper if needs is None and leaves is None else i
             width, dims = known_after(layer, width, dims)
-            states = isinstance(layer, Layer)  # without this base the outputs are unknown
+            states = _states(layer)
             same_width &= states and gives is None and not layer._resizes
             same_dims &= states and leaves is None
         self.out_features, self.out_dimensions = width, dims
+        self.states = all(map(_states, self.layers))
+        self.resizes = width is None and not same_width
 
     def _check_next(
         self, i: int, width: int | None, giver: int, dims: int | None, shaper: int
@@ -100,6 +106,12 @@ class Chain:
                 f"gives {width}"
             )
 
+    def check_embeddings(self) -> None:
+        """Raise ValueError for an embedding that is not the first of all layers."""
+        for layer, _ in self.walk():
+            if isinstance(layer, Embedding) and layer is not self.embedding:
+                raise ValueError(f"{layer!r} takes codes, so it must be the model's first layer")
+
     def walk(self, row: Shape | None = None) -> Iterator[tuple[Any, Shape | None]]:
         """All layers, those within another right behind it, each with the shape of the rows that
         it takes if the chain takes `row`; None: unknown."""
@@ -112,16 +124,21 @@ class Chain:
     def activation_after(self, i: int, behind: str = "linear") -> str:
         """The name of the activation of layer i, or else of the next layer that has one, past norms
         and dropout; `behind` is the one behind the chain."""
-        name = getattr(self.layers[i], "activation_name", None)
+        layer = self.layers[i]
+        name = None if inner_chains(layer) else getattr(layer, "activation_name", None)
         if name not in (None, "linear"):
             return str(name)
-        for layer in self.layers[i + 1 :]:
+        return self.first_activation(i + 1) or behind
+
+    def first_activation(self, start: int = 0) -> str | None:
+        """The `activation_name` of the first layer from number `start` on that has one."""
+        for layer in self.layers[start:]:
             name = getattr(layer, "activation_name", None)
             if name is not None:
                 return str(name)
             if not isinstance(layer, Layer):
                 return "linear"
-        return behind
+        return None
 
     # ---- shapes --------------------------------------------------------------------------------
 
@@ -175,7 +192,8 @@ class Chain:
         leave each layer's outputs in the cache for the next one."""
         if len(row) == 1:
             return most
-        largest = max(math.prod(shape) for shape in [row, *self.shapes(row, "x")] if shape)
+        shapes = [*self.shapes(row, "x"), *(taken for _, taken in self.walk(row))]
+        largest = max(math.prod(shape) for shape in shapes if shape)
         return min(most, max(_kernels.FEW_IMAGES, _CACHE_BYTES // (largest * itemsize)))
 
     # ---- parameters ----------------------------------------------------------------------------
@@ -284,6 +302,20 @@ class Chain:
         if first < len(self.path):
             self.path[first].backward_parameters(dy)
 
+    def vjp(self, x: NDArray[Any]) -> tuple[NDArray[Any], Pull]:
+        """The outputs in evaluation, and the function that takes their gradient to that of x."""
+        pulls = []
+        for layer in self.path:
+            x, pull = layer._vjp(x)
+            pulls.append(pull)
+
+        def pull_all(dy: NDArray[Any]) -> NDArray[Any]:
+            for pull in reversed(pulls):
+                dy = pull(dy)
+            return dy
+
+        return x, pull_all
+
     @property
     def saved(self) -> tuple[Any, ...]:
         """What each layer saved in its last forward in training; may be set again later."""
@@ -321,6 +353,12 @@ def inner_chains(layer: object) -> tuple[Chain, ...]:
     return layer._chains if isinstance(layer, Layer) else ()
 
 
+def _states(layer: object) -> bool:
+    """Whether a layer, with all within it, says what it returns: without the base `Layer` none
+    does."""
+    return isinstance(layer, Layer) and layer._states
+
+
 def _stated(layer: Any) -> tuple[int | None, int | None, int | None, int | None]:
     """The features that a layer takes and returns, and the dimensions that it takes and returns."""
     takes, gives = getattr(layer, "in_features", None), getattr(layer, "out_features", None)
@@ -332,8 +370,8 @@ def _stated(layer: Any) -> tuple[int | None, int | None, int | None, int | None]
 def known_after(layer: Any, width: int | None, dims: int | None) -> tuple[int | None, int | None]:
     """The features and dimensions behind a layer, from those before it; None: unknown."""
     takes, gives, needs, leaves = _stated(layer)
-    if not isinstance(layer, Layer):
-        return gives, None
+    if not _states(layer):
+        return gives, leaves
     if gives is None and not layer._resizes:
         gives = width if takes is None else takes
     return gives, next((known for known in (leaves, dims, needs) if known is not None), None)
@@ -341,7 +379,7 @@ def known_after(layer: Any, width: int | None, dims: int | None) -> tuple[int | 
 
 def shape_after(layer: Any, row: Shape) -> Shape | None:
     """The shape of a row behind a layer, from that before it; None where it does not state it."""
-    if not isinstance(layer, Layer):
+    if not _states(layer):
         return None
     after, name = layer.output_shape(row), f"output_shape of {label(layer)}"
     if not isinstance(after, tuple) or not after:
@@ -362,8 +400,8 @@ def check_layers(named: Iterable[tuple[str, Any]]) -> None:
             raise TypeError(f"{who}: expected a layer, got the class; write {layer.__name__}()")
         if isinstance(getattr(layer, "_chain", None), Chain):
             raise TypeError(
-                f"{who}: expected a layer, got a {type(layer).__name__}; unpack copies of its "
-                "layers, *copy.deepcopy(model.layers)"
+                f"{who}: expected a layer, got a {type(layer).__name__} with a forward, backward "
+                "or update of its own; unpack copies of its layers, *copy.deepcopy(model.layers)"
             )
         if not all(callable(getattr(layer, name, None)) for name in ("forward", "backward")):
             raise TypeError(f"{who}: expected a layer with forward and backward, got {layer!r}")
@@ -442,11 +480,22 @@ class _Wrapped(Layer):
     def backward_parameters(self, dy: NDArray[Any]) -> None:
         """Run the layer's `backward_parameters`, but `backward` where that one was overridden
         later: on the object, or in a class derived from the one that has the other."""
-        layer, name = self._layer, "backward_parameters"
-        holders = [getattr(layer, "__dict__", {}), *map(vars, type(layer).__mro__)]
-        first: Any = next((h for h in holders if {"backward", name} & h.keys()), ())
-        getattr(layer, name if name in first else "backward")(dy.copy())
+        name = "backward_parameters"
+        getattr(self._layer, name if self._defines(name, "backward") else "backward")(dy.copy())
         self._forget_frozen()
+
+    def _vjp(self, x: NDArray[Any]) -> tuple[NDArray[Any], Pull]:
+        if isinstance(self._layer, Layer) and self._defines("_vjp", "forward", "backward"):
+            return self._layer._vjp(x.copy())  # one of ours, with others within it
+        return super()._vjp(x)
+
+    def _defines(self, name: str, *others: str) -> bool:
+        """Whether the layer's method `name` was defined with `others` or later: it is where the
+        first of all these is, on the object, in its class or in the next one above."""
+        layer = self._layer
+        holders = [getattr(layer, "__dict__", {}), *map(vars, type(layer).__mro__)]
+        first: Any = next((h for h in holders if {name, *others} & h.keys()), ())
+        return name in first
 
     def _forget_frozen(self) -> None:
         """Drop the gradients of a layer that is frozen, which it need not know."""
@@ -459,6 +508,6 @@ def _taker(following: tuple[Any, ...]) -> Any:
     for layer in following:
         if getattr(layer, "in_features", None) is not None:
             return layer
-        if not isinstance(layer, Layer) or layer.out_features is not None:
+        if not _states(layer) or layer.out_features is not None or layer._resizes:
             break
     return None

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastnn.initializers import Initializer
+    from fastnn.layers.layer import Pull
 
 _EXACT_FLOAT32 = 2**24  # float32 holds all integers up to this one
 
@@ -57,10 +58,14 @@ class Embedding(Layer):
         self, n: int, features: int, *, weight_init: str | Initializer | None = None
     ) -> None:
         self.codes = checks.positive_int(n, "n")
-        self.out_features = checks.positive_int(features, "features")
+        self._fix(out_features=checks.positive_int(features, "features"))
         self.weight_init = (
             None if weight_init is None else initializers.resolve(weight_init, "weight_init")
         )
+
+    @property
+    def _embedding(self) -> Embedding:
+        return self
 
     @property
     def n(self) -> int:
@@ -80,8 +85,6 @@ class Embedding(Layer):
         return (*shape, self.out_features)
 
     def _build(self, parameters: Arrays, gradients: Arrays, place: Place) -> None:
-        if place.position != 0:
-            raise ValueError(f"{self!r} takes codes, so it must be the model's first layer")
         if place.dtype.itemsize == 4 and self.codes > _EXACT_FLOAT32:
             raise ValueError(f"{self!r}: float32 tells 2^24 codes apart; use dtype='float64'")
         super()._build(parameters, gradients, place)
@@ -106,6 +109,9 @@ class Embedding(Layer):
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
         raise RuntimeError(f"{self!r}: its inputs are codes, which have no gradient")
+
+    def _vjp(self, x: NDArray[Any]) -> tuple[NDArray[Any], Pull]:
+        return self.forward(x), self.backward
 
     def backward_parameters(self, dy: NDArray[Any]) -> None:
         (x,) = self._take()

@@ -14,9 +14,12 @@ from fastnn.support.arrays import describe
 from fastnn.support.settings import Guarded, Setting, label
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import TypeAlias
 
     from numpy.typing import NDArray
+
+    Pull: TypeAlias = Callable[[NDArray[Any]], NDArray[Any]]  # from dy to dx
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -187,6 +190,8 @@ class Layer(Guarded):
     random = False  # reads the model's counter in training
 
     _resizes = False  # out_features None means "unknown before data come", not "as it takes"
+    _embedding: Any = None  # that which takes its inputs, which are codes then
+    _states = True  # says what it returns, with all layers within
     _chains: tuple[Any, ...] = ()  # a `Chain` for each path of layers within this one
 
     _place: Any = Placed(None)
@@ -211,6 +216,10 @@ class Layer(Guarded):
         """
         self._check_takes(shape)
         return shape if self.out_features is None else (*shape[:-1], self.out_features)
+
+    def _fix(self, **attributes: Any) -> None:
+        """Set attributes that the classes of fastnn's let nobody set later; for constructors."""
+        vars(self).update(attributes)
 
     def _check_takes(self, shape: tuple[int, ...]) -> None:
         """Raise ValueError unless `shape` is that of a row which the layer takes."""
@@ -257,6 +266,14 @@ class Layer(Guarded):
         for gradient in self.gradients.values():
             gradient[...] = 0.0
 
+    def _vjp(self, x: NDArray[Any]) -> tuple[NDArray[Any], Pull]:
+        """The outputs in evaluation, and the function that takes their gradient `dy` to that of
+        `x`: it may be called again, and neither of the two changes anything in the layer.
+
+        This one is for layers of one's own, which save for backward in training alone: it trains,
+        and changes what these change."""
+        return self.forward(x, True), self.backward
+
     def _add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
         """Add the L1 and L2 penalty of the parameters to ``value[0]``, the loss of a batch."""
 
@@ -281,6 +298,20 @@ class Layer(Guarded):
         if self._place is not None and not self._chains:  # those within keep their own
             state["_learnt"] = {name: array.copy() for name, array in self.parameters.items()}
         return state
+
+
+class Pure(Layer):
+    """Base of the layers that compute the same in training as in evaluation, from nothing but x."""
+
+    def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
+        y, pull = self._vjp(x)
+        if training:
+            self._saved = (pull,)
+        return y
+
+    def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
+        (pull,) = self._take()
+        return pull(dy)  # type: ignore[no-any-return]
 
 
 def axis_name(dimensions: int | None) -> str:

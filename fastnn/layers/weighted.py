@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastnn.initializers import Initializer
+    from fastnn.layers.layer import Pull
 
 
 class Weighted(Layer, ABC):
@@ -56,9 +57,8 @@ class Weighted(Layer, ABC):
         l2: float | None,
     ) -> None:
         self._weight_shape, self._fan_in = weight_shape, math.prod(weight_shape[:-1])
-        self.out_features = weight_shape[-1]
         self.activation = activations.resolve(activation, "activation")
-        self.activation_name = self.activation.activation_name
+        self._fix(out_features=weight_shape[-1], activation_name=self.activation.activation_name)
         self.has_bias = checks.flag(bias, "bias")
         self.weight_init = (
             None if weight_init is None else initializers.resolve(weight_init, "weight_init")
@@ -125,6 +125,19 @@ class Weighted(Layer, ABC):
 
     def backward_parameters(self, dy: NDArray[Any]) -> None:
         self._backward(dy)
+
+    def _vjp(self, x: NDArray[Any]) -> tuple[NDArray[Any], Pull]:
+        x, f = self._read(x), self._activation
+        y = saved = self._multiply(x, self._weight, self._bias, f._kind, f._alpha, f._saves_input)
+        if f._saves_input:
+            y, saved = y
+
+        def pull(dy: NDArray[Any]) -> NDArray[Any]:
+            if f._kind:
+                dy = _kernels.activation_backward(saved, dy, f._kind, f._alpha)
+            return self._input_gradient(x, dy)
+
+        return y, pull
 
     def _backward(self, dy: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
         """Set the gradients of parameters that are trained; returns x from `_read` and dz, where

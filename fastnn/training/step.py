@@ -17,7 +17,7 @@ import numpy as np
 
 import fastnn._kernels as _kernels
 from fastnn.averaging import check_average
-from fastnn.layers import Dense, Sigmoid, Softmax
+from fastnn.layers import Block, Dense, Sigmoid, Softmax
 from fastnn.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy
 from fastnn.optimizers import NOT_FINITE, Optimizer
 from fastnn.support import checks, settings
@@ -325,7 +325,7 @@ class TrainStep(Step):
             try:
                 with np.errstate(over="ignore", invalid="ignore"):
                     np.multiply(gradient_sum, scale, out=model.flat_gradients)
-                for name in model._chain.frozen():  # perhaps only since these batches
+                for name in model._frozen():  # perhaps only since these batches
                     model.gradients[name].fill(0.0)
                 model._chain.add_decay(self._waiting_rows)
                 self._update()
@@ -544,6 +544,8 @@ def _check_ending(model: Network, loss: Loss) -> None:
     if not isinstance(loss, SoftmaxCrossEntropy | SigmoidCrossEntropy):
         return
     last, place = model.layers[-1], f"layer {len(model.layers) - 1}"
+    while type(last) is Block:
+        last, place = last.layers[-1], f"{place}.{len(last.layers) - 1}"
     activation = last.activation if isinstance(last, Dense) else last
     if isinstance(activation, Softmax | Sigmoid):
         what = f"the activation of {place}" if isinstance(last, Dense) else place

@@ -356,6 +356,9 @@ static void run_all(const fnn_kernels *kernel, int d) {
     report("add_sign", 0, d, out, 999);
     RUN(clip_value, &vector, 63);
     report("clip_value", 0, d, out, 999);
+    fnn_columns part = {.x = a, .y = out, .width = 5, .x_row = 9, .y_row = 7};
+    RUN(copy_columns, &part, 100);
+    report("copy_columns", 0, d, out, 700);
     vector.rate = &vector.scale;
     RUN(lerp, &vector, 63);
     report("lerp", 0, d, out, 999);

@@ -455,6 +455,8 @@ CALLS = {
     "copy": lambda a, i, j, k: copy(a[i], a[j]) if i != j else None,
     "sign": lambda a, i, j, k: _kernels.add_sign(a[i], a[j], 0.25) if i != j else None,
     "clip": lambda a, i, j, k: _kernels.clip_value(a[i], 0.5),
+    "columns": lambda a, i, j, k: copy(a[i], _kernels.join_columns(
+        _kernels.split_columns(a[j], (k + 1, FEATURES - k - 1))[::-1])),
     "lerp": lambda a, i, j, k: _kernels.lerp(a[i], a[j], RATE),
     "flat add": lambda a, i, j, k: i != j and add_scaled(a[i].reshape(-1)[16:],
                                                          a[j].reshape(-1)[:-16], 0.5),

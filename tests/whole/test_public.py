@@ -32,6 +32,7 @@ ELSEWHERE = {
     "StochasticWeightAverage": "test_averaging.py",
     "TensorBoard": "training/test_callbacks.py",
     "TrainStep": "training/test_step.py",
+    "Vector": "test_vector.py",
     "__version__": "whole/test_package.py",
     "batches": "test_data.py",
     "build_info": "support/test_threads.py",
