@@ -48,7 +48,7 @@ def gradcheck(
     state = copy.deepcopy(model.__getstate__())
     model = type(model)._restore(state | {"dtype": "float64"})
     x = real_array(x, "x", model.dtype).copy()
-    step, frozen = model._counter.copy(), set(model._chain.frozen())
+    step, frozen = model._counter.copy(), model._frozen()
 
     def value_and_gradient() -> tuple[float, NDArray[Any]]:
         model._counter[...] = step

@@ -331,6 +331,10 @@ class Network:
             self._check_written()
             rule(self._flat_parameters, self._flat_gradients)
 
+    def _frozen(self) -> set[str]:
+        """The names of the parameters that training does not change."""
+        return set(self._chain.frozen())
+
     def _trains_natively(self) -> bool:
         """Whether forward, backward and update are those of this class, so that no Python of the
         user's runs between their kernels."""

@@ -80,7 +80,7 @@ class _Factors(Setting[Any]):
             self.check_matches(_checked_factors(value, self.name), optimizer._model)
         super().__set__(optimizer, value)
 
-    def check_matches(self, factors: Mapping[str, float], model: Network) -> None:
+    def check_matches(self, factors: Mapping[str, float], model: Network | Vector) -> None:
         """Raise ValueError for a pattern that no parameter of the model matches."""
         for pattern in factors:
             if not any(fnmatchcase(name, pattern) for name in model.parameters):
@@ -254,7 +254,7 @@ class Optimizer(Guarded):
         """The parts, array by array, and with neighbours of the same factors together; ValueError
         if there are none."""
         assert self._model is not None
-        frozen = set(self._model._chain.frozen())
+        frozen = self._model._frozen()
         apart: list[_Part] = []
         together: list[_Part] = []
         follows = False  # the last parameter was not frozen

@@ -29,7 +29,7 @@ def table(network: Network, shape: tuple[int, ...] | None = None) -> str:
         for row in rows
     ]
     total = sum(map(_parameter_count, layers))
-    frozen = sum(network.parameters[name].size for name in chain.frozen())
+    frozen = sum(network.parameters[name].size for name in network._frozen())
     trainable = f"{total - frozen:,} of them trainable, " if frozen else ""
     lines.append(
         f"{total:,} parameters, {trainable}{_size(total * dtype.itemsize)} in {dtype.name}"

@@ -96,6 +96,9 @@ class Vector:
     def _slices(self) -> dict[str, slice]:
         return {"values": slice(self._values.size)}
 
+    def _frozen(self) -> set[str]:
+        return set()
+
     def update(self, rule: Callable[[Array, Array], None]) -> None:
         """Run ``rule(values, gradient)``, which changes the values in place: what optimizers do."""
         rule(self._values, self._gradient)

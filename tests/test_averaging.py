@@ -536,7 +536,7 @@ def test_each_fit_begins_the_average_anew():
 def test_what_a_fit_recorded_goes_with_its_average():
     """A later fit with another average does not replay the updates of the first one's."""
     model, optimizer, loss = network(), Adam(0.01), LOSS
-    averages = [ExponentialMovingAverage(0.9), None, ExponentialMovingAverage(0.9)]
+    averages = [MAKE["EMA"](), MAKE["EMA"](), None, MAKE["EMA"]()]
     hand, by_its = network(), Adam(0.01)
     for average in averages:
         options = {"epochs": 2, "batch_size": 16, "progress": False}

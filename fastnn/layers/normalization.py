@@ -46,12 +46,6 @@ class _Norm(Layer):
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"gamma": (self.in_features,), "beta": (self.in_features,)}
 
-    def _set_gradients(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Where backward sets gamma's and beta's gradients: of a frozen layer nobody reads them."""
-        if self._trainable:
-            return self._dgamma, self._dbeta
-        return np.empty_like(self._dgamma), np.empty_like(self._dbeta)
-
     def initialize(self, rng: np.random.Generator, activation: str) -> None:
         self._gamma.fill(1.0)
         self._beta.fill(0.0)
@@ -99,10 +93,12 @@ class BatchNorm(_Norm):
 
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
         gamma, beta, mean, var = self._gamma, self._beta, self._running_mean, self._running_var
-        if not training or not self._trainable:
-            if training:
-                self._saved = ()
+        if not training:
             return _kernels.batchnorm_evaluate(x, gamma, beta, mean, var, self._eps)
+        if not self._trainable:
+            y, pull = self._vjp(x)
+            self._saved = (pull,)
+            return y
         y, batch_mean, inv_std = _kernels.batchnorm_forward(
             x, gamma, beta, mean, var, self._momentum, self._eps
         )
@@ -111,14 +107,13 @@ class BatchNorm(_Norm):
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
         saved = self._take()
-        if not saved:  # frozen: x̂ was a constant times x, plus a constant
-            zero = np.zeros_like(self._gamma)
-            var = self._running_var
-            return _kernels.batchnorm_evaluate(dy, self._gamma, zero, zero, var, self._eps)
+        if len(saved) == 1:  # it was frozen
+            return saved[0](dy)  # type: ignore[no-any-return]
         x, mean, inv_std = saved
-        return _kernels.batchnorm_backward(
-            x, dy, self._gamma, mean, inv_std, *self._set_gradients()
-        )
+        dgamma, dbeta = self._dgamma, self._dbeta
+        if not self._trainable:  # since this forward; dx needs them all the same
+            dgamma, dbeta = np.empty_like(dgamma), np.empty_like(dbeta)
+        return _kernels.batchnorm_backward(x, dy, self._gamma, mean, inv_std, dgamma, dbeta)
 
     def _vjp(self, x: NDArray[Any]) -> tuple[NDArray[Any], Pull]:
         gamma, var, eps = self._gamma, self._running_var, self._eps
@@ -153,9 +148,8 @@ class LayerNorm(_Norm):
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
         x, mean, inv_std = self._take()
-        return _kernels.layernorm_backward(
-            x, dy, self._gamma, mean, inv_std, *self._set_gradients()
-        )
+        wanted = (self._dgamma, self._dbeta) if self._trainable else (None, None)
+        return _kernels.layernorm_backward(x, dy, self._gamma, mean, inv_std, *wanted)
 
     def _vjp(self, x: NDArray[Any]) -> tuple[NDArray[Any], Pull]:
         gamma = self._gamma

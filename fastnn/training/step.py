@@ -333,7 +333,7 @@ class TrainStep(Step):
             try:
                 with np.errstate(over="ignore", invalid="ignore"):
                     np.multiply(gradient_sum, scale, out=model.flat_gradients)
-                for name in model._chain.frozen():  # perhaps only since these batches
+                for name in model._frozen():  # perhaps only since these batches
                     model.gradients[name].fill(0.0)
                 model._chain.add_decay(self._waiting_rows)
                 self._update()
