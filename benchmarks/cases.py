@@ -121,6 +121,24 @@ class Fit:
 
 
 @dataclass(frozen=True)
+class Derivative:
+    """By the inputs, in evaluation: the first output's gradient, or the Jacobian, row by row."""
+
+    kind: str
+    network: Network
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind} {self.network.name}"
+
+    def work(self) -> Work:
+        """Once forward, and as often back as there are outputs."""
+        backwards = self.network.sizes[-1] if self.kind == "jacobian" else 1
+        once = self.network.inference()
+        return Work((1 + backwards) * once.operations, once.traffic, once.size, reads=True)
+
+
+@dataclass(frozen=True)
 class Product:
     """One of the three products of training: C (rows, columns), summed over depth."""
 
@@ -233,6 +251,12 @@ SINGLE = [
 ]
 
 INFERENCE = [*SINGLE, Network((784, 512, 512, 10), batch=1024)]
+
+DERIVATIVES = [
+    Derivative(kind, Network(sizes, batch=64, activation="tanh"))
+    for kind in ("gradient", "jacobian")
+    for sizes in ((4, 64, 64, 2), (17, 64, 64, 6))
+]
 
 FITS = [Fit(Network((784, 100, 100, 10), batch=200))]
 
@@ -362,6 +386,11 @@ TABLES = {
         rounds=11,
     ),
     "predict": Table("Inference, one call", "predict", INFERENCE, Network.inference, PREDICTORS),
+    "derivative": Table(
+        "Gradients by the inputs, one call",
+        *("derivative", DERIVATIVES, Derivative.work, ["fastnn", "torch", "torch.compile", "jax"]),
+        rounds=11,
+    ),
     "latency": Table(
         "Inference, every call timed alone: median / 99.9th percentile",
         *("predict", SINGLE, Network.inference, PREDICTORS),

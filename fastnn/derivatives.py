@@ -39,26 +39,30 @@ class Derivatives:
     def __init__(self) -> None:
         self._free: dict[Any, list[Any]] = {}
 
-    def take(self, kind: type, model: Network, x: Array) -> Any:
-        """The recording of that kind for batches like x."""
-        free = self._free.get((kind, x.shape), [])
+    def take(self, model: Network, x: Array, output: int | str | None = None) -> Any:
+        """The recording for batches like x: of the gradient of one output, by its number, of
+        "all", or of one that comes with every call."""
+        key = x.shape, output
         try:
-            found = free.pop()
+            found: Any = self._free.get(key, []).pop()
         except IndexError:
-            return kind(model, x)
-        return found if found.changes == settings.changes else kind(model, x)
+            found = None
+        if found is None or found.changes != settings.changes:
+            found = _Free(model, x) if output is None else _Constant(model, x, output)
+            found.key, found.changes = key, settings.changes
+        return found
 
     def put_back(self, found: Any) -> None:
-        self._free.setdefault((type(found), found.shape), []).append(found)
+        self._free.setdefault(found.key, []).append(found)
         while len(self._free) > _MOST:
             self._free.pop(next(iter(self._free)), None)
 
 
-class _Recorded:
+class _Free:
     """A model's evaluation for batches like x and, once it is needed, its way back."""
 
     def __init__(self, model: Network, x: Array) -> None:
-        self.shape, self.changes = x.shape, settings.changes
+        self._shape = x.shape
         self._forward, self._backward = _kernels.Program(), _kernels.Program()
         self._forward.feed(x)
         with self._forward as program:
@@ -73,7 +77,7 @@ class _Recorded:
 
     def backward(self, dy: Array) -> Array:
         """The inputs' gradient after `forward`."""
-        dx = np.empty(self.shape, dy.dtype)
+        dx = np.empty(self._shape, dy.dtype)
         if self._pull is not None:  # the first time
             pull, self._pull = self._pull, None
             self._backward.feed(dy)
@@ -83,16 +87,16 @@ class _Recorded:
         return dx
 
 
-class _RecordedJacobian:
-    """One way forward and, for each output, one back, in one program."""
+class _Constant:
+    """One way forward and, for one output or each, one back, in one program."""
 
-    def __init__(self, model: Network, x: Array) -> None:
-        self.shape, self.changes = x.shape, settings.changes
+    def __init__(self, model: Network, x: Array, output: int | str) -> None:
         self._program = _kernels.Program()
         self._program.feed(x)
         with self._program as program:
             y, pull = model._chain.vjp(program.take("x", len(x)))
-            rows = [pull(dy).reshape(len(x), -1) for dy in _ones(y)]
+            gradients = _ones(y) if output == "all" else [_one(y, output)]
+            rows = [pull(dy).reshape(len(x), -1) for dy in gradients]
             program.give(_kernels.join_columns(rows))
 
     def run(self, x: Array, out: Array) -> None:
@@ -112,7 +116,13 @@ def input_gradient(model: Network, known: Derivatives, x: ArrayLike, gradient: G
     batch = model._input(x, "x")
     if not model._chain.native:
         return _by_hand(model, batch, gradient)
-    recorded = known.take(_Recorded, model, batch)
+    if isinstance(gradient, int | np.integer):
+        constant = known.take(model, batch, _output(model.output_shape(batch.shape[1:]), gradient))
+        result = np.empty_like(batch)
+        constant.run(batch, result)
+        known.put_back(constant)
+        return result
+    recorded = known.take(model, batch)
     outputs = recorded.forward(batch)
     dx: Array = recorded.backward(_gradient_of(outputs, gradient))
     known.put_back(recorded)
@@ -136,16 +146,23 @@ def _by_hand(model: Network, x: Array, gradient: Gradient) -> Array:
     return _kernels.unrecorded(run, x)
 
 
+def _output(shape: tuple[int, ...], number: Any) -> int:
+    return checks.whole(number, "gradient", 0, shape[-1] - 1)
+
+
+def _one(outputs: Array, output: Any) -> Array:
+    """The gradient that is 1 at that output, at every position, and 0 elsewhere."""
+    dy = np.zeros_like(outputs)
+    dy[..., output] = 1.0
+    return dy
+
+
 def _gradient_of(outputs: Array, gradient: Gradient) -> Array:
     """The gradient by the outputs that the argument stands for."""
     if callable(gradient):
         gradient = gradient(outputs)
     elif isinstance(gradient, int | np.integer):
-        last = outputs.shape[-1] - 1
-        output = checks.whole(gradient, "gradient", 0, last)
-        gradient = np.zeros_like(outputs)
-        gradient[..., output] = 1.0
-        return gradient
+        return _one(outputs, _output(outputs.shape, gradient))
     dy = arrays.real_array(gradient, "gradient", outputs.dtype)
     if dy.shape != outputs.shape:
         raise ValueError(f"gradient: expected the outputs' shape {outputs.shape}, got {dy.shape}")
@@ -167,7 +184,7 @@ def jacobian(model: Network, known: Derivatives, x: ArrayLike) -> Array:
     result = np.empty((len(batch), *outputs, *row), batch.dtype)
     for start in range(0, len(batch), at_once):
         part = slice(start, start + at_once)
-        recorded = known.take(_RecordedJacobian, model, batch[part])
+        recorded = known.take(model, batch[part], "all")
         recorded.run(batch[part], result[part])
         known.put_back(recorded)
     return result

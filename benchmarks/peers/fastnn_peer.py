@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import fastnn
-from cases import ConvNet, Convolution, Fit, Kernel, Network, Product
+from cases import ConvNet, Convolution, Derivative, Fit, Kernel, Network, Product
 from estimators import Estimator, Overhead
 from fastnn import _kernels as kernels
 from images import Block, Conv, GlobalPool, MaxPool, Shape
@@ -93,6 +93,13 @@ def train(network: Network | ConvNet) -> Callable[[], Any]:
     step = fastnn.TrainStep(build(network), loss, fastnn.Adam(network.learning_rate))
     x, y = network.data()
     return lambda: step(x, y)
+
+
+def derivative(case: Derivative) -> Callable[[], Any]:
+    model, (x, _) = build(case.network), case.network.data()
+    if case.kind == "jacobian":
+        return lambda: model.jacobian(x)
+    return lambda: model.input_gradient(x, 0)
 
 
 def fit(case: Fit) -> Callable[[], Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cases import ConvNet, Kernel, Network, Unsupported
+from cases import ConvNet, Derivative, Kernel, Network, Unsupported
 from peers import jax_images
 
 jax.config.update("jax_default_prng_impl", "rbg")  # faster dropout than threefry
@@ -99,6 +99,19 @@ def train(network: Network | ConvNet) -> Callable[[], Any]:
         return state
 
     return step
+
+
+def derivative(case: Derivative) -> Callable[[], Any]:
+    network, x = case.network, jnp.asarray(case.network.data()[0])
+    layers, running = begin(network)
+
+    def run(layers: list, x: Any) -> Any:
+        return forward(network, layers, running, None, x)[0]
+
+    if case.kind == "jacobian":
+        rows = jax.vmap(jax.jacrev(run, argnums=1), in_axes=(None, 0))
+        return waited(jax.jit(rows), layers, x)
+    return waited(jax.jit(jax.grad(lambda layers, x: run(layers, x)[:, 0].sum(), 1)), layers, x)
 
 
 ACTIVATIONS = {

@@ -8,10 +8,15 @@ from typing import Any
 
 import torch
 
-from cases import ConvNet, Network
+from cases import ConvNet, Derivative, Network
 from peers import torch_peer
 
 
 def train(network: Network | ConvNet) -> Callable[[], Any]:
     torch.compiler.reset()
     return torch_peer.train(network, torch.compile, torch.channels_last)
+
+
+def derivative(case: Derivative) -> Callable[[], Any]:
+    torch.compiler.reset()
+    return torch_peer.derivative(case, torch.compile)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from cases import ConvNet, Convolution, Fit, Kernel, Network, Product
+from cases import ConvNet, Convolution, Derivative, Fit, Kernel, Network, Product
 from peers import torch_images
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -58,6 +58,16 @@ def train(
         return loss
 
     return step
+
+
+def derivative(case: Derivative, compiled: Callable = lambda f: f) -> Callable[[], Any]:
+    model, x = build(case.network).eval(), torch.from_numpy(case.network.data()[0])
+    model.requires_grad_(False)
+    if case.kind == "jacobian":
+        run = compiled(torch.func.vmap(torch.func.jacrev(model)))
+    else:
+        run = compiled(torch.func.grad(lambda x: model(x)[:, 0].sum()))
+    return lambda: run(x)
 
 
 def fit(case: Fit) -> Callable[[], Any]:
