@@ -197,7 +197,8 @@ class Sequential(Network):
     ) -> dict[str, float]:
         """``{"loss": ..., "accuracy": ...}`` of the model's predictions, without L2 penalty.
 
-        Shapes, weights and `metrics` are as in `fit`.  Raises TypeError or ValueError as `fit` does.
+        Shapes, weights and `metrics` are as in `fit`.  Raises TypeError or ValueError as `fit`
+        does.
 
         >>> from fastnn import Dense, MeanSquaredError, Sequential
         >>> model = Sequential(Dense(1, 1, weight_init="zeros"))
