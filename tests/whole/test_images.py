@@ -157,13 +157,18 @@ def test_a_memory_mapped_x_stays_in_place(tmp_path, monkeypatch):
     assert_alike(model, twin)
 
 
-def test_outputs_that_are_images_have_no_loss_of_fastnns():
+def test_a_loss_of_outputs_that_are_images_is_that_of_their_pixels():
     x = draw((5, 4, 6, 3))
-    for loss in (MeanSquaredError(), SoftmaxCrossEntropy()):
-        with pytest.raises(ValueError, match=r"outputs: expected shape \(batch, n\)"):
-            TrainStep(Sequential(BatchNorm(3)), loss, SGD(0.1))(x, abs(x) / 9)
-        with pytest.raises(ValueError, match=r"y: outputs: expected shape \(batch, n\)"):
-            Sequential(BatchNorm(3)).fit(x, x, loss=loss, optimizer=SGD(0.1), progress=False)
+    for loss, targets in ((MeanSquaredError(), abs(x)), (SoftmaxCrossEntropy(), abs(x) / 9)):
+        model, twin = Sequential(BatchNorm(3)), Sequential(BatchNorm(3))
+        value = TrainStep(model, loss, SGD(0.1))(x, targets)
+        flat, its = (array.reshape(-1, 3) for array in (x, targets))
+        assert value == TrainStep(twin, loss, SGD(0.1))(flat, its)
+        assert_same_bits(model.flat_gradients, twin.flat_gradients)
+        with pytest.raises(ValueError, match=r"y: targets: .* \(5, 4, 6, 3\), got .*\(5, 4\)"):
+            Sequential(BatchNorm(3)).fit(
+                x, x[..., 0, 0], loss=loss, optimizer=SGD(0.1), progress=False
+            )
 
 
 def test_the_rows_in_a_batch_are_those_of_the_images():
