@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
     Arrays = Mapping[str, Any]
 
+_APPLIED = "{}: the model has the averaged weights now; leave `applied`, or call put_back()"
 _STEP, _RATE = _kernels.HYPER["step"], _kernels.HYPER["mean_rate"]
 
 
@@ -76,7 +77,7 @@ class WeightAverage(Guarded):
             self._attach(model)
         self._check_model(model)
         if self.is_applied:
-            raise RuntimeError("update: the model has the averaged weights now; leave `applied`")
+            raise RuntimeError(_APPLIED.format("update"))
         with model._hold:
             self._advance()
             rate = self._hyper[_RATE : _RATE + 1]
@@ -112,7 +113,17 @@ class WeightAverage(Guarded):
         try:
             yield
         finally:
-            self._put_back()
+            self.put_back()
+
+    def put_back(self) -> None:
+        """Give the model its own weights and running statistics, if it has the averaged ones.
+
+        For a loop of your own that goes on from a checkpoint of `fit`."""
+        if self._model is not None and self._statistics is not None:
+            self._exchange(self._model)
+            for name, array in self._model.state.items():
+                array[...] = self._statistics[name]
+            self._statistics = None
 
     # ---- in a training and its files -----------------------------------------------------------
 
@@ -122,13 +133,13 @@ class WeightAverage(Guarded):
             self._attach(model)
         self._check_model(model)
         if self.is_applied:
-            raise RuntimeError("fit: the model has the averaged weights now; leave `applied`")
+            raise RuntimeError(_APPLIED.format("fit"))
         self._set_updates(0)
 
     @contextmanager
     def _training(self) -> Iterator[None]:
         """The model has its own weights meanwhile, and afterwards the averaged ones."""
-        self._put_back()
+        self.put_back()
         try:
             yield
         finally:
@@ -152,14 +163,6 @@ class WeightAverage(Guarded):
         if self._model is not None and self.updates and not self.is_applied:
             self._statistics = {name: array.copy() for name, array in self._model.state.items()}
             self._exchange(self._model)
-
-    def _put_back(self) -> None:
-        """Give the model its own weights and running statistics, if it has the averaged ones."""
-        if self._model is not None and self._statistics is not None:
-            self._exchange(self._model)
-            for name, array in self._model.state.items():
-                array[...] = self._statistics[name]
-            self._statistics = None
 
     def _exchange(self, model: Network) -> None:
         with model._hold:

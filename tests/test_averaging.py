@@ -506,7 +506,7 @@ def test_checkpoints_of_ones_own_loop(applied, updates, tmp_path):
     assert repr(saved.average) == repr(average) and saved.average.updates == updates
     assert saved.average.is_applied == (applied and updates > 0)
     if saved.average.is_applied:
-        saved.average._put_back()
+        saved.average.put_back()
     its = TrainStep(saved.model, LOSS, saved.optimizer, average=saved.average)
     assert [its(*batch) for batch in batches[3:]] == [step(*batch) for batch in batches[3:]]
     assert_alike(saved.model, model)
