@@ -15,6 +15,7 @@ cdef extern from "fastnn.h" nogil:
         pointer y, sums
         ptrdiff_t size, row
         double scale
+        const double *rate
 
     ctypedef struct fnn_total:
         const_pointer values
@@ -134,7 +135,7 @@ cdef extern from "fastnn.h" nogil:
         ptrdiff_t rows
 
     ctypedef struct fnn_kernels:
-        kernel_pointer copy, add, add_scaled, total, sum_squares, sum_zeros, add_penalty
+        kernel_pointer copy, add, add_scaled, lerp, total, sum_squares, sum_zeros, add_penalty
         kernel_pointer activation_forward, activation_backward, softmax_forward, softmax_backward
         kernel_pointer product, pack, column_sum
         kernel_pointer conv_pad, conv_pack, conv_turn

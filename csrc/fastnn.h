@@ -37,6 +37,7 @@ typedef struct {
     void *sums;          /* (chunks): of each FNN_CHUNK_SUM elements; sum_squares: in double */
     ptrdiff_t size, row; /* row: elements of a unit; units = ⌈size / row⌉ */
     double scale;
+    const double *rate;  /* read when the kernel runs */
 } fnn_vector;
 
 typedef struct {
@@ -258,6 +259,7 @@ typedef struct {
     K(copy)                /* y = x                               groups of 16 elements */     \
     K(add)                 /* y = x + addend                             `row` elements */     \
     K(add_scaled)          /* y += scale x                               `row` elements */     \
+    K(lerp)                /* y += rate (x - y)                          `row` elements */     \
     K(total)               /* sum = Σ values, in double                             one */     \
     K(sum_squares)         /* sums[c] = Σ x² of chunk c, in double               chunks */     \
     K(sum_zeros)           /* sums[c] = Σ 0 x of chunk c: 0, or NaN              chunks */     \

@@ -41,6 +41,24 @@ def add_scaled(cnp.ndarray y not None, cnp.ndarray x not None, double a):
     execute(&call)
 
 
+def lerp(cnp.ndarray a not None, cnp.ndarray b not None, cnp.ndarray rate not None):
+    """a += rate[0] * (b - a), in place; a rate of 1 gives b's bits.  rate is float64 of shape (1,),
+    read when the call runs."""
+    check_real("a", a, cnp.PyArray_NDIM(a))
+    check_writable("a", a)
+    check_like("b", b, "a", a)
+    check_doubles("rate", rate)
+    if cnp.PyArray_SIZE(rate) != 1:
+        raise ValueError(f"rate: expected one number, got {describe(rate)}")
+    cdef fnn_call call
+    cdef fnn_vector *p = &call.arguments.vector
+    p.size, p.row = cnp.PyArray_SIZE(a), written_unit(b)
+    start(&call, kernels_for(a).lerp, (p.size + p.row - 1) // p.row, 10.0 * p.size)
+    p.x, p.y = reads(&call, b, p.row), writes(&call, a, p.row)
+    p.rate = <const double *>reads(&call, rate)
+    execute(&call)
+
+
 cdef int add_up(cnp.ndarray values, cnp.ndarray cell) except -1:
     """cell[0] = the sum of all values, in double and in a fixed order."""
     cdef fnn_call call

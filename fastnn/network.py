@@ -46,6 +46,7 @@ class Network:
         "_hold",
         "_l2",
         "_layers",
+        "_layout",
         "_parameters",
         "_passes",
         "_penalty_scale",
@@ -95,12 +96,14 @@ class Network:
         self._random = any(getattr(layer, "random", False) for layer in self.layers)
         self._lay_out()
         state = self._chain.state()
-        state = {name: array.astype(dtype) for name, array in state.items()}
+        state = {name: array.astype(dtype, order="C") for name, array in state.items()}
         inner = itertools.count(2**32 - 1, -1)
         place = Place(0, dtype, self.seed, self._counter, self.l2, self._penalty_scale, inner)
         positions = (i for i, _, _ in self._chain.stateful())
         self._chain.build(self.parameters, self.gradients, state, place, positions)
         self.state = Arrays(state)
+        named = {**self.parameters, **self.state}.items()
+        self._layout = dtype, *((name, array.shape) for name, array in named)
         self._writable = [
             *self.parameters.items(), *self.state.items(), *self.gradients.items()
         ]  # fmt: skip
@@ -403,6 +406,50 @@ class Network:
             self._check_writable()
             for name, array in new.items():
                 mine[name][...] = array
+
+    def lerp(self, other: Network, tau: float) -> None:
+        """Move all parameters and running statistics towards those of `other`, in place:
+        p += tau (other's p - p).
+
+        What target networks and Polyak averages do (T. Lillicrap et al., 2016, soft updates).
+        `tau` lies in [0, 1]; with 1 they become `other`'s, bit for bit.
+
+        Raises TypeError for what is no model, ValueError for one whose arrays have other names,
+        shapes or another dtype, for another tau, and where an array was made read-only;
+        RuntimeError if another thread is training the model.
+
+        >>> import copy
+        >>> from fastnn import Dense, Sequential
+        >>> critic = Sequential(Dense(3, 1))
+        >>> target = copy.deepcopy(critic)
+        >>> critic.flat_parameters += 1.0
+        >>> before = target.parameters["0.weight"].copy()
+        >>> target.lerp(critic, 0.25)
+        >>> bool(abs(target.parameters["0.weight"] - before - 0.25).max() < 1e-6)
+        True
+        """
+        rate = np.array([checks.zero_to_one(tau, "tau")])
+        if not isinstance(other, Network):
+            raise TypeError(f"other: expected a model, got {arrays.describe(other)}")
+        if other._layout != self._layout:
+            raise ValueError(
+                f"other: expected the layout of this model, {self._other_layout(other)}"
+            )
+        with self._hold:
+            self._check_writable()
+            if self._flat_parameters.size:
+                _kernels.lerp(self._flat_parameters, other._flat_parameters, rate)
+            for name, array in self.state.items():
+                if array.size:
+                    _kernels.lerp(np.atleast_1d(array), np.atleast_1d(other.state[name]), rate)
+
+    def _other_layout(self, other: Network) -> str:
+        """The first thing in which the layout of `other` is another, in words."""
+        if self.dtype != other.dtype:
+            return f"{self.dtype}, got {other.dtype}"
+        mine, its = ({n: a.shape for n, a in model._named().items()} for model in (self, other))
+        name = next(name for name in (*mine, *its) if mine.get(name) != its.get(name))
+        return f"with {name} of shape {mine.get(name)}, got {its.get(name)}"
 
     def _turned_in_pytorch(self) -> list[str]:
         """The names of the weights that are (out, in) there; an embedding's is as it is here."""

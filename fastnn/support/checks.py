@@ -68,6 +68,7 @@ def _real(wanted: str, is_good: Callable[[float], bool]) -> Callable[[Any, str],
 
 fraction = _real("a number in [0, 1)", lambda number: 0.0 <= number < 1.0)
 proportion = _real("a number in (0, 1)", lambda number: 0.0 < number < 1.0)
+zero_to_one = _real("a number in [0, 1]", lambda number: 0.0 <= number <= 1.0)
 up_to_one = _real("a number in (0, 1]", lambda number: 0.0 < number <= 1.0)
 positive = _real("a finite number > 0", lambda number: 0.0 < number < math.inf)
 not_negative = _real("a finite number >= 0", lambda number: 0.0 <= number < math.inf)

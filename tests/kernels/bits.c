@@ -351,6 +351,9 @@ static void run_all(const fnn_kernels *kernel, int d) {
     fnn_vector vector = {.x = a, .y = out, .size = 999, .row = 16, .scale = 0.7};
     RUN(add_scaled, &vector, 63);
     report("add_scaled", 0, d, out, 999);
+    vector.rate = &vector.scale;
+    RUN(lerp, &vector, 63);
+    report("lerp", 0, d, out, 999);
     vector = (fnn_vector){.x = a, .y = at(0), .sums = at(0), .size = n};
     RUN(sum_squares, &vector, (n + FNN_CHUNK_SUM - 1) / FNN_CHUNK_SUM);
     report("sum_squares", d, 1, at(0), 3);

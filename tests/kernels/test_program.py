@@ -442,6 +442,7 @@ def call_half(a, i, j, k):
         k : k + ROWS // 2 - 1])  # fmt: skip
 
 
+RATE = np.array([0.3])
 CALLS = {
     "dense": call_dense,
     "weight gradient": call_gradient,
@@ -452,6 +453,7 @@ CALLS = {
     "softmax": lambda a, i, j, k: copy(a[i], _kernels.activation_forward(a[j], SOFTMAX)),
     "add": lambda a, i, j, k: add_scaled(a[i], a[j], 0.25) if i != j else None,
     "copy": lambda a, i, j, k: copy(a[i], a[j]) if i != j else None,
+    "lerp": lambda a, i, j, k: _kernels.lerp(a[i], a[j], RATE),
     "flat add": lambda a, i, j, k: i != j and add_scaled(a[i].reshape(-1)[16:],
                                                          a[j].reshape(-1)[:-16], 0.5),
 }  # fmt: skip

@@ -1,8 +1,10 @@
-"""Operations on vectors that belong to no family: add, add_penalty, add_scaled, all_finite."""
+"""Operations on vectors that belong to no family: add, add_penalty, add_scaled, all_finite,
+lerp."""
 
 import numpy as np
 import pytest
 
+import fastnn
 from compare import assert_close, assert_same_bits, uses_threads
 from fastnn import _kernels
 
@@ -69,3 +71,62 @@ def test_all_finite(size, dtype, isa, rng):
             broken = x.copy()
             broken[place] = bad
             assert not _kernels.all_finite(broken)
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 33, 1025, 70001])
+@pytest.mark.parametrize("rate", [0.0, 0.005, 0.5, 0.9999])
+def test_lerp(size, rate, dtype, isa, rng):
+    a, b = rng.standard_normal((2, size)).astype(dtype)
+    before, same = a.copy(), b.copy()
+    _kernels.lerp(a, b, np.array([rate]))
+    wide = before.astype(np.longdouble), b.astype(np.longdouble)
+    moved = wide[0] + np.dtype(dtype).type(rate).astype(np.longdouble) * (wide[1] - wide[0])
+    assert_close(a, moved, dtype, magnitude=np.abs(before) + np.abs(b))
+    assert_same_bits(b, same)
+    _kernels.lerp(b, same, np.array([rate]))
+    assert_same_bits(b, same)  # where they agree, nothing moves
+
+
+def test_lerp_with_rate_1_copies(dtype, isa):
+    b = np.array([np.nan, np.inf, -0.0, 0.0, np.finfo(dtype).smallest_subnormal, 1.1, -3.0], dtype)
+    a = np.array([1.0, -np.inf, 1.0, -0.0, 1e30, 1e30, np.nan], dtype)
+    _kernels.lerp(a, b, np.ones(1))
+    assert_same_bits(a, b)
+
+
+def test_lerp_on_any_threads(threads, dtype, fma_isas, rng):
+    a, b = rng.standard_normal((2, 600_001)).astype(dtype)
+    results = []
+    for isa in fma_isas:
+        _kernels.set_isa(isa)
+        moved = a.copy()
+        _kernels.lerp(moved, b, np.array([0.3]))
+        results.append(moved)
+    fastnn.set_num_threads(1)
+    _kernels.lerp(a, b, np.array([0.3]))
+    for moved in results:
+        assert_same_bits(moved, a)
+
+
+def test_lerp_reads_the_rate_when_a_replay_runs(rng):
+    a, b = rng.standard_normal((2, 40))
+    rate, begin = np.array([0.5]), a.copy()
+    with _kernels.Program() as program:
+        _kernels.lerp(a, b, rate)
+    assert_close(a, (begin + b) / 2, float)
+    rate[0] = 1.0
+    program.replay()
+    assert_same_bits(a, b)
+
+
+@pytest.mark.parametrize("rate", [None, np.ones(1, np.float32), np.ones(2), np.ones(0)])
+def test_lerp_checks_its_arguments(rate):
+    a, b = np.ones((2, 4), np.float32)
+    with pytest.raises((TypeError, ValueError), match="rate"):
+        _kernels.lerp(a, b, rate)
+    for wrong in (b[:3], b.astype(float), b[::2], None):
+        with pytest.raises((TypeError, ValueError), match=r"\bb\b"):
+            _kernels.lerp(a, wrong, np.ones(1))
+    a.flags.writeable = False
+    with pytest.raises(ValueError, match="a: expected a writable"):
+        _kernels.lerp(a, b, np.ones(1))
