@@ -1,4 +1,4 @@
-"""Balance a pole on a cart with proximal policy optimization, in a few seconds.
+"""Balance a pole on a cart with proximal policy optimization, in a few seconds: ``python ppo.py``.
 
 J. Schulman et al., "Proximal policy optimization algorithms", 2017.  In reinforcement learning the
 gradient comes from no loss: `GradientStep` gives the outputs, NumPy computes the policy's gradient,
@@ -13,13 +13,8 @@ import fastnn
 from environments import CartPole, returns
 from fastnn import Dense, Sequential
 
-CARTS, PUSHES = 8, 32  # carts at once, and pushes between two updates
-EPOCHS, RATE, CLIP, DISCOUNT, TRACE = 20, 1e-3, 0.2, 0.98, 0.8
-
-
-def softmax(logits):
-    e = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
+CARTS, PUSHES, EPOCHS = 8, 32, 20  # carts at once, pushes between updates, passes over these
+RATE, CLIP, DISCOUNT, TRACE = 1e-3, 0.2, 0.98, 0.8
 
 
 def network(outputs, seed):
@@ -29,6 +24,11 @@ def network(outputs, seed):
         Dense(64, outputs),
         seed=seed,
     )
+
+
+def softmax(logits):
+    e = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
 
 
 def advantages(rewards, values, following_values, ended, over):
@@ -41,42 +41,72 @@ def advantages(rewards, values, following_values, ended, over):
     return result
 
 
-def train(steps=100_000, seed=0, progress=True):
-    rng, task = np.random.default_rng(seed), CartPole(CARTS, seed)
-    policy, value = network(2, seed), network(1, seed + 1)
-    actor = fastnn.GradientStep(policy, fastnn.Adam(RATE, clip_norm=0.5))
-    critic = fastnn.GradientStep(value, fastnn.Adam(RATE, clip_norm=0.5))
-    updates = steps // (CARTS * PUSHES)
-    for update in range(updates):
-        left = 1 - update / updates
-        actor.optimizer.learning_rate = critic.optimizer.learning_rate = RATE * left
-        rollout = []
+def policy_gradient(probability, old_probability, taken, gain, clip):
+    """The gradient by the logits of the mean of -min(r gain, clip(r) gain), where r is how much
+    more probable what was done, `taken` (rows, actions), one-hot, has become.
+
+    Beyond the clip there is none, unless it leads back."""
+    now, before = ((p * taken).sum(axis=1, keepdims=True) for p in (probability, old_probability))
+    r = now / before
+    free = np.where(gain > 0, r < 1 + clip, r > 1 - clip)
+    return gain * r * free * (probability - taken) / len(gain)
+
+
+class Agent:
+    def __init__(self, seed=0):
+        self.rng = np.random.default_rng(seed)
+        self.policy, self.value = network(2, seed), network(1, seed + 1)
+        self.actor = fastnn.GradientStep(self.policy, fastnn.Adam(RATE, clip_norm=0.5))
+        self.critic = fastnn.GradientStep(self.value, fastnn.Adam(RATE, clip_norm=0.5))
+
+    def best(self, observations):
+        return self.policy.predict(observations).argmax(axis=1)
+
+    def play(self, task):
+        """What happened in so many pushes of each cart, each an array (pushes, carts, ...)."""
+        happened = []
         for _ in range(PUSHES):
             seen = task.observations
-            probability = softmax(policy.predict(seen))
-            right = rng.random(CARTS) < probability[:, 1]
-            chance = np.where(right, probability[:, 1], probability[:, 0])
-            rollout.append((seen, right, chance, *task.step(right)))
-        seen, right, chance, rewards, following, ended, over = map(np.array, zip(*rollout))
-        v, v2 = (value.predict(x.reshape(-1, 4)).reshape(PUSHES, CARTS) for x in (seen, following))
-        gain = advantages(rewards, v, v2, ended, over)
-        goal = (v + gain).reshape(-1, 1)
-        x, taken, chance, gain = seen.reshape(-1, 4), np.eye(2)[right.ravel().astype(int)], chance.reshape(-1, 1), gain.reshape(-1, 1)
-        gain = (gain - gain.mean()) / (gain.std() + 1e-8)
+            probability = softmax(self.policy.predict(seen))
+            right = (self.rng.random(CARTS) < probability[:, 1]).astype(int)
+            happened.append((seen, probability, right, *task.step(right)))
+        return map(np.array, zip(*happened, strict=True))
+
+    def update(self, left, seen, probability, right, rewards, following, ended, over):
+        """Many steps on what happened; `left` is the part of the training that is left."""
+        values, following_values = (
+            self.value.predict(x.reshape(-1, 4)).reshape(rewards.shape) for x in (seen, following)
+        )
+        gain = advantages(rewards, values, following_values, ended, over)
+        goal, x = (values + gain).reshape(-1, 1), seen.reshape(-1, 4)
+        gain = ((gain - gain.mean()) / (gain.std() + 1e-8)).reshape(-1, 1)
+        taken, probability = np.eye(2)[right.ravel()], probability.reshape(-1, 2)
+        self.actor.optimizer.learning_rate = self.critic.optimizer.learning_rate = RATE * left
         for _ in range(EPOCHS):
-            p = softmax(actor.forward(x))
-            ratio = (p * taken).sum(axis=1, keepdims=True) / chance
-            free = np.where(gain > 0, ratio < 1 + CLIP * left, ratio > 1 - CLIP * left)
-            actor.backward(gain * ratio * free * (p - taken) / len(x))
-            critic.backward((critic.forward(x) - goal) / len(x))
-        if progress and (update + 1) % (updates // 10) == 0:
-            r = returns(CartPole, lambda x: policy.predict(x).argmax(axis=1))
-            print((update+1) * CARTS * PUSHES, r.mean(), r.min(), flush=True)
-    return policy
+            now = softmax(self.actor.forward(x))
+            self.actor.backward(policy_gradient(now, probability, taken, gain, CLIP * left))
+            self.critic.backward((self.critic.forward(x) - goal) / len(x))
+
+
+def train(steps=100_000, seed=0, progress=True):
+    """Returns the agent after so many pushes."""
+    task, agent, updates = CartPole(CARTS, seed), Agent(seed), steps // (CARTS * PUSHES)
+    for update in range(updates):
+        agent.update(1 - update / updates, *agent.play(task))
+        if progress and (update + 1) % 40 == 0:
+            mean = returns(CartPole, agent.best).mean()
+            print(f"push {(update + 1) * CARTS * PUSHES:6}: mean return of 100 episodes {mean:5.1f}")
+    return agent
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    agent = train(options.steps, options.seed)
+    print(f"mean return of 100 episodes: {returns(CartPole, agent.best).mean():.1f} of 500")
+
 
 if __name__ == "__main__":
-    import sys, time
-    for s in range(4):
-        t = time.time()
-        train(seed=s)
-        print(time.time() - t)
+    main()

@@ -1,13 +1,13 @@
-"""Swing a pendulum up with a soft actor-critic, in about a minute.
+"""Swing a pendulum up with a soft actor-critic, in half a minute: ``python sac.py``.
 
 T. Haarnoja et al., "Soft actor-critic algorithms and applications", 2018.  The actor gives a normal
-distribution of actions, squashed by tanh; twin critics say what an action is worth, the smaller of
-both counts; the entropy of the actions is worth something too, at a temperature that is learnt.
+distribution of actions, squashed into [-1, 1] by tanh.  Twin critics say what an action is worth;
+the smaller of the two counts, so that errors do not feed on themselves.  Acting at random is worth
+something too: its entropy at a temperature, which is learnt, so that there is as much as wanted.
 """
 
 import argparse
 import copy
-import time
 
 import numpy as np
 
@@ -15,7 +15,8 @@ import fastnn
 from environments import Pendulum, returns
 from fastnn import Dense, Sequential
 
-DISCOUNT, TAU, BATCH, RATE, WARM_UP = 0.99, 0.005, 256, 1e-3, 100
+RATE, BATCH, DISCOUNT, TAU = 1e-3, 256, 0.99, 0.005
+WARM_UP = 100  # steps at random before the first update
 
 
 def network(inputs, outputs, seed, hidden=256):
@@ -28,104 +29,134 @@ def network(inputs, outputs, seed, hidden=256):
 
 
 class Memory:
-    """The last steps: each row is observation, action, reward, following observation, ended."""
+    """The last `size` steps, from which batches are drawn."""
 
-    def __init__(self, size, observed, actions, seed):
+    def __init__(self, size, observed, actions, seed=0):
         self.rows = np.zeros((size, 2 * observed + actions + 2), np.float32)
-        self.cuts = np.cumsum([observed, actions, 1, observed])
+        self.ends = np.cumsum([observed + actions, 1, observed])
         self.rng, self.stored = np.random.default_rng(seed), 0
 
-    def store(self, *parts):
-        for row in np.column_stack(parts):
-            self.rows[self.stored % len(self.rows)] = row
-            self.stored += 1
+    def store(self, observations, actions, rewards, following, ended):
+        new = np.column_stack([observations, actions, rewards, following, ended])
+        self.rows[(self.stored + np.arange(len(new))) % len(self.rows)] = new
+        self.stored += len(new)
 
     def sample(self, number):
-        picked = self.rng.integers(min(self.stored, len(self.rows)), size=number)
-        return np.split(self.rows[picked], self.cuts, axis=1)
+        """Observations with actions, rewards, following observations, ended: a row for each."""
+        index = self.rng.integers(min(self.stored, len(self.rows)), size=number)
+        return np.split(self.rows[index], self.ends, axis=1)
+
+
+class Squashed:
+    """`actions` tanh(mean + std noise), drawn from an actor's outputs (batch, 2 actions), which are
+    the means and the logarithms of std, and the logarithms of their densities (batch, 1)."""
+
+    def __init__(self, outputs, rng):
+        mean, log_std = np.split(outputs, 2, axis=1)
+        clipped = np.clip(log_std, -20, 2)
+        noise = rng.standard_normal(mean.shape, np.float32)
+        self.free, self.spread = clipped == log_std, np.exp(clipped) * noise
+        u = mean + self.spread
+        self.actions, far = np.tanh(u), 2 * abs(u)
+        log_slope = np.log(4) - far - 2 * np.log1p(np.exp(-far))  # of tanh: log(1 - tanh(u)^2)
+        log_density = -0.5 * (noise * noise + np.log(2 * np.pi)) - clipped - log_slope
+        self.log_density = log_density.sum(axis=1, keepdims=True)
+
+    def backward(self, dactions, dlog_density):
+        """The gradient of the outputs, from that of actions and log densities."""
+        a = self.actions
+        du = dactions * (1 - a * a) + dlog_density * 2 * a
+        return np.concatenate([du, self.free * (du * self.spread - dlog_density)], axis=1)
 
 
 class Agent:
-    def __init__(self, observed, actions, seed=0):
-        self.rng = np.random.default_rng(seed)
-        self.actor = network(observed, 2 * actions, seed)
-        self.critics = [network(observed + actions, 1, seed + 1 + i) for i in range(2)]
+    """It gives actions in [-1, 1]."""
+
+    def __init__(self, observed, actions, hidden=256, seed=0, rate=RATE):
+        self.rng, self.observed = np.random.default_rng(seed), observed
+        self.actor = network(observed, 2 * actions, seed, hidden)
+        self.critics = [network(observed + actions, 1, seed + i, hidden) for i in (1, 2)]
         self.targets = copy.deepcopy(self.critics)
-        self.actor_step = fastnn.GradientStep(self.actor, fastnn.Adam(RATE))
-        self.critic_steps = [fastnn.GradientStep(c, fastnn.Adam(RATE)) for c in self.critics]
+        self.actor_step = fastnn.GradientStep(self.actor, fastnn.Adam(rate))
+        self.critic_steps = [fastnn.GradientStep(c, fastnn.Adam(rate)) for c in self.critics]
         self.log_temperature, self.m, self.s, self.t = 0.0, 0.0, 0.0, 0
 
-    def act(self, observations):
-        """The actions in [-1, 1] that are best on average, for a test."""
-        mean, _ = np.split(self.actor.predict(observations), 2, axis=1)
-        return np.tanh(mean)
-
     def explore(self, observations):
-        return squashed(self.actor.predict(observations), self.rng)[0]
+        return Squashed(self.actor.predict(observations), self.rng).actions
 
-    def update(self, observations, actions, rewards, following, ended):
-        temperature = np.exp(self.log_temperature)
-        # critics
-        a, log_p, _ = squashed(self.actor.predict(following), self.rng)
-        x = np.concatenate([following, a], axis=1)
-        q = np.minimum(*(target.predict(x) for target in self.targets))
-        goal = rewards + DISCOUNT * (1 - ended) * (q - temperature * log_p)
-        x = np.concatenate([observations, actions], axis=1)
+    def best(self, observations):
+        """The middle of the distribution."""
+        return np.tanh(np.split(self.actor.predict(observations), 2, axis=1)[0])
+
+    def update(self, pairs, rewards, following, ended):
+        temperature = np.float32(np.exp(self.log_temperature))
+        self.update_critics(temperature, pairs, rewards, following, ended)
+        log_density = self.update_actor(temperature, pairs[:, : self.observed])
+        self.update_temperature(log_density)
+        for target, critic in zip(self.targets, self.critics, strict=True):
+            target.lerp(critic, TAU)
+
+    def update_critics(self, temperature, pairs, rewards, following, ended):
+        """Towards the reward and what follows is worth, of which the targets have a steadier view."""
+        then = Squashed(self.actor.predict(following), self.rng)
+        x = np.concatenate([following, then.actions], axis=1)
+        worth = np.minimum(*(target.predict(x) for target in self.targets))
+        goal = rewards + DISCOUNT * (1 - ended) * (worth - temperature * then.log_density)
         for step in self.critic_steps:
-            step.backward((step.forward(x) - goal) / len(x))
-        # actor
-        a, log_p, (eps, std, free) = squashed(self.actor_step.forward(observations), self.rng)
-        x = np.concatenate([observations, a], axis=1)
-        q1, q2 = (c.forward(x, training=True) for c in self.critics)
-        smaller = q1 < q2
-        g = self.critics[0].backward(smaller.astype(np.float32), input_gradient=True)
-        g += self.critics[1].backward((~smaller).astype(np.float32), input_gradient=True)
-        g = g[:, observations.shape[1] :]
-        du = 2 * temperature * a - g * (1 - a * a)
-        dlog = (du * std * eps - temperature) * free
-        self.actor_step.backward(np.concatenate([du, dlog], axis=1) / len(x))
-        # temperature
-        gradient = -(log_p.mean() - a.shape[1])
+            step.backward((step.forward(pairs) - goal) / len(goal))
+
+    def update_actor(self, temperature, observations):
+        """Down the gradient of the mean of temperature * log density - worth of the actions."""
+        drawn = Squashed(self.actor_step.forward(observations), self.rng)
+        x = np.concatenate([observations, drawn.actions], axis=1)
+        first, second = (critic.forward(x, training=True) for critic in self.critics)
+        smaller = (first < second).astype(np.float32)
+        dx = self.critics[0].backward(smaller, input_gradient=True)
+        dx += self.critics[1].backward(1 - smaller, input_gradient=True)
+        dactions = dx[:, self.observed :] / -len(x)
+        self.actor_step.backward(drawn.backward(dactions, temperature / len(x)))
+        return drawn.log_density
+
+    def update_temperature(self, log_density):
+        """Up where the entropy is less than wanted, which is minus the number of actions."""
+        gradient = self.actor.out_features / 2 - float(log_density.mean())
         self.t += 1
         self.m += 0.1 * (gradient - self.m)
         self.s += 0.001 * (gradient**2 - self.s)
+        rate = self.actor_step.optimizer.learning_rate
         self.log_temperature -= (
-            RATE * self.m / (1 - 0.9**self.t) / (np.sqrt(self.s / (1 - 0.999**self.t)) + 1e-8)
+            rate * self.m / (1 - 0.9**self.t) / (np.sqrt(self.s / (1 - 0.999**self.t)) + 1e-8)
         )
-        for target, critic in zip(self.targets, self.critics, strict=True):
-            target.flat_parameters[...] += TAU * (critic.flat_parameters - target.flat_parameters)
 
 
-def squashed(outputs, rng):
-    mean, log_std = np.split(outputs, 2, axis=1)
-    free = (log_std > -20) & (log_std < 2)
-    std = np.exp(np.clip(log_std, -20, 2))
-    eps = rng.standard_normal(mean.shape, np.float32)
-    u = mean + std * eps
-    a = np.tanh(u)
-    log_p = -0.5 * eps**2 - np.log(std) - 0.5 * np.log(2 * np.pi)
-    log_p -= 2 * (np.log(2) - u - np.logaddexp(0, -2 * u))
-    return a, log_p.sum(axis=1, keepdims=True), (eps, std, free)
+def test(agent, episodes=100):
+    """The return of each of so many episodes of the agent's best actions."""
+    return returns(Pendulum, lambda x: Pendulum.torque * agent.best(x), episodes)
 
 
 def train(steps=20_000, seed=0, progress=True):
+    """Returns the agent after so many steps of one pendulum."""
     task, memory = Pendulum(1, seed), Memory(steps, 3, 1, seed)
-    agent = Agent(3, 1, seed)
+    agent = Agent(3, 1, seed=seed)
     for step in range(steps):
         seen = task.observations
-        a = agent.rng.uniform(-1, 1, (1, 1)) if step < WARM_UP else agent.explore(seen)
-        rewards, following, ended, over = task.step(Pendulum.torque * a)
-        memory.store(seen, a, rewards, following, ended)
-        if step >= WARM_UP:
+        warm = step >= WARM_UP
+        actions = agent.explore(seen) if warm else agent.rng.uniform(-1, 1, (1, 1))
+        memory.store(seen, actions, *task.step(Pendulum.torque * actions)[:3])
+        if warm:
             agent.update(*memory.sample(BATCH))
         if progress and (step + 1) % 2000 == 0:
-            r = returns(Pendulum, lambda x: Pendulum.torque * agent.act(x), 750)
-            print(step + 1, r.mean(), r.std(), r[:100].mean(), np.exp(agent.log_temperature), flush=True)
+            print(f"step {step + 1:6}: mean return of 100 episodes {test(agent).mean():8.1f}")
     return agent
 
 
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    test(train(options.steps, options.seed))
+
+
 if __name__ == "__main__":
-    import sys
-    t = time.time()
-    train(seed=int(sys.argv[1]))
-    print(time.time() - t)
+    main()
