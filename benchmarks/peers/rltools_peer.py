@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from rltools import SAC
 
 from agents import DISCOUNT, RATE, STORED, TAU, AgentUpdate
@@ -18,6 +19,8 @@ FOREVER = 10**9
 
 class Rows(gymnasium.Env):
     """It shows stored observations one after the other."""
+
+    spec = EnvSpec("Rows-v0", max_episode_steps=1000)
 
     def __init__(self, case: AgentUpdate) -> None:
         box = gymnasium.spaces.Box
@@ -41,7 +44,7 @@ def sac(case: AgentUpdate) -> Callable[[], Any]:
         **{"ACTOR_BATCH_SIZE": case.batch, "CRITIC_BATCH_SIZE": case.batch, "GAMMA": DISCOUNT},
         **{"ACTOR_HIDDEN_DIM": case.hidden, "CRITIC_HIDDEN_DIM": case.hidden},
         **{"ACTOR_POLYAK": 1 - TAU, "CRITIC_POLYAK": 1 - TAU, "OPTIMIZER_ALPHA": RATE},
-        **{"STEP_LIMIT": FOREVER, "REPLAY_BUFFER_CAP": STORED, "EPISODE_STEP_LIMIT": 1000},
+        **{"STEP_LIMIT": FOREVER, "REPLAY_BUFFER_CAP": STORED},
         COLLECT_EPISODE_STATS=False,
     )
     state = module.State(0)
