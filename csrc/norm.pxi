@@ -168,15 +168,19 @@ def layernorm_forward(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray bet
 
 
 def layernorm_backward(cnp.ndarray x not None, cnp.ndarray dy not None, cnp.ndarray gamma,
-                       cnp.ndarray mean, cnp.ndarray inv_std, cnp.ndarray dgamma,
-                       cnp.ndarray dbeta):
-    """Sets dgamma and dbeta, and returns dx, from forward's x, mean and inv_std."""
+                       cnp.ndarray mean, cnp.ndarray inv_std, cnp.ndarray dgamma=None,
+                       cnp.ndarray dbeta=None):
+    """Sets dgamma and dbeta, unless both are None, and returns dx, from forward's x, mean and
+    inv_std."""
     cdef fnn_call call
-    cdef fnn_norm *p = new_backward(&call, x, dy, gamma, dgamma, dbeta)
+    cdef fnn_norm *p = new_norm(&call, x, gamma)
+    check_like("dy", dy, "x", x)
     check_vector("mean", mean, x, p.rows)
     check_vector("inv_std", inv_std, x, p.rows)
     cdef cnp.ndarray dx = empty_like(x)
-    sum_up(&call, kernels_for(x).layernorm_sums, x, dy, mean, inv_std, dgamma, dbeta)
+    if dgamma is not None or dbeta is not None:
+        new_backward(&call, x, dy, gamma, dgamma, dbeta)
+        sum_up(&call, kernels_for(x).layernorm_sums, x, dy, mean, inv_std, dgamma, dbeta)
     start_rows(&call, kernels_for(x).layernorm_backward, x, 20.0)
     p.x, p.dy = reads(&call, x, unit_of(x)), reads(&call, dy, unit_of(x))
     p.mean = <void *>reads(&call, mean, call.size)

@@ -125,7 +125,13 @@ def layernorm_forward(
     x: Array, gamma: Array, beta: Array, eps: float
 ) -> tuple[Array, Array, Array]: ...
 def layernorm_backward(
-    x: Array, dy: Array, gamma: Array, mean: Array, inv_std: Array, dgamma: Array, dbeta: Array
+    x: Array,
+    dy: Array,
+    gamma: Array,
+    mean: Array,
+    inv_std: Array,
+    dgamma: Array | None = None,
+    dbeta: Array | None = None,
 ) -> Array: ...
 
 # losses; the value is an array of one element

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fastnn import derivatives
+from fastnn.derivatives import Derivatives
 from fastnn.files import checkpoint
 from fastnn.network import Network
 from fastnn.predictor import Predictor
@@ -14,11 +16,11 @@ from fastnn.training import loop
 from fastnn.training.recording import Handover
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from os import PathLike
 
     import numpy as np
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
     from fastnn.history import History
     from fastnn.losses import Loss
@@ -56,11 +58,11 @@ class Sequential(Network):
     ValueError: layer 1, Dense(9, 2), takes 9 features, but layer 0, Dense(4, 8), gives 8
     """
 
-    __slots__ = ("_handover",)
+    __slots__ = ("_derivatives", "_handover")
 
     def _set_up(self, dtype: np.dtype[Any], passes: int) -> None:
         super()._set_up(dtype, passes)
-        self._handover = Handover()
+        self._handover, self._derivatives = Handover(), Derivatives()
 
     def fit(
         self,
@@ -211,6 +213,54 @@ class Sequential(Network):
         (5, 2)
         """
         return Predictor(self, batch_size)
+
+    def input_gradient(
+        self, x: ArrayLike, gradient: ArrayLike | int | Callable[[NDArray[Any]], ArrayLike]
+    ) -> NDArray[Any]:
+        """The gradient by the inputs, in evaluation: of an output, or of any loss.
+
+        `gradient` is that of the loss by the outputs, or a function ``gradient(outputs)`` that
+        returns it, or the number of an output, which stands for 1 there and 0 elsewhere.
+
+        Shapes: `x` as in `forward`, `gradient` as the outputs, the result as `x`, of the model's
+        type; each row has its own.  Dropout and running statistics are those of evaluation, and no
+        parameter, gradient or statistic of the model changes.  The first call on a shape is
+        recorded, the next ones are replayed; any number of threads may call it at once, and while
+        others evaluate.  The outputs that a function gets are overwritten later.
+
+        Layers of your own run forward in training and backward, as one thread's training step,
+        after which gradients and state are put back.
+
+        Raises as `forward` does, ValueError or TypeError for another gradient, RuntimeError for
+        inputs that are codes (see `Embedding`).
+
+        >>> from fastnn import Dense, MeanSquaredError, Sequential
+        >>> model = Sequential(Dense(2, 1, weight_init="zeros"), dtype="float64")
+        >>> model.parameters["0.weight"][...] = [[3.0], [4.0]]
+        >>> model.input_gradient(np.ones((2, 2)), 0)
+        array([[3., 4.],
+               [3., 4.]])
+        >>> loss, targets = MeanSquaredError(), np.zeros((2, 1))
+        >>> model.input_gradient(np.ones((2, 2)), lambda outputs: loss(outputs, targets)[1])
+        array([[21., 28.],
+               [21., 28.]])
+        """
+        return derivatives.input_gradient(self, self._derivatives, x, gradient)
+
+    def jacobian(self, x: ArrayLike) -> NDArray[Any]:
+        """Each output's gradient by the inputs of its row, in evaluation.
+
+        Shapes: `x` (batch, ..., in_features), outputs (batch, ..., out_features), the result
+        (batch, ..., out_features, ..., in_features), where each ``...`` is the one above.  All else
+        is as in `input_gradient`.
+
+        >>> from fastnn import Dense, Sequential
+        >>> model = Sequential(Dense(3, 2), dtype="float64", seed=0)
+        >>> J = model.jacobian(np.ones((5, 3)))
+        >>> J.shape, bool((J[4] == model.parameters["0.weight"].T).all())
+        ((5, 2, 3), True)
+        """
+        return derivatives.jacobian(self, self._derivatives, x)
 
     def summary(self, input_shape: tuple[int, ...] | None = None) -> str:
         """A table of the layers, their outputs' shapes and how many parameters they have.

@@ -99,7 +99,7 @@ def test_tau_is_checked(tau):
 
 def test_what_is_no_model_read_only_arrays_and_other_threads_are_refused():
     target, model = pair()
-    with pytest.raises(TypeError, match="^other: expected a model, got"):
+    with pytest.raises(TypeError, match=r"^other: expected a model, got"):
         target.lerp(model.flat_parameters, 0.5)
     faults = []
 

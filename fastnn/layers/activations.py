@@ -8,15 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import fastnn._kernels as _kernels
-from fastnn.layers.layer import Layer
+from fastnn.layers.layer import Pure
 from fastnn.support import checks
 from fastnn.support.settings import Setting, is_ours, settable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from fastnn.layers.layer import Pull
 
-class Activation(Layer):
+
+class Activation(Pure):
     """Base of the activations: y = f(x), dx = f'(x) dy, all of one shape.
 
     `backward` raises RuntimeError without a `forward` in training before it."""
@@ -30,15 +32,10 @@ class Activation(Layer):
         self._kind = _kernels.ACTIVATIONS[self.activation_name]
         self._saves_input = self.activation_name in _kernels.SAVES_INPUT
 
-    def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
+    def _vjp(self, x: NDArray[Any]) -> tuple[NDArray[Any], Pull]:
         y = _kernels.activation_forward(x, self._kind, self._alpha)
-        if training:
-            self._saved = (x if self._saves_input else y,)
-        return y
-
-    def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
-        (saved,) = self._take()
-        return _kernels.activation_backward(saved, dy, self._kind, self._alpha)
+        saved = x if self._saves_input else y
+        return y, lambda dy: _kernels.activation_backward(saved, dy, self._kind, self._alpha)
 
 
 class Linear(Activation):

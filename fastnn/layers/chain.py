@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from fastnn.layers.layer import Place
+    from fastnn.layers.layer import Place, Pull
 
     Shape = tuple[int, ...]
 
@@ -272,6 +272,20 @@ class Chain:
         if first < len(self.path):
             self.path[first].backward_parameters(dy)
 
+    def vjp(self, x: NDArray[Any]) -> tuple[NDArray[Any], Pull]:
+        """The outputs in evaluation, and the function that takes their gradient to that of x."""
+        pulls = []
+        for layer in self.path:
+            x, pull = layer._vjp(x)
+            pulls.append(pull)
+
+        def pull_all(dy: NDArray[Any]) -> NDArray[Any]:
+            for pull in reversed(pulls):
+                dy = pull(dy)
+            return dy
+
+        return x, pull_all
+
     @property
     def saved(self) -> tuple[Any, ...]:
         """What each layer saved in its last forward in training; may be set again later."""
@@ -416,10 +430,21 @@ class _Wrapped(Layer):
     def backward_parameters(self, dy: NDArray[Any]) -> None:
         """Run the layer's `backward_parameters`, but `backward` where that one was overridden
         later: on the object, or in a class derived from the one that has the other."""
-        layer, name = self._layer, "backward_parameters"
+        name = "backward_parameters"
+        getattr(self._layer, name if self._defines(name, "backward") else "backward")(dy.copy())
+
+    def _vjp(self, x: NDArray[Any]) -> tuple[NDArray[Any], Pull]:
+        if isinstance(self._layer, Layer) and self._defines("_vjp", "forward", "backward"):
+            return self._layer._vjp(x.copy())  # one of ours, with others within it
+        return super()._vjp(x)
+
+    def _defines(self, name: str, *others: str) -> bool:
+        """Whether the layer's method `name` was defined with `others` or later: it is where the
+        first of all these is, on the object, in its class or in the next one above."""
+        layer = self._layer
         holders = [getattr(layer, "__dict__", {}), *map(vars, type(layer).__mro__)]
-        first: Any = next((h for h in holders if {"backward", name} & h.keys()), ())
-        getattr(layer, name if name in first else "backward")(dy.copy())
+        first: Any = next((h for h in holders if {name, *others} & h.keys()), ())
+        return name in first
 
 
 def _taker(following: tuple[Any, ...]) -> Any:

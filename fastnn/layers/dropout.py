@@ -12,6 +12,8 @@ from fastnn.support.settings import Setting
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from fastnn.layers.layer import Pull
+
 
 class Dropout(Layer):
     """In training, sets elements to 0 with probability `rate` and scales the others to make up.
@@ -54,3 +56,6 @@ class Dropout(Layer):
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
         return _kernels.dropout_backward(dy, *self._take())
+
+    def _vjp(self, x: NDArray[Any]) -> tuple[NDArray[Any], Pull]:
+        return x, lambda dy: dy

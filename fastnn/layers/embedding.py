@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastnn.initializers import Initializer
+    from fastnn.layers.layer import Pull
 
 _EXACT_FLOAT32 = 2**24  # float32 holds all integers up to this one
 
@@ -106,6 +107,9 @@ class Embedding(Layer):
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
         raise RuntimeError(f"{self!r}: its inputs are codes, which have no gradient")
+
+    def _vjp(self, x: NDArray[Any]) -> tuple[NDArray[Any], Pull]:
+        return self.forward(x), self.backward
 
     def backward_parameters(self, dy: NDArray[Any]) -> None:
         (x,) = self._take()

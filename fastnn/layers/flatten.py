@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from fastnn.layers.layer import Layer
+from fastnn.layers.layer import Pure
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from fastnn.layers.layer import Pull
 
-class Flatten(Layer):
+
+class Flatten(Pure):
     """y = the numbers of each row as features, for a dense layer behind images.
 
     Shapes: `x` (batch, ...), `y` (batch, features), with as many features as a row has numbers.
@@ -30,10 +32,5 @@ class Flatten(Layer):
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (math.prod(shape),)
 
-    def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
-        if training:
-            self._saved = x.shape
-        return x.reshape(len(x), -1)
-
-    def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
-        return dy.reshape(self._take())
+    def _vjp(self, x: NDArray[Any]) -> tuple[NDArray[Any], Pull]:
+        return x.reshape(len(x), -1), lambda dy: dy.reshape(x.shape)

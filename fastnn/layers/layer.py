@@ -13,9 +13,12 @@ from fastnn.support.arrays import describe
 from fastnn.support.settings import Guarded, label
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import TypeAlias
 
     from numpy.typing import NDArray
+
+    Pull: TypeAlias = Callable[[NDArray[Any]], NDArray[Any]]  # from dy to dx
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -216,6 +219,14 @@ class Layer(Guarded):
         """Set `gradients` as `backward` does, where nobody needs the inputs' gradient."""
         self.backward(dy)
 
+    def _vjp(self, x: NDArray[Any]) -> tuple[NDArray[Any], Pull]:
+        """The outputs in evaluation, and the function that takes their gradient `dy` to that of
+        `x`: it may be called again, and neither of the two changes anything in the layer.
+
+        This one is for layers of one's own, which save for backward in training alone: it trains,
+        and changes what these change."""
+        return self.forward(x, True), self.backward
+
     def _add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
         """Add the L2 penalty of the layer's parameters to ``value[0]``, the loss of a batch."""
 
@@ -240,6 +251,20 @@ class Layer(Guarded):
         if self._place is not None and not self._chains:  # those within keep their own
             state["_learnt"] = {name: array.copy() for name, array in self.parameters.items()}
         return state
+
+
+class Pure(Layer):
+    """Base of the layers that compute the same in training as in evaluation, from nothing but x."""
+
+    def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
+        y, pull = self._vjp(x)
+        if training:
+            self._saved = (pull,)
+        return y
+
+    def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
+        (pull,) = self._take()
+        return pull(dy)  # type: ignore[no-any-return]
 
 
 def axis_name(dimensions: int | None) -> str:

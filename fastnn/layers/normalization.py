@@ -16,6 +16,8 @@ from fastnn.support.settings import Setting
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from fastnn.layers.layer import Pull
+
 
 class _Norm(Layer):
     """Base of both norms: y = gamma x̂ + beta, where gamma begins as 1 and beta as 0."""
@@ -104,6 +106,13 @@ class BatchNorm(_Norm):
             x, dy, self._gamma, mean, inv_std, self._dgamma, self._dbeta
         )
 
+    def _vjp(self, x: NDArray[Any]) -> tuple[NDArray[Any], Pull]:
+        gamma, var, eps = self._gamma, self._running_var, self._eps
+        zeros = np.zeros_like(gamma)  # dx = gamma (dy - 0) / sqrt(var + eps) + 0
+        return self.forward(x), lambda dy: _kernels.batchnorm_evaluate(
+            dy, gamma, zeros, zeros, var, eps
+        )
+
 
 class LayerNorm(_Norm):
     """y = gamma (x - mean) / sqrt(var + eps) + beta, each row over its features.
@@ -133,3 +142,8 @@ class LayerNorm(_Norm):
         return _kernels.layernorm_backward(
             x, dy, self._gamma, mean, inv_std, self._dgamma, self._dbeta
         )
+
+    def _vjp(self, x: NDArray[Any]) -> tuple[NDArray[Any], Pull]:
+        gamma = self._gamma
+        y, mean, inv_std = _kernels.layernorm_forward(x, gamma, self._beta, self._eps)
+        return y, lambda dy: _kernels.layernorm_backward(x, dy, gamma, mean, inv_std)

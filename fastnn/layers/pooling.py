@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import fastnn._kernels as _kernels
-from fastnn.layers.layer import Layer
+from fastnn.layers.layer import Pure
 from fastnn.layers.windows import Pair, Windowed, Windows
 from fastnn.support import checks
 from fastnn.support.settings import Fixed
@@ -14,8 +14,10 @@ from fastnn.support.settings import Fixed
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from fastnn.layers.layer import Pull
 
-class _Pool(Windowed):
+
+class _Pool(Windowed, Pure):
     """Base of the pools: a maximum or an average over windows, channel by channel."""
 
     native = True
@@ -44,20 +46,15 @@ class _Pool(Windowed):
     def _geometry(self, x: NDArray[Any]) -> tuple[Any, ...]:
         return self.windows.kernel, self.windows.stride, self.windows.around(x.shape[1:3])
 
-    def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
+    def _vjp(self, x: NDArray[Any]) -> tuple[NDArray[Any], Pull]:
         x = self._images(x)
-        geometry = self._geometry(x)
-        y = _kernels.pool_forward(x, geometry, self.average, self.count_padding)
-        if training:
-            self._saved = (x, y, geometry)
-        return self._rows(y)
+        how = self._geometry(x), self.average, self.count_padding
+        y = _kernels.pool_forward(x, *how)
 
-    def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
-        x, y, geometry = self._take()
-        dx = _kernels.pool_backward(
-            x, y, dy.reshape(y.shape), geometry, self.average, self.count_padding
-        )
-        return self._rows(dx)
+        def pull(dy: NDArray[Any]) -> NDArray[Any]:
+            return self._rows(_kernels.pool_backward(x, y, dy.reshape(y.shape), *how))
+
+        return self._rows(y), pull
 
     def _argument(self, name: str) -> Any:
         if name == "stride" and self.stride == self.kernel_size:
@@ -139,7 +136,7 @@ class AvgPool1D(_AvgPool):
     dimensions = 2
 
 
-class _GlobalPool(Layer):
+class _GlobalPool(Pure):
     """Base of the global pools: a maximum or an average over all positions, channel by channel."""
 
     native = True
@@ -151,20 +148,18 @@ class _GlobalPool(Layer):
         self._check_takes(shape)
         return shape[-1:]
 
-    def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
+    def _vjp(self, x: NDArray[Any]) -> tuple[NDArray[Any], Pull]:
         shape = x.shape
         if self.dimensions == 2:
             x = x.reshape(len(x), 1, *shape[1:])
         geometry = (x.shape[1:3], (1, 1), ((0, 0), (0, 0)))
         y = _kernels.pool_forward(x, geometry, self.average)
-        if training:
-            self._saved = (x, y, geometry, shape)
-        return y.reshape(len(y), -1)
 
-    def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
-        x, y, geometry, shape = self._take()
-        dx = _kernels.pool_backward(x, y, dy.reshape(y.shape), geometry, self.average)
-        return dx.reshape(shape)
+        def pull(dy: NDArray[Any]) -> NDArray[Any]:
+            dx = _kernels.pool_backward(x, y, dy.reshape(y.shape), geometry, self.average)
+            return dx.reshape(shape)
+
+        return y.reshape(len(y), -1), pull
 
 
 class GlobalAvgPool2D(_GlobalPool):

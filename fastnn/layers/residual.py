@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from fastnn.layers.layer import SupportsForwardBackward
+    from fastnn.layers.layer import Pull, SupportsForwardBackward
 
 _HINT = "give a shortcut that changes x as f does"
 
@@ -136,6 +136,12 @@ class Residual(Layer):
         f, *shortcut = self._restore()
         dx = f.backward(dy)
         return _kernels.add(dx, shortcut[0].backward(dy) if shortcut else dy)
+
+    def _vjp(self, x: NDArray[Any]) -> tuple[NDArray[Any], Pull]:
+        (y, pull), *shortcut = (chain.vjp(x) for chain in self._chains)
+        z, pull_shortcut = shortcut[0] if shortcut else (x, lambda dy: dy)
+        self._check_sum(z.shape[1:], y.shape[1:])
+        return _kernels.add(y, z), lambda dy: _kernels.add(pull(dy), pull_shortcut(dy))
 
     def backward_parameters(self, dy: NDArray[Any]) -> None:
         for chain in self._restore():

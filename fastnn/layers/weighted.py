@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastnn.initializers import Initializer
+    from fastnn.layers.layer import Pull
 
 
 class Weighted(Layer, ABC):
@@ -122,6 +123,19 @@ class Weighted(Layer, ABC):
 
     def backward_parameters(self, dy: NDArray[Any]) -> None:
         self._backward(dy)
+
+    def _vjp(self, x: NDArray[Any]) -> tuple[NDArray[Any], Pull]:
+        x, f = self._read(x), self._activation
+        y = saved = self._multiply(x, self._weight, self._bias, f._kind, f._alpha, f._saves_input)
+        if f._saves_input:
+            y, saved = y
+
+        def pull(dy: NDArray[Any]) -> NDArray[Any]:
+            if f._kind:
+                dy = _kernels.activation_backward(saved, dy, f._kind, f._alpha)
+            return self._input_gradient(x, dy)
+
+        return y, pull
 
     def _backward(self, dy: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
         """Set the parameters' gradients; returns x from `_read` and dz (z = weight · x + bias)."""

@@ -22,7 +22,8 @@ class _Halves:
     def __init__(self, forward: Any, outputs: Array, saved: tuple[Any, ...]) -> None:
         self.forward, self.outputs = forward, outputs
         self.saved = saved  # what each layer saved for its backward
-        self.backward: Any = None  # None before the second half has run
+        # by whether the inputs' gradient is wanted: a program, and that gradient; once it has run
+        self.backward: dict[bool, tuple[Any, Array | None]] = {}
 
 
 class GradientStep(Step):
@@ -70,10 +71,12 @@ class GradientStep(Step):
             self._model._pending = None  # the backward is this step's
             return halves.outputs.view()  # whose shape may be set
 
-    def backward(self, gradient: ArrayLike) -> None:
+    def backward(self, gradient: ArrayLike, input_gradient: bool = False) -> Array | None:
         """Backward from the outputs' gradient, and the update.
 
-        Shapes: `gradient` as the outputs of `forward`, once after each.  Raises RuntimeError
+        Shapes: `gradient` as the outputs of `forward`, once after each.  Returns None, or with
+        `input_gradient` the gradient of `xb` before the update, which a later `backward` on that
+        shape overwrites.  Raises RuntimeError
         without a `forward` before it, or if the model was trained otherwise since; ValueError for
         another shape; FloatingPointError where the update would be NaN or infinite: those
         parameters stay as they were.
@@ -93,12 +96,15 @@ class GradientStep(Step):
                 raise RuntimeError(
                     "the model has begun another training pass since this step's forward"
                 )
-            if halves.backward is None or not self._recording.holds:
-                self._run_backward(halves, dy)
+            known = halves.backward.get(input_gradient) if self._recording.holds else None
+            if known is None:
+                dx = self._run_backward(halves, dy, input_gradient)
             else:
-                halves.backward.feed(dy)
-                self._replay(halves.backward)
+                program, dx = known
+                program.feed(dy)
+                self._replay(program)
             self.steps += 1
+            return None if dx is None else dx.view()
 
     def _run_forward(self, x: Array) -> _Halves:
         """The first half by hand, recorded if that can be."""
@@ -112,14 +118,20 @@ class GradientStep(Step):
             self._recording.add(x.shape, halves)
         return halves
 
-    def _run_backward(self, halves: _Halves, dy: Array) -> None:
+    def _run_backward(self, halves: _Halves, dy: Array, input_gradient: bool) -> Array | None:
         """The second half by hand, recorded if that can be."""
         model, program = self._model, self._new_program()
         model._chain.saved, model._pending = halves.saved, dy.shape
         program.feed(dy)
         with program:
             try:
-                self._backward(program.take("x", len(dy)), len(dy))
+                dy, dx = program.take("x", len(dy)), None
+                if input_gradient:
+                    dx = model.backward(dy, input_gradient=True)
+                    self._optimizer.step(model)
+                else:
+                    self._backward(dy, len(dy))
             except FloatingPointError as error:
                 raise self._diverged(error) from None
-        halves.backward = program
+        halves.backward[input_gradient] = program, dx
+        return dx

@@ -126,3 +126,27 @@ def test_the_shape_of_the_outputs_may_be_set():
             outputs.shape = (-1,)
         step.backward(np.ones((8, CLASSES)))
         assert step.forward(x).shape == (8, CLASSES)
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["recorded", "by hand"])
+def test_the_inputs_gradient_comes_with_the_update(own, dtype, isa):
+    loss = SoftmaxCrossEntropy()
+    models = network(dtype, l2=0.1), network(dtype, l2=0.1)
+    optimizers = OwnAdam() if own else fastnn.Adam(), fastnn.Adam()
+    step = GradientStep(models[0], optimizers[0])
+    assert step.recorded != own
+    for i, (x, y) in enumerate(draw([8, 5, 8, 8, 5, 8, 5, 5], dtype)):
+        wanted = i % 3 != 1  # either program is replayed beside the other
+        found = step.backward(loss(step.forward(x), y)[1], input_gradient=wanted)
+        outputs = models[1].forward(x, training=True)
+        dx = models[1].backward(loss(outputs, y)[1], input_gradient=True)
+        optimizers[1].step(models[1])
+        assert_alike(models[0], models[1])
+        if wanted:
+            assert_same_bits(found, dx)
+        else:
+            assert found is None
+
+
+class OwnAdam(fastnn.Adam):
+    """A class of one's own, which is not recorded."""

@@ -1,0 +1,173 @@
+"""Gradients of a network's outputs by its inputs, in evaluation.
+
+The first call on a batch's shape records two programs, forward and backward; the next ones replay
+them.  Both read the model's own parameters, so that they hold after every update."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import fastnn._kernels as _kernels
+from fastnn.support import arrays, checks, settings
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from fastnn.layers.layer import Pull
+    from fastnn.network import Network
+
+    Array: TypeAlias = NDArray[Any]
+    Gradient: TypeAlias = ArrayLike | int | Callable[[Array], ArrayLike]
+
+_MOST = 16  # shapes that are recorded; the oldest goes first
+_ROWS = 4096  # of a batch of dense layers, of which a Jacobian takes one for each output
+
+
+class Derivatives:
+    """What was recorded of one model.
+
+    A thread that needs a recording takes it out of here and puts it back, so that any number of
+    threads may work at the same time."""
+
+    def __init__(self) -> None:
+        self._free: dict[Any, list[Any]] = {}
+
+    def take(self, kind: type, model: Network, x: Array) -> Any:
+        """The recording of that kind for batches like x."""
+        free = self._free.get((kind, x.shape), [])
+        try:
+            found = free.pop()
+        except IndexError:
+            return kind(model, x)
+        return found if found.changes == settings.changes else kind(model, x)
+
+    def put_back(self, found: Any) -> None:
+        self._free.setdefault((type(found), found.shape), []).append(found)
+        while len(self._free) > _MOST:
+            self._free.pop(next(iter(self._free)), None)
+
+
+class _Recorded:
+    """A model's evaluation for batches like x and, once it is needed, its way back."""
+
+    def __init__(self, model: Network, x: Array) -> None:
+        self.shape, self.changes = x.shape, settings.changes
+        self._forward, self._backward = _kernels.Program(), _kernels.Program()
+        self._forward.feed(x)
+        with self._forward as program:
+            self.outputs, pull = model._chain.vjp(program.take("x", len(x)))
+            program.give(self.outputs)
+        self._pull: Pull | None = pull
+
+    def forward(self, x: Array) -> Array:
+        """The outputs, which the next call overwrites."""
+        self._forward.predict(x)
+        return self.outputs.view()
+
+    def backward(self, dy: Array) -> Array:
+        """The inputs' gradient after `forward`."""
+        dx = np.empty(self.shape, dy.dtype)
+        if self._pull is not None:  # the first time
+            pull, self._pull = self._pull, None
+            self._backward.feed(dy)
+            with self._backward as program:
+                program.give(pull(program.take("x", len(dy))))
+        self._backward.predict(dy, dx)
+        return dx
+
+
+class _RecordedJacobian:
+    """Both ways in one program: for each output there is a row with the gradient 1 of that one."""
+
+    def __init__(self, model: Network, x: Array) -> None:
+        self.shape, self.changes = x.shape, settings.changes
+        row = model.output_shape(x.shape[1:])
+        self._index = np.repeat(np.arange(len(x)), math.prod(row))
+        self._program = _kernels.Program()
+        self._program.feed(x, index=self._index)
+        with self._program as program:
+            y, pull = model._chain.vjp(program.take("x", self._index.size))
+            program.give(pull(_ones(len(x), row, y.dtype)))
+
+    def run(self, x: Array, out: Array) -> None:
+        rows = out.reshape(self._index.size, *x.shape[1:])
+        self._program.feed(x, index=self._index, outputs=rows)
+        self._program.replay()
+
+
+def _ones(n: int, row: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """For each of n rows and each of its outputs the gradient that is 1 there, else 0."""
+    size = math.prod(row)
+    return np.tile(np.eye(size, dtype=dtype), (n, 1)).reshape(n * size, *row)
+
+
+def input_gradient(model: Network, known: Derivatives, x: ArrayLike, gradient: Gradient) -> Array:
+    """See `Sequential.input_gradient`."""
+    batch = model._input(x, "x")
+    if not model._chain.native:
+        return _by_hand(model, batch, gradient)
+    recorded = known.take(_Recorded, model, batch)
+    outputs = recorded.forward(batch)
+    dx: Array = recorded.backward(_gradient_of(outputs, gradient))
+    known.put_back(recorded)
+    return dx
+
+
+def _by_hand(model: Network, x: Array, gradient: Gradient) -> Array:
+    """Layers of one's own train meanwhile; what their training changed is put back."""
+
+    def run(x: Array) -> Array:
+        kept = [*model.gradients.values(), *model.state.values()]
+        before = [array.copy() for array in kept]
+        with model._hold:
+            model._begin()
+            y, pull = model._chain.vjp(x)
+            dx = pull(_gradient_of(y, gradient))
+            for array, old in zip(kept, before, strict=True):
+                array[...] = old
+        return dx.copy()
+
+    return _kernels.unrecorded(run, x)
+
+
+def _gradient_of(outputs: Array, gradient: Gradient) -> Array:
+    """The gradient by the outputs that the argument stands for."""
+    if callable(gradient):
+        gradient = gradient(outputs)
+    elif isinstance(gradient, int | np.integer):
+        last = outputs.shape[-1] - 1
+        output = checks.whole(gradient, "gradient", 0, last)
+        gradient = np.zeros_like(outputs)
+        gradient[..., output] = 1.0
+        return gradient
+    dy = arrays.real_array(gradient, "gradient", outputs.dtype)
+    if dy.shape != outputs.shape:
+        raise ValueError(f"gradient: expected the outputs' shape {outputs.shape}, got {dy.shape}")
+    return dy
+
+
+def jacobian(model: Network, known: Derivatives, x: ArrayLike) -> Array:
+    """See `Sequential.jacobian`."""
+    batch = model._input(x, "x")
+    row = batch.shape[1:]
+    if not model._chain.native:
+        outputs = model._evaluate(batch).shape[1:]
+        rows = np.repeat(batch, math.prod(outputs), axis=0)
+        dx = _by_hand(model, rows, lambda y: _ones(len(batch), outputs, y.dtype))
+        return dx.reshape(len(batch), *outputs, *row)
+    outputs = model.output_shape(row)
+    size = math.prod(outputs)
+    at_once = max(1, model._chain.rows_at_once(row, _ROWS, batch.itemsize) // size)
+    result = np.empty((len(batch), *outputs, *row), batch.dtype)
+    for start in range(0, len(batch), at_once):
+        part = slice(start, start + at_once)
+        recorded = known.take(_RecordedJacobian, model, batch[part])
+        recorded.run(batch[part], result[part])
+        known.put_back(recorded)
+    return result
