@@ -109,13 +109,22 @@ class Agent:
         """Down the gradient of the mean of temperature * log density - worth of the actions."""
         drawn = Squashed(self.actor_step.forward(observations), self.rng)
         x = np.concatenate([observations, drawn.actions], axis=1)
-        first, second = (critic.forward(x, training=True) for critic in self.critics)
-        smaller = (first < second).astype(np.float32)
-        dx = self.critics[0].backward(smaller, input_gradient=True)
-        dx += self.critics[1].backward(1 - smaller, input_gradient=True)
-        dactions = dx[:, self.observed :] / -len(x)
+        dactions = self.worth_gradient(x)[:, self.observed :] / -len(x)
         self.actor_step.backward(drawn.backward(dactions, temperature / len(x)))
         return drawn.log_density
+
+    def worth_gradient(self, x):
+        """By x, of the smaller worth."""
+        one, other = self.critics
+
+        def first(q):
+            nonlocal dx
+            smaller = np.ones_like(q)
+            dx = other.input_gradient(x, lambda r: 1 - np.less(q, r, out=smaller))
+            return smaller
+
+        dx = None
+        return one.input_gradient(x, first) + dx
 
     def update_temperature(self, log_density):
         """Up where the entropy is less than wanted, which is minus the number of actions."""
