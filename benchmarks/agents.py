@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -44,10 +45,10 @@ class AgentUpdate:
         first layer's are needed once, for the actions."""
 
         def operations(sizes: list[int]) -> list[int]:
-            return [2 * self.batch * n * m for n, m in zip(sizes, sizes[1:], strict=False)]
+            return [2 * self.batch * n * m for n, m in pairwise(sizes)]
 
         def parameters(sizes: list[int]) -> int:
-            return sum(n * m + m for n, m in zip(sizes, sizes[1:], strict=False))
+            return sum(n * m + m for n, m in pairwise(sizes))
 
         actor, critic = operations(self.actor), operations(self.critic)
         to_actions = 2 * self.batch * self.actions * self.hidden
@@ -68,4 +69,4 @@ class AgentUpdate:
         return seen, actions, rewards, following, ended
 
 
-AGENTS = [AgentUpdate(), AgentUpdate(3, 1)]
+AGENTS = [AgentUpdate()]

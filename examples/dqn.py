@@ -69,7 +69,8 @@ class Agent:
 
 def train(steps=50_000, seed=0, progress=True):
     """Returns the agent after so many pushes."""
-    task, agent, memory = CartPole(CARTS, seed), Agent(seed), np.zeros((steps // CARTS, CARTS), STEP)
+    task, agent = CartPole(CARTS, seed), Agent(seed)
+    memory = np.zeros((steps // CARTS, CARTS), STEP)
     for t in range(len(memory)):
         done, seen = t / len(memory), task.observations
         actions = agent.explore(seen, max(RANDOM, 1 - done / LEARNT))

@@ -95,7 +95,8 @@ def train(steps=100_000, seed=0, progress=True):
         agent.update(1 - update / updates, *agent.play(task))
         if progress and (update + 1) % 40 == 0:
             mean = returns(CartPole, agent.best).mean()
-            print(f"push {(update + 1) * CARTS * PUSHES:6}: mean return of 100 episodes {mean:5.1f}")
+            pushes = (update + 1) * CARTS * PUSHES
+            print(f"push {pushes:6}: mean return of 100 episodes {mean:5.1f}", flush=True)
     return agent
 
 

@@ -97,7 +97,7 @@ class Agent:
             target.lerp(critic, TAU)
 
     def update_critics(self, temperature, pairs, rewards, following, ended):
-        """Towards the reward and what follows is worth, of which the targets have a steadier view."""
+        """Towards the reward and what follows is worth, of which the targets have a calm view."""
         then = Squashed(self.actor.predict(following), self.rng)
         x = np.concatenate([following, then.actions], axis=1)
         worth = np.minimum(*(target.predict(x) for target in self.targets))
@@ -155,7 +155,7 @@ def train(steps=20_000, seed=0, progress=True):
         if warm:
             agent.update(*memory.sample(BATCH))
         if progress and (step + 1) % 2000 == 0:
-            print(f"step {step + 1:6}: mean return of 100 episodes {test(agent).mean():8.1f}")
+            print(f"step {step + 1:6}: mean return of 100 episodes {test(agent).mean():7.1f}", flush=True)
     return agent
 
 
@@ -164,7 +164,8 @@ def main(arguments=None):
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    test(train(options.steps, options.seed))
+    result = test(train(options.steps, options.seed))
+    print(f"returns of 100 episodes: {result.mean():.1f} +- {result.std():.1f}")
 
 
 if __name__ == "__main__":

@@ -77,19 +77,15 @@ def sac(case: AgentUpdate) -> Callable[[], Any]:
         targets = jax.tree_util.tree_map(
             lambda target, p: target + TAU * (p - target), state["targets"], critics
         )
-        return {
-            **{"models": [actor, critics, log_temperature], "targets": targets, "t": t},
-            **{"mean": mean, "square": square, "key": state["key"]},
-        }
+        new = {"models": [actor, critics, log_temperature], "targets": targets, "t": t}
+        return state | new | {"mean": mean, "square": square}
 
     keys = jax.random.split(jax.random.key(0), 3)
     critics = [network(case.critic, key) for key in keys[1:]]
     models = [network(case.actor, keys[0]), critics, jnp.zeros(())]
     zeros, also_zeros = (jax.tree_util.tree_map(jnp.zeros_like, models) for _ in range(2))
-    state = {
-        **{"models": models, "targets": jax.tree_util.tree_map(jnp.copy, critics)},
-        **{"mean": zeros, "square": also_zeros, "key": jax.random.key(1), "t": jnp.int32(0)},
-    }
+    state = {"models": models, "targets": jax.tree_util.tree_map(jnp.copy, critics)}
+    state |= {"mean": zeros, "square": also_zeros, "key": jax.random.key(1), "t": jnp.int32(0)}
     compiled = jax.jit(update, donate_argnums=0)
 
     def step() -> dict:

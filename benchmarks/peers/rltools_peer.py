@@ -38,15 +38,13 @@ class Rows(gymnasium.Env):
 
 
 def sac(case: AgentUpdate) -> Callable[[], Any]:
-    module = SAC(
-        lambda: Rows(case),
-        **{"interface_name": f"fastnn_{case.observed}_{case.actions}", "enable_evaluation": False},
-        **{"ACTOR_BATCH_SIZE": case.batch, "CRITIC_BATCH_SIZE": case.batch, "GAMMA": DISCOUNT},
-        **{"ACTOR_HIDDEN_DIM": case.hidden, "CRITIC_HIDDEN_DIM": case.hidden},
-        **{"ACTOR_POLYAK": 1 - TAU, "CRITIC_POLYAK": 1 - TAU, "OPTIMIZER_ALPHA": RATE},
-        **{"STEP_LIMIT": FOREVER, "REPLAY_BUFFER_CAP": STORED},
-        COLLECT_EPISODE_STATS=False,
-    )
+    settings = {"GAMMA": DISCOUNT, "OPTIMIZER_ALPHA": RATE, "COLLECT_EPISODE_STATS": False}
+    settings |= {"STEP_LIMIT": FOREVER, "REPLAY_BUFFER_CAP": STORED, "enable_evaluation": False}
+    for part in ("ACTOR", "CRITIC"):
+        settings |= {f"{part}_BATCH_SIZE": case.batch, f"{part}_HIDDEN_DIM": case.hidden}
+        settings |= {f"{part}_POLYAK": 1 - TAU}
+    name = f"fastnn_{case.observed}_{case.actions}"
+    module = SAC(lambda: Rows(case), interface_name=name, **settings)
     state = module.State(0)
     for _ in range(2 * case.batch):  # until it updates
         state.step()

@@ -28,9 +28,15 @@ class Spaces(gymnasium.Env):
 
 def sac(case: AgentUpdate) -> Callable[[], Any]:
     agent = SAC(
-        *("MlpPolicy", Spaces(case)),
-        **{"learning_rate": RATE, "buffer_size": STORED, "tau": TAU, "gamma": DISCOUNT},
-        **{"policy_kwargs": {"net_arch": [case.hidden] * 2}, "seed": 0, "device": "cpu"},
+        "MlpPolicy",
+        Spaces(case),
+        learning_rate=RATE,
+        buffer_size=STORED,
+        tau=TAU,
+        gamma=DISCOUNT,
+        policy_kwargs={"net_arch": [case.hidden] * 2},
+        seed=0,
+        device="cpu",
     )
     agent.set_logger(Logger(None, []))
     memory = agent.replay_buffer

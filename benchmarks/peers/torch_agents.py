@@ -27,7 +27,8 @@ def squashed(outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     log_std = log_std.clamp(-20, 2)
     noise = torch.randn_like(mean)
     u = mean + log_std.exp() * noise
-    log_density = -0.5 * noise**2 - log_std - 0.9189385 - 2 * (0.6931472 - u - functional.softplus(-2 * u))
+    log_density = -0.5 * noise**2 - log_std - 0.9189385
+    log_density -= 2 * (0.6931472 - u - functional.softplus(-2 * u))
     return u.tanh(), log_density.sum(1, keepdim=True)
 
 
