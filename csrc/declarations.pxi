@@ -17,6 +17,11 @@ cdef extern from "fastnn.h" nogil:
         double scale
         const double *rate
 
+    ctypedef struct fnn_columns:
+        const_pointer x
+        pointer y
+        ptrdiff_t width, x_row, y_row
+
     ctypedef struct fnn_total:
         const_pointer values
         double *sum
@@ -135,7 +140,8 @@ cdef extern from "fastnn.h" nogil:
         ptrdiff_t rows
 
     ctypedef struct fnn_kernels:
-        kernel_pointer copy, add, add_scaled, lerp, total, sum_squares, sum_zeros, add_penalty
+        kernel_pointer copy, copy_columns, add, add_scaled, lerp
+        kernel_pointer total, sum_squares, sum_zeros, add_penalty
         kernel_pointer activation_forward, activation_backward, softmax_forward, softmax_backward
         kernel_pointer product, pack, column_sum
         kernel_pointer conv_pad, conv_pack, conv_turn
@@ -155,6 +161,7 @@ cdef extern from "fastnn.h" nogil:
 
     ctypedef union fnn_arguments:
         fnn_vector vector
+        fnn_columns columns
         fnn_total total
         fnn_penalty penalty
         fnn_activation activation

@@ -41,6 +41,12 @@ typedef struct {
 } fnn_vector;
 
 typedef struct {
+    const void *x;
+    void *y;
+    ptrdiff_t width, x_row, y_row; /* elements of a row: those to copy, and all of them */
+} fnn_columns;
+
+typedef struct {
     const void *values;
     double *sum;
     ptrdiff_t size;
@@ -257,6 +263,7 @@ typedef struct {
  * An area is one chunk of FNN_CHUNK_ROWS rows by a group of 16 columns, columns fastest. */
 #define FNN_KERNELS(K)                                                                         \
     K(copy)                /* y = x                               groups of 16 elements */     \
+    K(copy_columns)        /* y = x, `width` columns of wider rows                 rows */     \
     K(add)                 /* y = x + addend                             `row` elements */     \
     K(add_scaled)          /* y += scale x                               `row` elements */     \
     K(lerp)                /* y += rate (x - y)                          `row` elements */     \
@@ -331,6 +338,7 @@ typedef struct {
 
 typedef union {
     fnn_vector vector;
+    fnn_columns columns;
     fnn_total total;
     fnn_penalty penalty;
     fnn_activation activation;

@@ -65,7 +65,7 @@ SIMD void v_store(real *p, vreal a) { *(vreal_unaligned *)p = a; }
 SIMD vreal v_set1(double a) { return (real)a - (vreal){0}; }
 SIMD vreal v_zero(void) { return (vreal){0}; }
 
-/* ---- one block per instruction set: v_fma, v_sqrt, tails, comparisons, v_select ----
+/* ---- one section per instruction set: v_fma, v_sqrt, tails, comparisons, v_select ----
  * vtail  which lanes exist: v_tail(n) is the first min(n, VL); v_tail_mask makes it a vmask
  * vmask  the result of a comparison, lane by lane; NaN compares false, but true with v_ne */
 

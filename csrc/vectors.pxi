@@ -13,6 +13,64 @@ def copy(cnp.ndarray y not None, cnp.ndarray x not None):
     execute(&call)
 
 
+cdef int copy_columns(cnp.ndarray y, ptrdiff_t y_first, cnp.ndarray x, ptrdiff_t x_first,
+                      ptrdiff_t width) except -1:
+    """Sets so many columns of y, from y_first on, to those of x, from x_first on."""
+    cdef fnn_call call
+    cdef fnn_columns *p = &call.arguments.columns
+    cdef ptrdiff_t size = cnp.PyArray_ITEMSIZE(x)
+    start_rows(&call, kernels_for(x).copy_columns, x, copied * width / features_of(x))
+    p.x = <const char *>reads(&call, x, unit_of(x)) + x_first * size
+    p.y = <char *>writes(&call, y, unit_of(y)) + y_first * size
+    p.width, p.x_row, p.y_row = width, features_of(x), features_of(y)
+    return execute(&call)
+
+
+def join_columns(list parts not None):
+    """The arrays side by side on the last axis, in a new one; their other axes are the same."""
+    cdef cnp.ndarray part, first = None, y
+    cdef cnp.npy_intp[32] shape
+    cdef ptrdiff_t i, column = 0
+    for part in parts:
+        check_real("parts", part, 0)
+        first = part if first is None else first
+        if (part.dtype != first.dtype or (<object>part).shape[:-1] != (<object>first).shape[:-1]):
+            raise ValueError(f"parts: expected arrays like the first, {describe(first)}, but for "
+                             f"the last axis, got {describe(part)}")
+        column += features_of(part)
+    if first is None:
+        raise ValueError("parts: expected at least one array, got none")
+    for i in range(cnp.PyArray_NDIM(first)):
+        shape[i] = first.shape[i]
+    shape[cnp.PyArray_NDIM(first) - 1] = column
+    y, column = new_array(cnp.PyArray_NDIM(first), shape, cnp.PyArray_TYPE(first)), 0
+    for part in parts:
+        copy_columns(y, column, part, 0, features_of(part))
+        column += features_of(part)
+    return y
+
+
+def split_columns(cnp.ndarray x, tuple widths not None):
+    """New arrays of so many columns each, which join_columns would put together to x."""
+    check_real("x", x, 0)
+    cdef cnp.ndarray part
+    cdef cnp.npy_intp[32] shape
+    cdef ptrdiff_t i, width, column = 0
+    if sum(widths) != features_of(x) or not widths or min(widths) < 1:
+        raise ValueError(f"widths: expected numbers >= 1 with the sum {features_of(x)}, "
+                         f"got {widths}")
+    for i in range(cnp.PyArray_NDIM(x)):
+        shape[i] = x.shape[i]
+    parts = []
+    for width in widths:
+        shape[cnp.PyArray_NDIM(x) - 1] = width
+        part = new_array(cnp.PyArray_NDIM(x), shape, cnp.PyArray_TYPE(x))
+        copy_columns(part, 0, x, column, width)
+        column += width
+        parts.append(part)
+    return parts
+
+
 def add(cnp.ndarray a, cnp.ndarray b):
     """a + b, arrays of one shape."""
     check_real("a", a, 0)

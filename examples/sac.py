@@ -13,13 +13,13 @@ import numpy as np
 
 import fastnn
 from environments import Pendulum, returns
-from fastnn import Dense, Sequential
+from fastnn import Dense, Heads, Sequential
 
 RATE, BATCH, DISCOUNT, TAU = 1e-3, 256, 0.99, 0.005
 WARM_UP = 100  # steps at random before the first update
 
 
-def network(inputs, outputs, seed, hidden=256):
+def network(inputs, outputs, hidden, seed):
     return Sequential(
         Dense(inputs, hidden, activation="relu"),
         Dense(hidden, hidden, activation="relu"),
@@ -72,14 +72,15 @@ class Squashed:
 class Agent:
     """It gives actions in [-1, 1]."""
 
-    def __init__(self, observed, actions, hidden=256, seed=0, rate=RATE):
-        self.rng, self.observed = np.random.default_rng(seed), observed
-        self.actor = network(observed, 2 * actions, seed, hidden)
-        self.critics = [network(observed + actions, 1, seed + i, hidden) for i in (1, 2)]
+    def __init__(self, observed, actions, hidden=256, seed=0, optimizer=lambda: fastnn.Adam(RATE)):
+        self.rng, self.observed, self.wanted = np.random.default_rng(seed), observed, -actions
+        self.actor = network(observed, 2 * actions, hidden, seed)
+        critics = (network(observed + actions, 1, hidden, seed + i) for i in (1, 2))
+        self.critics = Sequential(Heads(*critics))
         self.targets = copy.deepcopy(self.critics)
-        self.actor_step = fastnn.GradientStep(self.actor, fastnn.Adam(rate))
-        self.critic_steps = [fastnn.GradientStep(c, fastnn.Adam(rate)) for c in self.critics]
-        self.log_temperature, self.m, self.s, self.t = 0.0, 0.0, 0.0, 0
+        self.actor_step = fastnn.GradientStep(self.actor, optimizer())
+        self.critic_step = fastnn.GradientStep(self.critics, optimizer())
+        self.log_temperature, self.temperature_optimizer = fastnn.Vector([0.0]), optimizer()
 
     def explore(self, observations):
         return Squashed(self.actor.predict(observations), self.rng).actions
@@ -89,53 +90,31 @@ class Agent:
         return np.tanh(np.split(self.actor.predict(observations), 2, axis=1)[0])
 
     def update(self, pairs, rewards, following, ended):
-        temperature = np.float32(np.exp(self.log_temperature))
+        temperature = np.exp(self.log_temperature.values)
         self.update_critics(temperature, pairs, rewards, following, ended)
         log_density = self.update_actor(temperature, pairs[:, : self.observed])
-        self.update_temperature(log_density)
-        for target, critic in zip(self.targets, self.critics, strict=True):
-            target.lerp(critic, TAU)
+        # the temperature rises where the entropy is smaller than wanted
+        self.log_temperature.gradient = [-(log_density.mean() + self.wanted)]
+        self.temperature_optimizer.step(self.log_temperature)
+        self.targets.lerp(self.critics, TAU)
 
     def update_critics(self, temperature, pairs, rewards, following, ended):
-        """Towards the reward and what follows is worth, of which the targets have a calm view."""
+        """Towards the reward and what follows is worth, as the targets see it, which move slowly."""
         then = Squashed(self.actor.predict(following), self.rng)
         x = np.concatenate([following, then.actions], axis=1)
-        worth = np.minimum(*(target.predict(x) for target in self.targets))
+        worth = self.targets.predict(x).min(axis=1, keepdims=True)
         goal = rewards + DISCOUNT * (1 - ended) * (worth - temperature * then.log_density)
-        for step in self.critic_steps:
-            step.backward((step.forward(pairs) - goal) / len(goal))
+        self.critic_step.backward((self.critic_step.forward(pairs) - goal) / len(goal))
 
     def update_actor(self, temperature, observations):
-        """Down the gradient of the mean of temperature * log density - worth of the actions."""
+        """Down the gradient of the mean of temperature * log density - the smaller worth."""
         drawn = Squashed(self.actor_step.forward(observations), self.rng)
         x = np.concatenate([observations, drawn.actions], axis=1)
-        dactions = self.worth_gradient(x)[:, self.observed :] / -len(x)
+        which = np.eye(2, dtype=np.float32) / -len(x)
+        dx = self.critics.input_gradient(x, lambda worth: which[worth.argmin(axis=1)])
+        dactions = dx[:, self.observed :]
         self.actor_step.backward(drawn.backward(dactions, temperature / len(x)))
         return drawn.log_density
-
-    def worth_gradient(self, x):
-        """By x, of the smaller worth."""
-        one, other = self.critics
-
-        def first(q):
-            nonlocal dx
-            smaller = np.ones_like(q)
-            dx = other.input_gradient(x, lambda r: 1 - np.less(q, r, out=smaller))
-            return smaller
-
-        dx = None
-        return one.input_gradient(x, first) + dx
-
-    def update_temperature(self, log_density):
-        """Up where the entropy is less than wanted, which is minus the number of actions."""
-        gradient = self.actor.out_features / 2 - float(log_density.mean())
-        self.t += 1
-        self.m += 0.1 * (gradient - self.m)
-        self.s += 0.001 * (gradient**2 - self.s)
-        rate = self.actor_step.optimizer.learning_rate
-        self.log_temperature -= (
-            rate * self.m / (1 - 0.9**self.t) / (np.sqrt(self.s / (1 - 0.999**self.t)) + 1e-8)
-        )
 
 
 def test(agent, episodes=100):

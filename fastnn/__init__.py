@@ -14,8 +14,8 @@
 By topic (``help(fastnn.Dense)`` and so on tells more):
 
 Models         Sequential: fit, evaluate, predict, predictor, summary, save, state_dict; Predictor
-Layers         Dense, Dropout, BatchNorm, LayerNorm, Embedding, Flatten, Residual;
-               Layer, to derive others from
+Layers         Dense, Dropout, BatchNorm, LayerNorm, Embedding, Flatten, Residual, Block,
+               Heads; Layer, to derive others from
 Images and     Conv2D, MaxPool2D, AvgPool2D, GlobalMaxPool2D, GlobalAvgPool2D, to_nhwc;
 sequences      Conv1D, MaxPool1D, AvgPool1D, GlobalMaxPool1D, GlobalAvgPool1D
 Activations    Linear, ReLU, LeakyReLU, Sigmoid, Tanh, Softmax, ELU, SELU, Softplus, SiLU, GELU,
@@ -54,6 +54,7 @@ if not use_installed(__path__[0]):  # else the installed package stands in this 
         AvgPool1D,
         AvgPool2D,
         BatchNorm,
+        Block,
         Conv1D,
         Conv2D,
         Dense,
@@ -64,6 +65,7 @@ if not use_installed(__path__[0]):  # else the installed package stands in this 
         GlobalAvgPool2D,
         GlobalMaxPool1D,
         GlobalMaxPool2D,
+        Heads,
         Layer,
         LayerNorm,
         LeakyReLU,
@@ -124,6 +126,7 @@ __all__ = [
     "AvgPool1D",
     "AvgPool2D",
     "BatchNorm",
+    "Block",
     "CSVLogger",
     "Callback",
     "Checkpoint",
@@ -142,6 +145,7 @@ __all__ = [
     "GlobalMaxPool1D",
     "GlobalMaxPool2D",
     "GradientStep",
+    "Heads",
     "Hinge",
     "History",
     "Huber",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-_BLOCK_ROWS = 4096  # so many rows at a time are converted to float64
+_PART_ROWS = 4096  # so many rows at a time are converted to float64
 
 
 class batches:
@@ -197,14 +197,20 @@ def stratified_split(
 class Standardizer:
     """Shift and scale each feature to mean 0 and standard deviation 1: ``(X - mean) / std``.
 
+    Shapes: `X` (n, ..., features), results as `X`.  The features are the last axis, in images (n,
+    height, width, channels) and sequences (n, length, channels) the channels; the statistics of
+    each are taken over all other axes.  Results of `transform` have `dtype`, by default float32.
+
     `fit` computes the statistics of the training set, `transform` applies them to any set.  They
     are computed in float64 by the corrected two-pass formula (T. F. Chan, G. H. Golub,
-    R. J. LeVeque 1983); the variance is divided by n.  A constant feature is divided by 1, so it
-    becomes 0; so is one that varies by no more than rounding does, such as shares that sum to 1
-    but for the last digit.  `X` is (n, features); results of `transform` have `dtype`, by default
-    float32.
+    R. J. LeVeque 1983); the variance is divided by the number of values.  A constant feature is
+    divided by 1, so it becomes 0; so is one that varies by no more than rounding does, such as
+    shares that sum to 1 but for the last digit.
 
-    Attributes after `fit`: `mean`, `std`, float64 (features,).
+    Attributes after `fit`: `mean`, `std`, float64 (features,).  A model may keep it as its `scaler`
+    or `target_scaler`.  It works in the pipelines of scikit-learn, in `ColumnTransformer` and
+    `TransformedTargetRegressor`; `y` is what these pass, and means nothing.
+
     Raises ValueError for NaN, infinity, another number of features than in `fit`, or a result too
     large for `dtype`; RuntimeError for use before `fit`.
 
@@ -213,70 +219,169 @@ class Standardizer:
     (array([2., 5.]), array([1., 1.]))
     >>> scale.transform([[4.0, 6.0]])
     array([[2., 1.]])
+    >>> Standardizer().fit(np.ones((10, 28, 28, 3))).mean
+    array([1., 1., 1.])
     """
 
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
+    _names: tuple[str, ...] = ()  # of a DataFrame's columns in `fit`
 
     def __init__(self, dtype: DTypeLike = "float32") -> None:
         self.dtype = arrays.real_dtype(dtype)
 
-    def fit(self, X: ArrayLike) -> Standardizer:
+    def fit(self, X: ArrayLike, y: object = None) -> Standardizer:
+        names = (*getattr(X, "columns", ()),)
         X = self._checked(X)
-        n = len(X)
+        rows = X.reshape(-1, X.shape[-1])
+        n = len(rows)
         with np.errstate(over="ignore", invalid="ignore"):
-            rough = sum(block.sum(axis=0) for block in _float64_blocks(X)) / n
+            rough = sum(part.sum(axis=0) for part in _float64_parts(rows)) / n
             deviation, square = np.zeros_like(rough), np.zeros_like(rough)
-            for block in _float64_blocks(X):
-                block -= rough
-                deviation += block.sum(axis=0)
-                square += np.einsum("ij,ij->j", block, block)
+            for part in _float64_parts(rows):
+                part -= rough
+                deviation += part.sum(axis=0)
+                square += np.einsum("ij,ij->j", part, part)
             mean = rough + deviation / n
             variance = np.maximum(square / n - (deviation / n) ** 2, 0)
-            constant = arrays.is_constant(variance, mean, n, X.dtype)
-        low, high = X.min(axis=0), X.max(axis=0)
+            constant = arrays.is_constant(variance, mean, n, rows.dtype)
+        low, high = rows.min(axis=0), rows.max(axis=0)
         mean = np.where(low == high, low.astype(np.float64), mean)
         if not (np.isfinite(mean) & np.isfinite(variance)).all():
             raise ValueError("X: too large, its variance overflows float64")
         self.mean = mean
         self.std = np.where((low == high) | constant, 1.0, np.sqrt(variance))
+        self._names = names if all(isinstance(name, str) for name in names) else ()
         return self
 
     def transform(self, X: ArrayLike) -> NDArray[Any]:
-        """``(X - mean) / std``, a new array (n, features)."""
-        return self._apply(X, lambda block: (block - self.mean) / self.std, self.dtype)
+        """``(X - mean) / std``, a new array of X's shape."""
+        return self._apply(X, lambda part: (part - self.mean) / self.std, self.dtype)
 
     def inverse_transform(self, X: ArrayLike) -> NDArray[Any]:
         """``X * std + mean``, float64, which an offset may need: undoes `transform`."""
-        return self._apply(X, lambda block: block * self.std + self.mean, np.dtype(np.float64))
+        return self._apply(X, lambda part: part * self.std + self.mean, np.dtype(np.float64))
 
-    def fit_transform(self, X: ArrayLike) -> NDArray[Any]:
+    def fit_transform(self, X: ArrayLike, y: object = None) -> NDArray[Any]:
         return self.fit(X).transform(X)
 
     def _apply(self, X: ArrayLike, formula: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
-        if not hasattr(self, "mean"):
-            raise RuntimeError("Standardizer: call fit before transform or inverse_transform")
+        features = self._count("transform or inverse_transform")
         X = self._checked(X)
-        if X.shape[1] != len(self.mean):
-            raise ValueError(f"X: expected {len(self.mean)} features as in fit, got {X.shape[1]}")
-        out = np.empty(X.shape, dtype)
+        if X.shape[-1] != features:
+            raise ValueError(f"X: expected {features} features as in fit, got {X.shape[-1]}")
+        rows = X.reshape(-1, features)
+        out = np.empty(rows.shape, dtype)
         with np.errstate(over="ignore"):
-            for start, block in enumerate(_float64_blocks(X)):
-                out[start * _BLOCK_ROWS :][: len(block)] = formula(block)
+            for start, part in enumerate(_float64_parts(rows)):
+                out[start * _PART_ROWS :][: len(part)] = formula(part)
         arrays.finite(out, f"X standardised to {dtype}")
-        return out
+        return out.reshape(X.shape)
 
     def _checked(self, X: ArrayLike) -> NDArray[Any]:
         table, X = X, arrays.numeric_array(X, "X")
-        if X.ndim != 2 or 0 in X.shape:
+        if X.ndim < 2 or 0 in X.shape:
             hint = "; write .reshape(-1, 1) for one feature" if X.ndim == 1 else ""
             raise ValueError(
-                f"X: expected shape (n, features), both at least 1, got {X.shape}{hint}"
+                f"X: expected shape (n, ..., features), all at least 1, got {X.shape}{hint}"
             )
         return arrays.finite(X, "X", table)
 
+    def _count(self, use: str) -> int:
+        """How many features there are; RuntimeError before `fit`."""
+        if not hasattr(self, "mean"):
+            raise RuntimeError(f"Standardizer: call fit before {use}")
+        return len(self.mean)
 
-def _float64_blocks(X: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
+    def __repr__(self) -> str:
+        shown = "" if self.dtype == np.float32 else f"dtype={self.dtype.name!r}"
+        return f"{type(self).__name__}({shown})"
+
+    # ---- what scikit-learn asks its transformers ----
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments by name."""
+        return {"dtype": self.dtype}
+
+    def set_params(self, **params: Any) -> Standardizer:
+        """Set the constructor's arguments; ValueError for another name or value."""
+        if unknown := params.keys() - {"dtype"}:
+            raise ValueError(f"Standardizer: expected dtype, got {', '.join(sorted(unknown))}")
+        if params:
+            self.dtype = arrays.real_dtype(params["dtype"])
+        return self
+
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
+        """The names of the features: `input_features`, or else those of the DataFrame in `fit`, or
+        x0, x1, ...  Raises ValueError for another number of names, RuntimeError before `fit`."""
+        features = self._count("get_feature_names_out")
+        if input_features is None:
+            input_features = self._names or tuple(f"x{i}" for i in range(features))
+        names = np.asarray(input_features, object)
+        if names.shape != (features,):
+            raise ValueError(f"input_features: expected {features} names, got {input_features!r}")
+        return names
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "mean")
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
+
+        return Tags(
+            estimator_type="transformer",
+            target_tags=TargetTags(required=False),
+            transformer_tags=TransformerTags(),
+            input_tags=InputTags(three_d_array=True),
+        )
+
+
+def _float64_parts(rows: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
     """float64 copies of a few thousand rows at a time: one of all rows could exceed the memory."""
-    for start in range(0, len(X), _BLOCK_ROWS):
-        yield X[start : start + _BLOCK_ROWS].astype(np.float64)
+    for start in range(0, len(rows), _PART_ROWS):
+        yield rows[start : start + _PART_ROWS].astype(np.float64)
+
+
+# ---- what a model keeps beside its layers ----
+
+
+def check_scaler(value: Any, name: str) -> Standardizer | None:
+    """A `Standardizer` after `fit`, or None; TypeError or ValueError otherwise."""
+    if value is None:
+        return None
+    if type(value) is not Standardizer:
+        raise TypeError(f"{name}: expected a Standardizer or None, got {value!r}")
+    if not hasattr(value, "mean"):
+        raise ValueError(f"{name}: expected a Standardizer after fit, got one before it")
+    mean, std = (np.asarray(getattr(value, part)) for part in ("mean", "std"))
+    for part, array in (("mean", mean), ("std", std)):
+        right = array.dtype == np.float64 and array.ndim == 1 and array.shape == mean.shape != (0,)
+        if not (right and np.isfinite(array).all()):
+            raise ValueError(
+                f"{name}: expected its {part} to be finite float64 numbers, one for each feature, "
+                f"got {arrays.describe(array)}"
+            )
+    if not (std > 0).all():
+        raise ValueError(f"{name}: expected its std > 0, got {std.min()}")
+    return value
+
+
+def check_classes(value: Any, name: str) -> tuple[str, ...] | tuple[int, ...] | None:
+    """The names or numbers of classes as a tuple, from a list, a tuple or an array, or None;
+    TypeError or ValueError otherwise."""
+    if value is None:
+        return None
+    items = value.tolist() if hasattr(value, "tolist") else value
+    wanted = f"{name}: expected a list of names or of integers, each once"
+    if not isinstance(items, tuple | list):
+        raise TypeError(f"{wanted}, got {value!r}")
+    found: tuple[Any, ...]
+    if all(isinstance(item, str) for item in items):
+        found = tuple(map(str, items))  # NumPy's become Python's
+    elif all(isinstance(item, int | np.integer) and not isinstance(item, bool) for item in items):
+        found = tuple(checks.whole(item, name, -(2**63), 2**63 - 1) for item in items)
+    else:
+        raise TypeError(f"{wanted}, got {value!r}")
+    if not found or len(set(found)) < len(found):
+        raise ValueError(f"{wanted}, got {value!r}")
+    return found

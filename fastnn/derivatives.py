@@ -6,7 +6,7 @@ them.  Both read the model's own parameters, so that they hold after every updat
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     Gradient: TypeAlias = ArrayLike | int | Callable[[Array], ArrayLike]
 
 _MOST = 16  # shapes that are recorded; the oldest goes first
-_ROWS = 4096  # of a batch of dense layers, of which a Jacobian takes one for each output
+_ROWS = 4096  # times outputs, that go through a Jacobian's program together: all are in memory
+_FEWEST = 16  # rows at least
 
 
 class Derivatives:
@@ -83,28 +84,27 @@ class _Recorded:
 
 
 class _RecordedJacobian:
-    """Both ways in one program: for each output there is a row with the gradient 1 of that one."""
+    """One way forward and, for each output, one back, in one program."""
 
     def __init__(self, model: Network, x: Array) -> None:
         self.shape, self.changes = x.shape, settings.changes
-        row = model.output_shape(x.shape[1:])
-        self._index = np.repeat(np.arange(len(x)), math.prod(row))
         self._program = _kernels.Program()
-        self._program.feed(x, index=self._index)
+        self._program.feed(x)
         with self._program as program:
-            y, pull = model._chain.vjp(program.take("x", self._index.size))
-            program.give(pull(_ones(len(x), row, y.dtype)))
+            y, pull = model._chain.vjp(program.take("x", len(x)))
+            rows = [pull(dy).reshape(len(x), -1) for dy in _ones(y)]
+            program.give(_kernels.join_columns(rows))
 
     def run(self, x: Array, out: Array) -> None:
-        rows = out.reshape(self._index.size, *x.shape[1:])
-        self._program.feed(x, index=self._index, outputs=rows)
-        self._program.replay()
+        self._program.predict(x, out.reshape(len(x), -1))
 
 
-def _ones(n: int, row: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """For each of n rows and each of its outputs the gradient that is 1 there, else 0."""
-    size = math.prod(row)
-    return np.tile(np.eye(size, dtype=dtype), (n, 1)).reshape(n * size, *row)
+def _ones(outputs: Array) -> Iterator[Array]:
+    """For each output of a row the gradient that is 1 there in all rows, else 0."""
+    for place in np.ndindex(outputs.shape[1:]):
+        dy = np.zeros_like(outputs)
+        dy[(slice(None), *place)] = 1.0
+        yield dy
 
 
 def input_gradient(model: Network, known: Derivatives, x: ArrayLike, gradient: Gradient) -> Array:
@@ -157,13 +157,13 @@ def jacobian(model: Network, known: Derivatives, x: ArrayLike) -> Array:
     batch = model._input(x, "x")
     row = batch.shape[1:]
     if not model._chain.native:
-        outputs = model._evaluate(batch).shape[1:]
-        rows = np.repeat(batch, math.prod(outputs), axis=0)
-        dx = _by_hand(model, rows, lambda y: _ones(len(batch), outputs, y.dtype))
-        return dx.reshape(len(batch), *outputs, *row)
+        ones = list(_ones(model._evaluate(batch)))
+        by_output = [_by_hand(model, batch, dy) for dy in ones]
+        return np.stack(by_output, axis=1).reshape(len(batch), *ones[0].shape[1:], *row)
     outputs = model.output_shape(row)
-    size = math.prod(outputs)
-    at_once = max(1, model._chain.rows_at_once(row, _ROWS, batch.itemsize) // size)
+    at_once = max(
+        _FEWEST, model._chain.rows_at_once(row, _ROWS // math.prod(outputs), batch.itemsize)
+    )
     result = np.empty((len(batch), *outputs, *row), batch.dtype)
     for start in range(0, len(batch), at_once):
         part = slice(start, start + at_once)

@@ -41,6 +41,14 @@ class Sequential(Network):
     ``flat_gradients``, in which each begins at a multiple of 64 bytes and the gaps are 0.
     Write into these arrays: nothing can replace them.  `copy`, `pickle` and `copy.deepcopy` work.
 
+    A `Sequential` among the layers becomes a `Block` of copies of its layers.  ``len(model)``,
+    iteration and ``model[2]`` are about the model's own layers, ``model[:4]`` is a new model of
+    copies of them, with what they have learnt.
+
+    ``scaler`` and ``target_scaler`` (a `Standardizer` after `fit`, or None) and ``classes`` (names
+    or integers, kept as a tuple, or None) are for your own use: `fit` and `predict` do not apply
+    them; files, copies and pickles have them.
+
     Evaluation changes nothing, so that any number of threads may do it at once.  The forward,
     backward and update of one training step belong to one thread: RuntimeError else.
 
@@ -266,7 +274,7 @@ class Sequential(Network):
         """A table of the layers, their outputs' shapes and how many parameters they have.
 
         `input_shape`, of a row, such as (28, 28, 1), tells what is unknown before data come.
-        Layers within a `Residual` stand below it; its count is that of all of them.
+        Layers within another stand below it; its count is that of all of them.
         Raises ValueError or TypeError for one that the model does not take.
 
         >>> from fastnn import Dense, ReLU, Sequential

@@ -8,18 +8,21 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import operator
 import sys
 from contextlib import contextmanager
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, overload
 
 import numpy as np
 
 import fastnn._kernels as _kernels
+from fastnn import data
+from fastnn.layers.block import as_layer
 from fastnn.layers.chain import Chain, check_layers, numbered
 from fastnn.layers.layer import Arrays, Layer, Place
 from fastnn.support import arrays, checks, pytorch
-from fastnn.support.settings import Fixed, label
+from fastnn.support.settings import Checked, Fixed, label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +33,16 @@ if TYPE_CHECKING:
     from fastnn.layers.layer import SupportsForwardBackward
 
 
+KEPT = ("scaler", "target_scaler", "classes")  # beside the layers, for the user's own use
+
+
+class IncompatibleKeys(NamedTuple):
+    """What `load_state_dict` did not find, in the state and in the model."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
 class Network:
     """What a `Sequential` is without training loop and files: see there.
 
@@ -38,6 +51,7 @@ class Network:
     __slots__ = (  # so that a misspelt attribute is refused; a derived class may add any
         "__weakref__",
         "_chain",
+        "_classes",
         "_counter",
         "_dtype",
         "_flat_gradients",
@@ -52,9 +66,11 @@ class Network:
         "_penalty_scale",
         "_pending",
         "_random",
+        "_scaler",
         "_seed",
         "_slices",
         "_state",
+        "_target_scaler",
         "_trainer",
         "_writable",
     )  # fmt: skip
@@ -66,6 +82,9 @@ class Network:
     parameters = Fixed[Arrays]()
     gradients = Fixed[Arrays]()
     state = Fixed[Arrays]()
+    scaler = Checked(data.check_scaler)
+    target_scaler = Checked(data.check_scaler)
+    classes = Checked(data.check_classes)
 
     def __init__(
         self,
@@ -76,16 +95,60 @@ class Network:
     ) -> None:
         self.seed = checks.seed(seed)
         self.l2 = checks.not_negative(l2, "l2")
-        self.layers = layers
-        check_layers(numbered(layers))
+        self.layers = tuple(map(as_layer, layers))
+        check_layers(numbered(self.layers))
         self._set_up(arrays.real_dtype(dtype), passes=0)
         self._initialize()
+
+    # ---- layers --------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Layer | SupportsForwardBackward]:
+        return iter(self.layers)
+
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Any: ...
+
+    def __getitem__(self, index: SupportsIndex | slice) -> Any:
+        """``model[2]`` is the model's own layer, ``model[:4]`` a new model of copies of these
+        layers, with what they have learnt and the model's dtype, seed and l2, but without its
+        scalers and classes.
+
+        Training the one does not change the other.  Raises IndexError for a number without a
+        layer, TypeError for what is neither a number nor a slice, ValueError for a slice without
+        layers or with layers that do not follow one another.
+
+        >>> from fastnn import Dense, ReLU, Sequential
+        >>> model = Sequential(Dense(4, 8), ReLU(), Dense(8, 2), seed=0)
+        >>> len(model), model[-1], model[-1] is model.layers[2]
+        (3, Dense(8, 2), True)
+        >>> features = model[:2].predict(np.ones((5, 4)))  # of the last hidden layer
+        >>> features.shape
+        (5, 8)
+        """
+        n = len(self.layers)
+        if isinstance(index, slice):
+            layers = self.layers[index]
+            if not layers:
+                raise ValueError(f"index: expected at least one of {n} layers, got {index}")
+            others = {"layers": copy.deepcopy(layers), **dict.fromkeys(KEPT)}
+            return self._restore(self.__getstate__() | others)
+        if isinstance(index, bool) or not hasattr(index, "__index__"):
+            raise TypeError(f"index: expected an integer or a slice, got {index!r}")
+        if not -n <= operator.index(index) < n:
+            raise IndexError(f"index: expected a layer's number from {-n} to {n - 1}, got {index}")
+        return self.layers[index]
 
     # ---- memory --------------------------------------------------------------------------------
 
     def _set_up(self, dtype: np.dtype[Any], passes: int) -> None:
         """Make everything that follows from `layers` and `dtype`, after so many training passes."""
         self._chain = Chain(self.layers)
+        self._chain.check_embeddings()
         self.dtype = dtype
         self._counter = np.array([passes], np.uint64)  # training passes that a file counts
         self._hold = _kernels.Hold()  # the thread that trains this network has it
@@ -95,6 +158,8 @@ class Network:
         self._trainer: int | None = None  # the thread that ran the last training forward
         self._random = any(getattr(layer, "random", False) for layer in self.layers)
         self._lay_out()
+        for name in KEPT:
+            setattr(self, name, None)
         state = self._chain.state()
         state = {name: array.astype(dtype, order="C") for name, array in state.items()}
         inner = itertools.count(2**32 - 1, -1)
@@ -357,8 +422,14 @@ class Network:
         """
         return {name: array.copy() for name, array in self._named().items()}
 
-    def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
+    def load_state_dict(
+        self, state: Mapping[str, ArrayLike], strict: bool = True
+    ) -> IncompatibleKeys:
         """Copy in what `state_dict` gave, rounded to the model's dtype.
+
+        Unless `strict`, what the model lacks or the state lacks is passed over, as where another
+        number of classes is learnt on from the first layers of a model.  The result names these,
+        ``(missing_keys, unexpected_keys)``; both lists are empty after a strict call.
 
         Weights of PyTorch lie the other way round.  Convert a state of its with ``tensor.numpy()``:
         weights of dense layers and 1D convolutions need a ``.T``, of 2D convolutions a
@@ -367,15 +438,19 @@ class Network:
         and shapes are refused, and so are square weights alone, which would fit either way, if they
         share a tensor's memory.  Nothing tells that copies of these were not transposed.
 
-        Raises one ValueError that lists all missing, unknown and misshapen arrays, and ValueError
-        or TypeError for what is no array of real numbers: the model is then unchanged.
-        RuntimeError if another thread is training the model.
+        Raises one ValueError that lists all misshapen arrays and, if `strict`, all missing and
+        unknown ones, and ValueError or TypeError for what is no array of real numbers: the model
+        is then unchanged.  RuntimeError if another thread is training the model.
 
         >>> from fastnn import Dense, Sequential
-        >>> Sequential(Dense(1, 1)).load_state_dict({"0.weight": [[1.0]], "0.scale": [1.0]})
+        >>> model, state = Sequential(Dense(1, 1)), {"0.weight": [[1.0]], "0.scale": [1.0]}
+        >>> model.load_state_dict(state)
         Traceback (most recent call last):
         ValueError: state: missing 0.bias; unknown 0.scale
+        >>> model.load_state_dict(state, strict=False)
+        IncompatibleKeys(missing_keys=['0.bias'], unexpected_keys=['0.scale'])
         """
+        checks.flag(strict, "strict")
         if found := pytorch.tensors(state):
             raise TypeError(f"state: {found[0]} is a tensor; {pytorch.ADVICE}")
         mine = self._named()
@@ -391,13 +466,15 @@ class Network:
             for name, array in new.items()
             if array.shape != mine[name].shape
         ]
-        groups = {"missing": missing, "unknown": unknown, "of another shape": misshapen}
+        groups = {"missing": missing, "unknown": unknown} if strict else {}
+        groups["of another shape"] = misshapen
         faults = [f"{what} {', '.join(names)}" for what, names in groups.items() if names]
         if faults:
             if pytorch.seems_its(state, {name: array.shape for name, array in mine.items()}):
                 faults.append(pytorch.ADVICE)
             raise ValueError(f"state: {'; '.join(faults)}")
-        if name := pytorch.silently_its(state, self._turned_in_pytorch()):
+        turned = [name for name in self._turned_in_pytorch() if name in state]
+        if name := pytorch.silently_its(state, turned):
             raise ValueError(
                 f"state: {name} is as PyTorch gave it, and square; {pytorch.ADVICE}; if it was "
                 "transposed, pass a dict of copies"
@@ -406,6 +483,7 @@ class Network:
             self._check_writable()
             for name, array in new.items():
                 mine[name][...] = array
+        return IncompatibleKeys(missing, unknown)
 
     def lerp(self, other: Network, tau: float) -> None:
         """Move all parameters and running statistics towards those of `other`, in place:
@@ -453,8 +531,8 @@ class Network:
 
     def _turned_in_pytorch(self) -> list[str]:
         """The names of the weights that are (out, in) there; an embedding's is as it is here."""
-        embedding = "0.weight" if self._chain.embedding is not None else None
-        return [name for name in self.parameters if name.endswith(".weight") and name != embedding]
+        codes = getattr(self._chain.embedding, "weight", None)
+        return [n for n, a in self.parameters.items() if n.endswith(".weight") and a is not codes]
 
     def _named(self) -> dict[str, NDArray[Any]]:
         """Parameters and state, layer by layer."""
@@ -472,11 +550,14 @@ class Network:
             "seed": self.seed,
             "l2": self.l2,
             "counter": int(self._counter[0]),
+            **{name: getattr(self, name) for name in KEPT},
         }  # the layers have copies of their parameters
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.layers, self.seed, self.l2 = state["layers"], state["seed"], state["l2"]
         self._set_up(np.dtype(state["dtype"]), state["counter"])
+        for name in KEPT:
+            setattr(self, name, state.get(name))
         if "parameters" not in state:
             self._initialize()
             return

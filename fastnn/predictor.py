@@ -9,6 +9,7 @@ import numpy as np
 
 import fastnn._kernels as _kernels
 from fastnn.layers import Activation, BatchNorm, Dropout
+from fastnn.layers.block import plain_layers
 from fastnn.layers.weighted import Weighted
 from fastnn.support import arrays, checks
 
@@ -196,7 +197,7 @@ class _Affine:
 def _fold(model: Network) -> list[Callable[[Array], Array]]:
     """The operations of evaluation, as few as possible."""
     steps: list[Any] = []
-    for layer in model.layers:
+    for layer in plain_layers(model.layers):
         last = steps[-1] if steps and isinstance(steps[-1], _Affine) else None
         if isinstance(layer, Dropout):
             continue

@@ -1,9 +1,13 @@
 """Batches, splits, Standardizer, images to channels-last."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
 import reference
+from compare import assert_same_bits
 from fastnn import Standardizer, batches, stratified_split, to_nhwc
 
 # ---- batches ----
@@ -170,11 +174,12 @@ def test_inverse_transform_keeps_a_large_offset():
 
 @pytest.mark.parametrize("x, message", [
     ([1.0, 2.0], "shape"), (np.ones((0, 2)), "shape"), (np.ones((2, 0)), "shape"),
-    (np.ones((2, 2, 2)), "shape"), ([[1, np.nan]], "X contains NaN in column 1$"),
+    (np.ones((2, 0, 2)), "shape"), ([[1, np.nan]], "X contains NaN in column 1$"),
     ([[1, np.inf]], "infinity in column 1$"),
     ([["a", "b"]], "numbers"), (np.ones((2, 2)) * 1j, "complex"),
     ([[1, 2], [3]], "X: not an array"),
     (np.ma.masked_array(np.ones((2, 2))), "mask"), ([[1e308], [-1e308]], "X"),
+    ([[[1, np.nan]]], r"X contains NaN at \[0, 0, 1\]"),
 ])  # fmt: skip
 def test_standardizer_refuses_to_fit(x, message):
     with pytest.raises((TypeError, ValueError), match=message):
@@ -201,6 +206,112 @@ def test_standardizer_refuses_what_it_was_not_fitted_for():
 def test_a_vector_for_the_standardizer_is_refused_with_a_hint():
     with pytest.raises(ValueError, match=r"got \(3,\); write \.reshape\(-1, 1\) for one feature"):
         Standardizer().fit([1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize("kind", ["f4", "f8", "u1", "?"])
+@pytest.mark.parametrize(
+    "shape", [(9, 5, 4, 3), (9, 5, 3), (1, 7, 2), (3, 40, 50, 1), (2, 1, 1, 2)]
+)
+def test_channels_of_images_and_sequences_are_standardised(shape, kind, rng):
+    x = (rng.standard_normal(shape) * [*range(2, 2 + shape[-1])] + 40).astype(kind)
+    scale = Standardizer("float64").fit(x)
+    axes, wide = tuple(range(len(shape) - 1)), x.astype(float)
+    np.testing.assert_allclose(scale.mean, wide.mean(axis=axes), rtol=1e-12)
+    constant = wide.std(axis=axes) == 0
+    np.testing.assert_allclose(scale.std, np.where(constant, 1, wide.std(axis=axes)), rtol=1e-12)
+    got = scale.transform(x)
+    assert got.shape == shape
+    np.testing.assert_allclose(got, (wide - scale.mean) / scale.std, atol=1e-12)
+    np.testing.assert_allclose(scale.inverse_transform(got), wide, atol=1e-12)
+    rows = Standardizer("float64").fit(x.reshape(-1, shape[-1]))
+    assert_same_bits(rows.mean, scale.mean)
+    assert_same_bits(rows.std, scale.std)
+    np.testing.assert_array_equal(scale.transform(x[::-1]), got[::-1])
+    with pytest.raises(ValueError, match=f"expected {shape[-1]} features as in fit, got 7"):
+        scale.transform(np.ones((2, 7)))
+    assert Standardizer().fit(x).transform(x.tolist()).dtype == np.float32
+
+
+# ---- the Standardizer among scikit-learn's ----
+
+
+def test_parameters_by_name():
+    scale = Standardizer("float64")
+    assert scale.get_params() == scale.get_params(deep=False) == {"dtype": np.float64}
+    assert scale.set_params(dtype="float32") is scale is scale.set_params()
+    assert scale.dtype == np.float32
+    with pytest.raises(ValueError, match="Standardizer: expected dtype, got a, b"):
+        scale.set_params(b=1, a=2, dtype="float64")
+    with pytest.raises(ValueError, match="dtype: expected float32 or float64, got 'int8'"):
+        scale.set_params(dtype="int8")
+    assert scale.dtype == np.float32
+    assert repr(scale) == "Standardizer()"
+    assert repr(Standardizer("f8")) == "Standardizer(dtype='float64')"
+    for twin in (copy.deepcopy(Standardizer("f8")), pickle.loads(pickle.dumps(Standardizer("f8")))):
+        assert twin.dtype == np.float64
+
+
+class Table:
+    """As pandas' DataFrame seems to NumPy."""
+
+    columns = ("a", "b")
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array([[1.0, 2.0], [3.0, 5.0]])
+
+
+def test_names_of_features():
+    scale = Standardizer()
+    with pytest.raises(RuntimeError, match="call fit before get_feature_names_out"):
+        scale.get_feature_names_out()
+    assert scale.fit(np.eye(3)).get_feature_names_out().tolist() == ["x0", "x1", "x2"]
+    names = scale.get_feature_names_out(["u", "v", "w"])
+    assert names.tolist() == ["u", "v", "w"] and names.dtype == object
+    with pytest.raises(ValueError, match=r"input_features: expected 3 names, got \['u'\]"):
+        scale.get_feature_names_out(["u"])
+    assert scale.fit(Table()).get_feature_names_out().tolist() == ["a", "b"]
+    assert scale.fit(np.eye(2)).get_feature_names_out().tolist() == ["x0", "x1"]
+
+
+def test_fit_takes_the_targets_of_a_pipeline(rng):
+    x = rng.standard_normal((9, 2))
+    scale = Standardizer()
+    assert scale.fit(x, np.arange(9)) is scale
+    np.testing.assert_array_equal(Standardizer().fit_transform(x, y=None), scale.transform(x))
+
+
+def test_a_standardizer_in_scikit_learn(rng):
+    base = pytest.importorskip("sklearn.base", reason="no scikit-learn")
+    from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+    from sklearn.linear_model import LinearRegression
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.pipeline import Pipeline, make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.utils.validation import check_is_fitted
+
+    x = rng.standard_normal((60, 3)) * [1, 10, 100] + 5
+    y = x @ [1.0, 2.0, 3.0] + 4
+    twin = base.clone(Standardizer("float64").fit(x))
+    assert twin.dtype == np.float64 and not hasattr(twin, "mean")
+    pipe = make_pipeline(Standardizer("float64"), LinearRegression()).fit(x, y)
+    theirs = make_pipeline(StandardScaler(), LinearRegression()).fit(x, y)
+    np.testing.assert_allclose(pipe.predict(x), theirs.predict(x))
+    assert pipe[:-1].get_feature_names_out().tolist() == ["x0", "x1", "x2"]
+    alone = make_pipeline(Standardizer()).fit(x)
+    assert alone.transform(x).dtype == np.float32
+    check_is_fitted(alone)
+    with pytest.raises(ValueError, match="not fitted"):
+        check_is_fitted(Standardizer())
+    columns = ColumnTransformer([("a", Standardizer("f8"), [2, 0]), ("b", "drop", [1])]).fit(x)
+    np.testing.assert_allclose(columns.transform(x), StandardScaler().fit_transform(x[:, [2, 0]]))
+    assert columns.get_feature_names_out().tolist() == ["a__x2", "a__x0"]
+    regressor = TransformedTargetRegressor(LinearRegression(), transformer=Standardizer("f8"))
+    for targets in (y, np.stack([y, -y], axis=1)):
+        np.testing.assert_allclose(regressor.fit(x, targets).predict(x), targets)
+    grid = {"scale__dtype": ["float32", "float64"]}
+    steps = [("scale", Standardizer()), ("rest", LinearRegression())]
+    search = GridSearchCV(Pipeline(steps), grid, error_score="raise").fit(x, y)
+    assert set(search.cv_results_["param_scale__dtype"]) == {"float32", "float64"}
 
 
 # ---- channels-first to channels-last ----

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import fastnn
-from agents import STORED, AgentUpdate
+from agents import RATE, STORED, AgentUpdate
 from cases import ConvNet, Convolution, Fit, Kernel, Network, Product
 from estimators import Estimator, Overhead
 from fastnn import _kernels as kernels
@@ -146,7 +146,7 @@ def sac(case: AgentUpdate) -> Callable[[], Any]:
     sys.path.append(str(Path(__file__).parents[2] / "examples"))
     from sac import Agent, Memory
 
-    agent = Agent(case.observed, case.actions, case.hidden)
+    agent = Agent(case.observed, case.actions, case.hidden, optimizer=lambda: fastnn.Adam(RATE))
     memory = Memory(STORED, case.observed, case.actions)
     memory.store(*case.data())
     return lambda: agent.update(*memory.sample(case.batch))

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from fastnn.data import check_order
+from fastnn.data import Standardizer, check_classes, check_order, check_scaler
 from fastnn.files import describe, safefile
 from fastnn.history import History
 from fastnn.layers.chain import Chain, check_layers, numbered
-from fastnn.network import Network
+from fastnn.network import KEPT, Network
 from fastnn.optimizers import Optimizer
 from fastnn.support import checks
 from fastnn.support.settings import is_ours
@@ -34,15 +34,18 @@ _FORMAT = 1  # files with a higher number hold what this version does not know
 _KEY = "fastnn"  # the metadata's key of a JSON object; its keys, and those of the objects in it:
 _NEEDED, _TRAINING = ("format", "model"), ("optimizer", "order", "history")
 _MODEL = ("layers", "dtype", "seed", "l2", "passes")
+_SCALERS = ("scaler", "target_scaler")
 _OPTIMIZER = ("rule", "steps", "bound")
 _HISTORY = ("names", "interrupted")
+_DTYPES = ("float32", "float64")
 _LONGEST_MESSAGE = 2000
 _MOST_STEPS = 2**53  # float64 counts no further
 
 
 def save(model: Network, path: str | PathLike[str]) -> None:
     """Write the model to a file: layers and their settings, dtype, seed, parameters, running
-    statistics and the count of training passes, on which dropout's masks depend.
+    statistics and the count of training passes, on which dropout's masks depend; and its scalers
+    and classes.
 
     The file has the safetensors format, with the names of `state_dict`.  An old file is replaced
     when the new one is whole and on the disk; the permissions stay.  (A process that is killed just
@@ -65,7 +68,7 @@ def save(model: Network, path: str | PathLike[str]) -> None:
     _check_model(model)
     with model.exclusive("save"):
         content = {"format": _FORMAT, "model": _describe_model(model)}
-        arrays = model.state_dict()
+        arrays = _arrays(model)
     _write(path, content, arrays)
 
 
@@ -108,7 +111,7 @@ def save_checkpoint(
     with model.exclusive("save_checkpoint"):
         content["model"] = _describe_model(model)
         content["optimizer"] = _describe_optimizer(optimizer)
-        arrays = model.state_dict()
+        arrays = _arrays(model)
         arrays |= {f"optimizer.{name}": v.copy() for name, v in optimizer._arrays().items()}
     if order is not None:
         content["order"] = check_order(order)
@@ -141,13 +144,28 @@ def check_savable(model: Network, optimizer: Optimizer) -> None:
 
 
 def _describe_model(model: Network) -> dict[str, Any]:
-    return {
+    described: dict[str, Any] = {
         "layers": [describe.describe(layer, who) for who, layer in numbered(model.layers)],
         "dtype": model.dtype.name,
         "seed": model.seed,
         "l2": model.l2,
         "passes": int(model._counter[0]),
     }
+    for name in _SCALERS:
+        if (scaler := check_scaler(getattr(model, name), name)) is not None:
+            described[name] = {"dtype": scaler.dtype.name}
+    if model.classes is not None:
+        described["classes"] = list(model.classes)
+    return described
+
+
+def _arrays(model: Network) -> dict[str, NDArray[Any]]:
+    """Copies of the model's arrays, and of its scalers'."""
+    arrays = model.state_dict()
+    for name in _SCALERS:
+        if (scaler := getattr(model, name)) is not None:
+            arrays |= {f"{name}.mean": scaler.mean.copy(), f"{name}.std": scaler.std.copy()}
+    return arrays
 
 
 def _describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
@@ -209,7 +227,12 @@ def _restore(
     order = check_order(content["order"]) if "order" in content else None
     history = _make_history(content["history"], arrays) if "history" in content else None
     described = content["model"]
-    describe.check_keys(described, "model", _MODEL, _MODEL)
+    describe.check_keys(described, "model", _MODEL, _MODEL + KEPT)
+    kept: dict[str, Any] = {
+        name: _make_scaler(name, described[name], arrays) for name in _SCALERS if name in described
+    }
+    if "classes" in described:
+        kept["classes"] = check_classes(_list(described["classes"], "classes"), "classes")
     chain = _make_chain(described["layers"])
     parameters = chain.parameter_shapes()
     wanted = {name: array.shape for name, array in chain.state().items()}
@@ -220,7 +243,7 @@ def _restore(
         for vector in optimizer._vectors:
             wanted |= {f"optimizer.{vector}.{name}": shape for name, shape in parameters.items()}
     _check_tensors(parameters | wanted, arrays, described["dtype"])
-    model = _make_model(kind, chain, described, arrays)
+    model = _make_model(kind, chain, described, arrays, kept)
     if optimizer is not None:
         optimizer._set(step=float(steps))
         if bound:
@@ -242,17 +265,33 @@ def _parse(metadata: dict[str, str]) -> dict[str, Any]:
 
 
 def _make_chain(described: Any) -> Chain:
-    if not isinstance(described, list):
-        raise ValueError(f"layers: expected a list, found {described!r}")
-    budget = iter(range(4 * describe.MOST_LAYERS))
-    layers = tuple(describe.build(layer, who, budget) for who, layer in numbered(described))
+    budget, listed = iter(range(4 * describe.MOST_LAYERS)), _list(described, "layers")
+    layers = tuple(describe.build(layer, who, budget) for who, layer in numbered(listed))
     check_layers(numbered(layers))
     return Chain(layers)
 
 
+def _list(found: Any, name: str) -> list[Any]:
+    if not isinstance(found, list):
+        raise ValueError(f"{name}: expected a list, found {found!r}")
+    return found
+
+
+def _make_scaler(name: str, described: Any, arrays: dict[str, NDArray[Any]]) -> Standardizer:
+    """The scaler of that name; its tensors are removed from `arrays`."""
+    describe.check_keys(described, name, ("dtype",), ("dtype",))
+    scaler = Standardizer(checks.choice(described["dtype"], f"{name}: dtype", _DTYPES))
+    for part in ("mean", "std"):
+        if f"{name}.{part}" not in arrays:
+            raise ValueError(f"{name}: expected a tensor {name + '.' + part!r}")
+        setattr(scaler, part, arrays.pop(f"{name}.{part}"))
+    check_scaler(scaler, name)
+    return scaler
+
+
 def _check_tensors(wanted: Shapes, arrays: Arrays, dtype: Any) -> None:
     """Raise one ValueError that lists all tensors that are missing, unknown or of another kind."""
-    kind = np.dtype(checks.choice(dtype, "dtype", ("float32", "float64")))
+    kind = np.dtype(checks.choice(dtype, "dtype", _DTYPES))
     missing = [name for name in wanted if name not in arrays]
     unknown = [name for name in sorted(arrays) if name not in wanted]
     others = [
@@ -265,7 +304,9 @@ def _check_tensors(wanted: Shapes, arrays: Arrays, dtype: Any) -> None:
         raise ValueError(f"tensors: {'; '.join(faults)}")
 
 
-def _make_model(kind: type[N], chain: Chain, described: dict[str, Any], arrays: Arrays) -> N:
+def _make_model(
+    kind: type[N], chain: Chain, described: dict[str, Any], arrays: Arrays, kept: dict[str, Any]
+) -> N:
     model = kind._restore(
         {
             "layers": chain.layers,
@@ -274,6 +315,7 @@ def _make_model(kind: type[N], chain: Chain, described: dict[str, Any], arrays: 
             "l2": checks.not_negative(described["l2"], "l2"),
             "counter": checks.seed(described["passes"], "passes"),
             "parameters": arrays,
+            **kept,
         }
     )
     for name, array in model.state.items():

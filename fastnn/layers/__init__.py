@@ -13,12 +13,14 @@ from fastnn.layers.activations import SiLU as SiLU
 from fastnn.layers.activations import Softmax as Softmax
 from fastnn.layers.activations import Softplus as Softplus
 from fastnn.layers.activations import Tanh as Tanh
+from fastnn.layers.block import Block as Block
 from fastnn.layers.convolution import Conv1D as Conv1D
 from fastnn.layers.convolution import Conv2D as Conv2D
 from fastnn.layers.dense import Dense as Dense
 from fastnn.layers.dropout import Dropout as Dropout
 from fastnn.layers.embedding import Embedding as Embedding
 from fastnn.layers.flatten import Flatten as Flatten
+from fastnn.layers.heads import Heads as Heads
 from fastnn.layers.layer import Layer as Layer
 from fastnn.layers.normalization import BatchNorm as BatchNorm
 from fastnn.layers.normalization import LayerNorm as LayerNorm

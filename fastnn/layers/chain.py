@@ -36,6 +36,9 @@ class Chain:
     `out_features` and `out_dimensions` those of the rows that it returns (None: the same, or
     unknown before data come).
 
+    `states` is False where a layer within does not say what it returns, and `resizes` is True where
+    `out_features` is None because of that, and not because all layers return as many as they take.
+
     Raises ValueError if a layer takes other features or dimensions than the one before returns."""
 
     def __init__(self, layers: tuple[Any, ...], names: tuple[str, ...] | None = None) -> None:
@@ -43,7 +46,8 @@ class Chain:
             raise ValueError("layers: expected at least one, got none")
         self.layers = layers
         self.names = tuple(map(str, range(len(layers)))) if names is None else names
-        self.embedding = layers[0] if isinstance(layers[0], Embedding) else None
+        first = layers[0]
+        self.embedding: Embedding | None = first._embedding if isinstance(first, Layer) else None
         self.path: list[Layer] = []  # the layers to run, some of them wrapped, made by `build`
         self.first_trained = 0  # no layer before this one needs a gradient
         self.checked_shape: Shape = ()  # the last batch's that passed `check_input`
@@ -75,10 +79,12 @@ class Chain:
             giver = giver if takes is None and gives is None else i
             shaper = shaper if needs is None and leaves is None else i
             width, dims = known_after(layer, width, dims)
-            states = isinstance(layer, Layer)  # without this base the outputs are unknown
+            states = _states(layer)
             same_width &= states and gives is None and not layer._resizes
             same_dims &= states and leaves is None
         self.out_features, self.out_dimensions = width, dims
+        self.states = all(map(_states, self.layers))
+        self.resizes = width is None and not same_width
 
     def _check_next(
         self, i: int, width: int | None, giver: int, dims: int | None, shaper: int
@@ -101,6 +107,12 @@ class Chain:
                 f"gives {width}"
             )
 
+    def check_embeddings(self) -> None:
+        """Raise ValueError for an embedding that is not the first of all layers."""
+        for layer, _ in self.walk():
+            if isinstance(layer, Embedding) and layer is not self.embedding:
+                raise ValueError(f"{layer!r} takes codes, so it must be the model's first layer")
+
     def walk(self, row: Shape | None = None) -> Iterator[tuple[Any, Shape | None]]:
         """All layers, those within another right behind it, each with the shape of the rows that
         it takes if the chain takes `row`; None: unknown."""
@@ -113,16 +125,21 @@ class Chain:
     def activation_after(self, i: int, behind: str = "linear") -> str:
         """The name of the activation of layer i, or else of the next layer that has one, past norms
         and dropout; `behind` is the one behind the chain."""
-        name = getattr(self.layers[i], "activation_name", None)
+        layer = self.layers[i]
+        name = None if inner_chains(layer) else getattr(layer, "activation_name", None)
         if name not in (None, "linear"):
             return str(name)
-        for layer in self.layers[i + 1 :]:
+        return self.first_activation(i + 1) or behind
+
+    def first_activation(self, start: int = 0) -> str | None:
+        """The `activation_name` of the first layer from number `start` on that has one."""
+        for layer in self.layers[start:]:
             name = getattr(layer, "activation_name", None)
             if name is not None:
                 return str(name)
             if not isinstance(layer, Layer):
                 return "linear"
-        return behind
+        return None
 
     # ---- shapes --------------------------------------------------------------------------------
 
@@ -176,7 +193,8 @@ class Chain:
         leave each layer's outputs in the cache for the next one."""
         if len(row) == 1:
             return most
-        largest = max(math.prod(shape) for shape in [row, *self.shapes(row, "x")] if shape)
+        shapes = [*self.shapes(row, "x"), *(taken for _, taken in self.walk(row))]
+        largest = max(math.prod(shape) for shape in shapes if shape)
         return min(most, max(_kernels.FEW_IMAGES, _CACHE_BYTES // (largest * itemsize)))
 
     # ---- parameters ----------------------------------------------------------------------------
@@ -310,6 +328,12 @@ def inner_chains(layer: object) -> tuple[Chain, ...]:
     return layer._chains if isinstance(layer, Layer) else ()
 
 
+def _states(layer: object) -> bool:
+    """Whether a layer, with all within it, says what it returns: without the base `Layer` none
+    does."""
+    return isinstance(layer, Layer) and layer._states
+
+
 def _stated(layer: Any) -> tuple[int | None, int | None, int | None, int | None]:
     """The features that a layer takes and returns, and the dimensions that it takes and returns."""
     takes, gives = getattr(layer, "in_features", None), getattr(layer, "out_features", None)
@@ -321,8 +345,8 @@ def _stated(layer: Any) -> tuple[int | None, int | None, int | None, int | None]
 def known_after(layer: Any, width: int | None, dims: int | None) -> tuple[int | None, int | None]:
     """The features and dimensions behind a layer, from those before it; None: unknown."""
     takes, gives, needs, leaves = _stated(layer)
-    if not isinstance(layer, Layer):
-        return gives, None
+    if not _states(layer):
+        return gives, leaves
     if gives is None and not layer._resizes:
         gives = width if takes is None else takes
     return gives, next((known for known in (leaves, dims, needs) if known is not None), None)
@@ -330,7 +354,7 @@ def known_after(layer: Any, width: int | None, dims: int | None) -> tuple[int | 
 
 def shape_after(layer: Any, row: Shape) -> Shape | None:
     """The shape of a row behind a layer, from that before it; None where it does not state it."""
-    if not isinstance(layer, Layer):
+    if not _states(layer):
         return None
     after, name = layer.output_shape(row), f"output_shape of {label(layer)}"
     if not isinstance(after, tuple) or not after:
@@ -351,8 +375,8 @@ def check_layers(named: Iterable[tuple[str, Any]]) -> None:
             raise TypeError(f"{who}: expected a layer, got the class; write {layer.__name__}()")
         if isinstance(getattr(layer, "_chain", None), Chain):
             raise TypeError(
-                f"{who}: expected a layer, got a {type(layer).__name__}; unpack copies of its "
-                "layers, *copy.deepcopy(model.layers)"
+                f"{who}: expected a layer, got a {type(layer).__name__} with a forward, backward "
+                "or update of its own; unpack copies of its layers, *copy.deepcopy(model.layers)"
             )
         if not all(callable(getattr(layer, name, None)) for name in ("forward", "backward")):
             raise TypeError(f"{who}: expected a layer with forward and backward, got {layer!r}")
@@ -452,6 +476,6 @@ def _taker(following: tuple[Any, ...]) -> Any:
     for layer in following:
         if getattr(layer, "in_features", None) is not None:
             return layer
-        if not isinstance(layer, Layer) or layer.out_features is not None:
+        if not _states(layer) or layer.out_features is not None or layer._resizes:
             break
     return None

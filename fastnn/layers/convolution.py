@@ -44,7 +44,7 @@ class _Convolution(Weighted, Windowed):
         bias_init: str | Initializer = "zeros",
         l2: float | None = None,
     ) -> None:
-        self.in_features = checks.positive_int(in_channels, "in_channels")
+        self._fix(in_features=checks.positive_int(in_channels, "in_channels"))
         features = checks.positive_int(out_channels, "out_channels")
         self.groups = checks.positive_int(groups, "groups")
         if self.in_features % self.groups or features % self.groups:

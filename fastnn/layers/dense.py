@@ -45,7 +45,7 @@ class Dense(Weighted):
         bias_init: str | Initializer = "zeros",
         l2: float | None = None,
     ) -> None:
-        self.in_features = checks.positive_int(in_features, "in_features")
+        self._fix(in_features=checks.positive_int(in_features, "in_features"))
         out_features = checks.positive_int(out_features, "out_features")
         shape = (self.in_features, out_features)
         super().__init__(shape, activation, bias, weight_init, bias_init, l2)

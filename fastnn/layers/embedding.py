@@ -58,10 +58,14 @@ class Embedding(Layer):
         self, n: int, features: int, *, weight_init: str | Initializer | None = None
     ) -> None:
         self.codes = checks.positive_int(n, "n")
-        self.out_features = checks.positive_int(features, "features")
+        self._fix(out_features=checks.positive_int(features, "features"))
         self.weight_init = (
             None if weight_init is None else initializers.resolve(weight_init, "weight_init")
         )
+
+    @property
+    def _embedding(self) -> Embedding:
+        return self
 
     @property
     def n(self) -> int:
@@ -81,8 +85,6 @@ class Embedding(Layer):
         return (*shape, self.out_features)
 
     def _build(self, parameters: Arrays, gradients: Arrays, place: Place) -> None:
-        if place.position != 0:
-            raise ValueError(f"{self!r} takes codes, so it must be the model's first layer")
         if place.dtype.itemsize == 4 and self.codes > _EXACT_FLOAT32:
             raise ValueError(f"{self!r}: float32 tells 2^24 codes apart; use dtype='float64'")
         super()._build(parameters, gradients, place)

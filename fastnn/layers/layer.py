@@ -157,6 +157,8 @@ class Layer(Guarded):
     random = False  # reads the model's counter in training
 
     _resizes = False  # out_features None means "unknown before data come", not "as it takes"
+    _embedding: Any = None  # that which takes its inputs, which are codes then
+    _states = True  # says what it returns, with all layers within
     _chains: tuple[Any, ...] = ()  # a `Chain` for each path of layers within this one
 
     _place: Any = Placed(None)
@@ -181,6 +183,10 @@ class Layer(Guarded):
         """
         self._check_takes(shape)
         return shape if self.out_features is None else (*shape[:-1], self.out_features)
+
+    def _fix(self, **attributes: Any) -> None:
+        """Set attributes that the classes of fastnn's let nobody set later; for constructors."""
+        vars(self).update(attributes)
 
     def _check_takes(self, shape: tuple[int, ...]) -> None:
         """Raise ValueError unless `shape` is that of a row which the layer takes."""

@@ -34,7 +34,8 @@ class _Norm(Layer):
     _dbeta: Any = Placed()
 
     def __init__(self, features: int, eps: float) -> None:
-        self.in_features = self.out_features = checks.positive_int(features, "features")
+        features = checks.positive_int(features, "features")
+        self._fix(in_features=features, out_features=features)
         self.eps = eps
 
     @property

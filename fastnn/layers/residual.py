@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 import fastnn._kernels as _kernels
-from fastnn.layers.chain import Chain, check_layers, is_native, numbered
-from fastnn.layers.layer import Arrays, Layer, Place, batch_of
+from fastnn.layers.block import Block, as_layer
+from fastnn.layers.layer import batch_of
 from fastnn.support.settings import Fixed
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
-    from fastnn.layers.layer import Pull, SupportsForwardBackward
+    from fastnn.layers.chain import Chain
+    from fastnn.layers.layer import Layer, Pull, SupportsForwardBackward
 
 _HINT = "give a shortcut that changes x as f does"
 
 
-class Residual(Layer):
+class Residual(Block):
     """y = x + f(x), where f is `layers` one after the other (K. He et al., 2015).
 
     `shortcut` is a layer for the other path, y = shortcut(x) + f(x): where f changes the shape, a
-    dense layer or a convolution of 1x1 that changes it alike.  `layers` may be one `Sequential`,
-    whose layers are copied with what they have learnt.
+    dense layer or a convolution of 1x1 that changes it alike.  Either path may be a `Sequential`,
+    whose layers are copied with what they have learnt (see `Block`).
 
     Shapes: `x` as the first layer takes it, `y` as the last returns it, without a shortcut the same
     as `x`.  Names of parameters and state begin with the layer's number, as ``"0.weight"``, or are
@@ -42,62 +41,36 @@ class Residual(Layer):
     ValueError: Residual: x has 4 features, but f(x) has 8; give a shortcut that changes x as f does
     """
 
-    layers = Fixed[tuple[Any, ...]]()
     shortcut = Fixed[Any]()
 
     def __init__(
         self,
         *layers: Layer | SupportsForwardBackward | Any,
-        shortcut: Layer | SupportsForwardBackward | None = None,
+        shortcut: Layer | SupportsForwardBackward | Any | None = None,
     ) -> None:
-        if len(layers) == 1 and isinstance(of_model := getattr(layers[0], "_chain", None), Chain):
-            layers = copy.deepcopy(of_model.layers)
-        self.layers, self.shortcut = layers, shortcut
-        other = [] if shortcut is None else [("shortcut", shortcut)]
-        try:
-            check_layers([*numbered(layers), *other])
-            self._chains = (Chain(layers), *(Chain((layer,), (name,)) for name, layer in other))
-            self._join(*self._chains)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"Residual: {error}") from None
-        inner = [*layers, *(layer for _, layer in other)]
-        self.native = all(map(is_native, inner))
-        self.random = any(getattr(layer, "random", False) for layer in inner)
-        self.state = {
-            name: array for chain in self._chains for name, array in chain.state().items()
-        }
+        self.shortcut = as_layer(shortcut)
+        if shortcut is None:
+            self._contain(layers)
+        else:
+            self._contain(layers, shortcut=self.shortcut)
 
     def _join(self, f: Chain, shortcut: Chain | None = None) -> None:
         """Set the features and dimensions of inputs and outputs, as far as the paths say them."""
         if shortcut is None:
             has = "x has {} {}, but f(x) has {}; " + _HINT
-            self.in_features = _same(f.in_features, f.out_features, has, "features")
-            self.dimensions = _same(f.dimensions, f.out_dimensions, has, "dimensions")
-            self.out_features = self.in_features
+            features = _same(f.in_features, f.out_features, has, "features")
+            dimensions = _same(f.dimensions, f.out_dimensions, has, "dimensions")
+            self._fix(in_features=features, out_features=features, dimensions=dimensions)
             return
         takes = "the shortcut takes {} {}, but f {}"
-        self.in_features = _same(shortcut.in_features, f.in_features, takes, "features")
-        self.dimensions = _same(shortcut.dimensions, f.dimensions, takes, "dimensions")
         gives = "the shortcut gives {} {}, but f(x) has {}"
-        self.out_features = _same(shortcut.out_features, f.out_features, gives, "features")
-        self.out_dimensions = _same(shortcut.out_dimensions, f.out_dimensions, gives, "dimensions")
+        self._fix(
+            in_features=_same(shortcut.in_features, f.in_features, takes, "features"),
+            dimensions=_same(shortcut.dimensions, f.dimensions, takes, "dimensions"),
+            out_features=_same(shortcut.out_features, f.out_features, gives, "features"),
+            out_dimensions=_same(shortcut.out_dimensions, f.out_dimensions, gives, "dimensions"),
+        )
         self._resizes = self.out_features is None
-
-    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
-        return {
-            name: shape
-            for chain in self._chains
-            for name, shape in chain.parameter_shapes().items()
-        }
-
-    def _build(self, parameters: Arrays, gradients: Arrays, place: Place) -> None:
-        super()._build(parameters, gradients, place)
-        for chain in self._chains:
-            chain.build(parameters, gradients, self.state, place, place.inner)
-
-    def initialize(self, rng: np.random.Generator, activation: str) -> None:
-        for chain in self._chains:
-            chain.initialize(lambda i: rng, activation)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         self._check_takes(shape)
@@ -116,21 +89,10 @@ class Residual(Layer):
             )
 
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
-        if self._place is None:
-            raise RuntimeError(f"{self!r} is part of no model yet: put it into a Sequential")
-        f, *shortcut = self._chains
-        y = f.forward(x, training)
-        z = shortcut[0].forward(x, training) if shortcut else x
-        if training:
-            self._saved = tuple(chain.saved for chain in self._chains)
+        y, *shortcut = self._run(x, training)
+        z = shortcut[0] if shortcut else x
         self._check_sum(z.shape[1:], y.shape[1:])
         return _kernels.add(y, z)
-
-    def _restore(self) -> tuple[Chain, ...]:
-        """The paths, after their layers got back what they saved for this backward."""
-        for chain, saved in zip(self._chains, self._take(), strict=True):
-            chain.saved = saved
-        return self._chains
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
         f, *shortcut = self._restore()
@@ -142,21 +104,6 @@ class Residual(Layer):
         z, pull_shortcut = shortcut[0] if shortcut else (x, lambda dy: dy)
         self._check_sum(z.shape[1:], y.shape[1:])
         return _kernels.add(y, z), lambda dy: _kernels.add(pull(dy), pull_shortcut(dy))
-
-    def backward_parameters(self, dy: NDArray[Any]) -> None:
-        for chain in self._restore():
-            chain.backward_parameters(dy)
-
-    def _add_penalty(self, value: NDArray[np.float64], batch_size: int) -> None:
-        for chain in self._chains:
-            chain.add_penalty(value, batch_size)
-
-    def _add_decay(self, batch_size: int) -> None:
-        for chain in self._chains:
-            chain.add_decay(batch_size)
-
-    def __copy__(self) -> Residual:
-        return copy.deepcopy(self)  # two of them cannot share a layer
 
 
 def _same(x: int | None, y: int | None, message: str, what: str) -> int | None:

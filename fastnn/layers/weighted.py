@@ -54,9 +54,8 @@ class Weighted(Layer, ABC):
         l2: float | None,
     ) -> None:
         self._weight_shape, self._fan_in = weight_shape, math.prod(weight_shape[:-1])
-        self.out_features = weight_shape[-1]
         self.activation = activations.resolve(activation, "activation")
-        self.activation_name = self.activation.activation_name
+        self._fix(out_features=weight_shape[-1], activation_name=self.activation.activation_name)
         self.has_bias = checks.flag(bias, "bias")
         self.weight_init = (
             None if weight_init is None else initializers.resolve(weight_init, "weight_init")

@@ -61,18 +61,20 @@ class Fixed(_Attribute[T]):
 class Guarded:
     """Base of fastnn's classes, whose attributes are their constructor's arguments.
 
-    Setting an attribute that the class lacks is refused, as it would be a misspelt setting.
-    Objects of classes that users derive take any attribute."""
+    Setting an attribute that the class lacks is refused, as it would be a misspelt setting, and so
+    is setting what is no setting, such as `in_features`.  Objects of classes that users derive take
+    any attribute."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         kind = type(self)
         if name[0] != "_" and is_ours(kind):
-            if isinstance(getattr(kind, name, None), property):
-                raise _fixed(name, kind)
-            replaces_method = callable(getattr(kind, name, None))
-            if not hasattr(kind, name) or (replaces_method and not callable(value)):
+            attribute = getattr(kind, name, None)
+            if not hasattr(kind, name) or (callable(attribute) and not callable(value)):
                 may = ", ".join(sorted(settable(kind))) or "nothing"
                 raise AttributeError(f"{kind.__name__} has no {name}; what may be set: {may}")
+            says_itself = hasattr(attribute, "__set__") and not isinstance(attribute, property)
+            if not says_itself and not callable(attribute):
+                raise _fixed(name, kind)
         super().__setattr__(name, value)
 
     def _argument(self, name: str) -> Any:

@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from fastnn.files import checkpoint, describe
-from fastnn.network import Network
+from fastnn.network import KEPT, Network
 from fastnn.support.settings import label, settable
 from fastnn.training.run import LAST_COLUMN
 
@@ -34,6 +34,9 @@ def restore(path: str | PathLike[str], run: Run) -> None:
     assert history is not None
     run.model.load_state_dict(model.state_dict())  # raises before it changes anything
     run.model._counter[...] = model._counter
+    for name in KEPT:
+        if (saved := getattr(model, name)) is not None:
+            setattr(run.model, name, saved)
     _copy_settings(run.model, model)
     _copy_optimizer(run.optimizer, optimizer, run.model)
     if run.order is not None and order is not None:

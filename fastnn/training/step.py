@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 import fastnn._kernels as _kernels
-from fastnn.layers import Dense, Sigmoid, Softmax
+from fastnn.layers import Block, Dense, Sigmoid, Softmax
 from fastnn.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy
 from fastnn.optimizers import NOT_FINITE, Optimizer
 from fastnn.support import checks, settings
@@ -505,6 +505,8 @@ def _check_ending(model: Network, loss: Loss) -> None:
     if not isinstance(loss, SoftmaxCrossEntropy | SigmoidCrossEntropy):
         return
     last, place = model.layers[-1], f"layer {len(model.layers) - 1}"
+    while type(last) is Block:
+        last, place = last.layers[-1], f"{place}.{len(last.layers) - 1}"
     activation = last.activation if isinstance(last, Dense) else last
     if isinstance(activation, Softmax | Sigmoid):
         what = f"the activation of {place}" if isinstance(last, Dense) else place

@@ -1,13 +1,15 @@
 """Objects as JSON: every class, and every argument of its constructor, comes back."""
 
+import copy
 import inspect
 import json
 
 import pytest
 
 import fastnn
-from fastnn import BatchNorm, Dropout, LeakyReLU, ReLU, initializers
+from fastnn import BatchNorm, Dropout, LeakyReLU, ReLU, Sequential, initializers
 from fastnn.files import describe
+from fastnn.support.settings import settable
 
 INITIALIZER = initializers.Normal(0.25)
 WEIGHTED = {"activation": LeakyReLU(0.2), "bias": False, "weight_init": INITIALIZER,
@@ -23,10 +25,12 @@ ARGUMENTS = {
     "AvgPool1D": {**POOL1, "count_padding": True},
     "AvgPool2D": {**POOL2, "count_padding": True},
     "BatchNorm": {"features": 3, "momentum": 0.5, "eps": 0.25},
+    "Block": {"layers": [ReLU(), BatchNorm(2)]},
     "Conv1D": CONV | ONE_AXIS,
     "Conv2D": CONV | TWO_AXES,
     "Dense": {"in_features": 3, "out_features": 2, **WEIGHTED},
     "Dropout": {"rate": 0.25},
+    "Heads": {"layers": [ReLU(), BatchNorm(2)]},
     "ELU": {"alpha": 0.5},
     "Embedding": {"n": 7, "features": 2, "weight_init": INITIALIZER},
     "LayerNorm": {"features": 3, "eps": 0.25},
@@ -62,6 +66,68 @@ def test_every_argument_comes_back(name):
     assert describe.describe(same, "it", known) == describe.describe(
         kind(*given.get("layers", []), **keywords), "it", known
     )
+
+
+@pytest.mark.parametrize("name", [*describe.PARTS, *describe.OPTIMIZERS])
+def test_every_argument_is_an_attribute(name):
+    """Of its name; and what is no setting cannot be set, also not in a model."""
+    kind, given = (describe.PARTS | describe.OPTIMIZERS)[name], ARGUMENTS.get(name, {})
+    keywords = {name: value for name, value in given.items() if name not in ("layers", "bias")}
+    part = kind(*given.get("layers", []), **keywords)
+    for argument, value in keywords.items():
+        found = getattr(part, argument)
+        assert found is value or found == value
+    parts = [part]
+    if isinstance(part, fastnn.Layer):
+        Sequential(twin := copy.deepcopy(part))
+        parts.append(twin)
+    for part in parts:
+        for argument in given.keys() - settable(kind).keys() - {"bias"}:
+            message = f"^{argument} is fixed once a {name} is made"
+            with pytest.raises(AttributeError, match=message):
+                setattr(part, argument, getattr(part, argument))
+
+
+SIZES = ("in_features", "out_features", "dimensions", "out_dimensions", "native", "random",
+         "activation_name")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in describe.PARTS if hasattr(fastnn, name)])
+def test_what_layers_say_of_themselves_is_fixed(name):
+    """A file would hold the old sizes with arrays of the new ones."""
+    kind, given = describe.PARTS[name], ARGUMENTS.get(name, {})
+    keywords = {name: value for name, value in given.items() if name != "layers"}
+    layer = kind(*given.get("layers", []), **keywords)
+    Sequential(twin := copy.deepcopy(layer))
+    for each in (layer, twin):
+        for size in SIZES:
+            before = getattr(each, size)
+            with pytest.raises(AttributeError, match=f"^{size} is fixed once a {name} is made"):
+                setattr(each, size, 3)
+            assert getattr(each, size) == before
+
+
+def test_layers_of_ones_own_say_what_they_like():
+    class Mine(fastnn.Layer):
+        def __init__(self):
+            self.in_features = self.out_features = 3
+            self.out_features = 4
+
+    class Wide(fastnn.Dense):
+        def __init__(self):
+            super().__init__(3, 4)
+            self.kernel_size = self.anything = 5
+
+    class Twice(fastnn.Residual):
+        dimensions = 1
+
+    for layer in (Mine(), Wide()):
+        assert (layer.in_features, layer.out_features) == (3, 4)
+        layer.in_features = 5
+        assert layer.in_features == 5
+    twice = Twice(ReLU())
+    twice.activation_name = "tanh"
+    assert twice.activation_name == "tanh"
 
 
 def plain(value):

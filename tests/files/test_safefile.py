@@ -29,7 +29,9 @@ from fastnn import (
     ReLU,
     Residual,
     Sequential,
+    Standardizer,
 )
+from forged import made_up, pack, refused, tensor, unpack
 from paths import import_path
 
 
@@ -38,30 +40,7 @@ def path(tmp_path):
     return tmp_path / "model.safetensors"
 
 
-def pack(header, data=b""):
-    """A file with this header: bytes, or an object to write as JSON."""
-    if not isinstance(header, bytes):
-        header = json.dumps(header).encode()
-    return len(header).to_bytes(8, "little") + header + data
-
-
-def unpack(file):
-    length = int.from_bytes(file[:8], "little")
-    return json.loads(file[8 : 8 + length]), file[8 + length :]
-
-
-def refused(path, file, message, load=fastnn.load):
-    path.write_bytes(file)
-    with pytest.raises(ValueError, match=message) as caught:
-        load(path)
-    assert str(caught.value).startswith(f"{path}: ")
-
-
 # ---- the format ----
-
-
-def tensor(dtype="F32", shape=(2,), offsets=(0, 8)):
-    return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
 
 
 TWICE = b'{"a":{"dtype":"F32","dtype":"F32","shape":[0],"data_offsets":[0,0]}}'
@@ -135,14 +114,6 @@ def test_the_files_of_others_cannot_be_loaded_as_models(path):
 
 
 # ---- its content ----
-
-
-def made_up(data=b"", tensors=None, text=None, **model):
-    """The file of a model without parameters, changed by the arguments."""
-    whole = {"layers": [{"type": "ReLU"}], "dtype": "float32", "seed": 0, "l2": 0.0, "passes": 0}
-    content = {"format": 1, "model": {**whole, **model}}
-    text = json.dumps(content) if text is None else text
-    return pack({"__metadata__": {"fastnn": text}, **(tensors or {})}, data)
 
 
 def test_the_file_that_the_others_are_made_of_is_good(path):
@@ -293,6 +264,8 @@ def network(path):
         Conv2D(1, 2, 3, padding=1, activation="tanh"), Residual(BatchNorm(2), ReLU()), Flatten(),
         Dense(8, 2, l2=0.5), seed=0,
     )  # fmt: skip
+    model.scaler = Standardizer().fit(np.eye(3) + 1)
+    model.classes = ["a", "b"]
     model.save(path)
     return path.read_bytes()
 

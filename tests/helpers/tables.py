@@ -11,6 +11,7 @@ from fastnn import (
     AvgPool1D,
     AvgPool2D,
     BatchNorm,
+    Block,
     Conv1D,
     Conv2D,
     Dense,
@@ -20,6 +21,7 @@ from fastnn import (
     GlobalAvgPool2D,
     GlobalMaxPool1D,
     GlobalMaxPool2D,
+    Heads,
     Hinge,
     Huber,
     LayerNorm,
@@ -169,6 +171,13 @@ LAYERS = {
     "gelu": lambda n: GELU(),
     "mish": lambda n: Mish(),
     "flatten": lambda n: Flatten(),
+    "block": lambda n: Block(Dense(n, 5), LayerNorm(5), ReLU(), Dropout(0.3), Dense(5, 3)),
+    "batch norm in a block": lambda n: Block(BatchNorm(n), Dense(n, 5)),
+    "block of blocks": lambda n: Block(Block(LayerNorm(n)), Residual(Block(Dense(n, n), Tanh()))),
+    "heads": lambda n: Heads(Dense(n, 3, activation="tanh"), Dense(n, 1), LayerNorm(n)),
+    "heads of blocks": lambda n: Heads(
+        Block(BatchNorm(n), Dropout(0.3), Dense(n, 4, activation="gelu")), Block(Dense(n, 2))
+    ),
     "residual": lambda n: Residual(Dense(n, n, activation="tanh"), Dense(n, n)),
     "residual shortcut": lambda n: Residual(
         Dense(n, 5), GELU(), shortcut=Dense(n, 5, activation="softplus", bias=False)

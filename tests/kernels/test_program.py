@@ -453,6 +453,8 @@ CALLS = {
     "softmax": lambda a, i, j, k: copy(a[i], _kernels.activation_forward(a[j], SOFTMAX)),
     "add": lambda a, i, j, k: add_scaled(a[i], a[j], 0.25) if i != j else None,
     "copy": lambda a, i, j, k: copy(a[i], a[j]) if i != j else None,
+    "columns": lambda a, i, j, k: copy(a[i], _kernels.join_columns(
+        _kernels.split_columns(a[j], (k + 1, FEATURES - k - 1))[::-1])),
     "lerp": lambda a, i, j, k: _kernels.lerp(a[i], a[j], RATE),
     "flat add": lambda a, i, j, k: i != j and add_scaled(a[i].reshape(-1)[16:],
                                                          a[j].reshape(-1)[:-16], 0.5),

@@ -12,9 +12,11 @@ from compare import assert_close, assert_same_bits
 from fastnn import (
     ELU,
     BatchNorm,
+    Block,
     Dense,
     Dropout,
     Flatten,
+    Heads,
     LayerNorm,
     LeakyReLU,
     Residual,
@@ -48,14 +50,36 @@ def reference_of(model, x, dy, training):
 
 def _run_reference(layer, p, x, training, position, positions, seed):
     """The layer's forward; returns a function dy -> (y, dx, gradients)."""
-    if isinstance(layer, Residual):
-        return _residual(layer, p, x, training, positions, seed)
+    if isinstance(layer, Heads):
+        return _heads(layer, p, x, training, positions, seed)
+    if isinstance(layer, Block):
+        return _block(layer, p, x, training, positions, seed)
     return lambda dy: _plain(layer, p, x, dy, training, position, seed)
 
 
-def _residual(layer, p, x, training, positions, seed):
+def _heads(layer, p, x, training, positions, seed):
+    runs, widths = [], []
+    for i, head in enumerate(layer.layers):
+        mine = {n.partition(".")[2]: a for n, a in p.items() if n.startswith(f"{i}.")}
+        position = next(positions)
+        runs.append(_run_reference(head, mine, x, training, position, positions, seed))
+        widths.append(head.out_features or x.shape[1])
+
+    def run(dy):
+        parts = np.split(dy, np.cumsum(widths)[:-1], axis=1)
+        ends = [head(part) for head, part in zip(runs, parts, strict=True)]
+        gradients = {f"{i}.{name}": g for i, end in enumerate(ends) for name, g in end[2].items()}
+        dx = None if any(end[1] is None for end in ends) else sum(end[1] for end in ends)
+        return np.concatenate([end[0] for end in ends], axis=1), dx, gradients
+
+    return run
+
+
+def _block(layer, p, x, training, positions, seed):
+    """A block has one path; a residual a second one, which may be empty."""
     runs, ends = {}, []
-    for chain in (dict(enumerate(layer.layers)), {"shortcut": layer.shortcut}):
+    second = [{"shortcut": layer.shortcut}] if isinstance(layer, Residual) else []
+    for chain in (dict(enumerate(layer.layers)), *second):
         y = x
         for key, part in chain.items():
             if part is not None:
@@ -75,7 +99,9 @@ def _residual(layer, p, x, training, positions, seed):
                 aside = result[1]
             else:
                 dx = result[1]
-        return sum(ends), None if dx is None or aside is None else dx + aside, gradients
+        if second:
+            dx = None if dx is None or aside is None else dx + aside
+        return sum(ends), dx, gradients
 
     return run
 

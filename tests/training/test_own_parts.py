@@ -402,11 +402,3 @@ def test_what_was_unpickled_into_read_only_memory_trains_on(kind):
     assert_alike(copied.model, step.model)
     assert copied._hyper is copied.optimizer.hyper or not copied.recorded
     assert_same_bits(copied.optimizer.hyper, optimizer.hyper)
-
-
-def test_a_model_is_no_layer():
-    inner = Sequential(Dense(6, 16))
-    with pytest.raises(TypeError, match=r"layer 0: expected a layer, got a Sequential; unpack"):
-        Sequential(inner, Dense(16, 3))
-    with pytest.raises(TypeError, match=r"Residual: layer 1: expected a layer, got a Sequential"):
-        fastnn.Residual(Dense(6, 6), Sequential(Dense(6, 6)))
