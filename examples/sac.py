@@ -122,10 +122,9 @@ def test(agent, episodes=100):
     return returns(Pendulum, lambda x: Pendulum.torque * agent.best(x), episodes)
 
 
-def train(steps=20_000, seed=0, progress=True):
+def train(steps=20_000, seed=0, hidden=256, progress=True):
     """Returns the agent after so many steps of one pendulum."""
-    task, memory = Pendulum(1, seed), Memory(steps, 3, 1, seed)
-    agent = Agent(3, 1, seed=seed)
+    task, memory, agent = Pendulum(1, seed), Memory(steps, 3, 1, seed), Agent(3, 1, hidden, seed)
     for step in range(steps):
         seen = task.observations
         warm = step >= WARM_UP
