@@ -22,7 +22,7 @@ Activations    Linear, ReLU, LeakyReLU, Sigmoid, Tanh, Softmax, ELU, SELU, Softp
                Mish
 Losses         SoftmaxCrossEntropy, SigmoidCrossEntropy, Hinge; MeanSquaredError,
                MeanAbsoluteError, Huber, Quantile, Poisson; Loss, to derive others from
-Optimizers     SGD, Momentum, Nesterov, RMSprop, Adam, AdamW
+Optimizers     SGD, Momentum, Nesterov, RMSprop, Adam, AdamW; Vector: numbers of no layer
 Learning rates StepDecay, ExponentialDecay, Cosine, OneCycle
 Training       History; loops of your own: TrainStep, GradientStep, batches
 Callbacks      EarlyStopping, ReduceOnPlateau, ModelCheckpoint, CSVLogger, TensorBoard;
@@ -115,6 +115,7 @@ if not use_installed(__path__[0]):  # else the installed package stands in this 
     from fastnn.training.gradient_step import GradientStep
     from fastnn.training.run import Run
     from fastnn.training.step import TrainStep
+    from fastnn.vector import Vector
 
 __all__ = [
     "ELU",
@@ -183,6 +184,7 @@ __all__ = [
     "Tanh",
     "TensorBoard",
     "TrainStep",
+    "Vector",
     "__version__",
     "batches",
     "build_info",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastnn.network import Network
+    from fastnn.vector import Vector
 
     Array = NDArray[Any]
 
@@ -73,7 +74,7 @@ class Optimizer(Guarded):
     """
 
     _vectors: tuple[str, ...] = ()  # the names of its vectors, each as long as the parameters
-    _model: Network | None = None
+    _model: Network | Vector | None = None
     _buffers: tuple[Array, ...] = ()
     _hyper: NDArray[np.float64]
     _clip_norm: float | None
@@ -91,8 +92,8 @@ class Optimizer(Guarded):
         self._hyper = writable(self._hyper)  # joblib hands out read-only memory
         self._buffers = tuple(map(writable, self._buffers))
 
-    def step(self, model: Network) -> None:
-        """Update the model's parameters in place from its gradients.
+    def step(self, model: Network | Vector) -> None:
+        """Update the parameters of a model, or of a `Vector`, in place from its gradients.
 
         Raises ValueError for a model without parameters, for another model than the first, and if
         a parameter array was made read-only; RuntimeError before any backward, and if another
@@ -103,7 +104,7 @@ class Optimizer(Guarded):
             self._bind(model)
         model.update(self._step)
 
-    def _bind(self, model: Network) -> None:
+    def _bind(self, model: Network | Vector) -> None:
         if self._model is not None:
             raise ValueError(
                 f"model: {self!r} has stepped another model before; make an optimizer for each"
@@ -113,14 +114,14 @@ class Optimizer(Guarded):
             raise RuntimeError("no gradients yet: call model.backward(gradient) before step(model)")
         self._attach(model)
 
-    def _check_suits(self, model: Network) -> None:
+    def _check_suits(self, model: Network | Vector) -> None:
         if model.flat_parameters.size == 0:
             raise ValueError("model: expected one with parameters, got one without")
         for name, setting in settable(type(self)).items():
             if isinstance(setting, _Number):
                 setting.check_fits(getattr(self, name), model.dtype)
 
-    def _attach(self, model: Network) -> None:
+    def _attach(self, model: Network | Vector) -> None:
         """Let the optimizer belong to this model, with vectors of zeros for it."""
         flat = model.flat_parameters
         self._buffers = tuple(aligned_zeros(flat.size, flat.dtype) for _ in self._vectors)

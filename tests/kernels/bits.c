@@ -351,8 +351,8 @@ static void run_all(const fnn_kernels *kernel, int d) {
     fnn_vector vector = {.x = a, .y = out, .size = 999, .row = 16, .scale = 0.7};
     RUN(add_scaled, &vector, 63);
     report("add_scaled", 0, d, out, 999);
-    fnn_columns columns = {.x = a + 3 * d, .y = out, .width = 5, .x_row = 9, .y_row = 7};
-    RUN(copy_columns, &columns, 100);
+    fnn_columns part = {.x = a, .y = out, .width = 5, .x_row = 9, .y_row = 7};
+    RUN(copy_columns, &part, 100);
     report("copy_columns", 0, d, out, 700);
     vector.rate = &vector.scale;
     RUN(lerp, &vector, 63);

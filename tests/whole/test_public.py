@@ -30,6 +30,7 @@ ELSEWHERE = {
     "StepDecay": "test_schedules.py",
     "TensorBoard": "training/test_callbacks.py",
     "TrainStep": "training/test_step.py",
+    "Vector": "test_vector.py",
     "__version__": "whole/test_package.py",
     "batches": "test_data.py",
     "build_info": "support/test_threads.py",
