@@ -133,7 +133,10 @@ def train(steps=20_000, seed=0, hidden=256, progress=True):
         if warm:
             agent.update(*memory.sample(BATCH))
         if progress and (step + 1) % 2000 == 0:
-            print(f"step {step + 1:6}: mean return of 100 episodes {test(agent).mean():7.1f}", flush=True)
+            print(
+                f"step {step + 1:6}: mean return of 100 episodes {test(agent).mean():7.1f}",
+                flush=True,
+            )
     return agent
 
 
