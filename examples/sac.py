@@ -99,7 +99,7 @@ class Agent:
         self.targets.lerp(self.critics, TAU)
 
     def update_critics(self, temperature, pairs, rewards, following, ended):
-        """Towards the reward and what follows is worth, as the targets see it, which move slowly."""
+        """Towards the reward and what follows is worth, as the slow targets see it."""
         then = Squashed(self.actor.predict(following), self.rng)
         x = np.concatenate([following, then.actions], axis=1)
         worth = self.targets.predict(x).min(axis=1, keepdims=True)

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-import fastnn
-
 import dqn
+import fastnn
 import ppo
 import sac
 from environments import CartPole, Pendulum, returns
@@ -208,6 +207,7 @@ def test_update_of_sac_is_that_of_its_losses_in_pytorch():
 
     def draw(p, x):
         mean, log_std = perceptron(p, x).chunk(2, dim=1)
+        log_std = log_std.clamp(-20, 2)
         normal = torch.distributions.Normal(mean, log_std.exp())
         u = mean + log_std.exp() * torch.tensor(noise)
         log_density = normal.log_prob(u) - torch.log(1 - u.tanh() ** 2)
