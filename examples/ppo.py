@@ -11,7 +11,7 @@ import numpy as np
 
 import fastnn
 from environments import CartPole, returns
-from fastnn import Dense, Sequential
+from fastnn import Dense, Heads, Sequential
 
 CARTS, PUSHES, EPOCHS = 8, 32, 20  # carts at once, pushes between updates, passes over these
 RATE, CLIP, DISCOUNT, TRACE = 1e-3, 0.2, 0.98, 0.8
@@ -55,37 +55,40 @@ def policy_gradient(probability, old_probability, taken, gain, clip):
 class Agent:
     def __init__(self, seed=0):
         self.rng = np.random.default_rng(seed)
-        self.policy, self.value = network(2, seed), network(1, seed + 1)
-        self.actor = fastnn.GradientStep(self.policy, fastnn.Adam(RATE, clip_norm=0.5))
-        self.critic = fastnn.GradientStep(self.value, fastnn.Adam(RATE, clip_norm=0.5))
+        self.model = Sequential(Heads(network(2, seed), network(1, seed + 1)))
+        self.step = fastnn.GradientStep(self.model, fastnn.Adam(RATE, clip_norm=0.5))
+
+    def predict(self, observations):
+        """The actions' logits (n, 2), and what the future is worth (n,)."""
+        outputs = self.model.predict(observations)
+        return outputs[:, :2], outputs[:, 2]
 
     def best(self, observations):
-        return self.policy.predict(observations).argmax(axis=1)
+        return self.predict(observations)[0].argmax(axis=1)
 
     def play(self, task):
         """What happened in so many pushes of each cart, each an array (pushes, carts, ...)."""
         happened = []
         for _ in range(PUSHES):
             seen = task.observations
-            probability = softmax(self.policy.predict(seen))
+            logits, values = self.predict(seen)
+            probability = softmax(logits)
             right = (self.rng.random(CARTS) < probability[:, 1]).astype(int)
-            happened.append((seen, probability, right, *task.step(right)))
+            happened.append((seen, probability, values, right, *task.step(right)))
         return map(np.array, zip(*happened, strict=True))
 
-    def update(self, left, seen, probability, right, rewards, following, ended, over):
+    def update(self, left, seen, probability, values, right, rewards, following, ended, over):
         """Many steps on what happened; `left` is the part of the training that is left."""
-        values, following_values = (
-            self.value.predict(x.reshape(-1, 4)).reshape(rewards.shape) for x in (seen, following)
-        )
+        following_values = self.predict(following.reshape(-1, 4))[1].reshape(values.shape)
         gain = advantages(rewards, values, following_values, ended, over)
         goal, x = (values + gain).reshape(-1, 1), seen.reshape(-1, 4)
         gain = ((gain - gain.mean()) / (gain.std() + 1e-8)).reshape(-1, 1)
         taken, probability = np.eye(2)[right.ravel()], probability.reshape(-1, 2)
-        self.actor.optimizer.learning_rate = self.critic.optimizer.learning_rate = RATE * left
+        self.step.optimizer.learning_rate = RATE * left
         for _ in range(EPOCHS):
-            now = softmax(self.actor.forward(x))
-            self.actor.backward(policy_gradient(now, probability, taken, gain, CLIP * left))
-            self.critic.backward((self.critic.forward(x) - goal) / len(x))
+            logits, value = np.split(self.step.forward(x), [2], axis=1)
+            dlogits = policy_gradient(softmax(logits), probability, taken, gain, CLIP * left)
+            self.step.backward(np.concatenate([dlogits, (value - goal) / len(x)], axis=1))
 
 
 def train(steps=100_000, seed=0, progress=True):
