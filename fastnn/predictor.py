@@ -28,17 +28,17 @@ class Predictor:
     """``y = predictor(x)`` for batches of `batch_size` rows, in one native call; made by
     `Sequential.predictor`.
 
-    It has a copy of the model's parameters: after more training, make another predictor.  Dropout
-    is gone, a batch norm is folded into the dense or convolution layer before it (not within a
-    `Residual`), weights are packed as the kernels read them.  With a batch norm, outputs may differ
-    from those of `Sequential.predict` by rounding; without one, their bits are the same.
+    It has a copy of the model's parameters: after more training, `refresh` takes the new ones.
+    Dropout is gone, a batch norm is folded into the dense or convolution layer before it (not
+    within a `Residual`), weights are packed as the kernels read them.  With a batch norm, outputs
+    may differ from those of `Sequential.predict` by rounding; without one, their bits are the same.
 
     Shapes: `x` (batch_size, ...) as the model takes it, of any real type, fastest as a C-contiguous
     array of the model's; `y` (batch_size, ...).  `y` is the same array at every call, or `out` if
     that is not None.  A model that takes rows of several shapes is recorded at the first call, and
     again at a call with rows of another shape; from then on `y` is another array.  `recorded` is
     False for a model with layers of your own, which run in Python.  One thread at a time may call
-    it.
+    or refresh it.  A copy or pickle has the parameters that it had, and no model to refresh from.
 
     Raises ValueError for another shape, TypeError or ValueError for what is no array of real
     numbers and for an `out` that is not like `y`; RuntimeError if another thread is calling it.
@@ -53,19 +53,48 @@ class Predictor:
 
     def __init__(self, model: Network, batch_size: int = 1) -> None:
         rows = checks.positive_int(batch_size, "batch_size")
-        self._model = copy.deepcopy(model)
+        self._model, self._source = copy.deepcopy(model), model
         self.batch_size = rows
         self._run: _Run = self._by_hand
         self.recorded = self._model._chain.native
         if self.recorded:
-            # a training step that is being recorded must not contain the packing
-            self._operations = _kernels.unrecorded(_fold, self._model)
+            self._copying = _copying(self._model, model)
+            steps = _fold(self._model)
+            self._folded = [step for step in steps if isinstance(step, _Affine) and step.norms]
+            self._packing = _kernels.Program()
+            with self._packing:
+                self._operations = [_operation(step) for step in steps]
             self._run = lambda x, out: None  # the first call records
             if model._chain.dimensions == 1 and model.in_features is not None:
                 self._make_ready(np.zeros((rows, model.in_features), model.dtype))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Predictor, (self._model, self.batch_size)
+
+    def refresh(self) -> None:
+        """Take the model's present parameters and running statistics: afterwards the outputs have
+        the bits of a new predictor's.
+
+        It costs about what packing the weights does, and no new recording; batch norms are folded
+        again.  Call it between training steps, when no other thread calls the predictor.  Raises
+        RuntimeError while another thread trains the model.
+
+        >>> from fastnn import Dense, Sequential
+        >>> model = Sequential(Dense(3, 2), seed=0)
+        >>> predictor, x = model.predictor(), np.ones((1, 3), np.float32)
+        >>> model.flat_parameters *= 2.0
+        >>> predictor.refresh()
+        >>> bool((predictor(x) == model.predict(x)).all())
+        True
+        """
+        with self._source._hold:
+            if not self.recorded:
+                self._model.load_state_dict(self._source.state_dict())
+                return
+            self._copying.replay()
+            for step in self._folded:
+                step.fold()
+            self._packing.replay()
 
     def _make_ready(self, x: Array) -> None:
         """Record the model for batches of x's shape."""
@@ -161,31 +190,49 @@ def _check_out(out: object, like: Array) -> None:
         raise ValueError(f"out: expected an array like the outputs, {wanted}, got {got}")
 
 
+def _copying(model: Network, source: Network) -> _kernels.Program:
+    """A program that copies the numbers of `source` to its copy `model`."""
+    program = _kernels.Program()
+    with program:
+        pairs = [(model.flat_parameters, source.flat_parameters)]
+        pairs += [(array, source.state[name]) for name, array in model.state.items()]
+        for mine, its in pairs:
+            if mine.size:
+                _kernels.copy(mine, its)
+    return program
+
+
 class _Affine:
-    """f(x weight + bias), weight (..., out_features): a layer and what was folded into it."""
+    """f(x weight + bias), weight (..., out_features): a layer and what is folded into it."""
 
     def __init__(self, layer: Weighted) -> None:
-        self.layer = layer
-        self.weight = layer.weight.astype(np.float64)
-        self.bias = None if layer.bias is None else layer.bias.astype(np.float64)
-        self.dtype, self.activation = layer.weight.dtype, layer.activation
+        self.layer, self.norms = layer, list[BatchNorm]()
+        self.weight, self.bias = layer._weight, layer._bias  # the layer's own, unless there is norm
+        self.activation = layer.activation
 
     @property
     def is_linear(self) -> bool:
         return bool(self.activation.activation_name == "linear")
 
-    def fold(self, norm: BatchNorm) -> None:
+    def add(self, norm: BatchNorm) -> None:
         """Let the norm, y = gamma (x - mean) / sqrt(var + eps) + beta, follow: affine as well."""
-        scale = norm.gamma / np.sqrt(norm.running_var.astype(np.float64) + norm.eps)
-        self.weight *= scale
-        bias = 0.0 if self.bias is None else self.bias
-        self.bias = (bias - norm.running_mean) * scale + norm.beta
+        self.norms.append(norm)
+        self.weight, self.bias = np.empty_like(self.weight), np.empty_like(norm.beta)
+
+    def fold(self) -> None:
+        """Set weight and bias from the layer's and those of the norms."""
+        weight = self.layer.weight.astype(np.float64)
+        bias = 0.0 if self.layer.bias is None else self.layer.bias.astype(np.float64)
+        for norm in self.norms:
+            scale = norm.gamma / np.sqrt(norm.running_var.astype(np.float64) + norm.eps)
+            weight *= scale
+            bias = (bias - norm.running_mean) * scale + norm.beta
+        self.weight[...], self.bias[...] = weight, bias
 
     def build(self) -> Callable[[Array], Array]:
         kind, alpha = self.activation._kind, self.activation._alpha
-        weight = self.weight.astype(self.dtype)
-        bias = None if self.bias is None else self.bias.astype(self.dtype)
-        layer, packed = self.layer, self.layer._pack(weight)
+        layer, weight, bias = self.layer, self.weight, self.bias
+        packed = layer._pack(weight)
 
         def run(x: Array) -> Array:
             y: Array = layer._multiply(layer._read(x), weight, bias, kind, alpha, False, packed)
@@ -194,8 +241,8 @@ class _Affine:
         return run
 
 
-def _fold(model: Network) -> list[Callable[[Array], Array]]:
-    """The operations of evaluation, as few as possible."""
+def _fold(model: Network) -> list[Any]:
+    """The steps of evaluation, as few as possible: layers, or an `_Affine` for some together."""
     steps: list[Any] = []
     for layer in plain_layers(model.layers):
         last = steps[-1] if steps and isinstance(steps[-1], _Affine) else None
@@ -204,9 +251,19 @@ def _fold(model: Network) -> list[Callable[[Array], Array]]:
         if isinstance(layer, Weighted):
             steps.append(_Affine(layer))
         elif last and last.is_linear and isinstance(layer, BatchNorm):
-            last.fold(layer)
+            last.add(layer)
         elif last and last.is_linear and isinstance(layer, Activation):
             last.activation = layer
         else:
             steps.append(layer)
-    return [step.build() if isinstance(step, _Affine) else step.forward for step in steps]
+    for step in steps:
+        if isinstance(step, _Affine) and step.norms:
+            step.fold()
+    return steps
+
+
+def _operation(step: Any) -> Callable[[Array], Array]:
+    operation: Callable[[Array], Array] = (
+        step.build() if isinstance(step, _Affine) else step.forward
+    )
+    return operation

@@ -84,3 +84,40 @@ def test_an_initializer_of_ones_own():
     ):
         with pytest.raises(ValueError, match="initializer"):
             Sequential(Dense(3, 3, weight_init=wrong))
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (7, 1), (1, 7), (64, 64), (33, 20), (20, 33), (3, 3, 4, 40)]
+)
+def test_orthogonal_is_the_q_of_qr(shape):
+    n = int(np.prod(shape[:-1])), shape[-1]
+    weight = initializers.Orthogonal(0.5)(np.random.default_rng(1), shape, n[0])
+    drawn = np.random.default_rng(1).normal(size=n)
+    q, r = np.linalg.qr(drawn if n[0] >= n[1] else drawn.T)
+    q *= np.sign(np.diag(r))  # of positive diagonal it is unique
+    assert weight.shape == shape
+    expected = 0.5 * (q if n[0] >= n[1] else q.T)
+    np.testing.assert_allclose(weight.reshape(n), expected, atol=1e-12)
+    small = weight.reshape(n) if n[0] >= n[1] else weight.reshape(n).T
+    np.testing.assert_allclose(small.T @ small, 0.25 * np.eye(min(n)), atol=1e-15)
+
+
+BITS = [
+    "0x1.30f87e0000000p-3", "-0x1.2ef25e0000000p-2", "0x1.845a020000000p-1",
+    "0x1.4af1400000000p-1", "-0x1.44d44e0000000p-1", "0x1.681b5c0000000p-1",
+]  # fmt: skip
+
+
+def test_orthogonal_weights_by_name_and_their_bits():
+    models = [
+        Sequential(Dense(24, 16, weight_init=init), seed=5, dtype="float64")
+        for init in ("orthogonal", initializers.Orthogonal())
+    ]  # fmt: skip
+    weights = [model.parameters["0.weight"] for model in models]
+    assert_same_bits(weights[0], weights[1])
+    np.testing.assert_allclose(weights[0].T @ weights[0], np.eye(16), atol=1e-14)
+    small = Sequential(Dense(3, 2, weight_init="orthogonal"), seed=0).parameters["0.weight"]
+    assert [x.hex() for x in small.ravel().tolist()] == BITS
+    for wrong in (0, -1.0, np.nan, "1", None):
+        with pytest.raises((TypeError, ValueError), match=r"^gain: "):
+            initializers.Orthogonal(wrong)

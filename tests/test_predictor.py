@@ -407,3 +407,66 @@ def test_many_images_go_through_part_by_part(rows):
         predictor(x, out=out[1:])
     with pytest.raises(ValueError, match=f"expected {rows} rows"):
         predictor(x[1:])
+
+
+# ---- refresh ----
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_refreshed_predictors_have_the_bits_of_new_ones(layer, dtype):
+    first, last = LAYERS[layer](FEATURES), LAYERS[layer](4)
+    width = first.out_features or FEATURES
+    layers = first, Dense(width, 6), BatchNorm(6), Dropout(0.2), BatchNorm(6), ReLU()
+    model = moved(Sequential(*layers, Dense(6, 4, bias=False), last, dtype=dtype))
+    x = draw(7, dtype)
+    predictor, pickled = model.predictor(7), pickle.loads(pickle.dumps(model.predictor(7)))
+    for change in (1.5, -0.3):
+        before = predictor(x).copy()
+        for array in (model.flat_parameters, *model.state.values()):
+            array *= abs(change) if array is not model.flat_parameters else change
+        assert_same_bits(predictor(x), before)
+        predictor.refresh()
+        assert_same_bits(predictor(x), model.predictor(7)(x))
+        assert not (predictor(x) == before).all()
+    kept = pickle.loads(pickle.dumps(predictor))
+    assert_same_bits(kept(x), predictor(x))
+    pickled.refresh()
+    assert not (pickled(x) == predictor(x)).all()
+
+
+def test_refresh_of_images_and_of_layers_of_ones_own():
+    class Double:
+        def forward(self, x, training=False):
+            return 2 * x
+
+        def backward(self, dy):
+            return 2 * dy
+
+    x = np.random.default_rng(0).normal(size=(2, 6, 6, 1)).astype(np.float32)
+    for own in ((), (Double(),)):
+        layers = Conv2D(1, 4, 3), BatchNorm(4), ReLU(), *own, Conv2D(4, 4, 3, groups=4), Flatten()
+        model = moved(Sequential(*layers, Dense(16, 2)))
+        predictor = model.predictor(2)
+        predictor(x)
+        assert predictor.recorded == (not own)
+        model.forward(x, training=True)
+        model.flat_parameters[...] *= 1.25
+        predictor.refresh()
+        assert_same_bits(predictor(x), model.predictor(2)(x))
+
+
+def test_refresh_is_refused_while_another_thread_trains():
+    model, faults = network(), []
+    predictor = model.predictor()
+
+    def refresh():
+        try:
+            predictor.refresh()
+        except RuntimeError as error:
+            faults.append(str(error))
+
+    with model.exclusive():
+        thread = threading.Thread(target=refresh)
+        thread.start()
+        thread.join()
+    assert "another thread is training this model" in faults[0]

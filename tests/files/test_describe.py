@@ -38,6 +38,7 @@ ARGUMENTS = {
     "MaxPool1D": POOL1,
     "MaxPool2D": POOL2,
     "Normal": {"std": 0.5},
+    "Orthogonal": {"gain": 0.5},
     "Residual": {"layers": [ReLU(), BatchNorm(2)], "shortcut": Dropout(0.5)},
     "Adam": {"beta1": 0.5, "beta2": 0.75, "eps": 0.25, **STEP},
     "AdamW": {"beta1": 0.5, "beta2": 0.75, "eps": 0.25, "weight_decay": 0.125, **STEP},
