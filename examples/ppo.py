@@ -12,16 +12,19 @@ import numpy as np
 import fastnn
 from environments import CartPole, returns
 from fastnn import Dense, Heads, Sequential
+from fastnn.initializers import Orthogonal
 
 CARTS, PUSHES, EPOCHS = 8, 32, 20  # carts at once, pushes between updates, passes over these
 RATE, CLIP, DISCOUNT, TRACE = 1e-3, 0.2, 0.98, 0.8
 
 
-def network(outputs, seed):
+def network(outputs, gain, seed):
+    """Orthogonal weights, and small ones at the end of a policy, which so begins at random."""
+    hidden = {"activation": "tanh", "weight_init": Orthogonal(2**0.5)}
     return Sequential(
-        Dense(4, 64, activation="tanh"),
-        Dense(64, 64, activation="tanh"),
-        Dense(64, outputs),
+        Dense(4, 64, **hidden),
+        Dense(64, 64, **hidden),
+        Dense(64, outputs, weight_init=Orthogonal(gain)),
         seed=seed,
     )
 
@@ -55,31 +58,28 @@ def policy_gradient(probability, old_probability, taken, gain, clip):
 class Agent:
     def __init__(self, seed=0):
         self.rng = np.random.default_rng(seed)
-        self.model = Sequential(Heads(network(2, seed), network(1, seed + 1)))
+        self.model = Sequential(Heads(network(2, 0.01, seed), network(1, 1.0, seed + 1)))
+        self.predictor = self.model.predictor(CARTS)
         self.step = fastnn.GradientStep(self.model, fastnn.Adam(RATE, clip_norm=0.5))
 
-    def predict(self, observations):
-        """The actions' logits (n, 2), and what the future is worth (n,)."""
-        outputs = self.model.predict(observations)
-        return outputs[:, :2], outputs[:, 2]
-
     def best(self, observations):
-        return self.predict(observations)[0].argmax(axis=1)
+        return self.model.predict(observations)[:, :2].argmax(axis=1)
 
     def play(self, task):
         """What happened in so many pushes of each cart, each an array (pushes, carts, ...)."""
         happened = []
+        self.predictor.refresh()
         for _ in range(PUSHES):
             seen = task.observations
-            logits, values = self.predict(seen)
-            probability = softmax(logits)
+            outputs = self.predictor(seen).copy()
+            probability, values = softmax(outputs[:, :2]), outputs[:, 2]
             right = (self.rng.random(CARTS) < probability[:, 1]).astype(int)
             happened.append((seen, probability, values, right, *task.step(right)))
         return map(np.array, zip(*happened, strict=True))
 
     def update(self, left, seen, probability, values, right, rewards, following, ended, over):
         """Many steps on what happened; `left` is the part of the training that is left."""
-        following_values = self.predict(following.reshape(-1, 4))[1].reshape(values.shape)
+        following_values = self.model.predict(following.reshape(-1, 4))[:, 2].reshape(values.shape)
         gain = advantages(rewards, values, following_values, ended, over)
         goal, x = (values + gain).reshape(-1, 1), seen.reshape(-1, 4)
         gain = ((gain - gain.mean()) / (gain.std() + 1e-8)).reshape(-1, 1)
