@@ -1,4 +1,4 @@
-"""Balance a pole on a cart with deep Q-learning, in half a minute: ``python dqn.py``.
+"""Balance a pole on a cart with deep Q-learning, in a minute: ``python dqn.py``.
 
 V. Mnih et al., "Human-level control through deep reinforcement learning", 2015.  A network learns
 what each action is worth: the rewards that follow, and what the best action will be worth then.
@@ -67,7 +67,7 @@ class Agent:
         return (rewards + DISCOUNT ** (last + 1) * ~end["ended"] * worth)[:, None]
 
 
-def train(steps=50_000, seed=0, progress=True):
+def train(steps=100_000, seed=0, progress=True):
     """Returns the agent after so many pushes."""
     task, agent = CartPole(CARTS, seed), Agent(seed)
     memory = np.zeros((steps // CARTS, CARTS), STEP)
@@ -81,7 +81,7 @@ def train(steps=50_000, seed=0, progress=True):
             first = agent.rng.integers(t + 2 - AHEAD, size=(BATCH, 1))
             cart = agent.rng.integers(CARTS, size=(BATCH, 1))
             agent.update(memory[first + np.arange(AHEAD), cart])
-        if progress and CARTS * (t + 1) % 5000 == 0:
+        if progress and CARTS * (t + 1) % 10_000 == 0:
             mean = returns(CartPole, agent.best).mean()
             print(f"push {CARTS * (t + 1):6}: mean return of 100 episodes {mean:5.1f}", flush=True)
     return agent
@@ -89,7 +89,7 @@ def train(steps=50_000, seed=0, progress=True):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=50_000)
+    parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     agent = train(options.steps, options.seed)
