@@ -243,7 +243,7 @@ def test_update_of_sac_is_that_of_its_losses_in_pytorch():
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_ppo_balances(seed):
-    """All of the seeds tried went from 10 or so to 500."""
+    """Seeds 0 to 2 had 500 from 40,000 pushes on."""
     agent = ppo.train(seed=seed, steps=60_000, progress=False)
     assert returns(CartPole, ppo.Agent(seed).best).mean() < 200
     assert returns(CartPole, agent.best).mean() > 475
