@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from agents import AGENTS, AgentUpdate
 from estimators import ESTIMATORS, OVERHEADS, Overhead
 from images import CONVNET_INFERENCE, CONVNETS, CONVOLUTIONS, ConvNet, Convolution
 from work import Work
@@ -423,6 +424,11 @@ TABLES = {
     ),
     "conv": Table(
         "Convolutions", "convolution", CONVOLUTIONS, Convolution.work, LAYOUTS, 5, turn=0.01
+    ),
+    "agent": Table(
+        "An update of a soft actor-critic",
+        *("sac", AGENTS, AgentUpdate.work),
+        ["fastnn", "stable-baselines3", "torch", "jax", "rltools"],
     ),
     "estimator": Table(
         "scikit-learn's estimators at its defaults: one fit, and the mean score of rows held out",

@@ -38,6 +38,8 @@ PEERS = {
     "jax": Peer("jax_peer", "jax"),
     "scikit-learn": Peer("sklearn_peer", "scikit-learn"),
     "onnxruntime": Peer("onnxruntime_peer", "onnxruntime"),
+    "stable-baselines3": Peer("stable_baselines3_peer", "stable-baselines3"),
+    "rltools": Peer("rltools_peer", "rltools"),
 }
 THREADS = 2
 PAUSE = 0.01  # seconds between turns

@@ -34,7 +34,9 @@ def join_columns(list parts not None):
     for part in parts:
         check_real("parts", part, 0)
         first = part if first is None else first
-        if (part.dtype != first.dtype or (<object>part).shape[:-1] != (<object>first).shape[:-1]):
+        if not (cnp.PyArray_TYPE(part) == cnp.PyArray_TYPE(first)
+                and cnp.PyArray_NDIM(part) == cnp.PyArray_NDIM(first)
+                and cnp.PyArray_CompareLists(part.shape, first.shape, cnp.PyArray_NDIM(part) - 1)):
             raise ValueError(f"parts: expected arrays like the first, {describe(first)}, but for "
                              f"the last axis, got {describe(part)}")
         column += features_of(part)

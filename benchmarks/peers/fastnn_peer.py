@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import fastnn
+from agents import RATE, STORED, AgentUpdate
 from cases import ConvNet, Convolution, Derivative, Fit, Kernel, Network, Product
 from estimators import Estimator, Overhead
 from fastnn import _kernels as kernels
@@ -143,6 +146,17 @@ def predict(network: Network | ConvNet) -> Callable[[], Any]:
         return lambda: model.predict(x)
     predictor = model.predictor(batch_size=network.batch)
     return lambda: predictor(x)
+
+
+def sac(case: AgentUpdate) -> Callable[[], Any]:
+    """The agent of examples/sac.py."""
+    sys.path.append(str(Path(__file__).parents[2] / "examples"))
+    from sac import Agent, Memory
+
+    agent = Agent(case.observed, case.actions, case.hidden, optimizer=lambda: fastnn.Adam(RATE))
+    memory = Memory(STORED, case.observed, case.actions)
+    memory.store(*case.data())
+    return lambda: agent.update(*memory.sample(case.batch))
 
 
 def product(case: Product) -> Callable[[], Any]:

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 
 from cases import ConvNet, Derivative, Kernel, Network, Unsupported
 from peers import jax_images
+from peers.jax_adam import adam
+from peers.jax_agents import sac  # noqa: F401
 
 jax.config.update("jax_default_prng_impl", "rbg")  # faster dropout than threefry
 
@@ -41,19 +43,6 @@ def forward(network: Network, layers: list, running: list, key: Any, x: Any) -> 
             keep = jax.random.bernoulli(jax.random.fold_in(key, i), 1 - network.dropout, h.shape)
             h = jnp.where(keep, h / (1 - network.dropout), 0)
     return h @ layers[-1]["weight"] + layers[-1]["bias"], statistics
-
-
-def adam(
-    parameters: Any, gradients: Any, mean: Any, square: Any, t: Any, learning_rate: float = 1e-3
-) -> tuple[Any, Any, Any]:
-    tree_map = jax.tree_util.tree_map
-    mean = tree_map(lambda m, g: 0.9 * m + 0.1 * g, mean, gradients)
-    square = tree_map(lambda v, g: 0.999 * v + 0.001 * g * g, square, gradients)
-    rate, correction = learning_rate / (1 - 0.9**t), 1 / (1 - 0.999**t)
-    parameters = tree_map(
-        lambda p, m, v: p - rate * m / (jnp.sqrt(v * correction) + 1e-8), parameters, mean, square
-    )
-    return parameters, mean, square
 
 
 def begin(network: Network) -> tuple[list, list]:

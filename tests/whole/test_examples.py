@@ -15,6 +15,7 @@ import fastnn
 from paths import ROOT
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+AGENTS = ["dqn", "ppo", "sac"]
 MODULES = ["fastnn", *(
     module.name for module in pkgutil.walk_packages(fastnn.__path__, "fastnn.")
     if module.name not in ("fastnn.__main__", "fastnn._kernels")
@@ -82,8 +83,8 @@ def test_readme_from_scikit_learn(tmp_path, monkeypatch, capsys):
 
 def test_every_example_is_tested_here():
     assert [path.stem for path in EXAMPLES] == [
-        "actor_critic", "digits", "fashion_cnn", "fashion_mnist", "linear_regression",
-        "logistic_regression", "mnist",
+        "digits", "dqn", "environments", "fashion_cnn", "fashion_mnist", "linear_regression",
+        "logistic_regression", "mnist", "ppo", "sac",
     ]  # fmt: skip
 
 
@@ -106,24 +107,6 @@ def test_logistic_regression_reaches_the_optimum():
     )
     value = model.evaluate(X, y, loss=fastnn.SigmoidCrossEntropy())["loss"]
     np.testing.assert_allclose(value, example.loss_of(best, X, y), rtol=1e-10)
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_actor_critic_learns_to_balance(seed):
-    """All of 16 seeds tried went from 12 to 22 pushes at first to more than 470 at last."""
-    means = load("actor_critic").train(seed=seed, progress=False)
-    assert means[0] < 40 and means[-1] > 300
-
-
-def test_the_cart_moves_as_its_equations_say():
-    """Upright at rest: a push to the right speeds the cart up and tips the pole to the left."""
-    example = load("actor_critic")
-    state = example.push(np.zeros((2, 4)), np.array([True, False]))
-    x, v, angle, w = example.push(state, np.array([True, False]))[0]
-    assert x > 0 and v > 0 and angle < 0 and w < 0
-    np.testing.assert_allclose(state[0], -state[1])
-    turn = -10 / 1.1 / (0.5 * (4 / 3 - 0.1 / 1.1))  # from the paper, with cos 1 and sin 0
-    np.testing.assert_allclose(state[0], [0, 0.02 * (10 - 0.05 * turn) / 1.1, 0, 0.02 * turn])
 
 
 def test_digits_example():
@@ -203,7 +186,7 @@ def test_fashion_cnn_example_says_what_is_missing(tmp_path, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("name, word", [
-    ("linear_regression", "fastnn"), ("logistic_regression", "fastnn"), ("actor_critic", "pushes"),
+    ("linear_regression", "fastnn"), ("logistic_regression", "fastnn"),
 ])  # fmt: skip
 def test_examples_run_as_scripts(name, word, capsys):
     runpy.run_path(str(ROOT / "examples" / f"{name}.py"), run_name="__main__")
