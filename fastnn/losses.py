@@ -326,12 +326,15 @@ class SoftmaxCrossEntropy(Loss):
     label_smoothing = Setting(checks.fraction)
     class_weight = Setting(_weights_of_classes)
     ignore_index = Setting(_label_or_none)
+    _label_smoothing: float
+    _class_weight: tuple[float, ...] | None
+    _ignore_index: int | None
     _kernel = staticmethod(_kernels.softmax_cross_entropy)
     _largest = 1.0
 
     @property
     def _direct(self) -> bool:  # type: ignore[override]
-        return self.class_weight is None
+        return self._class_weight is None
 
     def __init__(
         self,
@@ -350,14 +353,14 @@ class SoftmaxCrossEntropy(Loss):
                 "outputs: expected at least 2 classes, got 1, of which softmax is always 1; for "
                 "one output and two classes take SigmoidCrossEntropy"
             )
-        w = self.class_weight
+        w = self._class_weight
         if w is not None and len(w) != classes:
             raise ValueError(
                 f"outputs: expected a column for each of {len(w)} in class_weight, got {classes}"
             )
         if array.ndim == outputs.ndim - 1 or array.shape[-1:] == (1,) != outputs.shape[-1:]:
-            labels = _labels(outputs, array, self.ignore_index)
-            unequal = w is not None and self.label_smoothing > 0
+            labels = _labels(outputs, array, self._ignore_index)
+            unequal = w is not None and self._label_smoothing > 0
             return self._smoothed(labels, outputs) if unequal else labels
         if array.ndim < outputs.ndim:
             raise ValueError(
@@ -367,14 +370,14 @@ class SoftmaxCrossEntropy(Loss):
         probabilities = super().prepare_targets(outputs, array)
         if w is None:
             return probabilities
-        s = self.label_smoothing
+        s = self._label_smoothing
         smoothed: Array = ((1 - s) * probabilities + s / classes) * np.array(w, outputs.dtype)
         return smoothed
 
     def _smoothed(self, labels: NDArray[np.int64], outputs: Array) -> Array:
         """Smoothed rows times the classes' weights, divided by the weight of the row's own class,
         by which the row counts.  The kernel could smooth labels itself, but for equal weights."""
-        w, s = np.array(self.class_weight), self.label_smoothing
+        w, s = np.array(self._class_weight), self._label_smoothing
         of_label = np.where(w > 0, w, 1.0)[labels][..., None]
         targets = (s / len(w)) * w / of_label
         np.put_along_axis(
@@ -384,22 +387,22 @@ class SoftmaxCrossEntropy(Loss):
         return targets.astype(outputs.dtype)
 
     def _own_weight(self, targets: ArrayLike, dimensions: int) -> NDArray[np.float64] | None:
-        if self.class_weight is None and self.ignore_index is None:
+        if self._class_weight is None and self._ignore_index is None:
             return None
         targets = arrays.numeric_array(targets, "targets")
         if targets.ndim != dimensions - 1:  # probabilities
             return None
         counts = np.ones(targets.shape)
-        if self.class_weight is not None:
-            w = np.array(self.class_weight)
+        if self._class_weight is not None:
+            w = np.array(self._class_weight)
             counts = w[np.clip(targets, 0, len(w) - 1).astype(np.int64)]
-        if self.ignore_index is not None:
-            counts[targets == self.ignore_index] = 0
+        if self._ignore_index is not None:
+            counts[targets == self._ignore_index] = 0
         return counts
 
     def _constants(self, outputs: Array) -> tuple[Any, ...]:
         """With weights of the classes, the targets are smoothed already."""
-        return (self.label_smoothing if self.class_weight is None else 0.0,)
+        return (self._label_smoothing if self._class_weight is None else 0.0,)
 
 
 class Hinge(Loss):

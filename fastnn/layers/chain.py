@@ -13,7 +13,7 @@ import numpy as np
 import fastnn._kernels as _kernels
 from fastnn.layers.embedding import Embedding
 from fastnn.layers.layer import Arrays, Layer, axis_name, batch_of, shape_text
-from fastnn.support import arrays, checks
+from fastnn.support import arrays, checks, settings
 from fastnn.support.settings import is_plain, label
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Chain:
         first = layers[0]
         self.embedding: Embedding | None = first._embedding if isinstance(first, Layer) else None
         self.path: list[Layer] = []  # the layers to run, some of them wrapped, made by `build`
+        self._first_trained, self._found_at = 0, -1  # and the count of settings' changes then
         self.checked_shape: Shape = ()  # the last batch's that passed `check_input`
         # The shapes of its rows and of their outputs (None: unknown) are one tuple, because other
         # threads may read them at any time.
@@ -246,8 +247,11 @@ class Chain:
     def first_trained(self) -> int:
         """The number of the first layer that needs its outputs' gradient, if not for those before;
         that of all layers if there is none."""
-        pairs = enumerate(zip(self.layers, self.path, strict=True))
-        return next((i for i, pair in pairs if _trains(*pair)), len(self.path))
+        if self._found_at != settings.changes or not self.native:  # of the user's, who knows
+            pairs = enumerate(zip(self.layers, self.path, strict=True))
+            self._first_trained = next((i for i, pair in pairs if _trains(*pair)), len(self.path))
+            self._found_at = settings.changes
+        return self._first_trained
 
     def frozen(self) -> Iterator[str]:
         """The names of the parameters that training does not change."""

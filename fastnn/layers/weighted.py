@@ -181,5 +181,5 @@ class Weighted(Layer, ABC):
             return 0.0, 0.0
         l1 = self._place.l1 if self._l1 is None else self._l1
         l2 = self._place.l2 if self._l2 is None else self._l2
-        part = float(self._place.penalty_scale[0])
+        part = float(self._place.penalty_scale[0]) if l1 or l2 else 0.0
         return l1 * part, l2 * part
