@@ -1,4 +1,4 @@
-"""Swing a pendulum up with a soft actor-critic, in half a minute: ``python sac.py``.
+"""Swing a pendulum up with a soft actor-critic, in two minutes: ``python sac.py``.
 
 T. Haarnoja et al., "Soft actor-critic algorithms and applications", 2018.  The actor gives a normal
 distribution of actions, squashed into [-1, 1] by tanh.  Twin critics say what an action is worth;
