@@ -12,16 +12,16 @@ import operator
 import sys
 from contextlib import contextmanager
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import numpy as np
 
 import fastnn._kernels as _kernels
-from fastnn import data
+from fastnn import data, states
 from fastnn.layers.block import as_layer
 from fastnn.layers.chain import Chain, check_layers, numbered
 from fastnn.layers.layer import Arrays, Layer, Place
-from fastnn.support import arrays, checks, pytorch
+from fastnn.support import arrays, checks
 from fastnn.support.settings import Checked, Fixed, label
 
 if TYPE_CHECKING:
@@ -34,13 +34,6 @@ if TYPE_CHECKING:
 
 
 EXTRAS = ("scaler", "target_scaler", "classes")  # beside the layers, for the user's own use
-
-
-class IncompatibleKeys(NamedTuple):
-    """What `load_state_dict` did not find, in the state and in the model."""
-
-    missing_keys: list[str]
-    unexpected_keys: list[str]
 
 
 class Network:
@@ -449,7 +442,7 @@ class Network:
 
     def load_state_dict(
         self, state: Mapping[str, ArrayLike], strict: bool = True
-    ) -> IncompatibleKeys:
+    ) -> states.IncompatibleKeys:
         """Copy in what `state_dict` gave, rounded to the model's dtype.
 
         Unless `strict`, what the model lacks or the state lacks is passed over, as where another
@@ -476,39 +469,13 @@ class Network:
         IncompatibleKeys(missing_keys=['0.bias'], unexpected_keys=['0.scale'])
         """
         checks.flag(strict, "strict")
-        if found := pytorch.tensors(state):
-            raise TypeError(f"state: {found[0]} is a tensor; {pytorch.ADVICE}")
         mine = self._named()
-        missing = [name for name in mine if name not in state]
-        unknown = [name for name in state if name not in mine]
-        new = {
-            name: arrays.real_array(state[name], name, self.dtype).copy()  # may be a view of mine
-            for name in mine
-            if name in state
-        }
-        misshapen = [
-            f"{name} expected {mine[name].shape}, got {array.shape}"
-            for name, array in new.items()
-            if array.shape != mine[name].shape
-        ]
-        groups = {"missing": missing, "unknown": unknown} if strict else {}
-        groups["of another shape"] = misshapen
-        faults = [f"{what} {', '.join(names)}" for what, names in groups.items() if names]
-        if faults:
-            if pytorch.seems_its(state, {name: array.shape for name, array in mine.items()}):
-                faults.append(pytorch.ADVICE)
-            raise ValueError(f"state: {'; '.join(faults)}")
-        turned = [name for name in self._turned_in_pytorch() if name in state]
-        if name := pytorch.silently_its(state, turned):
-            raise ValueError(
-                f"state: {name} is as PyTorch gave it, and square; {pytorch.ADVICE}; if it was "
-                "transposed, pass a dict of copies"
-            )
+        new, lacking = states.fitting(state, mine, self.dtype, strict, self._turned_in_pytorch())
         with self.exclusive("load_state_dict"):
             self._check_written()
             for name, array in new.items():
                 mine[name][...] = array
-        return IncompatibleKeys(missing, unknown)
+        return lacking
 
     def lerp(self, other: Network, tau: float) -> None:
         """Move all parameters and running statistics towards those of `other`, in place:
