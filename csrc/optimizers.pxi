@@ -26,7 +26,8 @@ cdef fnn_update *new_update(fnn_call *call, fnn_kernel *kernel, double operation
                             double rate_factor, double decay_factor=1.0) except NULL:
     """Checks the vectors, of which mean and mean_square may be None, and fills in the call.
 
-    The factors are those of these elements' learning rate and weight decay.  Operations are for one element.  hyper counts as read, though units may store the same fault."""
+    The factors are those of these elements' learning rate and weight decay.  Operations are for
+    one element.  hyper counts as read, though units may store the same fault."""
     check_real("parameters", parameters, 1)
     check_writable("parameters", parameters)
     check_like("gradients", gradients, "parameters", parameters)

@@ -241,7 +241,7 @@ class Sequential(Network):
         sample_weight: ArrayLike | None = None,
         batch_size: int = 1024,
     ) -> dict[str, float]:
-        """``{"loss": ..., "accuracy": ...}`` of the model's predictions, without L2 penalty.
+        """``{"loss": ..., "accuracy": ...}`` of the model's predictions, without penalties.
 
         Shapes, weights and `metrics` are as in `fit`; so are the errors.
 

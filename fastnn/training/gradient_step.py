@@ -23,7 +23,7 @@ class _Halves:
     def __init__(self, forward: Any, outputs: Array, saved: tuple[Any, ...]) -> None:
         self.forward, self.outputs = forward, outputs
         self.saved = saved  # what each layer saved for its backward
-        # by whether the inputs' gradient is wanted: a program, and that gradient; once it has run
+        # by whether the inputs' gradient is wanted, once it has run so: a program, that gradient
         self.backward: dict[bool, tuple[Any, Array | None]] = {}
 
 
@@ -79,10 +79,11 @@ class GradientStep(Step):
 
         Shapes: `gradient` as the outputs of `forward`, once after each.  Returns None, or with
         `input_gradient` the gradient of `xb` before the update, which a later `backward` on that
-        shape overwrites.  Raises RuntimeError
-        without a `forward` before it, or if the model was trained otherwise since; ValueError for
-        another shape; FloatingPointError where the update would be NaN or infinite: those
-        parameters stay as they were.
+        shape overwrites.
+
+        Raises RuntimeError without a `forward` before it, or if the model was trained otherwise
+        since; ValueError for another shape; FloatingPointError where the update would be NaN or
+        infinite: those parameters stay as they were.
         """
         halves = self._halves
         if halves is None:

@@ -25,11 +25,10 @@ class Run:
     """A training as its callbacks see it.
 
     `model`, `loss`, `optimizer` and `average` (of the weights, or None); `epochs` that are wanted;
-    `history` with all results so far;
-    `order`, the `batches` whose order of the rows is used, or None for an iterable of one's own;
-    `columns`, the names of the results; a callback that logs its own may append its name in
-    `on_fit_begin`, so that others can monitor it; `batch`, how many batches of the epoch are
-    finished, and `batch_loss`, the loss of the last of them.
+    `history` with all results so far; `order`, the `batches` whose order of the rows is used, or
+    None for an iterable of one's own; `columns`, the names of the results; a callback that logs its
+    own may append its name in `on_fit_begin`, so that others can monitor it; `batch`, how many
+    batches of the epoch are finished, and `batch_loss`, the loss of the last of them.
 
     >>> import fastnn
     >>> class Last(fastnn.Callback):

@@ -190,8 +190,8 @@ class _Pass(NamedTuple):
 class TrainStep(Step):
     """One training step: forward, loss, backward, update.
 
-    ``step(xb, yb, sample_weight=None)`` returns the loss of the batch, the model's L2 penalty
-    included, as it was before the update.  `xb` is (batch, ...), `yb` what the loss takes,
+    ``step(xb, yb, sample_weight=None)`` returns the loss of the batch, the penalties of `l1` and
+    `l2` included, as it was before the update.  `xb` is (batch, ...), `yb` what the loss takes,
     `sample_weight` (batch,), or with a number for each position.  `outputs` holds the model's
     outputs of the last step, `steps` the number of steps done.
 
