@@ -133,13 +133,13 @@ def _by_hand(model: Network, x: Array, gradient: Gradient) -> Array:
     """Layers of one's own train meanwhile; what their training changed is put back."""
 
     def run(x: Array) -> Array:
-        kept = [*model.gradients.values(), *model.state.values()]
-        before = [array.copy() for array in kept]
+        touched = [*model.gradients.values(), *model.state.values()]
+        before = [array.copy() for array in touched]
         with model._hold:
             model._begin()
             y, pull = model._chain.vjp(x)
             dx = pull(_gradient_of(y, gradient))
-            for array, old in zip(kept, before, strict=True):
+            for array, old in zip(touched, before, strict=True):
                 array[...] = old
         return dx.copy()
 
@@ -163,10 +163,7 @@ def _gradient_of(outputs: Array, gradient: Gradient) -> Array:
         gradient = gradient(outputs)
     elif isinstance(gradient, int | np.integer):
         return _one(outputs, _output(outputs.shape, gradient))
-    dy = arrays.real_array(gradient, "gradient", outputs.dtype)
-    if dy.shape != outputs.shape:
-        raise ValueError(f"gradient: expected the outputs' shape {outputs.shape}, got {dy.shape}")
-    return dy
+    return arrays.outputs_gradient(gradient, outputs.shape, outputs.dtype)
 
 
 def jacobian(model: Network, known: Derivatives, x: ArrayLike) -> Array:

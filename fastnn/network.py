@@ -300,9 +300,7 @@ class Network:
             shape = self._pending
             if shape is None:
                 raise RuntimeError("backward needs a forward(x, training=True) before each call")
-            dy = arrays.real_array(gradient, "gradient", self._dtype)
-            if dy.shape != shape:
-                raise ValueError(f"gradient: expected the outputs' shape {shape}, got {dy.shape}")
+            dy = arrays.outputs_gradient(gradient, shape, self._dtype)
             self._pending = None
             if input_gradient:
                 return _apart(self._chain.backward(dy), dy)

@@ -88,11 +88,7 @@ class GradientStep(Step):
         halves = self._halves
         if halves is None:
             raise RuntimeError("backward needs a forward(xb) of this step before each call")
-        dy = arrays.real_array(gradient, "gradient", self._model.dtype)
-        if dy.shape != halves.outputs.shape:
-            raise ValueError(
-                f"gradient: expected the outputs' shape {halves.outputs.shape}, got {dy.shape}"
-            )
+        dy = arrays.outputs_gradient(gradient, halves.outputs.shape, self._model.dtype)
         with self._model._hold:
             self._model._check_trainer()
             self._halves = None
