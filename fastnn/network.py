@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fastnn.layers.layer import SupportsForwardBackward
 
 
-EXTRAS = ("scaler", "target_scaler", "classes")  # beside the layers, for the user's own use
+BELONGINGS = ("scaler", "target_scaler", "classes")  # for the user's own use, beside the layers
 
 
 class Network:
@@ -132,7 +132,7 @@ class Network:
             layers = self.layers[index]
             if not layers:
                 raise ValueError(f"index: expected at least one of {n} layers, got {index}")
-            others = {"layers": copy.deepcopy(layers), **dict.fromkeys(EXTRAS)}
+            others = {"layers": copy.deepcopy(layers), **dict.fromkeys(BELONGINGS)}
             return self._restore(self.__getstate__() | others)
         if isinstance(index, bool) or not hasattr(index, "__index__"):
             raise TypeError(f"index: expected an integer or a slice, got {index!r}")
@@ -155,7 +155,7 @@ class Network:
         self._trainer: int | None = None  # the thread that ran the last training forward
         self._random = any(getattr(layer, "random", False) for layer in self.layers)
         self._lay_out()
-        for name in EXTRAS:
+        for name in BELONGINGS:
             setattr(self, name, None)
         state = self._chain.state()
         state = {name: array.astype(dtype, order="C") for name, array in state.items()}
@@ -541,14 +541,14 @@ class Network:
             "l1": self.l1,
             "l2": self.l2,
             "counter": int(self._counter[0]),
-            **{name: getattr(self, name) for name in EXTRAS},
+            **{name: getattr(self, name) for name in BELONGINGS},
         }  # the layers have copies of their parameters
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.layers, self.seed = state["layers"], state["seed"]
         self.l1, self.l2 = state["l1"], state["l2"]
         self._set_up(np.dtype(state["dtype"]), state["counter"])
-        for name in EXTRAS:
+        for name in BELONGINGS:
             setattr(self, name, state.get(name))
         if "parameters" not in state:
             self._initialize()
