@@ -233,7 +233,7 @@ class ExponentialMovingAverage(WeightAverage):
         self._hyper[_kernels.HYPER["beta1"]] = self.decay
 
     def _advance(self) -> None:
-        _kernels.adam_advance(self._hyper)
+        _kernels.advance_step(self._hyper)
 
 
 class StochasticWeightAverage(WeightAverage):
