@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
-    from fastnn.averaging import WeightAverage
     from fastnn.history import History
     from fastnn.losses import Loss
     from fastnn.measures import Metric
     from fastnn.optimizers import Optimizer
     from fastnn.schedules import Factors
     from fastnn.training.callbacks import Callback
+    from fastnn.weight_averages import WeightAverage
 
 
 class Sequential(Network):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
-from fastnn.averaging import WeightAverage, check_average
 from fastnn.data import Standardizer, check_classes, check_order, check_scaler
 from fastnn.files import describe, safefile
 from fastnn.history import History
@@ -18,6 +17,7 @@ from fastnn.network import BELONGINGS, Network
 from fastnn.optimizers import Optimizer
 from fastnn.support import checks
 from fastnn.support.settings import is_ours
+from fastnn.weight_averages import WeightAverage, check_average
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,9 +10,9 @@ from fastnn.training.step import Step
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from fastnn.averaging import WeightAverage
     from fastnn.network import Network
     from fastnn.optimizers import Optimizer
+    from fastnn.weight_averages import WeightAverage
 
     Array = NDArray[Any]
 

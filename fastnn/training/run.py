@@ -10,11 +10,11 @@ from fastnn.history import History
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fastnn.averaging import WeightAverage
     from fastnn.data import batches
     from fastnn.losses import Loss
     from fastnn.network import Network
     from fastnn.optimizers import Optimizer
+    from fastnn.weight_averages import WeightAverage
 
     State = dict[str, NDArray[Any]]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn import averaging
+from fastnn import weight_averages
 from fastnn.data import batches
 from fastnn.losses import as_rows
 from fastnn.support.arrays import at_positions, describe
@@ -90,7 +90,7 @@ class Rows:
 
     def update_batch_norm(self, model: Network) -> None:
         """Compute batch norm's running statistics anew, from all rows."""
-        averaging.update_batch_norm(model, self._data.X, self._batch_size)
+        weight_averages.update_batch_norm(model, self._data.X, self._batch_size)
 
 
 class Stream:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 import fastnn._kernels as _kernels
-from fastnn.averaging import check_average
 from fastnn.layers import Block, Dense, Sigmoid, Softmax
 from fastnn.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy
 from fastnn.optimizers import NOT_FINITE, Optimizer
@@ -24,15 +23,16 @@ from fastnn.support import checks, settings
 from fastnn.support.settings import Fixed, is_plain, label
 from fastnn.training.recording import Handover, Recording, Unrecorded
 from fastnn.training.samples import Samples, call_own, check_batch
+from fastnn.weight_averages import check_average
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import ArrayLike, NDArray
 
-    from fastnn.averaging import WeightAverage
     from fastnn.losses import Loss
     from fastnn.network import Network
+    from fastnn.weight_averages import WeightAverage
 
     Array = NDArray[Any]
     AnyProgram = _kernels.Program | Unrecorded
