@@ -1,6 +1,6 @@
 """Averages of recent values: the smoothed loss of a progress bar, the mean of a drifting signal.
 
-Those of a model's weights are in weight_averages.py."""
+(Those of a model's weights are in weight_averages.py.)"""
 
 from __future__ import annotations
 

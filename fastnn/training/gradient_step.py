@@ -34,6 +34,9 @@ class GradientStep(Step):
     the gradient of your loss by these outputs, runs the model backward and updates it.  Both are
     recorded and replayed as in `TrainStep`.  `steps` counts the steps done; `average` is as there.
 
+    Raises TypeError for what is no model, optimizer or average, ValueError for an average that
+    takes no part in steps.
+
     >>> import fastnn
     >>> model = fastnn.Sequential(fastnn.Dense(2, 1), seed=0)
     >>> step = GradientStep(model, fastnn.SGD(0.1))

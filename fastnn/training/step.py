@@ -209,7 +209,8 @@ class TrainStep(Step):
 
     Raises FloatingPointError when the loss is NaN or infinite, before anything is updated, or an
     update would be: those parameters stay as they were.  Running statistics are those before.
-    TypeError or ValueError for an `accumulate` that is no integer >= 1.
+    TypeError or ValueError for an `accumulate` that is no integer >= 1 and for an `average` that
+    takes no part in steps.
 
     >>> import fastnn
     >>> X, y = fastnn.datasets.digits()
