@@ -356,7 +356,7 @@ def _float64_parts(rows: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
         yield rows[start : start + _PART_ROWS].astype(np.float64)
 
 
-# ---- what a model keeps beside its layers ----
+# ---- a model's belongings ----
 
 
 def check_scaler(value: Any, name: str) -> Standardizer | None:

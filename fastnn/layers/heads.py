@@ -51,10 +51,10 @@ class Heads(Block):
         widths = [head.out_features for head in heads]
         known = [width for width in widths if width is not None]
         self._fix(
-            in_features=_one("takes", "features", [head.in_features for head in heads]),
-            dimensions=_one("takes", "dimensions", [head.dimensions for head in heads]),
+            in_features=_common("takes", "features", [head.in_features for head in heads]),
+            dimensions=_common("takes", "dimensions", [head.dimensions for head in heads]),
             out_features=sum(known) if len(known) == len(widths) else None,
-            out_dimensions=_one("gives", "dimensions", [head.out_dimensions for head in heads]),
+            out_dimensions=_common("gives", "dimensions", [head.out_dimensions for head in heads]),
             activation_name=heads[0].first_activation(),
         )
         self._resizes = self.out_features is None
@@ -84,13 +84,13 @@ class Heads(Block):
 
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
         outputs = self._run(x, training)
-        if training:
+        if training:  # the widths beside what `_run` has saved
             self._saved = self._saved, tuple(y.shape[-1] for y in outputs)
         return self._side_by_side(outputs)
 
     def _split(self, dy: NDArray[Any]) -> list[tuple[Chain, NDArray[Any]]]:
         """Each head, restored for its backward, with the gradient of its outputs."""
-        self._saved, widths = self._take()
+        self._saved, widths = self._take()  # the former for `_restore`
         return list(zip(self._restore(), _kernels.split_columns(dy, widths), strict=True))
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
@@ -118,7 +118,7 @@ class Heads(Block):
         return self._side_by_side(list(outputs)), pull_all
 
 
-def _one(verb: str, what: str, numbers: list[int | None]) -> int | None:
+def _common(verb: str, what: str, numbers: list[int | None]) -> int | None:
     """The number that all heads have which know theirs; ValueError if two differ."""
     known = [(i, number) for i, number in enumerate(numbers) if number is not None]
     for i, number in known:

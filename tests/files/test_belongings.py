@@ -1,4 +1,4 @@
-"""What a model keeps beside its layers, in files: scalers and classes, and files from before these.
+"""A model's belongings, its scalers and classes, in files; and files from before there were any.
 
 test_network.py has what may be set."""
 
@@ -61,7 +61,7 @@ def test_a_file_without_them_is_as_it_was_before(path):
     assert sorted(header) == ["0.bias", "0.weight", "__metadata__"]
 
 
-# written before models kept anything beside their layers
+# written before models had belongings
 OLD = {
     "format": 1,
     "model": {
@@ -92,7 +92,7 @@ def test_old_files_still_load(path):
     assert (model.scaler, model.target_scaler, model.classes) == (None, None, None)
 
 
-def test_a_training_goes_on_with_what_the_checkpoint_kept(path):
+def test_a_training_goes_on_with_the_belongings_of_the_checkpoint(path):
     """In the user's own model, which keeps its own where the checkpoint has none."""
 
     def fit(model, epochs, **options):
@@ -170,5 +170,5 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_what_cannot_be_kept_is_refused(name, path):
+def test_belongings_that_cannot_be_are_refused(name, path):
     refused(path, *FILES[name])
