@@ -28,7 +28,7 @@ def forward(layers: list, x: Any) -> Any:
 
 
 def squashed(outputs: Any, key: Any) -> tuple[Any, Any]:
-    """Actions in [-1, 1], and the logarithms of their densities."""
+    """Actions in [-1, 1], and the logarithms of their densities; with log sqrt(2 pi) and log 2."""
     mean, log_std = jnp.split(outputs, 2, axis=1)
     log_std = jnp.clip(log_std, -20, 2)
     noise = jax.random.normal(key, mean.shape)

@@ -22,7 +22,7 @@ def network(sizes: list[int]) -> nn.Sequential:
 
 
 def squashed(outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Actions in [-1, 1], and the logarithms of their densities."""
+    """Actions in [-1, 1], and the logarithms of their densities; with log sqrt(2 pi) and log 2."""
     mean, log_std = outputs.chunk(2, dim=1)
     log_std = log_std.clamp(-20, 2)
     noise = torch.randn_like(mean)

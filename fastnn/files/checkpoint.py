@@ -194,6 +194,7 @@ def _describe_model(model: Network) -> dict[str, Any]:
             described[name] = {"dtype": scaler.dtype.name}
     if model.classes is not None:
         described["classes"] = list(model.classes)
+    # a model without l1 has the file that it had before there was l1
     return described | ({"l1": model.l1} if model.l1 else {})
 
 

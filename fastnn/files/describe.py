@@ -16,6 +16,7 @@ from fastnn.support.settings import Guarded, is_plain, label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from types import ModuleType
 
 _BASES = (Layer, Activation)
 _LAYERS = [kind for kind in vars(layers).values() if isinstance(kind, type)]
@@ -24,16 +25,16 @@ PARTS: dict[str, type] = {
     for kind in (*_LAYERS, *map(type, initializers.INITIALIZERS.values()))
     if kind not in _BASES
 }
-OPTIMIZERS: dict[str, type] = {
-    kind.__name__: kind
-    for kind in vars(optimizers).values()
-    if isinstance(kind, type) and issubclass(kind, optimizers.Optimizer)
-    if kind is not optimizers.Optimizer
-}
-AVERAGES: dict[str, type] = {
-    kind.__name__: kind
-    for kind in (weight_averages.ExponentialMovingAverage, weight_averages.StochasticWeightAverage)
-}
+
+
+def _derived(base: type, module: ModuleType) -> dict[str, type]:
+    """The classes of the module that derive from `base`, by their names."""
+    kinds = [kind for kind in vars(module).values() if isinstance(kind, type)]
+    return {k.__name__: k for k in kinds if issubclass(k, base) and k is not base}
+
+
+OPTIMIZERS = _derived(optimizers.Optimizer, optimizers)
+AVERAGES = _derived(weight_averages.WeightAverage, weight_averages)
 MOST_LAYERS = 10_000  # each of them with at most an activation and two initializers
 
 
