@@ -168,7 +168,10 @@ def _gradient_of(outputs: Array, gradient: Gradient) -> Array:
         return _one(outputs, _output(outputs.shape, gradient))
     dy = arrays.real_array(gradient, "gradient", outputs.dtype)
     if dy.shape != outputs.shape:
-        raise ValueError(f"gradient: expected the outputs' shape {outputs.shape}, got {dy.shape}")
+        one_each = dy.shape == outputs.shape[:-1]
+        hint = f"; for one output a row write np.eye({outputs.shape[-1]})[...]" if one_each else ""
+        wanted = f"gradient: expected the outputs' shape {outputs.shape}"
+        raise ValueError(f"{wanted}, got {dy.shape}{hint}")
     return dy
 
 
