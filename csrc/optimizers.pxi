@@ -6,7 +6,7 @@
 HYPER = {
     "learning_rate": FNN_LEARNING_RATE,
     "gradient_scale": FNN_GRADIENT_SCALE,  # multiplies every gradient: 1, or the clipping factor
-    "step": FNN_STEP,  # how many times adam_advance ran
+    "step": FNN_STEP,  # how many times advance_step ran
     "beta1": FNN_BETA1,  # decay of momentum's velocity, and of Adam's mean
     "beta2": FNN_BETA2,  # decay of RMSprop's and Adam's mean square
     "eps": FNN_EPS,
@@ -26,7 +26,8 @@ cdef fnn_update *new_update(fnn_call *call, fnn_kernel *kernel, double operation
                             double rate_factor, double decay_factor=1.0) except NULL:
     """Checks the vectors, of which mean and mean_square may be None, and fills in the call.
 
-    The factors are those of these elements' learning rate and weight decay.  Operations are for one element.  hyper counts as read, though units may store the same fault."""
+    The factors are those of these elements' learning rate and weight decay.  Operations are for
+    one element.  hyper counts as read, though units may store the same fault."""
     check_real("parameters", parameters, 1)
     check_writable("parameters", parameters)
     check_like("gradients", gradients, "parameters", parameters)
@@ -91,7 +92,7 @@ def adam(cnp.ndarray parameters not None, cnp.ndarray gradients not None,
     execute(&call)
 
 
-def adam_advance(cnp.ndarray hyper not None):
+def advance_step(cnp.ndarray hyper not None):
     """step += 1, then correction1, correction2 and mean_rate for that step."""
     check_hyper(hyper)
     cdef fnn_call call

@@ -44,11 +44,6 @@ if not use_installed(__path__[0]):  # else the installed package stands in this 
     from fastnn import datasets, initializers, metrics
     from fastnn._version import __version__
     from fastnn.averages import ExponentialAverage
-    from fastnn.averaging import (
-        ExponentialMovingAverage,
-        StochasticWeightAverage,
-        update_batch_norm,
-    )
     from fastnn.data import Standardizer, batches, stratified_split, to_nhwc
     from fastnn.files.checkpoint import save, save_checkpoint
     from fastnn.gradcheck import gradcheck
@@ -116,6 +111,11 @@ if not use_installed(__path__[0]):  # else the installed package stands in this 
     from fastnn.training.run import Run
     from fastnn.training.step import TrainStep
     from fastnn.vector import Vector
+    from fastnn.weight_averages import (
+        ExponentialMovingAverage,
+        StochasticWeightAverage,
+        update_batch_norm,
+    )
 
 __all__ = [
     "ELU",

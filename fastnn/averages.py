@@ -1,4 +1,6 @@
-"""Averages of recent values: the smoothed loss of a progress bar, the mean of a drifting signal."""
+"""Averages of recent values: the smoothed loss of a progress bar, the mean of a drifting signal.
+
+(Those of a model's weights are in weight_averages.py.)"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ class ExponentialAverage:
 
     With `beta`, in [0, 1), it averages about the last 1 / (1 - beta) values; t counts the updates.
     The correction is Adam's (D. P. Kingma, J. Ba, 2015): the first average is the first value.
-    It takes numbers, or arrays of one shape, and computes in float64.
+    It takes numbers, or arrays of one shape, and computes in float64.  For a model's weights there
+    is `ExponentialMovingAverage`.
 
     Raises ValueError or TypeError for another `beta`, and for a value of another shape than before.
 

@@ -136,13 +136,13 @@ def _by_hand(model: Network, x: Array, gradient: Gradient) -> Array:
     """Layers of one's own train meanwhile; what their training changed is put back."""
 
     def run(x: Array) -> Array:
-        kept = [*model.gradients.values(), *model.state.values()]
-        before = [array.copy() for array in kept]
+        touched = [*model.gradients.values(), *model.state.values()]
+        before = [array.copy() for array in touched]
         with model._hold:
             model._begin()
             y, pull = model._chain.vjp(x)
             dx = pull(_gradient_of(y, gradient))
-            for array, old in zip(kept, before, strict=True):
+            for array, old in zip(touched, before, strict=True):
                 array[...] = old
         return dx.copy()
 
@@ -166,13 +166,7 @@ def _gradient_of(outputs: Array, gradient: Gradient) -> Array:
         gradient = gradient(outputs)
     elif isinstance(gradient, int | np.integer):
         return _one(outputs, _output(outputs.shape, gradient))
-    dy = arrays.real_array(gradient, "gradient", outputs.dtype)
-    if dy.shape != outputs.shape:
-        one_each = dy.shape == outputs.shape[:-1]
-        hint = f"; for one output a row write np.eye({outputs.shape[-1]})[...]" if one_each else ""
-        wanted = f"gradient: expected the outputs' shape {outputs.shape}"
-        raise ValueError(f"{wanted}, got {dy.shape}{hint}")
-    return dy
+    return arrays.outputs_gradient(gradient, outputs.shape, outputs.dtype)
 
 
 def jacobian(model: Network, known: Derivatives, x: ArrayLike) -> Array:

@@ -13,7 +13,7 @@ class History(dict[str, list[float]]):
     """What `fit` measured, one number per finished epoch under each name.
 
     ``history.loss`` and ``history["loss"]`` are the same list.  The names: `loss` (the mean over
-    the epoch's samples, computed while it trained, L2 penalty included), the metrics (from the same
+    the epoch's samples, computed while it trained, penalties included), the metrics (from the same
     outputs), `validation_loss` (without penalty) and `validation_` metrics, `learning_rate` (the
     last step's), `seconds` (training only) and `samples_per_second`; then what callbacks log.
     All columns are equally long: an epoch without a result of some name has NaN there, as those

@@ -110,8 +110,8 @@ class Orthogonal(Guarded):
 
     A. Saxe, J. McClelland, S. Ganguli, 2014.  The weight counts as a matrix (fan in, out): its
     columns are orthogonal, or its rows where there are fewer of these.  The gain is by habit
-    sqrt(2) for hidden layers of policies and critics, 0.01 for a policy's last one.  n³ operations,
-    in float64 and in a fixed order, so that the bits do not depend on NumPy's BLAS.
+    sqrt(2) for hidden layers of policies and critics, 0.01 for a policy's last one.  It takes about
+    n³ operations, in float64 and in a fixed order, so that the bits do not depend on NumPy's BLAS.
 
     >>> w = Orthogonal(2.0)(np.random.default_rng(0), (5, 3), 5)
     >>> (w.T @ w).round(12) + 0.0

@@ -128,8 +128,8 @@ class Loss(Guarded):
         own = self._own_weight(targets, outputs.ndim)
         if own is None:
             return prepared, weight
-        weight = own.astype(outputs.dtype) if weight is None else weight * own.astype(outputs.dtype)
-        if not weight.any():
+        weight = arrays.product(weight, own.astype(outputs.dtype))
+        if not np.any(weight):
             raise ValueError(f"targets: expected some that count, got none for {self!r}")
         return prepared, weight
 

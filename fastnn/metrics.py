@@ -208,19 +208,25 @@ def _of_counts(
 def _counts(outputs: Array, targets: Array, multilabel: bool, weight: Array | None) -> Array:
     """The rows, or their weight, that are right answers, answers, and targets, for each class,
     (1, 3, classes); with `multilabel` for no and yes in each column, (columns, 3, 2)."""
-    classes = outputs.shape[1]
-    if multilabel or classes == 1:
-        yes = _yes(outputs, targets)
-        pairs = list(zip((outputs > 0).T.astype(np.int64), yes.T.astype(np.int64), strict=True))
-        classes = 2
-    else:
-        pairs = [(outputs.argmax(axis=1), _labels(outputs, targets))]
+    answers, classes = _answers(outputs, targets, multilabel)
     counts = []
-    for answer, label in pairs:
+    for answer, label in answers:
         hit = answer == label
         hits = _sums(label[hit], classes, None if weight is None else weight[hit])
         counts.append((hits, _sums(answer, classes, weight), _sums(label, classes, weight)))
     return np.array(counts)
+
+
+def _answers(
+    outputs: Array, targets: Array, multilabel: bool
+) -> tuple[list[tuple[Array, Array]], int]:
+    """The answer and the label of each row, and how many classes they are among; with `multilabel`
+    those of each column, where 0 is no and 1 is yes, as they are of a single column."""
+    if multilabel or outputs.shape[1] == 1:
+        yes = _yes(outputs, targets)
+        pairs = zip((outputs > 0).T.astype(np.int64), yes.T.astype(np.int64), strict=True)
+        return list(pairs), 2
+    return [(outputs.argmax(axis=1), _labels(outputs, targets))], outputs.shape[1]
 
 
 def confusion_matrix(
@@ -237,12 +243,7 @@ def confusion_matrix(
            [1, 1]])
     """
     outputs, targets, weight = _rows(outputs, targets, sample_weight)
-    classes = max(2, outputs.shape[1])
-    if outputs.shape[1] == 1:
-        label = _yes(outputs, targets)[:, 0].astype(np.int64)
-        answer = (outputs > 0)[:, 0].astype(np.int64)
-    else:
-        answer, label = outputs.argmax(axis=1), _labels(outputs, targets)
+    ((answer, label),), classes = _answers(outputs, targets, multilabel=False)
     if np.isnan(outputs).any():
         return np.full((classes, classes), math.nan)
     matrix = _sums(label * classes + answer, classes**2, weight).reshape(classes, classes)
@@ -434,7 +435,7 @@ def _explained(error: Array, targets: Array, weight: Array | None, dtype: np.dty
 
 # ---- sums --------------------------------------------------------------------------------------
 
-_BLOCK = 4096  # terms that are added in one chain
+_CHUNK = 4096  # terms that are added in one chain
 
 
 def _mean(values: Array, weight: Array | None) -> float:
@@ -457,9 +458,9 @@ def _sums(group: Array, groups: int, weight: Array | None) -> Array:
     """How many rows each group has, or the sum of their weights."""
     if weight is None:
         return np.bincount(group, minlength=groups)
-    block = np.arange(len(group)) // max(_BLOCK, groups)
-    blocks = len(group) // max(_BLOCK, groups) + 1
-    sums = np.bincount(block * groups + group, weight, blocks * groups).reshape(blocks, groups)
+    chunk = np.arange(len(group)) // max(_CHUNK, groups)
+    chunks = len(group) // max(_CHUNK, groups) + 1
+    sums = np.bincount(chunk * groups + group, weight, chunks * groups).reshape(chunks, groups)
     return np.asfortranarray(sums).sum(axis=0)  # type: ignore[no-any-return]
 
 

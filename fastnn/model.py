@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
-    from fastnn.averaging import WeightAverage
     from fastnn.history import History
     from fastnn.losses import Loss
     from fastnn.measures import Metric
     from fastnn.optimizers import Optimizer
     from fastnn.schedules import Factors
     from fastnn.training.callbacks import Callback
+    from fastnn.weight_averages import WeightAverage
 
 
 class Sequential(Network):
@@ -244,7 +244,7 @@ class Sequential(Network):
         sample_weight: ArrayLike | None = None,
         batch_size: int = 1024,
     ) -> dict[str, float]:
-        """``{"loss": ..., "accuracy": ...}`` of the model's predictions, without L2 penalty.
+        """``{"loss": ..., "accuracy": ...}`` of the model's predictions, without penalties.
 
         Shapes, weights and `metrics` are as in `fit`; so are the errors.
 

@@ -12,16 +12,16 @@ import operator
 import sys
 from contextlib import contextmanager
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import numpy as np
 
 import fastnn._kernels as _kernels
-from fastnn import data
+from fastnn import data, states
 from fastnn.layers.block import as_layer
 from fastnn.layers.chain import Chain, check_layers, numbered
 from fastnn.layers.layer import Arrays, Layer, Place
-from fastnn.support import arrays, checks, pytorch
+from fastnn.support import arrays, checks
 from fastnn.support.settings import Checked, Fixed, label
 
 if TYPE_CHECKING:
@@ -33,14 +33,7 @@ if TYPE_CHECKING:
     from fastnn.layers.layer import SupportsForwardBackward
 
 
-EXTRAS = ("scaler", "target_scaler", "classes")  # beside the layers, for the user's own use
-
-
-class IncompatibleKeys(NamedTuple):
-    """What `load_state_dict` did not find, in the state and in the model."""
-
-    missing_keys: list[str]
-    unexpected_keys: list[str]
+BELONGINGS = ("scaler", "target_scaler", "classes")  # for the user's own use, beside the layers
 
 
 class Network:
@@ -119,8 +112,8 @@ class Network:
 
     def __getitem__(self, index: SupportsIndex | slice) -> Any:
         """``model[2]`` is the model's own layer, ``model[:4]`` a new model of copies of these
-        layers, with what they have learnt and the model's dtype, seed and l2, but without its
-        scalers and classes.
+        layers, with what they have learnt and the model's dtype, seed, l1 and l2, but without
+        its scalers and classes.
 
         Training the one does not change the other.  Raises IndexError for a number without a
         layer, TypeError for what is neither a number nor a slice, ValueError for a slice without
@@ -139,7 +132,7 @@ class Network:
             layers = self.layers[index]
             if not layers:
                 raise ValueError(f"index: expected at least one of {n} layers, got {index}")
-            others = {"layers": copy.deepcopy(layers), **dict.fromkeys(EXTRAS)}
+            others = {"layers": copy.deepcopy(layers), **dict.fromkeys(BELONGINGS)}
             return self._restore(self.__getstate__() | others)
         if isinstance(index, bool) or not hasattr(index, "__index__"):
             raise TypeError(f"index: expected an integer or a slice, got {index!r}")
@@ -162,7 +155,7 @@ class Network:
         self._trainer: int | None = None  # the thread that ran the last training forward
         self._random = any(getattr(layer, "random", False) for layer in self.layers)
         self._lay_out()
-        for name in EXTRAS:
+        for name in BELONGINGS:
             setattr(self, name, None)
         state = self._chain.state()
         state = {name: array.astype(dtype, order="C") for name, array in state.items()}
@@ -307,9 +300,7 @@ class Network:
             shape = self._pending
             if shape is None:
                 raise RuntimeError("backward needs a forward(x, training=True) before each call")
-            dy = arrays.real_array(gradient, "gradient", self._dtype)
-            if dy.shape != shape:
-                raise ValueError(f"gradient: expected the outputs' shape {shape}, got {dy.shape}")
+            dy = arrays.outputs_gradient(gradient, shape, self._dtype)
             self._pending = None
             if input_gradient:
                 return _apart(self._chain.backward(dy), dy)
@@ -449,7 +440,7 @@ class Network:
 
     def load_state_dict(
         self, state: Mapping[str, ArrayLike], strict: bool = True
-    ) -> IncompatibleKeys:
+    ) -> states.IncompatibleKeys:
         """Copy in what `state_dict` gave, rounded to the model's dtype.
 
         Unless `strict`, what the model lacks or the state lacks is passed over.  The result names
@@ -476,39 +467,13 @@ class Network:
         IncompatibleKeys(missing_keys=['0.bias'], unexpected_keys=['0.scale'])
         """
         checks.flag(strict, "strict")
-        if found := pytorch.tensors(state):
-            raise TypeError(f"state: {found[0]} is a tensor; {pytorch.ADVICE}")
         mine = self._named()
-        missing = [name for name in mine if name not in state]
-        unknown = [name for name in state if name not in mine]
-        new = {
-            name: arrays.real_array(state[name], name, self.dtype).copy()  # may be a view of mine
-            for name in mine
-            if name in state
-        }
-        misshapen = [
-            f"{name} expected {mine[name].shape}, got {array.shape}"
-            for name, array in new.items()
-            if array.shape != mine[name].shape
-        ]
-        groups = {"missing": missing, "unknown": unknown} if strict else {}
-        groups["of another shape"] = misshapen
-        faults = [f"{what} {', '.join(names)}" for what, names in groups.items() if names]
-        if faults:
-            if pytorch.seems_its(state, {name: array.shape for name, array in mine.items()}):
-                faults.append(pytorch.ADVICE)
-            raise ValueError(f"state: {'; '.join(faults)}")
-        turned = [name for name in self._turned_in_pytorch() if name in state]
-        if name := pytorch.silently_its(state, turned):
-            raise ValueError(
-                f"state: {name} is as PyTorch gave it, and square; {pytorch.ADVICE}; if it was "
-                "transposed, pass a dict of copies"
-            )
+        new, lacking = states.fitting(state, mine, self.dtype, strict, self._turned_in_pytorch())
         with self.exclusive("load_state_dict"):
             self._check_written()
             for name, array in new.items():
                 mine[name][...] = array
-        return IncompatibleKeys(missing, unknown)
+        return lacking
 
     def lerp(self, other: Network, tau: float) -> None:
         """Move all parameters and running statistics towards those of `other`, in place:
@@ -576,14 +541,14 @@ class Network:
             "l1": self.l1,
             "l2": self.l2,
             "counter": int(self._counter[0]),
-            **{name: getattr(self, name) for name in EXTRAS},
+            **{name: getattr(self, name) for name in BELONGINGS},
         }  # the layers have copies of their parameters
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.layers, self.seed = state["layers"], state["seed"]
         self.l1, self.l2 = state["l1"], state["l2"]
         self._set_up(np.dtype(state["dtype"]), state["counter"])
-        for name in EXTRAS:
+        for name in BELONGINGS:
             setattr(self, name, state.get(name))
         if "parameters" not in state:
             self._initialize()

@@ -405,7 +405,7 @@ class RMSprop(Optimizer):
 
     def _begin(self) -> None:
         if self._bias_correction:
-            _kernels.adam_advance(self._hyper)
+            _kernels.advance_step(self._hyper)
 
     def _apply(self, part: _Part, parameters: Array, gradients: Array, *state: Array) -> None:
         (mean_square,) = state
@@ -442,7 +442,7 @@ class Adam(Optimizer):
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
 
     def _begin(self) -> None:
-        _kernels.adam_advance(self._hyper)
+        _kernels.advance_step(self._hyper)
 
     def _apply(self, part: _Part, parameters: Array, gradients: Array, *state: Array) -> None:
         mean, mean_square = state

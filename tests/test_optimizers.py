@@ -385,7 +385,7 @@ def faces():
     return {
         "sgd": [p, g, hyper], "momentum": [p, g, s, hyper, False], "rmsprop": [p, g, s, hyper],
         "adam": [p, g, s, m, hyper], "clip_norm": [g, hyper, 1.0], "add_scaled": [p, g, 0.5],
-        "adam_advance": [hyper],
+        "advance_step": [hyper],
     }  # fmt: skip
 
 
@@ -399,7 +399,7 @@ CASES = [(face, i) for face, arguments in faces().items() for i, a in enumerate(
 def test_faces_check_every_argument(face, position):
     arguments = faces()[face]
     good = arguments[position]
-    alone = face in ("adam_advance", "clip_norm")
+    alone = face in ("advance_step", "clip_norm")
     broken = [None, good.astype(np.int32), np.repeat(good, 2)[::2], good[:0]]
     broken += [] if alone and good.dtype == np.float32 else [good[:3], good[:, None]]
     for wrong in broken:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
-from fastnn.averaging import WeightAverage, check_average
 from fastnn.data import Standardizer, check_classes, check_order, check_scaler
 from fastnn.files import describe, safefile
 from fastnn.history import History
 from fastnn.layers.chain import Chain, check_layers, numbered
-from fastnn.network import EXTRAS, Network
+from fastnn.network import BELONGINGS, Network
 from fastnn.optimizers import Optimizer
 from fastnn.support import checks
 from fastnn.support.settings import is_ours
+from fastnn.weight_averages import WeightAverage, check_average
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -280,12 +280,8 @@ def _restore(
     order = check_order(content["order"]) if "order" in content else None
     history = _make_history(content["history"], arrays) if "history" in content else None
     described = content["model"]
-    describe.check_keys(described, "model", _MODEL, (*_MODEL, *EXTRAS, "l1"))
-    extras: dict[str, Any] = {
-        name: _make_scaler(name, described[name], arrays) for name in _SCALERS if name in described
-    }
-    if "classes" in described:
-        extras["classes"] = check_classes(_list(described["classes"], "classes"), "classes")
+    describe.check_keys(described, "model", _MODEL, (*_MODEL, *BELONGINGS, "l1"))
+    belongings = _make_belongings(described, arrays)
     chain = _make_chain(described["layers"])
     parameters = chain.parameter_shapes()
     wanted = {name: array.shape for name, array in chain.state().items()}
@@ -307,7 +303,7 @@ def _restore(
         for vector in optimizer._vectors:
             wanted |= {f"optimizer.{vector}.{name}": shape for name, shape in parameters.items()}
     _check_tensors(parameters | wanted, arrays, described["dtype"])
-    model = _make_model(kind, chain, described, arrays, extras)
+    model = _make_model(kind, chain, described, arrays, belongings)
     kept = {e: {name: arrays[f"kept.{e}.{name}"] for name in states} for e in epochs}
     if optimizer is not None:
         optimizer._set(step=float(steps))
@@ -352,6 +348,16 @@ def _list(found: Any, name: str) -> list[Any]:
     return found
 
 
+def _make_belongings(described: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    """A model's scalers and classes by name; the scalers' tensors are removed from `arrays`."""
+    belongings: dict[str, Any] = {
+        name: _make_scaler(name, described[name], arrays) for name in _SCALERS if name in described
+    }
+    if "classes" in described:
+        belongings["classes"] = check_classes(_list(described["classes"], "classes"), "classes")
+    return belongings
+
+
 def _make_scaler(name: str, described: Any, arrays: dict[str, NDArray[Any]]) -> Standardizer:
     """The scaler of that name; its tensors are removed from `arrays`."""
     describe.check_keys(described, name, ("dtype",), ("dtype",))
@@ -380,7 +386,11 @@ def _check_tensors(wanted: Shapes, arrays: Arrays, dtype: Any) -> None:
 
 
 def _make_model(
-    kind: type[N], chain: Chain, described: dict[str, Any], arrays: Arrays, extras: dict[str, Any]
+    kind: type[N],
+    chain: Chain,
+    described: dict[str, Any],
+    arrays: Arrays,
+    belongings: dict[str, Any],
 ) -> N:
     model = kind._restore(
         {
@@ -391,7 +401,7 @@ def _make_model(
             "l2": checks.not_negative(described["l2"], "l2"),
             "counter": checks.seed(described["passes"], "passes"),
             "parameters": arrays,
-            **extras,
+            **belongings,
         }
     )
     for name, array in model.state.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from fastnn import averaging, initializers, layers, optimizers
+from fastnn import initializers, layers, optimizers, weight_averages
 from fastnn.layers.activations import Activation
 from fastnn.layers.layer import Layer
 from fastnn.support.settings import Guarded, is_plain, label
@@ -32,7 +32,7 @@ OPTIMIZERS: dict[str, type] = {
 }
 AVERAGES: dict[str, type] = {
     kind.__name__: kind
-    for kind in (averaging.ExponentialMovingAverage, averaging.StochasticWeightAverage)
+    for kind in (weight_averages.ExponentialMovingAverage, weight_averages.StochasticWeightAverage)
 }
 MOST_LAYERS = 10_000  # each of them with at most an activation and two initializers
 

@@ -23,8 +23,8 @@ class Block(Layer):
 
     A `Sequential` among the layers of a model, a `Block` or a `Residual` becomes a `Block` of
     copies of its layers with what they have learnt; where it is the only one in a `Block` or
-    `Residual`, these take its layers themselves.  Its seed, dtype and l2 no longer count, but those
-    of the model of which the block becomes part.
+    `Residual`, these take its layers themselves.  Its seed, dtype, l1 and l2 no longer count,
+    but those of the model of which the block becomes part.
 
     Shapes: `x` as the first layer takes it, `y` as the last returns it.  Names of parameters and
     state begin with the layer's number, as ``"0.weight"``.

@@ -86,7 +86,9 @@ class Placed:
 
 
 class _Trainable(Setting[bool]):
-    """Whether training changes a layer's parameters; for a layer of layers, those of any within."""
+    """Whether training changes a layer's parameters; for a layer of layers, those of any within.
+
+    Setting that of a layer of layers sets it in all of them."""
 
     def __init__(self) -> None:
         super().__init__(checks.flag)
@@ -146,8 +148,9 @@ class Layer(Guarded):
     computes no gradients for its parameters, which stay as they are bit for bit, with the
     optimizer's numbers for them; `gradients` are 0, it has no part in the L1 and L2 penalties, and
     a batch norm normalises with its running statistics, which do not move.  Layers before the first
-    that is trained have no backward at all.  Dropout drops as before.  Of a `Residual` it is that
-    of all layers within.  A layer of your own is not updated while it is frozen; if it has a state
+    that is trained have no backward at all.  Dropout drops as before.  Of a layer made of
+    layers, such as `Residual`, it is True if one within is trained; setting it sets that of all
+    within.  A layer of your own is not updated while it is frozen; if it has a state
     that training moves, it must look at ``self.trainable`` itself.
 
     In a model, `x` and `dy` are copies that the layer may change and hold.  What it returns may

@@ -148,10 +148,11 @@ class MLPClassifier(ClassifierMixin, Perceptron):
     - `callbacks`: a list of `fastnn.Callback` objects, told of every epoch; their ``run.model`` is
       the network that is being trained.
     - `scoring`: by what `early_stopping` scores, a scorer of scikit-learn's by name ("roc_auc", of
-      more than two classes "roc_auc_ovr",      "neg_log_loss", "f1_macro") or a function ``scorer(estimator, X, y)``; None is the estimator's
-      own ``score``.  ``validation_scores_``, ``best_validation_score_`` and `tol` are then in its
-      units.  As in scikit-learn's other estimators, it gets the weights of the held-out rows, those
-      of classes included, as ``sample_weight`` where there are some, and may refuse them.
+      more than two classes "roc_auc_ovr", "neg_log_loss", "f1_macro") or a function
+      ``scorer(estimator, X, y)``; None is the estimator's own ``score``.  ``validation_scores_``,
+      ``best_validation_score_`` and `tol` are then in its units.  As in scikit-learn's other
+      estimators, it gets the weights of the held-out rows, those of classes included, as
+      ``sample_weight`` where there are some, and may refuse them.
     - `dtype`: "float32" or "float64".
     - `n_threads`: of training and prediction; None for `fastnn.get_num_threads`, which jobs of
       joblib's, threads as well as processes, share.

@@ -88,6 +88,23 @@ def at_positions(weight: NDArray[Any], name: str, shape: tuple[int, ...]) -> NDA
     return np.repeat(weight, math.prod(shape[1:])).reshape(shape)
 
 
+def product(weight: NDArray[Any] | None, other: NDArray[Any] | None) -> NDArray[Any] | None:
+    """Both weights together, where None counts all alike."""
+    if weight is None or other is None:
+        return other if weight is None else weight
+    return weight * other  # type: ignore[no-any-return]
+
+
+def outputs_gradient(
+    value: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """What a user gives as `gradient`, by outputs of that shape; ValueError for another one."""
+    gradient = real_array(value, "gradient", dtype)
+    if gradient.shape != shape:
+        raise ValueError(f"gradient: expected the outputs' shape {shape}, got {gradient.shape}")
+    return gradient
+
+
 def describe(value: object) -> str:
     """The type of `value`, or the dtype and shape of an array, for messages."""
     if isinstance(value, np.ndarray):

@@ -10,9 +10,9 @@ from fastnn.training.step import Step
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from fastnn.averaging import WeightAverage
     from fastnn.network import Network
     from fastnn.optimizers import Optimizer
+    from fastnn.weight_averages import WeightAverage
 
     Array = NDArray[Any]
 
@@ -23,7 +23,7 @@ class _Halves:
     def __init__(self, forward: Any, outputs: Array, saved: tuple[Any, ...]) -> None:
         self.forward, self.outputs = forward, outputs
         self.saved = saved  # what each layer saved for its backward
-        # by whether the inputs' gradient is wanted: a program, and that gradient; once it has run
+        # by whether the inputs' gradient is wanted, once it has run so: a program, that gradient
         self.backward: dict[bool, tuple[Any, Array | None]] = {}
 
 
@@ -33,6 +33,9 @@ class GradientStep(Step):
     ``outputs = step.forward(xb)`` runs the model in training, ``step.backward(gradient)`` takes
     the gradient of your loss by these outputs, runs the model backward and updates it.  Both are
     recorded and replayed as in `TrainStep`.  `steps` counts the steps done; `average` is as there.
+
+    Raises TypeError for what is no model, optimizer or average, ValueError for an average that
+    takes no part in steps.
 
     >>> import fastnn
     >>> model = fastnn.Sequential(fastnn.Dense(2, 1), seed=0)
@@ -79,19 +82,16 @@ class GradientStep(Step):
 
         Shapes: `gradient` as the outputs of `forward`, once after each.  Returns None, or with
         `input_gradient` the gradient of `xb` before the update, which a later `backward` on that
-        shape overwrites.  Raises RuntimeError
-        without a `forward` before it, or if the model was trained otherwise since; ValueError for
-        another shape; FloatingPointError where the update would be NaN or infinite: those
-        parameters stay as they were.
+        shape overwrites.
+
+        Raises RuntimeError without a `forward` before it, or if the model was trained otherwise
+        since; ValueError for another shape; FloatingPointError where the update would be NaN or
+        infinite: those parameters stay as they were.
         """
         halves = self._halves
         if halves is None:
             raise RuntimeError("backward needs a forward(xb) of this step before each call")
-        dy = arrays.real_array(gradient, "gradient", self._model.dtype)
-        if dy.shape != halves.outputs.shape:
-            raise ValueError(
-                f"gradient: expected the outputs' shape {halves.outputs.shape}, got {dy.shape}"
-            )
+        dy = arrays.outputs_gradient(gradient, halves.outputs.shape, self._model.dtype)
         with self._model._hold:
             self._model._check_trainer()
             self._halves = None

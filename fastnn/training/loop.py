@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastnn import averaging, schedules
+from fastnn import schedules, weight_averages
 from fastnn.measures import chosen_metrics
 from fastnn.support import checks
 from fastnn.support.settings import is_plain, label
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from fastnn.averaging import WeightAverage
     from fastnn.history import History
     from fastnn.losses import Loss
     from fastnn.measures import Measure, Metric
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from fastnn.training.samples import Samples
     from fastnn.training.sources import Source
     from fastnn.training.validation import Validation
+    from fastnn.weight_averages import WeightAverage
 
     Array = NDArray[Any]
 
@@ -84,7 +84,7 @@ def fit(
     checks.objects(loss=loss, optimizer=optimizer, model=model)
     chosen, callbacks = chosen_metrics(metrics, loss), checked_callbacks(callbacks)
     with model.exclusive("fit"):
-        averaging.check_average(average)
+        weight_averages.check_average(average)
         by_steps = average if average is not None and average.each_step else None
         step = TrainStep(model, loss, optimizer, accumulate, average=by_steps)
         held, weighted = None, sample_weight is not None
@@ -169,7 +169,8 @@ def _run_epochs(
         if results is None:
             break
         if looked_at:
-            norms_are_right = _update_norms(run, source)
+            _update_norms(run, source)
+            norms_are_right = True
         if validation is not None and (run.stopped or run.due(run.epoch + 1)):
             predicted = validation.predict(ctrl_c)
             if predicted is None:
@@ -183,11 +184,11 @@ def _run_epochs(
         _update_norms(run, source)
 
 
-def _update_norms(run: Run, source: Source) -> bool:
-    """Compute batch norm's statistics anew, if the model has averaged weights; True."""
-    if run.average is not None and run.average.is_applied and averaging.moving_norms(run.model):
+def _update_norms(run: Run, source: Source) -> None:
+    """Compute batch norm's statistics anew, if the model has averaged weights."""
+    is_applied = run.average is not None and run.average.is_applied
+    if is_applied and weight_averages.moving_norms(run.model):
         source.update_batch_norm(run.model)
-    return True
 
 
 class _Batches:

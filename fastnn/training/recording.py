@@ -97,8 +97,8 @@ class Recording:
 
 
 class Handover:
-    """Where a `fit` leaves its recording for the next one of the same model, loss,
-    optimizer and average.
+    """Where a `fit` leaves its recording for the next one of the same model, loss, optimizer and
+    average.
 
     A recording goes with the optimizer, into whose vectors its programs write."""
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastnn.files import checkpoint, describe
-from fastnn.network import EXTRAS, Network
+from fastnn.network import BELONGINGS, Network
 from fastnn.schedules import Schedule
 from fastnn.support.settings import label, settable
 from fastnn.training.run import LAST_COLUMN
@@ -39,7 +39,7 @@ def restore(path: str | PathLike[str], run: Run) -> None:
     assert history is not None
     run.model.load_state_dict(model.state_dict())  # raises before it changes anything
     run.model._counter[...] = model._counter
-    for name in EXTRAS:
+    for name in BELONGINGS:
         if (saved := getattr(model, name)) is not None:
             setattr(run.model, name, saved)
     _copy_settings(run.model, model)

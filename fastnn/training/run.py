@@ -10,11 +10,11 @@ from fastnn.history import History
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fastnn.averaging import WeightAverage
     from fastnn.data import batches
     from fastnn.losses import Loss
     from fastnn.network import Network
     from fastnn.optimizers import Optimizer
+    from fastnn.weight_averages import WeightAverage
 
     State = dict[str, NDArray[Any]]
 
@@ -25,11 +25,10 @@ class Run:
     """A training as its callbacks see it.
 
     `model`, `loss`, `optimizer` and `average` (of the weights, or None); `epochs` that are wanted;
-    `history` with all results so far;
-    `order`, the `batches` whose order of the rows is used, or None for an iterable of one's own;
-    `columns`, the names of the results; a callback that logs its own may append its name in
-    `on_fit_begin`, so that others can monitor it; `batch`, how many batches of the epoch are
-    finished, and `batch_loss`, the loss of the last of them.
+    `history` with all results so far; `order`, the `batches` whose order of the rows is used, or
+    None for an iterable of one's own; `columns`, the names of the results; a callback that logs its
+    own may append its name in `on_fit_begin`, so that others can monitor it; `batch`, how many
+    batches of the epoch are finished, and `batch_loss`, the loss of the last of them.
 
     >>> import fastnn
     >>> class Last(fastnn.Callback):

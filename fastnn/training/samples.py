@@ -57,7 +57,7 @@ def check_samples(
     """A whole data set, without rows of weight 0; `where` begins the names in messages."""
     data = check_part(model, loss, X, y, sample_weight, class_weight, where)
     targets, own = _check_targets(model, loss, data.X, data.y, f"{where}y")
-    weight = data.weight if own is None else own if data.weight is None else own * data.weight
+    weight = arrays.product(data.weight, own)
     data = data._replace(targets=targets, weight=weight)
     if weight is None or weight.all():
         return data
@@ -91,11 +91,9 @@ def check_part(
     if sample_weight is not None:
         weight = _check_weight(model, sample_weight, loss, X, f"{where}sample_weight")
     metric_weight = weight
-    if isinstance(loss, Loss):
-        counts = loss._own_weight(y, y.ndim + (y.dtype == np.int64))
-        if counts is not None and not counts.all():
-            ones = (counts > 0).astype(X.dtype)
-            metric_weight = _times(weight, ones)
+    own = _own_weight(loss, y)
+    if own is not None and not own.all():
+        metric_weight = _times(weight, (own > 0).astype(X.dtype))
     if class_weight is not None:
         classes = (model._chain.output_row(X.shape[1:]) or (None,))[-1]
         by_row = _weight_of_classes(class_weight, y, loss, classes)
@@ -116,11 +114,14 @@ def check_batch(
 def counted(loss: Loss, data: Samples, positions: int) -> float:
     """The sum of the weights in the loss's mean over a batch of `check_part` with so many rows, or
     positions."""
-    weight = data.weight
-    if isinstance(loss, Loss):
-        own = loss._own_weight(data.y, data.y.ndim + (data.y.dtype == np.int64))
-        weight = weight if own is None else own if weight is None else own * weight
+    weight = arrays.product(data.weight, _own_weight(loss, data.y))
     return positions if weight is None else float(weight.sum(dtype=np.float64))
+
+
+def check_targets_alike(row: tuple[int, ...], before: tuple[int, ...], where: str) -> None:
+    """Raise ValueError for targets of rows of another shape than those of batches before."""
+    if row != before:
+        raise ValueError(f"{where}y: expected rows of shape {before} as before, got {row}")
 
 
 def least_rows(model: Network, row: tuple[int, ...]) -> int:
@@ -232,6 +233,14 @@ def _check_weight(
         if np.isinf(weight.sum(dtype=np.float64)):
             raise ValueError(f"{name}: expected a finite sum, got one beyond float64")
     return weight
+
+
+def _own_weight(loss: Loss, y: Array) -> NDArray[np.float64] | None:
+    """By how much the loss itself counts each target; None where it counts all alike."""
+    if not isinstance(loss, Loss):
+        return None
+    is_labels = y.dtype == np.int64  # which lack the axis of the classes
+    return loss._own_weight(y, y.ndim + is_labels)
 
 
 def _times(weight: Array | None, factor: Array) -> Array:

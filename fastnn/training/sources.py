@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn import averaging
+from fastnn import weight_averages
 from fastnn.data import batches
 from fastnn.losses import as_rows
 from fastnn.support.arrays import at_positions, describe
@@ -18,6 +18,7 @@ from fastnn.training.samples import (
     Samples,
     check_part,
     check_samples,
+    check_targets_alike,
     count_batches,
     counted,
     least_rows,
@@ -89,7 +90,7 @@ class Rows:
 
     def update_batch_norm(self, model: Network) -> None:
         """Compute batch norm's running statistics anew, from all rows."""
-        averaging.update_batch_norm(model, self._data.X, self._batch_size)
+        weight_averages.update_batch_norm(model, self._data.X, self._batch_size)
 
 
 class Stream:
@@ -138,10 +139,8 @@ class Stream:
         self._penalties = np.zeros(0)
         for number, (where, data) in enumerate(self._parts()):
             self._row = self._row if number else data.X.shape[1:]
-            same = self._row == data.X.shape[1:]
-            if self._targets and same and data.y.shape[1:] != self._targets[0].shape[1:]:
-                first, its = self._targets[0].shape[1:], data.y.shape[1:]
-                raise ValueError(f"{where}y: expected rows of shape {first} as before, got {its}")
+            if self._targets and self._row == data.X.shape[1:]:
+                check_targets_alike(data.y.shape[1:], self._targets[0].shape[1:], where)
             if rates is not None:
                 if number == len(rates):
                     raise ValueError(f"X: its __len__ is {number}, but there are more batches")
@@ -266,10 +265,9 @@ def _joined(first: Samples, second: Samples, where: str) -> Samples:
     if first.X.shape[1:] != second.X.shape[1:] or first.y.shape[1:] != second.y.shape[1:]:
         raise ValueError(f"{where}expected rows of the shape that the batch of one row before has")
     X, y = (np.concatenate(parts) for parts in zip(first[:2], second[:2], strict=True))
-    weight = _in_order([first.weight, second.weight], [len(first.X), len(second.X)])
-    metric_weight = _in_order(
-        [first.metric_weight, second.metric_weight], [len(first.X), len(second.X)]
-    )
+    sizes = [len(first.X), len(second.X)]
+    weight = _in_order([first.weight, second.weight], sizes)
+    metric_weight = _in_order([first.metric_weight, second.metric_weight], sizes)
     return Samples(X, y, weight, y, metric_weight)
 
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 import fastnn._kernels as _kernels
-from fastnn.averaging import check_average
 from fastnn.layers import Block, Dense, Sigmoid, Softmax
 from fastnn.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy
 from fastnn.optimizers import NOT_FINITE, Optimizer
@@ -24,15 +23,16 @@ from fastnn.support import checks, settings
 from fastnn.support.settings import Fixed, is_plain, label
 from fastnn.training.recording import Handover, Recording, Unrecorded
 from fastnn.training.samples import Samples, call_own, check_batch
+from fastnn.weight_averages import check_average
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import ArrayLike, NDArray
 
-    from fastnn.averaging import WeightAverage
     from fastnn.losses import Loss
     from fastnn.network import Network
+    from fastnn.weight_averages import WeightAverage
 
     Array = NDArray[Any]
     AnyProgram = _kernels.Program | Unrecorded
@@ -190,8 +190,8 @@ class _Pass(NamedTuple):
 class TrainStep(Step):
     """One training step: forward, loss, backward, update.
 
-    ``step(xb, yb, sample_weight=None)`` returns the loss of the batch, the model's L2 penalty
-    included, as it was before the update.  `xb` is (batch, ...), `yb` what the loss takes,
+    ``step(xb, yb, sample_weight=None)`` returns the loss of the batch, the penalties of `l1` and
+    `l2` included, as it was before the update.  `xb` is (batch, ...), `yb` what the loss takes,
     `sample_weight` (batch,), or with a number for each position.  `outputs` holds the model's
     outputs of the last step, `steps` the number of steps done.
 
@@ -209,7 +209,8 @@ class TrainStep(Step):
 
     Raises FloatingPointError when the loss is NaN or infinite, before anything is updated, or an
     update would be: those parameters stay as they were.  Running statistics are those before.
-    TypeError or ValueError for an `accumulate` that is no integer >= 1.
+    TypeError or ValueError for an `accumulate` that is no integer >= 1 and for an `average` that
+    takes no part in steps.
 
     >>> import fastnn
     >>> X, y = fastnn.datasets.digits()

@@ -17,7 +17,13 @@ import numpy as np
 from fastnn.data import batches, stratified_split
 from fastnn.support import arrays, checks
 from fastnn.support.settings import is_plain
-from fastnn.training.samples import Samples, check_part, check_samples, labels_of
+from fastnn.training.samples import (
+    Samples,
+    check_part,
+    check_samples,
+    check_targets_alike,
+    labels_of,
+)
 from fastnn.training.sources import check_begins_anew, own_batch, together
 
 if TYPE_CHECKING:
@@ -110,9 +116,8 @@ class Given:
                 except ValueError as error:
                     raise ValueError(f"{where}y: {error}") from None
             row = row if parts else data.X.shape[1:]
-            if parts and data.X.shape[1:] == row and data.y.shape[1:] != parts[0].y.shape[1:]:
-                first, its = parts[0].y.shape[1:], data.y.shape[1:]
-                raise ValueError(f"{where}y: expected rows of shape {first} as before, got {its}")
+            if parts and data.X.shape[1:] == row:
+                check_targets_alike(data.y.shape[1:], parts[0].y.shape[1:], where)
             outputs.append(found)  # the user may use the memory of the rest again
             parts.append(Samples(_NO_X, *map(copy.copy, data[1:])))
         return _joined(outputs, parts) if parts else None

@@ -160,5 +160,5 @@ def test_every_public_class_is_known():
     assert layers | starts == set(describe.PARTS.values())
     optimizers = {c for c in classes if issubclass(c, fastnn.optimizers.Optimizer)}
     assert optimizers == set(describe.OPTIMIZERS.values())
-    averages = {c for c in classes if issubclass(c, fastnn.averaging.WeightAverage)}
+    averages = {c for c in classes if issubclass(c, fastnn.weight_averages.WeightAverage)}
     assert averages == set(describe.AVERAGES.values())

@@ -144,9 +144,9 @@ def test_small_calls_of_one_unit_run_alone_before_the_chains():
     hyper = np.zeros(len(HYPER))
     program = record(
         lambda: copy(zeros(64), zeros(64)),
-        lambda: _kernels.adam_advance(hyper),
+        lambda: _kernels.advance_step(hyper),
         lambda: _kernels.sgd(zeros(64), zeros(64), hyper),
-        lambda: _kernels.adam_advance(hyper),  # after the update, which reads hyper
+        lambda: _kernels.advance_step(hyper),  # after the update, which reads hyper
     )
     (first, second) = program.phases()
     assert first == (1, [(2, 4)]) and second == (1, [])

@@ -368,8 +368,8 @@ def test_a_fault_stops_a_replay_at_once():
         copied = _kernels.activation_forward(x, RELU)
         _kernels.add_penalty(value, copied, 1.0)
         _kernels.check_value(value, hyper)
-        _kernels.adam_advance(count)  # runs alone, as the check does, and after it
-        _kernels.adam_advance(hyper)
+        _kernels.advance_step(count)  # runs alone, as the check does, and after it
+        _kernels.advance_step(hyper)
         add_scaled(total, x, 1.0)
         program.end_batch(value)
     total[:], value[:], hyper[:], count[:] = 0, 0, 0, 0

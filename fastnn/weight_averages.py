@@ -1,5 +1,5 @@
 """Averages of a model's weights while it trains: over its steps or its epochs; and batch norm's
-statistics for such weights.
+statistics for such weights.  (Averages of any numbers are in averages.py.)
 
 Averaged weights often predict better than those of the last step.  An average has a vector of its
 own beside the model's; `applied` exchanges the two."""
@@ -32,7 +32,8 @@ _STEP, _RATE = _kernels.HYPER["step"], _kernels.HYPER["mean_rate"]
 
 
 class WeightAverage(Guarded):
-    """Base of the averages: a += r_t (p - a) at the update t = 1, 2, ..., with r_1 = 1.
+    """Base of the averages a of the parameters p: a += r_t (p - a) at the update t = 1, 2, ...,
+    with r_1 = 1.  A derived class sets r_t in `_advance`.
 
     It belongs to the first model that it averages."""
 
@@ -63,7 +64,9 @@ class WeightAverage(Guarded):
 
     @property
     def flat_parameters(self) -> Array:
-        """The averaged weights in one vector, laid out as the model's `flat_parameters`."""
+        """The averaged weights in one vector, laid out as the model's `flat_parameters`.
+
+        Raises RuntimeError before the first update."""
         if self._model is None:
             raise RuntimeError(f"{self!r} has averaged nothing yet")
         return self._model.flat_parameters if self.is_applied else self._vector
@@ -210,6 +213,8 @@ class ExponentialMovingAverage(WeightAverage):
     it for validation and keeps it at the end.  In a loop of your own give it to `TrainStep` or
     `GradientStep`, or call `update` after each step.
 
+    Raises TypeError or ValueError for another `decay`.
+
     >>> import fastnn
     >>> X, y = fastnn.datasets.digits()
     >>> model = fastnn.Sequential(fastnn.Dense(64, 10), seed=0)
@@ -233,7 +238,7 @@ class ExponentialMovingAverage(WeightAverage):
         self._hyper[_kernels.HYPER["beta1"]] = self.decay
 
     def _advance(self) -> None:
-        _kernels.adam_advance(self._hyper)
+        _kernels.advance_step(self._hyper)
 
 
 class StochasticWeightAverage(WeightAverage):
