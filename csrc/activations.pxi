@@ -30,18 +30,16 @@ cdef cnp.ndarray run_forward(fnn_kernel *kernel, cnp.ndarray x, int kind, double
     return y
 
 
-cdef cnp.ndarray run_backward(fnn_kernel *kernel, cnp.ndarray saved, cnp.ndarray dy, int kind,
-                              double alpha, double work):
-    """A new dx from arrays that were checked; work is for one element."""
+cdef int run_backward(fnn_kernel *kernel, cnp.ndarray saved, cnp.ndarray dy, cnp.ndarray dx,
+                      int kind, double alpha, double work) except -1:
+    """Sets dx from arrays that were checked; work is for one element."""
     cdef fnn_call call
     cdef fnn_activation *p = &call.arguments.activation
-    cdef cnp.ndarray dx = empty_like(dy)
     p.rows, p.features, p.kind, p.alpha = rows_of(dy), features_of(dy), kind, alpha
     start_rows(&call, kernel, dy, work)
     p.saved, p.dy = reads(&call, saved, unit_of(dy)), reads(&call, dy, unit_of(dy))
     p.dx = writes(&call, dx, unit_of(dy))
-    execute(&call)
-    return dx
+    return execute(&call)
 
 
 cdef int check_kind(int kind, double alpha, cnp.ndarray x) except -1:
@@ -65,13 +63,36 @@ def activation_forward(cnp.ndarray x, int kind, double alpha=0.0):
     return run_forward(kernels_for(x).activation_forward, x, kind, alpha, activation_work(kind))
 
 
+cdef bint is_several(cnp.ndarray dy, cnp.ndarray saved):
+    """Whether dy is like more than one saved, one below the other."""
+    cdef int ndim = cnp.PyArray_NDIM(saved)
+    if dy is None or ndim == 0 or cnp.PyArray_NDIM(dy) != ndim or dy.shape[0] <= saved.shape[0]:
+        return False
+    check_real("dy", dy, ndim)
+    return (cnp.PyArray_TYPE(dy) == cnp.PyArray_TYPE(saved) and saved.shape[0] > 0
+            and dy.shape[0] % saved.shape[0] == 0
+            and cnp.PyArray_CompareLists(dy.shape + 1, saved.shape + 1, ndim - 1))
+
+
 def activation_backward(cnp.ndarray saved, cnp.ndarray dy, int kind, double alpha=0.0):
-    """dx = dy f'(x); saved is x for the kinds in SAVES_INPUT, else y."""
+    """dx = dy f'(x); saved is x for the kinds in SAVES_INPUT, else y.
+
+    Or several of them below one another: dy may have several times as many rows as saved."""
     check_real("saved", saved, 0)
-    check_like("dy", dy, "saved", saved)
+    cdef bint several = is_several(dy, saved)
+    if not several:
+        check_like("dy", dy, "saved", saved)
     check_kind(kind, alpha, dy)
+    cdef fnn_kernel *kernel = kernels_for(dy).activation_backward
+    cdef double work = 12.0 if kind < FNN_SOFTPLUS else activation_work(kind)  # a line in y: cheap
     if kind == FNN_SOFTMAX:
-        return run_backward(kernels_for(dy).softmax_backward, saved, dy, kind, alpha, 12.0)
-    cdef bint cheap = kind < FNN_SOFTPLUS  # the slope is a line in y
-    return run_backward(kernels_for(dy).activation_backward, saved, dy, kind, alpha,
-                        12.0 if cheap else activation_work(kind))
+        kernel, work = kernels_for(dy).softmax_backward, 12.0
+    cdef cnp.ndarray dx = empty_like(dy)
+    if not several:
+        run_backward(kernel, saved, dy, dx, kind, alpha, work)
+        return dx
+    cdef ptrdiff_t first, rows = saved.shape[0]
+    for first in range(0, dy.shape[0], rows):
+        part = slice(first, first + rows)
+        run_backward(kernel, saved, dy[part], dx[part], kind, alpha, work)
+    return dx

@@ -150,9 +150,10 @@ class Sequential(Network):
             data and w the weights.  Divided by w, and by their sum then, they are p again.
         metrics : a list of names (``"accuracy"``, ``"r2"``; see `fastnn.metrics`) or functions
             Functions are ``metric(outputs, targets)`` and get targets (n,) as (n, 1) where the
-            outputs are so; those of scikit-learn, and others whose first parameter is ``y_true``,
-            get ``(y_true, y_pred)`` as they want it, and those with a parameter ``sample_weight``
-            the weights.  By default the accuracy for losses that classify, else none.
+            outputs are so.  Those whose first parameter is ``y_true`` get the targets first:
+            scikit-learn's with the answers or probabilities that they want, others with the
+            outputs as they are.  Those with a parameter ``sample_weight`` get the weights.  By
+            default the accuracy for losses that classify, else none.
         schedule : a factor of the optimizer's learning rate for every step
             See `fastnn.schedules`.  After each epoch the rate is as before.  With batches of your
             own, `X` needs a ``len()``.
@@ -167,11 +168,13 @@ class Sequential(Network):
         callbacks : a list of objects that are told about the epochs (see `Callback`)
         resume : the file of a checkpoint to go on from (see `ModelCheckpoint`)
             Training goes on to `epochs` in all, with the same bits as if it had never stopped.
-            Model, optimizer, order and history are as saved, with what may be set at any time,
-            such as learning rates; the other arguments must be as before.  Of those that the file
-            knows, all that differ are listed; it does not know data, functions and metrics' own
-            settings.  Batches of your own must come in the same order, and a schedule that follows
-            `epochs`, as `Cosine` does, needs the same `epochs`.
+            Model, optimizer, order and history become those of the file, with all that may be set
+            at any time, such as learning rates, their factors, rates of dropout and what is frozen;
+            to go on with others, set them in `on_fit_begin` of a callback.  The other arguments
+            must be as before.  Of those that the file knows, all that differ are listed; it does
+            not know data, functions and metrics' own settings.  Batches of your own must come in
+            the same order, and a schedule that follows `epochs`, as `Cosine` does, needs the same
+            `epochs`.
         progress : whether to show a bar on a terminal, a line per epoch elsewhere
 
         Raises

@@ -443,9 +443,9 @@ class Network:
     ) -> states.IncompatibleKeys:
         """Copy in what `state_dict` gave, rounded to the model's dtype.
 
-        Unless `strict`, what the model lacks or the state lacks is passed over, as where another
-        number of classes is learnt on from the first layers of a model.  The result names these,
-        ``(missing_keys, unexpected_keys)``; both lists are empty after a strict call.
+        Unless `strict`, what the model lacks or the state lacks is passed over.  The result names
+        these, ``(missing_keys, unexpected_keys)``; both lists are empty after a strict call.
+        Another shape is an error all the same: of a head for other classes, leave out the arrays.
 
         Weights of PyTorch lie the other way round.  Convert a state of its with ``tensor.numpy()``:
         weights of dense layers and 1D convolutions need a ``.T``, of 2D convolutions a

@@ -41,6 +41,7 @@ class Block(Layer):
     """
 
     layers = Fixed[tuple[Any, ...]]()
+    _tiles = True
 
     def __init__(self, *layers: Layer | SupportsForwardBackward | Any) -> None:
         self._contain(layers)

@@ -36,6 +36,7 @@ class Dropout(Layer):
     """
 
     native = True
+    _tiles = True
     random = True
     rate = Setting(checks.fraction)
     _rate: float

@@ -26,6 +26,7 @@ class Flatten(Pure):
     """
 
     native = True
+    _tiles = True
     out_dimensions = 1
     _resizes = True
 
@@ -33,4 +34,4 @@ class Flatten(Pure):
         return (math.prod(shape),)
 
     def _vjp(self, x: NDArray[Any]) -> tuple[NDArray[Any], Pull]:
-        return x.reshape(len(x), -1), lambda dy: dy.reshape(x.shape)
+        return x.reshape(len(x), -1), lambda dy: dy.reshape(-1, *x.shape[1:])

@@ -72,6 +72,7 @@ class BatchNorm(_Norm):
     (array([0.2]), array([1.]))
     """
 
+    _tiles = True
     running_mean = Named("state")
     running_var = Named("state")
     momentum = Setting(checks.up_to_one)

@@ -138,19 +138,21 @@ class MLPClassifier(ClassifierMixin, Perceptron):
       ``SoftmaxCrossEntropy(label_smoothing=0.1)``, ``SigmoidCrossEntropy()``, ``Hinge()``.
     - `class_weight`: a dict of weights by class, 1 for those that it does not name, or "balanced",
       which makes all classes weigh the same; for multilabel targets a list of dicts, ``{1: 5.0}``,
-      one a label.  It multiplies `sample_weight`, but not that of `validation_data`.  It moves
-      probabilities: the network learns p w / Σ p w, for p the probabilities in the data and w the
-      weights, so that classes are chosen as if they were as frequent as weighted.  Divided by w,
-      and by their sum then, they are p again.
+      one a label, whose product is the row's weight (a weight for each label is `pos_weight` of a
+      `SigmoidCrossEntropy`, given as `loss`).  It multiplies `sample_weight`, but not that of
+      `validation_data`.  It moves probabilities: the network learns p w / Σ p w, for p the
+      probabilities in the data and w the weights, so that classes are chosen as if they were as
+      frequent as weighted.  Divided by w, and by their sum then, they are p again.
     - `dropout`: the probability of dropping, behind each hidden layer.
     - `batch_norm`: whether each hidden layer's sums are normalised before its activation.
     - `callbacks`: a list of `fastnn.Callback` objects, told of every epoch; their ``run.model`` is
       the network that is being trained.
-    - `scoring`: by what `early_stopping` scores, a scorer of scikit-learn's by name ("roc_auc",
-      "neg_log_loss", "f1_macro") or a function ``scorer(estimator, X, y)``; None is the estimator's
-      own ``score``.  ``validation_scores_``, ``best_validation_score_`` and `tol` are then in its
-      units.  As in scikit-learn's other estimators, it gets the weights of the held-out rows, those
-      of classes included, as ``sample_weight`` where there are some, and may refuse them.
+    - `scoring`: by what `early_stopping` scores, a scorer of scikit-learn's by name ("roc_auc", of
+      more than two classes "roc_auc_ovr", "neg_log_loss", "f1_macro") or a function
+      ``scorer(estimator, X, y)``; None is the estimator's own ``score``.  ``validation_scores_``,
+      ``best_validation_score_`` and `tol` are then in its units.  As in scikit-learn's other
+      estimators, it gets the weights of the held-out rows, those of classes included, as
+      ``sample_weight`` where there are some, and may refuse them.
     - `dtype`: "float32" or "float64".
     - `n_threads`: of training and prediction; None for `fastnn.get_num_threads`, which jobs of
       joblib's, threads as well as processes, share.
@@ -301,7 +303,10 @@ class MLPClassifier(ClassifierMixin, Perceptron):
             loss = SoftmaxCrossEntropy() if kind == "multiclass" else SigmoidCrossEntropy()
         if not isinstance(loss, SigmoidCrossEntropy):
             if kind == "multilabel":
-                raise ValueError(f"loss: multilabel targets need 'log_loss', got {self.loss!r}")
+                raise ValueError(
+                    "loss: multilabel targets need 'log_loss' or a SigmoidCrossEntropy, got "
+                    f"{self.loss!r}"
+                )
             link = "softmax" if isinstance(loss, SoftmaxCrossEntropy) else "identity"
             return Task(loss, link, max(2, classes))
         if kind == "multiclass":
