@@ -97,10 +97,10 @@ class _Constant:
             y, pull = model._chain.vjp(program.take("x", len(x)))
             gradients = [*_ones(y)] if output == "all" else [_one(y, output)]
             if all(getattr(layer, "_tiles", False) for layer, _ in model._chain.walk()):
-                found = pull(np.concatenate(gradients)).reshape(len(gradients), len(x), -1)
+                rows = [*pull(np.concatenate(gradients)).reshape(len(gradients), len(x), -1)]
             else:
-                found = [pull(dy).reshape(len(x), -1) for dy in gradients]
-            program.give(_kernels.join_columns([*found]))
+                rows = [pull(dy).reshape(len(x), -1) for dy in gradients]
+            program.give(_kernels.join_columns(rows))
 
     def run(self, x: Array, out: Array) -> None:
         self._program.predict(x, out.reshape(len(x), -1))
