@@ -96,7 +96,7 @@ class _Constant:
         with self._program as program:
             y, pull = model._chain.vjp(program.take("x", len(x)))
             gradients = [*_ones(y)] if output == "all" else [_one(y, output)]
-            if all(getattr(layer, "_tiles", False) for layer, _ in model._chain.walk()):
+            if all(layer._pulls_several for layer, _ in model._chain.walk()):
                 rows = [*pull(np.concatenate(gradients)).reshape(len(gradients), len(x), -1)]
             else:
                 rows = [pull(dy).reshape(len(x), -1) for dy in gradients]

@@ -24,7 +24,7 @@ class Activation(Pure):
     `backward` raises RuntimeError without a `forward` in training before it."""
 
     native = True
-    _tiles = True
+    _pulls_several = True
     activation_name: str = "linear"
     alpha: float | Setting[float] = 0.0
 

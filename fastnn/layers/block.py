@@ -41,7 +41,7 @@ class Block(Layer):
     """
 
     layers = Fixed[tuple[Any, ...]]()
-    _tiles = True
+    _pulls_several = True
 
     def __init__(self, *layers: Layer | SupportsForwardBackward | Any) -> None:
         self._contain(layers)

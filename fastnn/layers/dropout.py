@@ -36,7 +36,7 @@ class Dropout(Layer):
     """
 
     native = True
-    _tiles = True
+    _pulls_several = True
     random = True
     rate = Setting(checks.fraction)
     _rate: float

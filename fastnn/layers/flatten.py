@@ -26,7 +26,7 @@ class Flatten(Pure):
     """
 
     native = True
-    _tiles = True
+    _pulls_several = True
     out_dimensions = 1
     _resizes = True
 

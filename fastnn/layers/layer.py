@@ -195,7 +195,7 @@ class Layer(Guarded):
     _resizes = False  # out_features None means "unknown before data come", not "as it takes"
     _embedding: Any = None  # that which takes its inputs, which are codes then
     _states = True  # says what it returns, with all layers within
-    _tiles = False  # the pull of `_vjp` takes several dy below one another as well
+    _pulls_several = False  # the pull of `_vjp` takes several dy below one another as well
     _chains: tuple[Any, ...] = ()  # a `Chain` for each path of layers within this one
 
     _place: Any = Placed(None)

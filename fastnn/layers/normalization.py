@@ -72,7 +72,7 @@ class BatchNorm(_Norm):
     (array([0.2]), array([1.]))
     """
 
-    _tiles = True
+    _pulls_several = True
     running_mean = Named("state")
     running_var = Named("state")
     momentum = Setting(checks.up_to_one)

@@ -28,7 +28,7 @@ class Weighted(Layer, ABC):
     A derived class defines the product, forward and backward."""
 
     native = True
-    _tiles = True
+    _pulls_several = True
     in_features: int
     out_features: int
     weight = Named("parameters")
