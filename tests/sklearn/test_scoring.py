@@ -58,7 +58,7 @@ def gini(estimator, X, y, sample_weight=None):
 def test_scores_are_the_scorers(name, data, scoring, settings, weighted, kind):
     X, y = data
     if kind == "text" and (name == "MLPRegressor" or y.ndim > 1):
-        return
+        pytest.skip("its targets are no labels")
     y, given = named(kind, y), (slice(200, None),)
     weight = weights(X)[200:] if weighted else None
     if kind == "text" and scoring == "average_precision":
