@@ -96,11 +96,10 @@ class _Constant:
         with self._program as program:
             y, pull = model._chain.vjp(program.take("x", len(x)))
             gradients = [*_ones(y)] if output == "all" else [_one(y, output)]
-            if all(getattr(layer, "_tiles", False) for layer, _ in model._chain.walk()):
-                found = pull(np.concatenate(gradients)).reshape(len(gradients), len(x), -1)
-            else:
-                found = [pull(dy).reshape(len(x), -1) for dy in gradients]
-            program.give(_kernels.join_columns([*found]))
+            if all(layer._tiles for layer, _ in model._chain.walk()):
+                gradients = [np.concatenate(gradients)]  # one below the other, in one way back
+            rows = [dx for dy in gradients for dx in pull(dy).reshape(-1, len(x), x[0].size)]
+            program.give(_kernels.join_columns(rows))
 
     def run(self, x: Array, out: Array) -> None:
         self._program.predict(x, out.reshape(len(x), -1))
