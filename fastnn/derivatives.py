@@ -97,9 +97,8 @@ class _Constant:
             y, pull = model._chain.vjp(program.take("x", len(x)))
             gradients = [*_ones(y)] if output == "all" else [_one(y, output)]
             if all(layer._pulls_several for layer, _ in model._chain.walk()):
-                rows = [*pull(np.concatenate(gradients)).reshape(len(gradients), len(x), -1)]
-            else:
-                rows = [pull(dy).reshape(len(x), -1) for dy in gradients]
+                gradients = [np.concatenate(gradients)]  # one below the other, in one way back
+            rows = [dx for dy in gradients for dx in pull(dy).reshape(-1, len(x), x[0].size)]
             program.give(_kernels.join_columns(rows))
 
     def run(self, x: Array, out: Array) -> None:

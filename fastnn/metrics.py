@@ -98,7 +98,7 @@ def balanced_accuracy(
         hits[wanted > 0] / wanted[wanted > 0]
         for hits, _, wanted in _counts(outputs, targets, multilabel, weight)
     ]
-    mean = sum(float(part.mean()) for part in parts) / len(parts)
+    mean = math.fsum(float(part.mean()) for part in parts) / len(parts)
     return math.nan if np.isnan(outputs).any() else mean
 
 
@@ -281,7 +281,7 @@ def auc(
         return math.nan
     mixed = yes.any(axis=0) & ~yes.all(axis=0)
     areas = [_area(scores[:, j], yes[:, j], weight) for j in np.flatnonzero(mixed)]
-    return sum(areas) / len(areas) if areas else math.nan
+    return math.fsum(areas) / len(areas) if areas else math.nan
 
 
 def _area(scores: Array, yes: NDArray[np.bool_], weight: Array | None) -> float:

@@ -3,12 +3,13 @@ anything.  One message lists all that does not fit."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastnn.support import arrays, pytorch
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
     import numpy as np
     from numpy.typing import NDArray
@@ -34,6 +35,10 @@ def fitting(
     what one of the two lacks.  `turned` are the names of its weights that are (out, in) in PyTorch.
 
     Raises as `Network.load_state_dict` says."""
+    if not isinstance(state, Mapping):
+        raise TypeError(f"state: expected a dict of arrays by name, got {arrays.describe(state)}")
+    if others := [name for name in state if not isinstance(name, str)]:
+        raise TypeError(f"state: expected names such as '0.weight', got {others[0]!r}")
     if found := pytorch.tensors(state):
         raise TypeError(f"state: {found[0]} is a tensor; {pytorch.ADVICE}")
     missing = [name for name in mine if name not in state]

@@ -295,7 +295,7 @@ class TrainStep(Step):
             as_it_comes = self._model._chain.embedding is None and self._loss._direct
             self._last = recorded if as_it_comes else None
         else:
-            value = self._run_once(Samples(x, y, weight, y))
+            value = self._run_once(Samples(x, y, weight, y), in_form=False)
         if self._waiting == self._accumulate:
             self.flush()
         return value
@@ -309,10 +309,11 @@ class TrainStep(Step):
         self._replay_steps(recorded, 1)
         return recorded
 
-    def _run_once(self, data: Samples) -> NDArray[np.float64]:
+    def _run_once(self, data: Samples, in_form: bool = True) -> NDArray[np.float64]:
+        """One step by hand; `in_form` says whether the loss has seen targets and weights."""
         program = Unrecorded()
         program.feed(data.X, data.targets, data.weight)
-        return self._run(program, len(data.X), data.weight is not None)
+        return self._run(program, len(data.X), data.weight is not None, in_form)
 
     def flush(self) -> None:
         """Update with the batches that an update waits for, if there are some, few as they are.
@@ -430,7 +431,9 @@ class TrainStep(Step):
 
     # ---- the definition of a step --------------------------------------------------------------
 
-    def _run(self, program: AnyProgram, rows: int, weighted: bool) -> NDArray[np.float64]:
+    def _run(
+        self, program: AnyProgram, rows: int, weighted: bool, in_form: bool = True
+    ) -> NDArray[np.float64]:
         """One step on the program's next rows; returns the loss, in an array of one element."""
         model = self._model
         with model._hold:
@@ -441,7 +444,7 @@ class TrainStep(Step):
                 program.give(outputs)
                 targets = program.take("targets", rows)
                 weight = program.take("weights", rows) if weighted else None
-                value, gradient = self._measure(outputs, targets, weight)
+                value, gradient = self._measure(outputs, targets, weight, in_form)
                 model._chain.add_penalty(value, rows)
                 program.take_rate(self._hyper)
                 _kernels.check_value(value, self._hyper)
@@ -459,15 +462,15 @@ class TrainStep(Step):
         return value
 
     def _measure(
-        self, outputs: Array, targets: Any, weight: Any
+        self, outputs: Array, targets: Any, weight: Any, in_form: bool
     ) -> tuple[NDArray[np.float64], Array]:
         """The loss, in an array of one element, and its gradient."""
-        if self._recorded:  # then targets and weight have the kernel's form
-            return self._loss._measure(outputs, targets, weight)
         if is_plain(self._loss):
-            value, gradient = self._loss(outputs, targets, weight)
-        else:  # it may write into the outputs, which metrics read later
-            value, gradient = call_own(self._loss, outputs.copy(), targets, weight)
+            if not in_form:
+                targets, weight = self._loss._in_form(outputs, targets, weight)
+            return self._loss._measure(outputs, targets, weight)
+        # one of the user's may write into the outputs, which metrics read later
+        value, gradient = call_own(self._loss, outputs.copy(), targets, weight)
         return np.array([value], np.float64), gradient
 
     def _backward(self, gradient: Array, rows: int) -> None:

@@ -280,6 +280,12 @@ CASES = [
     (14, "fit on one row",
      lambda: fit(X[:1], Y[:1], model=Sequential(BatchNorm(4), Dense(4, 3))),
      ValueError, "X: batch norm trains on at least 2 rows at once, got 1 row"),
+    *((21, f"state {what}", lambda state=state: classifier().load_state_dict(state), TypeError,
+       message) for what, state, message in (
+        ("None", None, "state: expected a dict of arrays by name, got a NoneType"),
+        ("list", [np.ones(3)], "state: expected a dict of arrays by name, got a list"),
+        ("of numbers", {0: np.ones(3)}, r"state: expected names such as '0\.weight', got 0"),
+    )),
     (21, "state",
      lambda: classifier().load_state_dict({"a": 1}), ValueError,
      r"state: missing 0\.weight, 0\.bias, .*; unknown a$"),
