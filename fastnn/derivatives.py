@@ -37,28 +37,28 @@ class Derivatives:
     threads may work at the same time."""
 
     def __init__(self) -> None:
-        self._free: dict[Any, list[Any]] = {}
+        self._idle: dict[Any, list[Any]] = {}
 
     def take(self, model: Network, x: Array, output: int | str | None = None) -> Any:
         """The recording for batches like x: of the gradient of one output, by its number, of
         "all", or of one that comes with every call."""
         key = x.shape, output
         try:
-            found: Any = self._free.get(key, []).pop()
+            found: Any = self._idle.get(key, []).pop()
         except IndexError:
             found = None
         if found is None or found.changes != settings.changes:
-            found = _Free(model, x) if output is None else _Constant(model, x, output)
+            found = _Halves(model, x) if output is None else _Whole(model, x, output)
             found.key, found.changes = key, settings.changes
         return found
 
     def put_back(self, found: Any) -> None:
-        self._free.setdefault(found.key, []).append(found)
-        while len(self._free) > _MOST:
-            self._free.pop(next(iter(self._free)), None)
+        self._idle.setdefault(found.key, []).append(found)
+        for key in [*self._idle][:-_MOST]:  # a list, as other threads may add shapes meanwhile
+            self._idle.pop(key, None)
 
 
-class _Free:
+class _Halves:
     """A model's evaluation for batches like x and, once it is needed, its way back."""
 
     def __init__(self, model: Network, x: Array) -> None:
@@ -87,7 +87,7 @@ class _Free:
         return dx
 
 
-class _Constant:
+class _Whole:
     """One way forward and, for one output or each, one back, in one program."""
 
     def __init__(self, model: Network, x: Array, output: int | str) -> None:

@@ -119,6 +119,23 @@ def test_recorded_steps_are_those_by_hand(kind, dtype, threads):
     assert (averages[0].flat_parameters != model.flat_parameters).any()
 
 
+@pytest.mark.parametrize("own", [False, True], ids=["recorded", "by hand"])
+def test_an_average_is_updated_where_the_inputs_gradient_is_wanted(own):
+    averages, batches = [ExponentialMovingAverage(0.9) for _ in range(2)], draw(SIZES)
+    for average, wanted in zip(averages, (False, True), strict=True):
+        optimizer = OwnSGD(0.1) if own else SGD(0.1)
+        step = GradientStep(network(), optimizer, average=average)
+        assert step.recorded != own
+        for x, y in batches:
+            step.backward(LOSS(step.forward(x), y)[1], input_gradient=wanted)
+        assert average.updates == len(batches)
+    assert_same_bits(averages[0].flat_parameters, averages[1].flat_parameters)
+
+
+class OwnSGD(SGD):
+    """A class of one's own, which is not recorded."""
+
+
 def test_an_average_changes_no_bit_of_the_training():
     with_average, without = network(), network()
     batches = draw(SIZES)

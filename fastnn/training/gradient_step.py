@@ -128,12 +128,8 @@ class GradientStep(Step):
         program.feed(dy)
         with program:
             try:
-                dy, dx = program.take("x", len(dy)), None
-                if input_gradient:
-                    dx = model.backward(dy, input_gradient=True)
-                    self._optimizer.step(model)
-                else:
-                    self._backward(dy, len(dy))
+                dx = model.backward(program.take("x", len(dy)), input_gradient)
+                self._update()
             except FloatingPointError as error:
                 raise self._diverged(error) from None
         halves.backward[input_gradient] = program, dx
