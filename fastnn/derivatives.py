@@ -119,10 +119,10 @@ def input_gradient(model: Network, known: Derivatives, x: ArrayLike, gradient: G
     if not model._chain.native:
         return _by_hand(model, batch, gradient)
     if isinstance(gradient, int | np.integer):
-        constant = known.take(model, batch, _output(model.output_shape(batch.shape[1:]), gradient))
+        whole = known.take(model, batch, _output(model.output_shape(batch.shape[1:]), gradient))
         result = np.empty_like(batch)
-        constant.run(batch, result)
-        known.put_back(constant)
+        whole.run(batch, result)
+        known.put_back(whole)
         return result
     recorded = known.take(model, batch)
     outputs = recorded.forward(batch)

@@ -245,7 +245,7 @@ def test_few_recordings_are_kept():
     model, x, _ = network()
     for rows in range(1, 40):
         model.input_gradient(np.repeat(x[:1], rows, axis=0), 0)
-    assert len(model._derivatives._free) == derivatives._MOST
+    assert len(model._derivatives._idle) == derivatives._MOST
 
 
 class Scale(Layer):
