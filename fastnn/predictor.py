@@ -73,7 +73,7 @@ class Predictor:
 
     def refresh(self) -> None:
         """Take the model's present parameters and running statistics: afterwards the outputs have
-        the bits of a new predictor's.
+        the bits of a new predictor's, unless a setting of a layer, such as `eps`, was changed.
 
         It costs about what packing the weights does, and no new recording; batch norms are folded
         again.  Call it between training steps, when no other thread calls the predictor.  Raises

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
     Arrays = Mapping[str, Any]
 
-_APPLIED = "{}: the model has the averaged weights now; leave `applied`, or call put_back()"
 _STEP, _RATE = _kernels.HYPER["step"], _kernels.HYPER["mean_rate"]
 
 
@@ -76,16 +75,24 @@ class WeightAverage(Guarded):
 
         Raises ValueError for another model than the first, RuntimeError while averages are
         applied, or if another thread is training the model."""
+        if not hasattr(model, "_hold"):
+            raise TypeError(f"model: expected a Sequential, got {model!r}")
         if self._model is None:
             self._attach(model)
         self._check_model(model)
-        if self.is_applied:
-            raise RuntimeError(_APPLIED.format("update"))
+        self._check_not_applied("update")
         with model._hold:
             self._advance()
             rate = self._hyper[_RATE : _RATE + 1]
             for at in model._slices.values() if _kernels.recording() else [slice(None)]:
                 _kernels.lerp(self._vector[at], model.flat_parameters[at], rate)
+
+    def _check_not_applied(self, what: str) -> None:
+        if self.is_applied:
+            raise RuntimeError(
+                f"{what}: the model has the averaged weights now; leave `applied`, or call "
+                "put_back()"
+            )
 
     def _check_model(self, model: Network) -> None:
         if model is not self._model:
@@ -135,8 +142,7 @@ class WeightAverage(Guarded):
         if self._model is None:
             self._attach(model)
         self._check_model(model)
-        if self.is_applied:
-            raise RuntimeError(_APPLIED.format("fit"))
+        self._check_not_applied("fit")
         self._set_updates(0)
 
     @contextmanager

@@ -578,3 +578,28 @@ def test_training_that_ends_with_an_error_leaves_averaged_weights():
     assert_same_bits(model.flat_parameters, look.ends[1])
     assert not average.is_applied
     assert_same_bits(average.flat_parameters, model.flat_parameters)
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["recorded", "by hand"])
+def test_no_step_trains_the_averaged_weights(own):
+    """Neither a replayed step nor the first by hand, which would move the model's own weights."""
+    optimizer, average = OwnSGD(0.1) if own else SGD(0.1), ExponentialMovingAverage(0.9)
+    model, (batch, *others) = network(), draw(SIZES)
+    step = TrainStep(model, LOSS, optimizer, average=average)
+    for each in others:
+        step(*each)
+    own_weights, averaged = model.flat_parameters.copy(), average.flat_parameters.copy()
+    half = GradientStep(model, optimizer, average=average)
+    with average.applied():
+        for use in (lambda: step(*others[0]), lambda: step(*batch), lambda: half.forward(batch[0])):
+            with pytest.raises(RuntimeError, match=r"^a training step: the model has the averaged"):
+                use()
+        assert_same_bits(model.flat_parameters, averaged)
+    assert_same_bits(model.flat_parameters, own_weights)
+    assert_same_bits(average.flat_parameters, averaged)
+    step(*batch)
+
+
+def test_an_average_is_of_models():
+    with pytest.raises(TypeError, match=r"^model: expected a Sequential, got Vector"):
+        ExponentialMovingAverage(0.5).update(fastnn.Vector([1.0]))

@@ -343,14 +343,11 @@ def is_native(layer: object) -> bool:
 def _trains(layer: Any, run: Layer) -> bool:
     """Whether a layer needs its outputs' gradient for parameters of its own, or, as Python of the
     user's, for what nobody knows; `run` is what runs it, the layer or its wrapper."""
+    if chains := inner_chains(layer):
+        return any(chain.first_trained < len(chain.path) for chain in chains)
     if not getattr(layer, "trainable", True):
         return False
-    if not run.native:
-        return True
-    chains = inner_chains(layer)
-    return any(c.first_trained < len(c.path) for c in chains) or bool(
-        not chains and layer.parameters
-    )
+    return not run.native or bool(layer.parameters)
 
 
 def inner_chains(layer: object) -> tuple[Chain, ...]:

@@ -93,7 +93,7 @@ def fit(
                 raise ValueError("validation_split: expected None beside validation_data")
             validation_split = checks.proportion(validation_split, "validation_split")
             data, held = split_off(model, loss, X, y, sample_weight, validation_split, seed)
-            X, y, sample_weight = data[:3]
+            X, y, sample_weight = data.X, data.y, data.metric_weight  # the loss adds its own
         source = make_source(
             model, loss, X, y, epochs, batch_size, shuffle, seed, sample_weight, class_weight,
             checks.flag(drop_last, "drop_last"), steps_per_epoch,

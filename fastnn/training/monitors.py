@@ -108,7 +108,7 @@ class EarlyStopping(Callback):
             run.stop()
 
     def on_fit_end(self, run: Run) -> None:
-        if self._best_state is not None and self.best_epoch < run.epoch:
+        if self._best_state is not None:  # also if an epoch behind the best was only begun
             run.model.load_state_dict(self._best_state)
         elif self.restore_best and 0 < self.best_epoch < run.epoch:
             warnings.warn(

@@ -58,14 +58,23 @@ def check_samples(
     data = check_part(model, loss, X, y, sample_weight, class_weight, where)
     targets, own = _check_targets(model, loss, data.X, data.y, f"{where}y")
     weight = arrays.product(data.weight, own)
-    data = data._replace(targets=targets, weight=weight)
-    if weight is None or weight.all():
-        return data
-    used = np.any(weight.reshape(len(weight), -1), axis=1)
-    if not used.any():
+    used = _rows_that_count(data._replace(targets=targets, weight=weight), weight)
+    if not len(used.X):
         name = "sample_weight" if class_weight is None else "class_weight"
         raise ValueError(f"{where}{name}: all weights are 0")
-    return data if used.all() else data.rows(used)
+    return used
+
+
+def counting_rows(loss: Loss, data: Samples) -> Samples:
+    """The samples of a batch of `check_part` without rows of weight 0, be it the loss's own."""
+    return _rows_that_count(data, arrays.product(data.weight, _own_weight(loss, data.y)))
+
+
+def _rows_that_count(data: Samples, weight: Array | None) -> Samples:
+    """The samples without rows whose weights are 0 at all positions."""
+    if weight is None or weight.all():
+        return data
+    return data.rows(np.any(weight.reshape(len(weight), -1), axis=1))
 
 
 def check_part(

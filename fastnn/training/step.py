@@ -93,8 +93,14 @@ class Step:
 
     # ---- the two halves of a step --------------------------------------------------------------
 
+    def _check_weights(self) -> None:
+        """Raise RuntimeError where the model has averaged weights, which no step may train."""
+        if self._average is not None:
+            self._average._check_not_applied("a training step")
+
     def _forward(self, program: AnyProgram, rows: int) -> Array:
         """The outputs in training for the program's next rows."""
+        self._check_weights()
         return self._model.forward(program.take("x", rows), training=True)
 
     def _backward(self, gradient: Array, rows: int) -> None:
@@ -114,6 +120,7 @@ class Step:
         """Run the program on the rows that it was fed with; `value` is where it leaves the loss.
 
         From feeding it to reading the results, the caller holds the model."""
+        self._check_weights()
         self._model._begin()
         averaged = 0 if self._average is None else self._average.updates
         done = program.replay(steps)

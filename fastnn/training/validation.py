@@ -22,6 +22,7 @@ from fastnn.training.samples import (
     check_part,
     check_samples,
     check_targets_alike,
+    counting_rows,
     labels_of,
 )
 from fastnn.training.sources import check_begins_anew, own_batch, together
@@ -129,9 +130,7 @@ class Given:
             where = f"validation batch {number}: "
             x, y, weight = own_batch(batch, where)
             data = check_part(self._model, self._loss, x, y, weight, None, where)
-            if data.weight is not None:
-                used = (data.weight.reshape(len(data.X), -1) > 0).any(axis=1)
-                data = data if used.all() else data.rows(used)
+            data = counting_rows(self._loss, data)
             rows += len(data.X)
             if len(data.X):
                 yield where, data

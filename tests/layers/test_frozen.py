@@ -427,3 +427,25 @@ def test_the_loss_does_not_change_with_it(rng):
     thawed = step(x, y)
     model.layers[1].trainable = False
     assert step(x, y) == thawed
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_layer_without_the_base_has_its_backward_beside_frozen_ones(inside):
+    """Nobody knows what it does there, at the top as within another layer."""
+
+    class Own:
+        calls = 0
+
+        def forward(self, x, training=False):
+            return x
+
+        def backward(self, dy):
+            Own.calls += 1
+            return dy
+
+    frozen = Dense(FEATURES, FEATURES)
+    inner = [fastnn.Block(Own(), frozen)] if inside else [Own(), frozen]
+    model = Sequential(*inner, Dense(FEATURES, CLASSES))
+    frozen.trainable = False
+    TrainStep(model, LOSS, SGD(0.1))(*draw([8])[0])
+    assert Own.calls == 1

@@ -1,6 +1,7 @@
 """What watches a result: early stopping, rates that fall on a plateau, and their `monitor`."""
 
 import math
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -323,3 +324,21 @@ def test_a_rate_below_the_least_stays():
     optimizer = fastnn.SGD(1e-3)
     fit(Scripted(1, 1), ReduceOnPlateau(patience=1, min_rate=0.1), optimizer=optimizer, epochs=2)
     assert optimizer.learning_rate == 1e-3
+
+
+@pytest.mark.parametrize("ends", [KeyboardInterrupt, FloatingPointError])
+def test_the_best_is_restored_where_the_next_epoch_was_only_begun(ends):
+    class End(Callback):
+        def on_epoch_end(self, run):
+            self.best = run.model.flat_parameters.copy()
+
+        def on_batch_end(self, run):
+            if (run.epoch, run.batch) == (2, 2):
+                raise ends
+
+    model, end = network(), End()
+    before = model.flat_parameters.copy()
+    with suppress(ends):  # Ctrl-C returns the history
+        fit(end, EarlyStopping("loss"), model=model, epochs=9, batch_size=2)
+    assert (end.best != before).any()
+    np.testing.assert_array_equal(model.flat_parameters, end.best)

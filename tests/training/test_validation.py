@@ -61,6 +61,10 @@ def assert_same(one, other):
     {}, {"sample_weight": WEIGHT}, {"class_weight": "balanced"}, {"class_weight": {0: 0.5}},
     {"sample_weight": WEIGHT, "class_weight": "balanced"}, {"loss": Hinge()},
     {"drop_last": True, "shuffle": False},
+    {"loss": SoftmaxCrossEntropy(class_weight=[1, 5, 1])},
+    {"loss": SoftmaxCrossEntropy(class_weight=[1, 5, 1]), "class_weight": "balanced"},
+    {"loss": SoftmaxCrossEntropy(class_weight=[1, 5, 2], label_smoothing=0.1),
+     "sample_weight": WEIGHT},
 ])  # fmt: skip
 def test_a_split_is_as_if_its_parts_had_been_given(options):
     weight = options.get("sample_weight")
@@ -412,3 +416,13 @@ def test_ctrl_c_is_heard_soon_while_fit_validates_images():
                   validation_data=[(x, y)] * 10**6)[1]  # fmt: skip
     assert history.interrupted and history.epochs == 0
     assert time.monotonic() - pressed[0] < 5
+
+
+def test_a_batch_whose_targets_are_all_ignored_is_passed_over():
+    """As its rows are in arrays."""
+    loss, labels = SoftmaxCrossEntropy(ignore_index=-1), LABELS.copy()
+    labels[30:60] = -1
+    parts = [(X[at : at + 30], labels[at : at + 30]) for at in (0, 30, 60)]
+    assert_same(fit(loss=loss, validation_data=parts), fit(loss=loss, validation_data=(X, labels)))
+    with pytest.raises(ValueError, match=r"^validation sample_weight: all weights are 0"):
+        fit(loss=loss, validation_data=parts[1:2])

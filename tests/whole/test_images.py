@@ -239,9 +239,12 @@ def test_batch_norm_folds_into_a_weight_of_any_dimensions():
     for array in (norm.gamma, norm.beta, norm.running_mean):
         array[...] = draw(4, seed=3)
     for own in (bias, None):
-        layer = SimpleNamespace(weight=weight, bias=own, activation=fastnn.Linear())
+        layer = SimpleNamespace(
+            weight=weight, bias=own, _weight=weight, _bias=own, activation=fastnn.Linear()
+        )
         affine, x = _Affine(layer), draw((5, 18)).astype(float)
-        affine.fold(norm)
+        affine.add(norm)
+        affine.fold()
         z = x @ weight.reshape(18, 4) + (0 if own is None else own)
         expected = norm.gamma * (z - norm.running_mean) / np.sqrt(1 + norm.eps) + norm.beta
         found = x @ affine.weight.reshape(18, 4) + affine.bias

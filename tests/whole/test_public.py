@@ -16,7 +16,7 @@ ELSEWHERE = {
     "Embedding": "layers/test_embedding.py",
     "ExponentialAverage": "test_averages.py",
     "ExponentialDecay": "test_schedules.py",
-    "ExponentialMovingAverage": "test_averaging.py",
+    "ExponentialMovingAverage": "test_weight_averages.py",
     "GradientStep": "training/test_gradient_step.py",
     "History": "training/test_loop.py",
     "Layer": "layers/test_own_layers.py",
@@ -29,7 +29,7 @@ ELSEWHERE = {
     "Sequential": "test_model.py",
     "Standardizer": "test_data.py",
     "StepDecay": "test_schedules.py",
-    "StochasticWeightAverage": "test_averaging.py",
+    "StochasticWeightAverage": "test_weight_averages.py",
     "TensorBoard": "training/test_callbacks.py",
     "TrainStep": "training/test_step.py",
     "Vector": "test_vector.py",
@@ -52,7 +52,7 @@ ELSEWHERE = {
     "stratified_split": "test_data.py",
     "threads": "support/test_threads.py",
     "to_nhwc": "test_data.py",
-    "update_batch_norm": "test_averaging.py",
+    "update_batch_norm": "test_weight_averages.py",
 }
 
 
