@@ -357,7 +357,9 @@ class Network:
         if x.shape != chain.checked_shape:
             chain.check_input(x.shape, name)
         if chain.embedding is not None:
-            chain.embedding.check_codes(value, name)
+            # integers become the same codes, or numbers beyond all codes
+            whole = isinstance(value, np.ndarray) and value.dtype.kind in "biu"
+            chain.embedding.check_codes(x if whole else value, name)
         return x
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
