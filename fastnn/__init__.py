@@ -97,8 +97,8 @@ if not use_installed(__path__[0]):  # else the installed package stands in this 
     from fastnn.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, RMSprop
     from fastnn.predictor import Predictor
     from fastnn.schedules import (
-        CosLog,
         Cosine,
+        CosLog,
         ExponentialDecay,
         FlatCosine,
         OneCycle,
