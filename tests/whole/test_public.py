@@ -39,6 +39,7 @@ ELSEWHERE = {
     "batches": "test_data.py",
     "build_info": "support/test_threads.py",
     "datasets": "test_datasets.py",
+    "fan_in_factors": "test_factors.py",
     "get_num_threads": "support/test_threads.py",
     "get_runtime": "support/test_runtimes.py",
     "gradcheck": "test_gradcheck.py",
