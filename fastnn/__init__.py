@@ -22,16 +22,18 @@ Activations    Linear, ReLU, LeakyReLU, Sigmoid, Tanh, Softmax, ELU, SELU, Softp
                Mish; ParametricActivation
 Losses         SoftmaxCrossEntropy, SigmoidCrossEntropy, Hinge; MeanSquaredError,
                MeanAbsoluteError, Huber, Quantile, Poisson; Loss, to derive others from
-Optimizers     SGD, Momentum, Nesterov, RMSprop, Adam, AdamW; Vector: numbers of no layer
+Optimizers     SGD, Momentum, Nesterov, RMSprop, Adam, AdamW; fan_in_factors; Vector: numbers of no
+               layer
 Averages       ExponentialMovingAverage, StochasticWeightAverage, update_batch_norm
-Learning rates StepDecay, ExponentialDecay, Cosine, OneCycle
+Schedules      StepDecay, ExponentialDecay, Cosine, OneCycle, CosLog, FlatCosine
 Training       History; loops of your own: TrainStep, GradientStep, batches
 Callbacks      EarlyStopping, ReduceOnPlateau, ModelCheckpoint, CSVLogger, TensorBoard;
                Callback and Run, to write others
 Metrics        accuracy, auc, f1, r2, confusion_matrix, ... in fastnn.metrics
 Files          save, load, save_checkpoint, load_checkpoint, Checkpoint
 Data           datasets, batches, stratified_split, Standardizer
-Learning how   gradcheck, initializers, ExponentialAverage
+Beginning      initializers, initialize_from_data
+Learning how   gradcheck, ExponentialAverage
 The machine    set_num_threads, get_num_threads, threads; set_runtime, get_runtime, runtime;
                build_info
 
@@ -46,6 +48,7 @@ if not use_installed(__path__[0]):  # else the installed package stands in this 
     from fastnn.averages import ExponentialAverage
     from fastnn.data import Standardizer, batches, stratified_split, to_nhwc
     from fastnn.files.checkpoint import save, save_checkpoint
+    from fastnn.from_data import initialize_from_data
     from fastnn.gradcheck import gradcheck
     from fastnn.history import History
     from fastnn.layers import (
@@ -97,9 +100,24 @@ if not use_installed(__path__[0]):  # else the installed package stands in this 
         SoftmaxCrossEntropy,
     )
     from fastnn.model import Checkpoint, Sequential, load, load_checkpoint
-    from fastnn.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, RMSprop
+    from fastnn.optimizers import (
+        SGD,
+        Adam,
+        AdamW,
+        Momentum,
+        Nesterov,
+        RMSprop,
+        fan_in_factors,
+    )
     from fastnn.predictor import Predictor
-    from fastnn.schedules import Cosine, ExponentialDecay, OneCycle, StepDecay
+    from fastnn.schedules import (
+        Cosine,
+        CosLog,
+        ExponentialDecay,
+        FlatCosine,
+        OneCycle,
+        StepDecay,
+    )
     from fastnn.support.runtimes import get_runtime, runtime, set_runtime
     from fastnn.support.threads import (
         build_info,
@@ -137,6 +155,7 @@ __all__ = [
     "Columns",
     "Conv1D",
     "Conv2D",
+    "CosLog",
     "Cosine",
     "Dense",
     "Dropout",
@@ -145,6 +164,7 @@ __all__ = [
     "ExponentialAverage",
     "ExponentialDecay",
     "ExponentialMovingAverage",
+    "FlatCosine",
     "Flatten",
     "GlobalAvgPool1D",
     "GlobalAvgPool2D",
@@ -197,9 +217,11 @@ __all__ = [
     "batches",
     "build_info",
     "datasets",
+    "fan_in_factors",
     "get_num_threads",
     "get_runtime",
     "gradcheck",
+    "initialize_from_data",
     "initializers",
     "load",
     "load_checkpoint",
