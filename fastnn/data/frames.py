@@ -36,7 +36,7 @@ class Table:
             )
 
     def column(self, i: int) -> Any:
-        """Column i: an array, or a Series of pandas, which has another `dtype` but `tolist`, too."""
+        """Column i: an array, or a Series of pandas; both have `dtype` and `tolist`."""
         if self.array is not None:
             return self.array[:, i]
         if hasattr(self._X, "iloc"):
@@ -80,10 +80,9 @@ class Table:
         for kind, is_missing in kinds.items():
             if not (is_missing or columns.is_number(kind)):
                 first = next(item for item in items if type(item) is kind)
-                named = "; categories are named in categorical_features before fit"
-                self._refuse(
-                    i, columns.shown(first), columns.TIMES if columns.is_time(kind) else named
-                )
+                advice = "; categories are named in categorical_features before fit"
+                advice = columns.TIMES if columns.is_time(kind) else advice
+                self._refuse(i, columns.shown(first), advice)
         try:
             found = [float("nan") if kinds[type(item)] else float(item) for item in items]
         except OverflowError:

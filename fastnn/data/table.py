@@ -35,8 +35,8 @@ class TableEncoder(Transformer):
     1. `numeric_` columns: the numbers, each centred and divided as `scaling` says, then brought
        smoothly between -clip and clip: ``x / sqrt(1 + (x / clip)**2)``.  "robust": (x - median) /
        (third - first quartile), or half the range where the quartiles are equal.  "standard": mean
-       and standard deviation.  None: as they are; clip then means their own unit.  With ``clip=None``
-       nothing is clipped.  A constant column becomes 0.  What is missing is the median (the mean).
+       and standard deviation.  None: as they are.  ``clip=None`` clips nothing.  A constant column
+       becomes 0.  What is missing counts as the median (with "standard" the mean).
     2. `one_hot_` columns: first, for numbers of which some were missing in `fit`, whether they are
        (1 or 0), unless ``add_indicator=False``.  Then the categories of every column that has at
        most `max_one_hot` of them, one column each, which is 1 or 0; two categories share one
@@ -252,15 +252,11 @@ class TableEncoder(Transformer):
             if mine is not None and named:
                 self._check_names(table.names or [], mine.tolist())
             elif mine is not None:
-                warnings.warn(
-                    f"X does not have valid feature names, but {name} was fitted with feature names",
-                    stacklevel=checks.users_level(),
-                )
+                lacks = f"X does not have valid feature names, but {name} was fitted with"
+                warnings.warn(f"{lacks} feature names", stacklevel=checks.users_level())
             elif named:
-                warnings.warn(
-                    f"X has feature names, but {name} was fitted without feature names",
-                    stacklevel=checks.users_level(),
-                )
+                has = f"X has feature names, but {name} was fitted without feature names"
+                warnings.warn(has, stacklevel=checks.users_level())
         if table.shape[1] != self.n_features_in_:
             raise ValueError(
                 f"X has {table.shape[1]} features, but {name} is expecting "
@@ -382,11 +378,10 @@ def _sort_key(item: Any) -> tuple[Any, ...]:
 
 
 def _robust(numbers: Numbers, dtype: np.dtype[Any]) -> tuple[float, float, float]:
-    low, first, middle, third, high = map(float, np.quantile(numbers, [0, 0.25, 0.5, 0.75, 1]))
-    for spread in (third - first, (high - low) / 2):
-        if not arrays.is_constant(np.square(spread), np.float64(middle), len(numbers), dtype):
-            return middle, spread, middle
-    return middle, np.inf, middle
+    low, first, middle, third, high = np.quantile(numbers, [0, 0.25, 0.5, 0.75, 1]).tolist()
+    spreads = np.array([third - first, (high - low) / 2])
+    varies = ~arrays.is_constant(spreads**2, np.array(middle), len(numbers), dtype)
+    return middle, float(spreads[varies.argmax()]) if varies.any() else np.inf, middle
 
 
 def _standard(numbers: Numbers, dtype: np.dtype[Any]) -> tuple[float, float, float]:

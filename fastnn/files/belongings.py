@@ -1,4 +1,4 @@
-"""A model's scalers and classes in its file: settings and categories as JSON, numbers as tensors."""
+"""A model's scalers and classes in its file: settings, categories as JSON, numbers as tensors."""
 
 from __future__ import annotations
 

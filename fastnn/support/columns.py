@@ -78,7 +78,6 @@ def places(wrong: NDArray[np.bool_], table: object) -> str:
 
 def advice(item: object, name: str) -> str:
     """What to do about an item that is no number, behind a semicolon; "" where nothing helps."""
-    kind = type(item).__name__
     if isinstance(item, str | bytes):
         if name.split()[-1] in ("y", "targets"):
             return "; number the classes: names, y = np.unique(y, return_inverse=True)"
