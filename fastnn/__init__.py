@@ -31,7 +31,7 @@ Callbacks      EarlyStopping, ReduceOnPlateau, ModelCheckpoint, CSVLogger, Tenso
                Callback and Run, to write others
 Metrics        accuracy, auc, f1, r2, confusion_matrix, ... in fastnn.metrics
 Files          save, load, save_checkpoint, load_checkpoint, Checkpoint
-Data           datasets, batches, stratified_split, Standardizer
+Data           datasets, batches, stratified_split, Standardizer, TableEncoder
 Beginning      initializers, initialize_from_data
 Learning how   gradcheck, ExponentialAverage
 The machine    set_num_threads, get_num_threads, threads; set_runtime, get_runtime, runtime;
@@ -46,7 +46,7 @@ if not use_installed(__path__[0]):  # else the installed package stands in this 
     from fastnn import datasets, initializers, metrics
     from fastnn._version import __version__
     from fastnn.averages import ExponentialAverage
-    from fastnn.data import Standardizer, batches, stratified_split, to_nhwc
+    from fastnn.data import Standardizer, TableEncoder, batches, stratified_split, to_nhwc
     from fastnn.files.checkpoint import save, save_checkpoint
     from fastnn.from_data import initialize_from_data
     from fastnn.gradcheck import gradcheck
@@ -209,6 +209,7 @@ __all__ = [
     "Standardizer",
     "StepDecay",
     "StochasticWeightAverage",
+    "TableEncoder",
     "Tanh",
     "TensorBoard",
     "TrainStep",
