@@ -25,7 +25,8 @@ Losses         SoftmaxCrossEntropy, SigmoidCrossEntropy, Hinge; MeanSquaredError
 Optimizers     SGD, Momentum, Nesterov, RMSprop, Adam, AdamW; Vector: numbers of no layer
 Averages       ExponentialMovingAverage, StochasticWeightAverage, update_batch_norm
 Learning rates StepDecay, ExponentialDecay, Cosine, OneCycle
-Training       History; loops of your own: TrainStep, GradientStep, batches
+Training       History; fit_many: many networks at once; loops of your own: TrainStep,
+               GradientStep, batches
 Callbacks      EarlyStopping, ReduceOnPlateau, ModelCheckpoint, CSVLogger, TensorBoard;
                Callback and Run, to write others
 Metrics        accuracy, auc, f1, r2, confusion_matrix, ... in fastnn.metrics
@@ -93,6 +94,7 @@ if not use_installed(__path__[0]):  # else the installed package stands in this 
         SigmoidCrossEntropy,
         SoftmaxCrossEntropy,
     )
+    from fastnn.many import fit_many
     from fastnn.model import Checkpoint, Sequential, load, load_checkpoint
     from fastnn.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, RMSprop
     from fastnn.predictor import Predictor
@@ -191,6 +193,7 @@ __all__ = [
     "batches",
     "build_info",
     "datasets",
+    "fit_many",
     "get_num_threads",
     "get_runtime",
     "gradcheck",

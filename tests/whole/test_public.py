@@ -37,6 +37,7 @@ ELSEWHERE = {
     "batches": "test_data.py",
     "build_info": "support/test_threads.py",
     "datasets": "test_datasets.py",
+    "fit_many": "training/test_many.py",
     "get_num_threads": "support/test_threads.py",
     "get_runtime": "support/test_runtimes.py",
     "gradcheck": "test_gradcheck.py",
