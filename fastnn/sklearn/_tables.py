@@ -46,8 +46,9 @@ def encoder_for(X: Any, categorical_features: Any, dtype: np.dtype[Any]) -> Tabl
 def encode(estimator: Any, X: Any, reset: bool = False) -> Array:
     """The rows of an estimator's encoder for X, after scikit-learn's checks of columns and names,
     which it notes if `reset`."""
+    table = Table(X)
     validate_data(estimator, X, reset=reset, skip_check_array=True)
-    return estimator.encoder_._encode(Table(X))
+    return estimator.encoder_._encode(table)
 
 
 def check_targets(estimator: Any, X: Any, y: Any) -> Array:
