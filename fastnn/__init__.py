@@ -29,7 +29,7 @@ Training       History; loops of your own: TrainStep, GradientStep, batches
 Callbacks      EarlyStopping, ReduceOnPlateau, ModelCheckpoint, CSVLogger, TensorBoard;
                Callback and Run, to write others
 Metrics        accuracy, auc, f1, r2, confusion_matrix, ... in fastnn.metrics
-Files          save, load, save_checkpoint, load_checkpoint, Checkpoint
+Files          save, load, save_checkpoint, load_checkpoint, Checkpoint; export_c: a network in C
 Data           datasets, batches, stratified_split, Standardizer
 Learning how   gradcheck, initializers, ExponentialAverage
 The machine    set_num_threads, get_num_threads, threads; set_runtime, get_runtime, runtime;
@@ -38,7 +38,12 @@ The machine    set_num_threads, get_num_threads, threads; set_runtime, get_runti
 scikit-learn's estimators, trained by fastnn: fastnn.sklearn.
 """
 
+from typing import TYPE_CHECKING
+
 from fastnn.support.installed import use_installed
+
+if TYPE_CHECKING:
+    from fastnn.export.c99 import export_c
 
 if not use_installed(__path__[0]):  # else the installed package stands in this one's place
     from fastnn import datasets, initializers, metrics
@@ -117,6 +122,16 @@ if not use_installed(__path__[0]):  # else the installed package stands in this 
         update_batch_norm,
     )
 
+
+def __getattr__(name: str) -> object:
+    """What is imported when it is used."""
+    if name != "export_c":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from fastnn.export.c99 import export_c
+
+    return export_c
+
+
 __all__ = [
     "ELU",
     "GELU",
@@ -191,6 +206,7 @@ __all__ = [
     "batches",
     "build_info",
     "datasets",
+    "export_c",
     "get_num_threads",
     "get_runtime",
     "gradcheck",
@@ -211,7 +227,7 @@ __all__ = [
 
 if "Sequential" in globals():
     for _name in __all__:  # pickles, tracebacks and help shall show the public path
-        if getattr(globals()[_name], "__module__", "").startswith("fastnn."):
+        if getattr(globals().get(_name), "__module__", "").startswith("fastnn."):
             globals()[_name].__module__ = "fastnn"
     set_defaults()
     del _name, set_defaults

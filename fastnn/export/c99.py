@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +17,6 @@ from fastnn.layers import Embedding
 from fastnn.layers.weighted import Weighted
 from fastnn.predictor import Affine, fold, operation
 from fastnn.support import arrays, checks
-from fastnn.support.settings import is_ours, label
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -28,28 +28,28 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-_KEYWORDS = frozenset(
-    # C99, and C++ for those who include the header there
-    """auto break case char const continue default do double else enum extern float for goto if
-    inline int long register restrict return short signed sizeof static struct switch typedef union
-    unsigned void volatile while alignas alignof and and_eq asm bitand bitor bool catch class compl
-    concept const_cast consteval constexpr constinit co_await co_return co_yield decltype delete
-    dynamic_cast explicit export false friend mutable namespace new noexcept not not_eq nullptr
-    operator or or_eq private protected public reinterpret_cast requires static_assert static_cast
-    template this thread_local throw true try typeid typename using virtual wchar_t xor xor_eq
-    main""".split()
-)
+# words of C99, and of C++ for those who include the header there
+_KEYWORDS = """
+    auto break case char const continue default do double else enum extern float for goto if
+    inline int long register restrict return short signed sizeof static struct switch typedef
+    union unsigned void volatile while alignas alignof and and_eq asm bitand bitor bool catch
+    class compl concept const_cast consteval constexpr constinit co_await co_return co_yield
+    decltype delete dynamic_cast explicit export false friend mutable namespace new noexcept not
+    not_eq nullptr operator or or_eq private protected public reinterpret_cast requires
+    static_assert static_cast template this thread_local throw true try typeid typename using
+    virtual wchar_t xor xor_eq main
+"""
 _MOST = 2**31 - 1  # C's int
 
 
 class CFiles(NamedTuple):
-    """What `export_c` has written, and how much memory it takes."""
+    """What `export_c` returns; its docstring tells more."""
 
     source: Path
     header: Path
-    constants: int  # bytes of weights and other constants, which are never written into
-    workspace: int  # bytes that are
-    error: float | None  # of int8 weights: that of the outputs, relative to their spread
+    constants: int
+    workspace: int
+    error: float | None
 
 
 def export_c(
@@ -64,46 +64,45 @@ def export_c(
 ) -> CFiles:
     """Write the network as one C99 file, and a header of the same name beside it.
 
-    The file needs no library but ``math.h`` (of which a fused multiply-add, a square root for
-    `LayerNorm` and NaN for `Embedding`), allocates nothing and keeps all weights constant.  Its
-    functions are ``void net(const float *x, float *y)`` for one row, `net_batch` for a number of
-    rows and `net_with` for a workspace of your own, as threads need.  Rows and outputs lie in
-    memory as NumPy's; with float64 models they are double.  ``cc -O3 -DNET_MAIN net.c -lm`` makes a
-    program that reads rows of numbers and prints the outputs.
+    Nothing is allocated, the weights are constant, and of the library only ``math.h`` is needed:
+    ``fmaf``, which is an instruction, and ``sqrtf`` for `LayerNorm`.  The header declares
+    ``void net(const float *x, float *y)`` for one row, `net_batch` for several and `net_with` for
+    threads, each with a workspace of its own.  Rows and outputs lie in memory as in NumPy; with
+    float64 models they are double.  ``cc -O3 -march=native -DNET_MAIN net.c -lm`` makes a program
+    that reads rows and prints outputs.
 
-    Compiled for a processor with fused multiply-add (``-march=native`` on x86-64), outputs have the
-    bits of ``model.predictor()``; for others, those of fastnn on a processor without it, or with
-    ``-DEXACT`` the former, more slowly.  Not with ``-ffast-math``.  Codes of an `Embedding` that
-    are none give NaN.
+    Compiled for processors with fused multiply-add (on x86-64 by ``-march=native`` or
+    ``-march=x86-64-v3``), the outputs have the bits of ``model.predictor()``.  For others they have
+    those of fastnn on such a processor, or with ``-DEXACT`` the former, slowly.  ``-ffast-math``
+    takes this promise away.  Of an `Embedding`, codes that are none give NaN.
 
     Parameters
     ----------
-    model : every layer of fastnn's own; dropout is gone, batch norms are folded into weights
-    path : where to write, such as ``"net.c"``
-    name : of the function; an identifier of C
-    shape : of a row, such as ``(28, 28, 1)``, for models that take rows of several shapes
-    weights : "real", the model's type, or "int8"
-        In int8, those of products, convolutions and embeddings are whole numbers from -127 to 127
-        times a factor for each feature: a quarter of the memory.  The header says how far outputs
-        are from the model's.
-    scalers : whether the model's `scaler` and `target_scaler`, if it has them, are written in
-        Then x and y are in their units; y is rounded to the model's type.
-    X : rows on which the error of int8 weights is measured, else 1000 random ones
+    model : a `Sequential` of fastnn's own layers
+        As in a `Predictor`, dropout is gone and a batch norm behind a layer is part of its weights.
+    path : such as ``"net.c"``
+    name : of the function, an identifier of C
+    shape : of a row, such as ``(28, 28, 1)``, for a model that takes several
+    weights : "real", or "int8" for memory that is scarce
+        Then the weights of products, convolutions and embeddings are whole numbers from -127 to 127
+        times a factor for each feature.  The header states the error of the outputs.
+    scalers : whether the model's `scaler` and `target_scaler`, if there are any, are written in
+        x and y then have their units; y is rounded to the model's dtype.
+    X : rows on which the error of int8 weights is measured, instead of 1000 random ones
 
-    Returns the paths and sizes, `CFiles`: `source`, `header`, the bytes of `constants` and
-    `workspace`, and with int8 weights `error`, the root mean square error of the outputs divided by
-    their standard deviation.
+    Returns a tuple: paths of `source` and `header`, the bytes of `constants` and `workspace`, and
+    the `error` of int8 weights, the outputs' root mean square error over their standard deviation.
 
-    Raises ValueError or TypeError for a name that is no identifier, a path that does not end in
-    ".c", a layer of your own, numbers that are not finite and a shape that the model does not take;
-    OSError if the files cannot be written.
+    Raises ValueError or TypeError for a layer of your own, a name that is no identifier or that the
+    file uses itself, a path that does not end in .c, a shape that the model does not take,
+    parameters that are not finite and scalers of other sizes; OSError if it cannot write.
 
-    >>> import tempfile, fastnn
-    >>> from fastnn import Dense, Sequential
+    >>> import tempfile
+    >>> from fastnn import Dense, Sequential, export_c
     >>> model = Sequential(Dense(4, 64, activation="tanh"), Dense(64, 2), seed=0)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     files = fastnn.export_c(model, f"{folder}/policy.c", name="policy")
-    ...     print("void policy(const float *x, float *y);" in files.header.read_text())
+    ...     files = export_c(model, f"{folder}/policy.c", name="policy")
+    ...     "void policy(const float *x, float *y);" in files.header.read_text()
     True
     >>> files.constants, files.workspace
     (1800, 256)
@@ -111,28 +110,27 @@ def export_c(
     _check_name(name)
     path = _checked_path(path)
     checks.choice(weights, "weights", ("real", "int8"))
-    checks.flag(scalers, "scalers")
+    scaler, target_scaler = (
+        (model.scaler, model.target_scaler) if checks.flag(scalers, "scalers") else (None, None)
+    )
     shape = _row_shape(model, shape)
-    for layer in model.layers:
-        if not is_ours(type(layer)):
-            raise TypeError(f"model: expected layers of fastnn's own, got {label(layer)}")
     steps = fold(copy.deepcopy(model))
     program = Program(model.dtype, weights == "int8")
-    x = Value(Buffer(0, 0, "x", shared=True), shape)
-    y = _program(steps, x, program, *((model.scaler, model.target_scaler) if scalers else (None,) * 2))
+    x = Value(Buffer(0, math.prod(shape), "x", shared=True), shape)
+    y = _add_everything(steps, x, program, scaler, target_scaler)
     error = None
     if program.quantized:
-        scaler = model.scaler if scalers else None
         error = _quantization_error(steps, _rows(model, shape, X, scaler))
-    text, header = _source(name, program, x, y, path), _header(name, program, x, y, path, error)
-    if name in _words(text) - {name} or name in _words(program.support()):
+    source, header = _source(name, program, x, y, path), _header(name, program, x, y, error)
+    if name in _words(source.replace(f" {name}(", " ")) - {path.stem}:
         raise ValueError(f"name: expected one that the file does not use itself, got {name!r}")
     path.with_suffix(".h").write_text(header, encoding="utf-8")
-    path.write_text(text, encoding="utf-8")
-    bytes_of = program.dtype.itemsize
-    return CFiles(
-        path, path.with_suffix(".h"), program.constant_bytes, program.workspace * bytes_of, error
-    )
+    path.write_text(source, encoding="utf-8")
+    workspace = program.workspace * program.dtype.itemsize
+    return CFiles(path, path.with_suffix(".h"), program.constant_bytes, workspace, error)
+
+
+export_c.__module__ = "fastnn"
 
 
 # ---- checks ----
@@ -141,7 +139,7 @@ def export_c(
 def _check_name(name: object) -> None:
     if not isinstance(name, str):
         raise TypeError(f"name: expected an identifier of C, got {name!r}")
-    if not re.fullmatch("[A-Za-z][A-Za-z0-9_]{0,62}", name, re.ASCII) or name in _KEYWORDS:
+    if not re.fullmatch("[A-Za-z][A-Za-z0-9_]{0,62}", name, re.ASCII) or name in _words(_KEYWORDS):
         raise ValueError(f"name: expected an identifier of C that is no keyword, got {name!r}")
 
 
@@ -155,6 +153,8 @@ def _checked_path(path: str | PathLike[str]) -> Path:
 
 
 def _row_shape(model: Network, shape: tuple[int, ...] | None) -> tuple[int, ...]:
+    if not model._chain.native:
+        raise TypeError(f"model: expected layers of fastnn's own, got {model!r}")
     if shape is None:
         if model._chain.dimensions != 1 or model.in_features is None:
             raise ValueError(
@@ -174,7 +174,7 @@ def _words(text: str) -> set[str]:
 # ---- the file ----
 
 
-def _program(
+def _add_everything(
     steps: list[Any],
     x: Value,
     program: Program,
@@ -214,45 +214,63 @@ def _statistics(scaler: Standardizer, program: Program) -> list[str]:
 
 def _about(name: str, program: Program, x: Value, y: Value) -> str:
     what = " to ".join(f"({', '.join(map(str, value.shape))})" for value in (x, y))
-    return f"{name}: a network from rows {what}, {program.dtype.name}; written by fastnn {__version__}"
+    return f"{name}: a network, {what}, {program.dtype.name}; written by fastnn {__version__}"
 
 
-def _header(
-    name: str, program: Program, x: Value, y: Value, path: Path, error: float | None
-) -> str:
-    real, upper = "float" if program.dtype.itemsize == 4 else "double", name.upper()
-    inexact = (
-        f" *\n * Weights are int8: outputs differ from the model's by {error:.2g} times their standard\n"
-        " * deviation (root mean square).\n"
-        if error is not None
-        else ""
-    )
-    return f"""/* {_about(name, program, x, y)}.
+def _header(name: str, program: Program, x: Value, y: Value, error: float | None) -> str:
+    real, workspace = _real(program), program.workspace * program.dtype.itemsize
+    if error is None:
+        weights = ""
+    else:
+        weights = f"""
+ * int8 weights: the outputs' root mean square error is {error:.2g} of their standard deviation"""
+    return _HEADER.format(
+        about=_about(name, program, x, y), name=name, NAME=name.upper(), real=real, x=x.size,
+        y=y.size, numbers=max(program.workspace, 1), constants=program.constant_bytes,
+        workspace=workspace, weights=weights,
+    )  # fmt: skip
+
+
+def _source(name: str, program: Program, x: Value, y: Value, path: Path) -> str:
+    real = _real(program)
+    return _SOURCE.format(
+        about=_about(name, program, x, y), name=name, NAME=name.upper(), real=real, x=x.size,
+        y=y.size, file=path.name, header=path.with_suffix(".h").name, support=program.support(),
+        constants="\n".join(program.constants), body=program.body(),
+        digits=9 if real == "float" else 17,
+    )  # fmt: skip
+
+
+def _real(program: Program) -> str:
+    return "float" if program.dtype.itemsize == 4 else "double"
+
+
+_HEADER = """\
+/* {about}
  *
- * Constants take {program.constant_bytes} bytes, and the workspace
- * {program.workspace * program.dtype.itemsize}, which `{name}` and `{name}_batch` have as a static array; nothing is allocated.
-{inexact} */
-#ifndef {upper}_H
-#define {upper}_H
+ * constants: {constants} bytes
+ * workspace: {workspace} bytes, a static array of {name} and {name}_batch{weights} */
+#ifndef {NAME}_H
+#define {NAME}_H
 
 #include <stddef.h>
 
-#define {upper}_INPUTS {x.size}
-#define {upper}_OUTPUTS {y.size}
-#define {upper}_WORKSPACE {max(program.workspace, 1)}
+#define {NAME}_INPUTS {x}
+#define {NAME}_OUTPUTS {y}
+#define {NAME}_WORKSPACE {numbers}
 
 #ifdef __cplusplus
 extern "C" {{
 #endif
 
-/* y[{y.size}] = the outputs for one row x[{x.size}]; they must not overlap.  One thread at a time. */
+/* y[{y}] = the outputs for the row x[{x}]; the two do not overlap.  One thread at a time. */
 void {name}(const {real} *x, {real} *y);
 
-/* The same for `rows` rows, one after the other. */
+/* The same for several rows, one behind the other. */
 void {name}_batch(const {real} *x, {real} *y, size_t rows);
 
-/* The same for one row with a workspace of {upper}_WORKSPACE numbers of the caller's own: any number
- * of threads may call it, each with its own. */
+/* The same for one row, with a workspace of {NAME}_WORKSPACE numbers: any number of threads may
+ * call it, each with its own. */
 void {name}_with(const {real} *x, {real} *y, {real} *workspace);
 
 #ifdef __cplusplus
@@ -262,14 +280,12 @@ void {name}_with(const {real} *x, {real} *y, {real} *workspace);
 #endif
 """
 
-
-def _source(name: str, program: Program, x: Value, y: Value, path: Path) -> str:
-    upper = name.upper()
-    body, support, constants = program.body(), program.support(), "\n".join(program.constants)
-    return f"""/* {_about(name, program, x, y)}.
+_SOURCE = """\
+/* {about}
  *
- * cc -O3 -march=native -c {path.name}; with -D{upper}_MAIN -lm it is a program. */
-#include "{path.with_suffix(".h").name}"
+ * cc -O3 -march=native -c {file}
+ * cc -O3 -march=native -D{NAME}_MAIN {file} -lm    reads rows and prints outputs */
+#include "{header}"
 
 #include <math.h>
 #include <stdint.h>
@@ -282,7 +298,7 @@ def _source(name: str, program: Program, x: Value, y: Value, path: Path) -> str:
 
 {support}
 {constants}
-static {"float" if program.dtype.itemsize == 4 else "double"} its_workspace[{upper}_WORKSPACE];
+static real its_workspace[{NAME}_WORKSPACE];
 
 void {name}_with(const real *x, real *y, real *workspace) {{
     (void)workspace;
@@ -292,24 +308,24 @@ void {name}_with(const real *x, real *y, real *workspace) {{
 void {name}(const real *x, real *y) {{ {name}_with(x, y, its_workspace); }}
 
 void {name}_batch(const real *x, real *y, size_t rows) {{
-    for (; rows > 0; rows--, x += {upper}_INPUTS, y += {upper}_OUTPUTS) {name}(x, y);
+    for (; rows > 0; rows--, x += {NAME}_INPUTS, y += {NAME}_OUTPUTS) {name}(x, y);
 }}
 
-#ifdef {upper}_MAIN
+#ifdef {NAME}_MAIN
 #include <stdio.h>
 
-/* Reads rows of {x.size} numbers and prints the {y.size} outputs of each. */
+/* Reads rows of {x} numbers, prints {y} outputs for each; 1 if the last row is not complete. */
 int main(void) {{
-    static real x[{upper}_INPUTS], y[{upper}_OUTPUTS];
+    static real x[{NAME}_INPUTS], y[{NAME}_OUTPUTS];
     for (;;) {{
-        for (int i = 0; i < {upper}_INPUTS; i++) {{
+        for (int i = 0; i < {NAME}_INPUTS; i++) {{
             double number;
             if (scanf("%lf", &number) != 1) return i > 0;
             x[i] = (real)number;
         }}
         {name}(x, y);
-        for (int i = 0; i < {upper}_OUTPUTS; i++)
-            printf("%.{9 if program.dtype.itemsize == 4 else 17}g%c", (double)y[i], i + 1 < {upper}_OUTPUTS ? ' ' : '\\n');
+        for (int i = 0; i < {NAME}_OUTPUTS; i++)
+            printf("%.{digits}g%c", (double)y[i], i + 1 < {NAME}_OUTPUTS ? ' ' : '\\n');
     }}
 }}
 #endif

@@ -1,8 +1,8 @@
-"""What each layer becomes in C: one function for a kind of layer.
+"""What each layer becomes in C: a function for each kind of layer.
 
-A function takes the layer, the value that the layer takes and the program, adds calls of the
-pieces of kernels.inc, and returns the value that the layer gives.  To add a layer, add such a
-function, and its piece if there is none; what must be kept for others is `shared`."""
+It takes the layer, the value that the layer takes and the program, adds calls of the pieces of
+kernels.inc, and returns the value that the layer gives: in a new buffer, or in the one it took
+after `program.own`.  A new layer is such a function, and its piece if there is none yet."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from fastnn.layers.convolution import _Convolution
 from fastnn.layers.pooling import _GlobalPool, _Pool
 from fastnn.layers.weighted import Weighted
 from fastnn.predictor import Affine
-from fastnn.support.settings import is_ours, label
+from fastnn.support.settings import is_plain, label
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,28 +53,34 @@ def add_layers(layers: Iterable[Any], x: Value, program: Program) -> Value:
     return x
 
 
-@singledispatch
 def add(layer: Any, x: Value, program: Program) -> Value:
-    """Add one layer, or one step of a predictor."""
-    raise TypeError(f"model: expected layers of fastnn's own, got {label(layer)}")
+    """Add one layer, or one step of a predictor; TypeError if it is not fastnn's own."""
+    if not is_plain(layer):
+        raise TypeError(f"model: expected layers of fastnn's own, got {label(layer)}")
+    return _add(layer, x, program)
 
 
-@add.register
+@singledispatch
+def _add(layer: Any, x: Value, program: Program) -> Value:
+    raise TypeError(f"model: {label(layer)} cannot be written in C yet")
+
+
+@_add.register
 def _(layer: Dropout, x: Value, program: Program) -> Value:
     return x
 
 
-@add.register
+@_add.register
 def _(layer: Flatten, x: Value, program: Program) -> Value:
     return Value(x.buffer, (x.size,))
 
 
-@add.register
+@_add.register
 def _(layer: Block, x: Value, program: Program) -> Value:
     return add_layers(layer.layers, x, program)
 
 
-@add.register
+@_add.register
 def _(layer: Residual, x: Value, program: Program) -> Value:
     before, x.buffer.shared = x.buffer.shared, True
     y = program.own(add_layers(layer.layers, x, program))
@@ -86,7 +92,7 @@ def _(layer: Residual, x: Value, program: Program) -> Value:
     return y
 
 
-@add.register
+@_add.register
 def _(layer: Heads, x: Value, program: Program) -> Value:
     width = layer.output_shape(x.shape)
     y, at = program.new(width), 0
@@ -106,7 +112,7 @@ def _(layer: Heads, x: Value, program: Program) -> Value:
 _NAMES = {"tanh": "hyperbolic_tangent"}
 
 
-@add.register
+@_add.register
 def _(layer: Activation, x: Value, program: Program) -> Value:
     if isinstance(layer, Linear):
         return x
@@ -120,7 +126,7 @@ def _(layer: Activation, x: Value, program: Program) -> Value:
     return y
 
 
-@add.register
+@_add.register
 def _(layer: BatchNorm, x: Value, program: Program) -> Value:
     y, real = program.own(x), program.dtype.type
     variance = layer.running_var
@@ -130,7 +136,7 @@ def _(layer: BatchNorm, x: Value, program: Program) -> Value:
     return y
 
 
-@add.register
+@_add.register
 def _(layer: LayerNorm, x: Value, program: Program) -> Value:
     y = program.own(x)
     arrays = [program.array(each) for each in (layer.gamma, layer.beta)]
@@ -141,12 +147,12 @@ def _(layer: LayerNorm, x: Value, program: Program) -> Value:
 # ---- with a weight ----
 
 
-@add.register
+@_add.register
 def _(layer: Weighted, x: Value, program: Program) -> Value:
-    return add(Affine(layer), x, program)
+    return _add(Affine(layer), x, program)
 
 
-@add.register
+@_add.register
 def _(step: Affine, x: Value, program: Program) -> Value:
     layer = step.layer
     y = program.new(layer.output_shape(x.shape))
@@ -203,7 +209,7 @@ def _transformed(weight: NDArray[Any]) -> NDArray[Any]:
     return np.stack([columns[i % 4][i // 4] for i in range(16)])
 
 
-@add.register
+@_add.register
 def _(layer: Embedding, x: Value, program: Program) -> Value:
     y = program.new(layer.output_shape(x.shape))
     table, scale = program.weight(layer.weight)
@@ -233,7 +239,7 @@ def _pool(x: Value, y: Value, g: str, average: bool, count_padding: Any, program
         program.call("pool_max", x, g, y)
 
 
-@add.register
+@_add.register
 def _(layer: _Pool, x: Value, program: Program) -> Value:
     y = program.new(layer.output_shape(x.shape))
     g = _windows(x, y, layer.windows, layer.dimensions, 1, program)
@@ -241,9 +247,10 @@ def _(layer: _Pool, x: Value, program: Program) -> Value:
     return y
 
 
-@add.register
+@_add.register
 def _(layer: _GlobalPool, x: Value, program: Program) -> Value:
     y, size = program.new(layer.output_shape(x.shape)), (1, *x.shape)[-3:]
-    fields = [*size, 1, 1, size[2], 1, size[:2], (1, 1), (1, 1), (0, 0)]
+    fields: list[int | tuple[int, ...]] = [*size, 1, 1, size[2], 1, size[:2]]
+    fields += [(1, 1), (1, 1), (0, 0)]  # one window, which covers everything
     _pool(x, y, program.struct("windows", fields), layer.average, False, program)
     return y

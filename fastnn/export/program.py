@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -208,7 +208,7 @@ def _wrapped(words: Iterable[str]) -> str:
 @cache
 def _pieces(is_float: bool) -> dict[str, tuple[list[str], str]]:
     """The pieces of kernels.inc by name, in order: what each needs, and its text."""
-    text = resources.files("fastnn.export").joinpath("kernels.inc").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("kernels.inc").read_text(encoding="utf-8")
     _, *parts = re.split(r"^/\* \[(\w+)\](.*) \*/\n", text, flags=re.MULTILINE)
     pieces = {}
     for name, needs, part in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
@@ -218,17 +218,16 @@ def _pieces(is_float: bool) -> dict[str, tuple[list[str], str]]:
 
 def _chosen(text: str, is_float: bool) -> str:
     """The text without the lines that are for the other real type."""
-    lines, keep, depth = [], True, 0
+    lines, keep, depth = [], True, 0  # depth: of conditions within "#if FLOAT", from 1
     for line in text.splitlines():
         if line == "#if FLOAT":
-            keep = is_float
-            depth = 1
+            keep, depth = is_float, 1
         elif depth == 1 and line == "#else":
             keep = not is_float
         elif depth == 1 and line == "#endif":
             keep, depth = True, 0
         else:
-            if depth:  # an inner condition
+            if depth:
                 depth += line.startswith("#if") - line.startswith("#endif")
             if keep:
                 lines.append(line)
