@@ -39,6 +39,7 @@ ELSEWHERE = {
     "datasets": "test_datasets.py",
     "get_num_threads": "support/test_threads.py",
     "get_runtime": "support/test_runtimes.py",
+    "export_c": "export/test_c99.py",
     "gradcheck": "test_gradcheck.py",
     "initializers": "test_initializers.py",
     "load": "files/test_checkpoint.py",
