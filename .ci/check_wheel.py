@@ -35,7 +35,9 @@ def main(wheel: str) -> None:
         ),
         "no licence": [] if licences else ["LICENSE"],
         f"larger than {LIMIT:,} bytes": [size] if size >= LIMIT else [],
-        f"to download, {LIMIT_DOWNLOAD:,} or more": [download] if download >= LIMIT_DOWNLOAD else [],
+        f"to download, {LIMIT_DOWNLOAD:,} or more": [download]
+        if download >= LIMIT_DOWNLOAD
+        else [],
         "not stripped": debug,
     }
     if any(problems.values()):
