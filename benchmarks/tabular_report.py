@@ -95,9 +95,17 @@ def groups(results: Results) -> list[tuple[list[str], list[str]]]:
 
 
 def ranks(results: Results, peers: list[str], data_sets: list[str]) -> dict[str, float]:
-    """The mean rank by error; equal errors share theirs."""
-    errors = np.array([[results.mean(peer, one) for peer in peers] for one in data_sets])
-    return dict(zip(peers, rankdata(errors, axis=1).mean(axis=0), strict=True))
+    """The mean rank by error; equal errors share theirs. Of fastnn's variants only the first stands
+    beside the other peers, and each of the others in its place."""
+    own = [peer for peer in peers if peer.startswith(OWN)]
+    others = [peer for peer in peers if peer not in own]
+    found: dict[str, float] = {}
+    for variant in own or [None]:
+        ranked = others if variant is None else [*others, variant]
+        errors = np.array([[results.mean(peer, one) for peer in ranked] for one in data_sets])
+        means = rankdata(errors, axis=1).mean(axis=0)
+        found = dict(zip(ranked, means, strict=True)) | found
+    return found
 
 
 def front(results: Results, peers: list[str], data_sets: list[str]) -> dict[str, int]:
@@ -186,7 +194,7 @@ def paired_table(results: Results, own: str, others: list[str]) -> str:
             rows.append(
                 [other, f"{len(data_sets)}", *cells, *ratios(results, own, other, data_sets)]
             )
-    head = [f"{own} beside", "data sets", "better / equal / worse", "error", "p"]
+    head = [f"{own} beside", "data sets", "better / equal / worse", "difference", "p"]
     return table([*head, "times the fit, median", "least"], rows)
 
 
@@ -194,7 +202,8 @@ def losses(results: Results, own: str, peers: list[str], data_sets: list[str]) -
     """The data sets on which one peer's error is above the best one's by a twentieth or more."""
 
     def row(data_set: str) -> tuple[float, list[str]]:
-        errors = {peer: results.mean(peer, data_set) for peer in peers if peer != own}
+        others = [peer for peer in peers if not peer.startswith(OWN)]
+        errors = {peer: results.mean(peer, data_set) for peer in others}
         best = min(errors, key=errors.__getitem__)
         mine, behind = (
             results.mean(own, data_set),
@@ -240,7 +249,7 @@ def ablation(results: Results) -> str:
             rows.append(cells)
     head = ["without", "data sets"]
     for kind in ("classes", "regression"):
-        head += [f"{kind}: better / equal / worse", "error", "p"]
+        head += [f"{kind}: better / equal / worse", "difference", "p"]
     return table(head, rows)
 
 
@@ -256,7 +265,7 @@ def report(lines: list[Line]) -> str:
         if not place:
             others = [peer for peer in results.peers if not peer.startswith(OWN)]
             parts += [paired_table(results, peer, others) for peer in own]
-            for peer in own:
+            for peer in own if len(peers) > len(own) else []:
                 parts += [f"### Where {peer} loses", losses(results, peer, peers, data_sets)]
             parts += ["### Each data set", each_table(results, peers, data_sets)]
     if any(peer.startswith(WITHOUT) for peer in results.peers):
