@@ -251,4 +251,8 @@ cdef extern from "team.h" nogil:
     int fnn_granted_threads()
     double fnn_set_wake_work(double operations)
     int fnn_run(const fnn_call *call)
-    ptrdiff_t fnn_replay(fnn_program *program, ptrdiff_t steps)
+
+    ctypedef struct fnn_turn:
+        fnn_program *program
+        ptrdiff_t steps
+    ptrdiff_t fnn_replay(const fnn_turn *turn, int turns, ptrdiff_t rounds)

@@ -158,8 +158,18 @@ cdef class Program(_Recorder):
             s.rates, self.rates = <const double *>data(rates), cnp.PyArray_SIZE(rates) // s.columns
         self.fed, self.available = (x, targets, weights, outputs, index, losses, rates), available
 
-    def replay(self, ptrdiff_t steps=1):
-        """Run all calls `steps` times or until a step meets a fault; how many steps were done."""
+    def replay(self, ptrdiff_t steps=1, Program last=None, ptrdiff_t rounds=1):
+        """Run all calls `steps` times, then those of `last` once, if there is one, and all that
+        `rounds` times or until a step meets a fault; how many steps were done."""
+        if last is self or steps < 0 or rounds < 0:
+            raise ValueError("replay: expected another program as last, and no negative numbers")
+        self.check_left(steps * rounds)
+        if last is not None:
+            last.check_left(rounds)
+        return self.run(steps, last, rounds)
+
+    cdef int check_left(self, ptrdiff_t steps) except -1:
+        """Raises ValueError unless the feed has what so many steps take and give."""
         cdef fnn_feed *s = &self.sources
         if self.batch and (self.available - s.row) // self.batch < steps:
             raise ValueError("steps: expected at most as many as rows are left for, "
@@ -168,15 +178,24 @@ cdef class Program(_Recorder):
             raise ValueError(f"losses: expected room for {steps} more, got {self.losses - s.step}")
         if s.rates != NULL and self.rates - s.step < steps:
             raise ValueError(f"rates: expected {steps} more, got {self.rates - s.step}")
-        return self.run(steps)
+        return 0
 
-    cdef ptrdiff_t run(self, ptrdiff_t steps) except -1:
+    cdef ptrdiff_t run(self, ptrdiff_t steps, Program last, ptrdiff_t rounds) except -1:
         cdef ptrdiff_t done
+        cdef fnn_turn[2] turn
+        cdef int turns = 1 if last is None else 2
         self.check_idle()
+        turn[0].program, turn[0].steps = &self.program, steps
+        if last is not None:
+            last.check_idle()
+            turn[1].program, turn[1].steps = &last.program, 1
+            last.runs_in = forks
         self.runs_in = forks
         with nogil:
-            done = fnn_replay(&self.program, steps)
+            done = fnn_replay(turn, turns, rounds)
         self.runs_in = 0
+        if last is not None:
+            last.runs_in = 0
         if done < 0:
             raise MemoryError("no memory for the threads' scratch space")
         return done
@@ -226,7 +245,7 @@ cdef class Program(_Recorder):
         self.check_idle()
         self.sources.x = data(value)
         self.sources.outputs = NULL if out is None else data(out)
-        self.run(1)
+        self.run(1, None, 1)
         return self.given if out is None else out
 
     def phases(self):

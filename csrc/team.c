@@ -460,7 +460,7 @@ static ptrdiff_t run_small_step(fnn_team *t, fnn_program *p, int threads) {
     return done;
 }
 
-/* Runs steps as fnn_replay says, with so many threads, small ones as trials tell. */
+/* Runs so many steps, or until one meets a fault, with so many threads, small ones as trials tell. */
 static ptrdiff_t run_program(fnn_team *t, fnn_program *p, ptrdiff_t steps, int threads) {
     if (threads == 1 || p->work >= SMALL_WORK) return run_steps(t, p, steps, threads);
     ptrdiff_t done = 0;
@@ -491,13 +491,20 @@ int fnn_run(const fnn_call *call) {
     return 0;
 }
 
-ptrdiff_t fnn_replay(fnn_program *p, ptrdiff_t steps) {
+ptrdiff_t fnn_replay(const fnn_turn *turn, int turns, ptrdiff_t rounds) {
+    double work = 0;
+    for (int i = 0; i < turns; i++) work += turn[i].program->work * (double)turn[i].steps;
     fnn_team *t = get_team();
-    int threads = t ? threads_for(t, p->work * (double)steps) : 1;
+    int threads = t ? threads_for(t, work * (double)rounds) : 1;
     if (!t || reserve(t, threads)) return -1;
     arithmetic before = set_arithmetic(DEFAULT_ARITHMETIC);
     atomic_store_explicit(&t->running, 1, memory_order_relaxed);
-    ptrdiff_t done = run_program(t, p, steps, threads);
+    ptrdiff_t done = 0;
+    for (ptrdiff_t i = 0, ran = 0, wanted = 0; ran == wanted && i < rounds * turns; i++) {
+        wanted = turn[i % turns].steps;
+        ran = run_program(t, turn[i % turns].program, wanted, threads);
+        done += ran;
+    }
     atomic_store_explicit(&t->running, 0, memory_order_relaxed);
     set_arithmetic(before);
     end_work(t);

@@ -36,9 +36,15 @@ double fnn_set_wake_work(double operations);
  * Returns 0; or -1, and nothing ran, if there is no memory for the team or its scratch. */
 int fnn_run(const fnn_call *call);
 
-/* Replays a scheduled program, `steps` times or until a step meets a fault.  Returns how many steps
- * were done; or -1 as above. */
-ptrdiff_t fnn_replay(fnn_program *program, ptrdiff_t steps);
+/* A scheduled program, and how many of its steps follow one another. */
+typedef struct {
+    fnn_program *program;
+    ptrdiff_t steps;
+} fnn_turn;
+
+/* Replays programs by turns, `rounds` times each, or until a step meets a fault.  Returns how many
+ * steps were done in all; or -1 as above. */
+ptrdiff_t fnn_replay(const fnn_turn *turn, int turns, ptrdiff_t rounds);
 
 /* ---- inside a team: for team.c, workers.c and callers.c ---- */
 

@@ -79,6 +79,11 @@ def grows(name: str) -> bool | None:
     return True if name in known or _TOP.fullmatch(name) else None
 
 
+def is_own(measure: Measure) -> bool:
+    """Whether the metric is one of fastnn's, given by its name."""
+    return isinstance(measure, partial) and measure.func is _measure
+
+
 # ---- by name -----------------------------------------------------------------------------------
 
 

@@ -410,13 +410,16 @@ def shape_after(layer: Any, row: Shape) -> Shape | None:
     """The shape of a row behind a layer, from that before it; None where it does not state it."""
     if not _states(layer):
         return None
-    after, name = layer.output_shape(row), f"output_shape of {label(layer)}"
-    if not isinstance(after, tuple) or not after:
-        raise TypeError(f"{name}: expected a tuple of integers >= 1, got {after!r}")
-    after = tuple(checks.positive_int(length, name) for length in after)
+    after: Any = layer.output_shape(row)
+    is_good = isinstance(after, tuple) and after
+    if not (is_good and all(type(length) is int and length > 0 for length in after)):
+        name = f"output_shape of {label(layer)}"  # made only here: a label takes long
+        if not is_good:
+            raise TypeError(f"{name}: expected a tuple of integers >= 1, got {after!r}")
+        after = tuple(checks.positive_int(length, name) for length in after)
     if math.prod(after) > _MOST_NUMBERS:
         raise ValueError(f"{label(layer)} gives rows of {after}, more than memory can hold")
-    return after
+    return tuple(after)
 
 
 def check_layers(named: Iterable[tuple[str, Any]]) -> None:

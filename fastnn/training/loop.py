@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastnn import weight_averages
-from fastnn.measures import chosen_metrics
+from fastnn.measures import chosen_metrics, is_own
 from fastnn.support import checks
 from fastnn.support.settings import is_plain, label
 from fastnn.training import faults, progress, resume, scheduled
@@ -20,7 +20,7 @@ from fastnn.training.callbacks import checked_callbacks, takes
 from fastnn.training.interrupts import CtrlC
 from fastnn.training.run import LAST_COLUMN, Run
 from fastnn.training.samples import call_own, check_samples
-from fastnn.training.sources import Stream, make_source
+from fastnn.training.sources import Rows, Stream, make_source
 from fastnn.training.step import TrainStep
 from fastnn.training.validation import make_validation, split_off
 
@@ -156,7 +156,10 @@ def _run_epochs(
     step, source, schedule, metrics, validation = training
     batches = _Batches(run, callbacks, step)
     looked_at, norms_are_right = validation is not None or bool(callbacks), True
+    together = not looked_at and _can_train_together(run, training, display)
     while run.epoch < run.epochs and not (run.stopped or ctrl_c.pressed):
+        if together and run.epoch and _train_together(run, training):
+            continue
         _tell(callbacks, "on_epoch_begin", run)
         norms_are_right = False
         with (
@@ -183,6 +186,38 @@ def _run_epochs(
         display.epoch(run.measured)
     if not norms_are_right:
         _update_norms(run, source)
+
+
+_TOGETHER_SECONDS = 0.03  # of epochs in one native call, between two looks at Ctrl-C
+
+
+def _can_train_together(run: Run, training: _Training, display: progress.Silent) -> bool:
+    """Whether several epochs may be one native call: where nothing but validation and callbacks
+    could look at one of them before the next, or change what it takes."""
+    step, source, schedule, metrics, _ = training
+    own = schedule is None and run.average is None and all(map(is_own, metrics.values()))
+    silent = type(display) is progress.Silent
+    return own and silent and isinstance(source, Rows) and step.recorded and step.accumulate == 1
+
+
+def _train_together(run: Run, training: _Training) -> bool:
+    """Train as many epochs as take some tens of milliseconds; False if nothing was done."""
+    step, source, _, metrics, _ = training
+    seconds = run.history.seconds[-1]
+    number = min(run.epochs - run.epoch, int(_TOGETHER_SECONDS / seconds))
+    if number < 2 or not isinstance(source, Rows):
+        return False
+    start = time.perf_counter()
+    epochs = source.epochs(step, number, bool(metrics))
+    if epochs is None:
+        return False
+    seconds = (time.perf_counter() - start) / number
+    try:
+        for losses, seen in epochs:
+            run.record(_results(step, source, losses, seen, metrics, seconds))
+    except FloatingPointError as error:
+        raise FloatingPointError(f"epoch {run.epoch + 1}, {error}") from None
+    return True
 
 
 def _update_norms(run: Run, source: Source) -> None:
@@ -295,7 +330,19 @@ def _train_epoch(
         if ended:
             break
     seconds = time.perf_counter() - start
-    results = {"loss": source.mean_loss(np.concatenate(losses))}
+    return _results(step, source, np.concatenate(losses), seen, metrics, seconds)
+
+
+def _results(
+    step: TrainStep,
+    source: Source,
+    losses: NDArray[np.float64],
+    seen: list[Array] | None,
+    metrics: Mapping[str, Measure],
+    seconds: float,
+) -> dict[str, float]:
+    """An epoch's line of the history, from the losses of its batches and the outputs seen."""
+    results = {"loss": source.mean_loss(losses)}
     if seen:
         measured = source.measured(seen)
         results |= {name: metric(*measured) for name, metric in metrics.items()}

@@ -4,12 +4,13 @@ checked here, once, and brought into the form that steps take."""
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastnn.layers import BatchNorm
+from fastnn.layers import BatchNorm, Block, Dense, Sigmoid, Softmax
 from fastnn.losses import Hinge, Loss, SigmoidCrossEntropy, SoftmaxCrossEntropy
 from fastnn.support import arrays, checks
 from fastnn.support.arrays import describe
@@ -156,6 +157,24 @@ def count_batches(
     if drop_last and not whole:
         raise ValueError(f"drop_last: leaves nothing of {n} rows in batches of {batch_size}")
     return whole if drop_last else whole + (left >= least)
+
+
+def check_ending(model: Network, loss: Loss) -> None:
+    """Warn of a model that ends in what its loss applies itself: it would learn badly."""
+    if not isinstance(loss, SoftmaxCrossEntropy | SigmoidCrossEntropy):
+        return
+    last, place = model.layers[-1], f"layer {len(model.layers) - 1}"
+    while type(last) is Block:
+        last, place = last.layers[-1], f"{place}.{len(last.layers) - 1}"
+    activation = last.activation if isinstance(last, Dense) else last
+    if isinstance(activation, Softmax | Sigmoid):
+        what = f"the activation of {place}" if isinstance(last, Dense) else place
+        warnings.warn(
+            f"{loss!r} takes logits, but the model ends in {activation!r}: remove {what}, "
+            f"{label(last)}",
+            UserWarning,
+            stacklevel=checks.users_level(),
+        )
 
 
 # ---- targets -----------------------------------------------------------------------------------

@@ -75,8 +75,41 @@ class Rows:
             self.done = self.rows if self.finished else batch * size
             yield self.done - first, losses
 
+    def epochs(
+        self, step: TrainStep, number: int, keep: bool
+    ) -> Iterator[tuple[NDArray[np.float64], list[Array]]] | None:
+        """So many epochs in one native call: the losses of each, and its outputs if they are to be
+        kept; afterwards an error that ended them.  None where they cannot be so."""
+        assert self.order is not None
+        before = self.order.state_dict()
+        orders = np.stack([self.order.permutation()[: self.rows] for _ in range(number)])
+        seen: list[Array] | None = [] if keep else None
+        trained = step.replay_epochs(self._data, orders, self._batch_size, self.steps, seen)
+        if trained is None:
+            self.order.load_state_dict(before)
+            return None
+        return self._epochs_done(orders, *trained, seen or [])
+
+    def _epochs_done(
+        self,
+        orders: NDArray[np.int64],
+        losses: NDArray[np.float64],
+        error: FloatingPointError | None,
+        seen: list[Array],
+    ) -> Iterator[tuple[NDArray[np.float64], list[Array]]]:
+        self.finished, self.done = True, self.rows
+        for epoch, its in enumerate(losses):
+            self._permutation = orders[epoch]
+            yield its, [outputs[epoch] for outputs in seen]
+        if error is not None:
+            raise error
+
     def mean_loss(self, losses: NDArray[np.float64]) -> float:
         """The mean over the rows done in the last epoch, from the losses of its batches."""
+        if self._data.weight is None:
+            sizes = np.full(len(losses), float(self._batch_size))
+            sizes[-1] += self.done - sizes.sum()
+            return _mean(losses, sizes)
         weights = np.ones(self.done)
         if self._data.weight is not None:
             weights = self._data.weight[self._permutation[: self.done]].astype(np.float64)

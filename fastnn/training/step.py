@@ -11,20 +11,17 @@ from __future__ import annotations
 import copy
 import math
 import time
-import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 import fastnn._kernels as _kernels
-from fastnn.layers import Block, Dense, Sigmoid, Softmax
-from fastnn.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy
 from fastnn.optimizers import NOT_FINITE
 from fastnn.support import checks, settings
-from fastnn.support.settings import Fixed, is_plain, label
+from fastnn.support.settings import Fixed, is_plain
 from fastnn.training import scheduled
 from fastnn.training.recording import Handover, Recording, Unrecorded
-from fastnn.training.samples import Samples, call_own, check_batch
+from fastnn.training.samples import Samples, call_own, check_batch, check_ending
 from fastnn.weight_averages import check_average
 
 if TYPE_CHECKING:
@@ -119,16 +116,24 @@ class Step:
             self._average.update(self._model)
 
     def _replay(
-        self, program: _kernels.Program, steps: int = 1, value: Array | None = None
+        self,
+        program: _kernels.Program,
+        steps: int = 1,
+        value: Array | None = None,
+        last: _Recorded | None = None,
+        rounds: int = 1,
     ) -> None:
-        """Run the program on the rows that it was fed with; `value` is where it leaves the loss.
+        """Run the program on the rows that it was fed with, and `last` once, if there is one, all
+        that so many rounds; `value` is where it leaves the loss.
 
         From feeding it to reading the results, the caller holds the model."""
         self._check_weights()
         self._model._begin()
         averaged = 0 if self._average is None else self._average.updates
-        done = program.replay(steps)
-        if done < steps:
+        done = program.replay(steps, last and last.program, rounds)
+        if last is not None and done % (steps + 1) == steps:
+            value = last.value
+        if done < (steps + (last is not None)) * rounds:
             self.steps += done
             if self._average is not None:  # the step with the fault may have been counted
                 self._average._set_updates(min(self._average.updates, averaged + done))
@@ -250,7 +255,7 @@ class TrainStep(Step):
         super().__init__(model, optimizer, loss, average=average)
         self.loss = loss
         self.accumulate = checks.positive_int(accumulate, "accumulate")
-        _check_ending(model, loss)
+        check_ending(model, loss)
         self.numbers = scheduled.numbers_of(model, optimizer)  # what a schedule may move
         self._outputs: Array | None = None
         self._last: _Recorded | None = None  # what the last step replayed
@@ -564,29 +569,63 @@ class TrainStep(Step):
             seconds = (time.perf_counter() - start) / steps
             yield losses[done : done + steps]
             done += steps
-        first = (data.X, data.targets, data.weight)
-        recorded.program.feed(*(None if array is None else array[:1].copy() for array in first))
-        # now the program points to copies, and the data are free
+        _let_go(recorded, data)
+
+    def replay_epochs(
+        self,
+        data: Samples,
+        orders: NDArray[np.int64],
+        batch_size: int,
+        number: int,
+        seen: list[Array] | None,
+    ) -> tuple[NDArray[np.float64], FloatingPointError | None] | None:
+        """Epochs on the data's rows, each in its order of `orders` (epochs, rows), in one native
+        call: the losses (epochs, number) of those that were finished, and the error that ended
+        them, if one did; None, and nothing is done, where there are no programs for the batches.
+
+        All is as in `epoch`, without `accumulate`; `seen` gets one or two arrays that begin with
+        the epochs."""
+        epochs, rows = orders.shape
+        whole = number - (rows != number * batch_size)
+        split = whole * batch_size
+        parts = [(orders[:, :split], whole), (orders[:, split:], number - whole)]
+        parts = [(order, steps) for order, steps in parts if steps]
+        losses: list[Array] = []
+        turns: list[_Recorded] = []
+        for order, steps in parts:
+            key = self._key((order.shape[1] // steps, *data.X.shape[1:]), data)
+            turns.append(self._recording.find(key))
+        if any(recorded is None for recorded in turns):
+            return None
+        for (order, steps), recorded in zip(parts, turns, strict=True):
+            losses.append(np.empty((epochs, steps)))
+            feed = {"index": np.ascontiguousarray(order), "losses": losses[-1]}
+            if seen is not None:
+                row = recorded.outputs.shape[1:]
+                seen.append(np.empty((*order.shape, *row), self._model.dtype))
+                feed["outputs"] = seen[-1].reshape(order.size, *row)
+            recorded.program.feed(data.X, data.targets, data.weight, **feed)
+        before, fault = self.steps, None
+        first, last = turns[0], turns[1] if len(turns) > 1 else None
+        self._outputs = turns[-1].outputs
+        try:
+            self._replay(first.program, parts[0][1], first.value, last, epochs)
+        except FloatingPointError as error:
+            fault = error
+        else:
+            self._count(epochs * number, self._outputs)
+        for recorded in turns:
+            _let_go(recorded, data)
+        return np.hstack(losses)[: (self.steps - before) // number], fault
+
+
+def _let_go(recorded: _Recorded, data: Samples) -> None:
+    """Let the program point to copies, so that the data are free."""
+    first: list[Any] = [data.X, data.targets, data.weight]
+    copies: list[Any] = [None if array is None else array[:1].copy() for array in first]
+    recorded.program.feed(*copies)
 
 
 def _positions(outputs: Array) -> int:
     """How many rows of a loss's mean the outputs have."""
     return len(outputs) if outputs.ndim < 3 else outputs.size // outputs.shape[-1]
-
-
-def _check_ending(model: Network, loss: Loss) -> None:
-    """Warn of a model that ends in what its loss applies itself: it would learn badly."""
-    if not isinstance(loss, SoftmaxCrossEntropy | SigmoidCrossEntropy):
-        return
-    last, place = model.layers[-1], f"layer {len(model.layers) - 1}"
-    while type(last) is Block:
-        last, place = last.layers[-1], f"{place}.{len(last.layers) - 1}"
-    activation = last.activation if isinstance(last, Dense) else last
-    if isinstance(activation, Softmax | Sigmoid):
-        what = f"the activation of {place}" if isinstance(last, Dense) else place
-        warnings.warn(
-            f"{loss!r} takes logits, but the model ends in {activation!r}: remove {what}, "
-            f"{label(last)}",
-            UserWarning,
-            stacklevel=checks.users_level(),
-        )
