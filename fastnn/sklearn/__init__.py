@@ -52,6 +52,7 @@ from fastnn.losses import (
     SoftmaxCrossEntropy,
 )
 from fastnn.sklearn._estimator import STOCHASTIC, Perceptron
+from fastnn.sklearn._tables import TabularClassifier, TabularRegressor, search_space
 from fastnn.sklearn._task import Task
 from fastnn.support import arrays, checks
 
@@ -62,7 +63,13 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-__all__ = ["MLPClassifier", "MLPRegressor"]
+__all__ = [
+    "MLPClassifier",
+    "MLPRegressor",
+    "TabularClassifier",
+    "TabularRegressor",
+    "search_space",
+]
 
 
 def _is_stochastic(estimator: Any) -> bool:
