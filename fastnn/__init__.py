@@ -30,7 +30,7 @@ Callbacks      EarlyStopping, ReduceOnPlateau, ModelCheckpoint, CSVLogger, Tenso
                Callback and Run, to write others
 Metrics        accuracy, auc, f1, r2, confusion_matrix, ... in fastnn.metrics
 Files          save, load, save_checkpoint, load_checkpoint, Checkpoint
-Data           datasets, batches, stratified_split, Standardizer
+Data           datasets, batches, stratified_split, Standardizer, TableEncoder
 Learning how   gradcheck, initializers, ExponentialAverage
 The machine    set_num_threads, get_num_threads, threads; set_runtime, get_runtime, runtime;
                build_info
@@ -44,7 +44,7 @@ if not use_installed(__path__[0]):  # else the installed package stands in this 
     from fastnn import datasets, initializers, metrics
     from fastnn._version import __version__
     from fastnn.averages import ExponentialAverage
-    from fastnn.data import Standardizer, batches, stratified_split, to_nhwc
+    from fastnn.data import Standardizer, TableEncoder, batches, stratified_split, to_nhwc
     from fastnn.files.checkpoint import save, save_checkpoint
     from fastnn.gradcheck import gradcheck
     from fastnn.history import History
@@ -183,6 +183,7 @@ __all__ = [
     "Standardizer",
     "StepDecay",
     "StochasticWeightAverage",
+    "TableEncoder",
     "Tanh",
     "TensorBoard",
     "TrainStep",

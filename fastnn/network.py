@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 import numpy as np
 
 import fastnn._kernels as _kernels
-from fastnn import data, states
+from fastnn import states
+from fastnn.data.belongings import check_classes, check_scaler, check_target_scaler
 from fastnn.layers.block import as_layer
 from fastnn.layers.chain import Chain, check_layers, numbered
 from fastnn.layers.layer import Arrays, Layer, Place
@@ -77,9 +78,9 @@ class Network:
     parameters = Fixed[Arrays]()
     gradients = Fixed[Arrays]()
     state = Fixed[Arrays]()
-    scaler = Checked(data.check_scaler)
-    target_scaler = Checked(data.check_scaler)
-    classes = Checked(data.check_classes)
+    scaler = Checked(check_scaler)
+    target_scaler = Checked(check_target_scaler)
+    classes = Checked(check_classes)
 
     def __init__(
         self,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
-from fastnn.data import Standardizer, check_classes, check_order, check_scaler
-from fastnn.files import describe, safefile
+from fastnn.data.batching import check_order
+from fastnn.files import belongings, describe, safefile
 from fastnn.history import History
 from fastnn.layers.chain import Chain, check_layers, numbered
 from fastnn.network import BELONGINGS, Network
@@ -37,7 +37,6 @@ _NEEDED, _TRAINING = ("format", "model"), (
     "optimizer", "order", "history", "arguments", "kept", "average",
 )  # fmt: skip
 _MODEL = ("layers", "dtype", "seed", "l2", "passes")
-_SCALERS = ("scaler", "target_scaler")
 _OPTIMIZER = ("rule", "steps", "bound")
 _HISTORY = ("names", "interrupted")
 _DTYPES = ("float32", "float64")
@@ -196,22 +195,14 @@ def _describe_model(model: Network) -> dict[str, Any]:
         "l2": model.l2,
         "passes": int(model._counter[0]),
     }
-    for name in _SCALERS:
-        if (scaler := check_scaler(getattr(model, name), name)) is not None:
-            described[name] = {"dtype": scaler.dtype.name}
-    if model.classes is not None:
-        described["classes"] = list(model.classes)
+    described |= belongings.describe(model)[0]
     # a model without l1 has the file that it had before there was l1
     return described | ({"l1": model.l1} if model.l1 else {})
 
 
 def _arrays(model: Network) -> dict[str, NDArray[Any]]:
     """Copies of the model's arrays, and of its scalers'."""
-    arrays = model.state_dict()
-    for name in _SCALERS:
-        if (scaler := getattr(model, name)) is not None:
-            arrays |= {f"{name}.mean": scaler.mean.copy(), f"{name}.std": scaler.std.copy()}
-    return arrays
+    return model.state_dict() | belongings.describe(model)[1]
 
 
 def _describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
@@ -295,7 +286,7 @@ def _restore(
     history = _make_history(content["history"], arrays) if "history" in content else None
     described = content["model"]
     describe.check_keys(described, "model", _MODEL, (*_MODEL, *BELONGINGS, "l1"))
-    belongings = _make_belongings(described, arrays)
+    owned = belongings.make(described, arrays)
     chain = _make_chain(described["layers"])
     parameters = chain.parameter_shapes()
     wanted = {name: array.shape for name, array in chain.state().items()}
@@ -317,7 +308,7 @@ def _restore(
         for vector in optimizer._vectors:
             wanted |= {f"optimizer.{vector}.{name}": shape for name, shape in parameters.items()}
     _check_tensors(parameters | wanted, arrays, described["dtype"])
-    model = _make_model(kind, chain, described, arrays, belongings)
+    model = _make_model(kind, chain, described, arrays, owned)
     kept = {e: {name: arrays[f"kept.{e}.{name}"] for name in states} for e in epochs}
     if optimizer is not None:
         optimizer._set(step=float(steps))
@@ -362,28 +353,6 @@ def _list(found: Any, name: str) -> list[Any]:
     return found
 
 
-def _make_belongings(described: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
-    """A model's scalers and classes by name; the scalers' tensors are removed from `arrays`."""
-    belongings: dict[str, Any] = {
-        name: _make_scaler(name, described[name], arrays) for name in _SCALERS if name in described
-    }
-    if "classes" in described:
-        belongings["classes"] = check_classes(_list(described["classes"], "classes"), "classes")
-    return belongings
-
-
-def _make_scaler(name: str, described: Any, arrays: dict[str, NDArray[Any]]) -> Standardizer:
-    """The scaler of that name; its tensors are removed from `arrays`."""
-    describe.check_keys(described, name, ("dtype",), ("dtype",))
-    scaler = Standardizer(checks.choice(described["dtype"], f"{name}: dtype", _DTYPES))
-    for part in ("mean", "std"):
-        if f"{name}.{part}" not in arrays:
-            raise ValueError(f"{name}: expected a tensor {name + '.' + part!r}")
-        setattr(scaler, part, arrays.pop(f"{name}.{part}"))
-    check_scaler(scaler, name)
-    return scaler
-
-
 def _check_tensors(wanted: Shapes, arrays: Arrays, dtype: Any) -> None:
     """Raise one ValueError that lists all tensors that are missing, unknown or of another kind."""
     kind = np.dtype(checks.choice(dtype, "dtype", _DTYPES))
@@ -404,7 +373,7 @@ def _make_model(
     chain: Chain,
     described: dict[str, Any],
     arrays: Arrays,
-    belongings: dict[str, Any],
+    owned: dict[str, Any],
 ) -> N:
     model = kind._restore(
         {
@@ -415,7 +384,7 @@ def _make_model(
             "l2": checks.not_negative(described["l2"], "l2"),
             "counter": checks.seed(described["passes"], "passes"),
             "parameters": arrays,
-            **belongings,
+            **owned,
         }
     )
     for name, array in model.state.items():

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _TIMES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
+TIMES = "; turn dates and times into numbers first, such as days since the first"
 _NAMED = 3  # so many columns are named, the others counted
 
 
@@ -23,13 +24,13 @@ def numbers(objects: NDArray[np.object_], table: object, name: str) -> NDArray[A
     ValueError, which says what stands where and what to do, if it holds anything else."""
     items = objects.ravel().tolist()
     kinds = set(map(type, items))
-    others = {kind for kind in kinds if not issubclass(kind, (Real, np.bool_, Decimal))}
+    others = {kind for kind in kinds if not is_number(kind)}
     if others:
         first = next(i for i, item in enumerate(items) if type(item) in others)
         mask = np.zeros(objects.shape, bool)
         mask.flat[first] = True
         raise ValueError(
-            f"{name}: expected real numbers, got {_shown(items[first])}{places(mask, table)} "
+            f"{name}: expected real numbers, got {shown(items[first])}{places(mask, table)} "
             f"(dtype object){advice(items[first], name)}"
         )
     whole = all(issubclass(kind, (Integral, np.bool_)) for kind in kinds)
@@ -42,6 +43,21 @@ def numbers(objects: NDArray[np.object_], table: object, name: str) -> NDArray[A
         return objects.astype(np.float64)
     except OverflowError:
         raise ValueError(f"{name} contains values too large for float64") from None
+
+
+def is_number(kind: type) -> bool:
+    """Whether objects of that type are real numbers or truth values."""
+    return issubclass(kind, (Real, np.bool_, Decimal))
+
+
+def is_missing(kind: type) -> bool:
+    """Whether objects of that type stand for what is missing; a NaN does, too, but is a number."""
+    return kind is type(None) or kind.__name__ in ("NAType", "NaTType")
+
+
+def is_time(kind: type) -> bool:
+    """Whether objects of that type are dates, times or durations."""
+    return issubclass(kind, _TIMES)
 
 
 def places(wrong: NDArray[np.bool_], table: object) -> str:
@@ -62,21 +78,20 @@ def places(wrong: NDArray[np.bool_], table: object) -> str:
 
 def advice(item: object, name: str) -> str:
     """What to do about an item that is no number, behind a semicolon; "" where nothing helps."""
-    kind = type(item).__name__
     if isinstance(item, str | bytes):
         if name.split()[-1] in ("y", "targets"):
             return "; number the classes: names, y = np.unique(y, return_inverse=True)"
         return "; encode text as numbers first, as pandas.get_dummies does"
-    if item is None or kind in ("NAType", "NaTType"):
+    if is_missing(type(item)):
         return "; fill in what is missing, or drop it"
     if isinstance(item, _TIMES):
-        return "; turn dates and times into numbers first, such as days since the first"
+        return TIMES
     if isinstance(item, list | tuple | np.ndarray):
         return f"; make one array of those within, as np.stack({name.split()[-1]}) does"
     return ""
 
 
-def _shown(item: object) -> str:
+def shown(item: object) -> str:
     """A short item itself, or its type."""
     text = repr(item)
     return text if len(text) <= 40 and "\n" not in text else f"a {type(item).__name__}"
