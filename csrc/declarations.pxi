@@ -37,8 +37,8 @@ cdef extern from "fastnn.h" nogil:
         FNN_SOFTPLUS, FNN_SILU, FNN_GELU, FNN_MISH, FNN_SOFTMAX, FNN_ACTIVATION_KINDS
 
     ctypedef struct fnn_activation:
-        const_pointer x, saved, dy
-        pointer y, dx
+        const_pointer x, saved, dy, weight
+        pointer y, dx, terms
         ptrdiff_t rows, features
         int kind
         double alpha
@@ -145,6 +145,7 @@ cdef extern from "fastnn.h" nogil:
         kernel_pointer copy, copy_columns, add, add_scaled, lerp
         kernel_pointer total, sum_squares, sum_zeros, sum_abs, add_penalty, add_sign
         kernel_pointer activation_forward, activation_backward, softmax_forward, softmax_backward
+        kernel_pointer parametric_forward, parametric_backward
         kernel_pointer product, pack, column_sum
         kernel_pointer conv_pad, conv_pack, conv_turn
         kernel_pointer conv_forward, conv_backward_weight, conv_backward_input

@@ -73,6 +73,8 @@ typedef struct {
     const void *saved; /* backward: x or y, as activations.inc says; softmax: y */
     const void *dy;
     void *y, *dx;      /* may be x, saved or dy itself */
+    const void *weight; /* (features), of parametric_* */
+    void *terms;       /* like x: dweight is their sum over the rows; or NULL */
     ptrdiff_t rows, features;
     int kind;          /* fnn_activation_kind, elementwise */
     double alpha;      /* slope of leaky ReLU, scale of ELU */
@@ -278,6 +280,8 @@ typedef struct {
     K(add_penalty)         /* value += scale sum                                    one */     \
     K(activation_forward)  /* y = f(x)                                             rows */     \
     K(activation_backward) /* dx = dy f'                                           rows */     \
+    K(parametric_forward)  /* y = x + weight (f(x) - x); linear: y = weight x      rows */     \
+    K(parametric_backward) /* dx = dy + weight (dy f' - dy), terms = dy (f(x) - x) rows */     \
     K(softmax_forward)     /* y = e^x / Σ_features e^x                             rows */     \
     K(softmax_backward)    /* dx = y (dy - Σ_features dy y)                        rows */     \
     K(product)             /* C(M,N) = f(A(M,K) B(K,N) + bias)          rows or columns */     \

@@ -38,6 +38,7 @@ typedef uint64_t natural;
 #define VBYTES 16
 #endif
 
+#define LESSER(a, b) ((a) < (b) ? (a) : (b))
 #define VL ((ptrdiff_t)(VBYTES / sizeof(real)))
 #define FNN_LANES ((ptrdiff_t)(64 / sizeof(real)))  /* virtual lanes of a reduction */
 #define VECTORS_PER_LANES ((int)(64 / VBYTES))

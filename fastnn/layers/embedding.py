@@ -65,8 +65,8 @@ class Embedding(Layer):
         )
 
     @property
-    def _embedding(self) -> Embedding:
-        return self
+    def _code_columns(self) -> tuple[tuple[Embedding, slice], ...]:
+        return ((self, slice(None)),)
 
     @property
     def n(self) -> int:
