@@ -81,8 +81,9 @@ cdef extern from "fastnn.h" nogil:
         pointer y, dx
         uint8_t *mask
         uint64_t *counter
+        const double *rate
         uint64_t seed
-        uint32_t layer, threshold
+        uint32_t layer
         ptrdiff_t rows, features
 
     ctypedef struct fnn_norm:
@@ -126,6 +127,7 @@ cdef extern from "fastnn.h" nogil:
         pointer outputs
         double *losses
         const double *rates
+        ptrdiff_t columns
         const int64_t *index
         int64_t row, step
 
@@ -139,7 +141,8 @@ cdef extern from "fastnn.h" nogil:
         fnn_feed *feed
         double *value
         double *hyper
-        ptrdiff_t rows
+        double *number
+        ptrdiff_t column, rows
 
     ctypedef struct fnn_kernels:
         kernel_pointer copy, copy_columns, add, add_scaled, lerp

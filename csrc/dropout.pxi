@@ -11,26 +11,26 @@ cdef int check_counter(cnp.ndarray counter) except -1:
     return 0
 
 
-cdef uint32_t threshold(double rate) except? 0:
-    if not 0.0 <= rate < 1.0:
-        raise ValueError(f"rate: expected a number in [0, 1), got {rate}")
-    return min(round(rate * 65536.0), 65535)
-
-
-cdef fnn_dropout *new_dropout(fnn_call *call, fnn_kernel *kernel, cnp.ndarray x, double rate,
+cdef fnn_dropout *new_dropout(fnn_call *call, fnn_kernel *kernel, cnp.ndarray x, cnp.ndarray rate,
                               double work) except NULL:
     """Begins a call over the rows of x, or of dy; work is for one element."""
     cdef fnn_dropout *p = &call.arguments.dropout
-    p.rows, p.features, p.threshold = rows_of(x), features_of(x), threshold(rate)
+    check_doubles("rate", rate)
+    if cnp.PyArray_SIZE(rate) != 1:
+        raise ValueError(f"rate: expected one number, got {describe(rate)}")
+    if not 0.0 <= (<const double *>data(rate))[0] < 1.0:
+        raise ValueError(f"rate: expected a number in [0, 1), got {rate.item()}")
+    p.rows, p.features = rows_of(x), features_of(x)
     start_rows(call, kernel, x, work)
+    p.rate = <const double *>reads(call, rate)
     return p
 
 
-def dropout_forward(cnp.ndarray x, double rate, seed, cnp.ndarray counter, layer):
+def dropout_forward(cnp.ndarray x, cnp.ndarray rate, seed, cnp.ndarray counter, layer):
     """Returns y = x * mask / (1 - rate) and the mask, whose bit is 1 where an element stays.
 
-    counter[0] is the training step, read when the kernel runs.  rate is rounded to a multiple of
-    1/65536.  mask is ((x.size + 7) // 8,) uint8, x flattened, the lowest bit first."""
+    rate[0], float64, and counter[0], the training step, are read when the kernel runs.  The rate is
+    rounded to a multiple of 1/65536.  mask is ((x.size + 7) // 8,) uint8, x flattened, the lowest bit first."""
     check_real("x", x, 0)
     check_counter(counter)
     if not 0 <= seed < 2**64:
@@ -48,8 +48,8 @@ def dropout_forward(cnp.ndarray x, double rate, seed, cnp.ndarray counter, layer
     return y, mask
 
 
-def dropout_backward(cnp.ndarray dy, cnp.ndarray mask, double rate):
-    """dx = dy * mask / (1 - rate), with the mask and the rate of dropout_forward."""
+def dropout_backward(cnp.ndarray dy, cnp.ndarray mask, cnp.ndarray rate):
+    """dx = dy * mask / (1 - rate), with the mask of dropout_forward and the rate that it had."""
     check_real("dy", dy, 0)
     if mask is None:
         raise TypeError("mask: expected a NumPy array, got None")

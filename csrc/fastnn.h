@@ -159,8 +159,9 @@ typedef struct {
     void *y, *dx;        /* may be x or dy itself */
     uint8_t *mask;       /* ((rows * features + 7) / 8): a bit is 1 where the element stays */
     uint64_t *counter;   /* the training step, read when the kernel runs */
+    const double *rate;  /* in [0, 1); read when the kernel runs, too */
     uint64_t seed;
-    uint32_t layer, threshold; /* rate = threshold / 65536 */
+    uint32_t layer;
     ptrdiff_t rows, features;
 } fnn_dropout;
 
@@ -245,7 +246,8 @@ typedef struct {
     const void *x, *targets, *weights; /* (n, ...), by rows */
     void *outputs;        /* (n, ...): the outputs of one batch after the other; or NULL */
     double *losses;       /* (steps), or NULL */
-    const double *rates;  /* (steps): learning rates; or NULL */
+    const double *rates;  /* (steps, columns): what changes by the step, NaN: not; or NULL */
+    ptrdiff_t columns;
     const int64_t *index; /* which rows to take; NULL: all, in order */
     int64_t row, step;    /* how many rows and steps are done */
 } fnn_feed;
@@ -259,9 +261,11 @@ typedef struct {
 
 typedef struct {
     fnn_feed *feed;
-    double *value;  /* the batch's loss */
+    double *value;    /* the batch's loss */
     double *hyper;
-    ptrdiff_t rows; /* of the batch */
+    double *number;   /* which the feed's rates of that column change */
+    ptrdiff_t column;
+    ptrdiff_t rows;   /* of the batch */
 } fnn_batch;
 
 /* One row per kernel: its name in the dispatch table, its formula, and what its units are.
@@ -335,7 +339,7 @@ typedef struct {
     K(take_rows)           /* inside = outside, the batch's rows                   rows */     \
     K(give_rows)           /* outside = inside                                     rows */     \
     K(check_value)         /* a value that is not finite is a fault                 one */     \
-    K(take_rate)           /* hyper's learning rate = rates[step]                   one */     \
+    K(take_rate)           /* number = rates[step, column], unless NaN              one */     \
     K(end_batch)           /* losses[step] = value; row += rows; step += 1          one */
 
 typedef struct {

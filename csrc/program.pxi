@@ -71,7 +71,8 @@ cdef class Program(_Recorder):
     cdef ptrdiff_t available        # how many rows the feed has
     cdef ptrdiff_t row_bytes[SLOTS] # the size of a row that was taken or given, or 0
     cdef ptrdiff_t losses           # how many losses the feed has room for
-    cdef ptrdiff_t rates            # how many learning rates the feed has
+    cdef ptrdiff_t rates            # for how many steps the feed has rates
+    cdef ptrdiff_t columns          # how many rates a step takes
     cdef cnp.ndarray taken, targets, given # a batch's x, targets and outputs
     cdef cnp.ndarray labels         # a copy of the labels that `point` took, which nobody changes
     cdef int runs_in                # `forks` of the process in which a thread runs it, or 0
@@ -125,7 +126,7 @@ cdef class Program(_Recorder):
         """Take rows from these arrays: all from the first on, or those that index (int64) lists.
 
         One batch after the other, outputs go to `outputs`, losses to `losses` (float64), and
-        learning rates come from `rates` (float64)."""
+        `rates` (float64) has a line for each step, of one number or more: see `take_rate`."""
         cdef fnn_feed *s = &self.sources
         cdef ptrdiff_t i, rows = min([len(a) for a in (x, targets, weights) if a is not None])
         cdef ptrdiff_t available = rows
@@ -151,7 +152,10 @@ cdef class Program(_Recorder):
             s.losses, self.losses = <double *>data(losses), cnp.PyArray_SIZE(losses)
         if rates is not None:
             check_doubles("rates", rates)
-            s.rates, self.rates = <const double *>data(rates), cnp.PyArray_SIZE(rates)
+            s.columns = 1 if cnp.PyArray_NDIM(rates) < 2 else rates.shape[1]
+            if s.columns < max(1, self.columns):
+                raise ValueError(f"rates: expected {max(1, self.columns)} columns, got {describe(rates)}")
+            s.rates, self.rates = <const double *>data(rates), cnp.PyArray_SIZE(rates) // s.columns
         self.fed, self.available = (x, targets, weights, outputs, index, losses, rates), available
 
     def replay(self, ptrdiff_t steps=1):
@@ -291,16 +295,23 @@ cdef class Program(_Recorder):
         self.carry(OUTPUTS, fnn_table(active_isa, False).give_rows, outputs, True)
         self.given = outputs
 
-    def take_rate(self, cnp.ndarray hyper not None):
-        """Set the learning rate in hyper to that of the feed for the step, if it has some."""
-        check_hyper(hyper)
+    def take_rate(self, cnp.ndarray numbers not None, ptrdiff_t index=0, ptrdiff_t column=0):
+        """Set numbers[index] to what the feed's rates have for the step in that column, if there
+        are some and it is not NaN."""
+        check_doubles("numbers", numbers)
+        if not 0 <= index < cnp.PyArray_SIZE(numbers):
+            raise ValueError(f"index: expected one of {describe(numbers)}, got {index}")
+        if column < 0 or self.sources.rates != NULL and column >= self.sources.columns:
+            raise ValueError(f"column: expected one of {self.sources.columns}, got {column}")
         if self.sources.rates != NULL and self.sources.step >= self.rates:
             raise ValueError(
                 f"rates: expected more than the {self.sources.step} used, got {self.rates}")
         cdef fnn_call call
         start(&call, fnn_table(active_isa, False).take_rate, 1, 10.0)
         call.arguments.batch.feed = <fnn_feed *>reads(&call, self.feed_memory)
-        call.arguments.batch.hyper = <double *>writes(&call, hyper)
+        call.arguments.batch.number = <double *>writes(&call, numbers) + index
+        call.arguments.batch.column = column
+        self.columns = max(self.columns, column + 1)
         execute(&call)
 
     def end_batch(self, cnp.ndarray value=None):

@@ -24,7 +24,7 @@ Losses         SoftmaxCrossEntropy, SigmoidCrossEntropy, Hinge; MeanSquaredError
                MeanAbsoluteError, Huber, Quantile, Poisson; Loss, to derive others from
 Optimizers     SGD, Momentum, Nesterov, RMSprop, Adam, AdamW; Vector: numbers of no layer
 Averages       ExponentialMovingAverage, StochasticWeightAverage, update_batch_norm
-Learning rates StepDecay, ExponentialDecay, Cosine, OneCycle
+Schedules      StepDecay, ExponentialDecay, Cosine, OneCycle, CosLog, FlatCosine
 Training       History; loops of your own: TrainStep, GradientStep, batches
 Callbacks      EarlyStopping, ReduceOnPlateau, ModelCheckpoint, CSVLogger, TensorBoard;
                Callback and Run, to write others
@@ -99,7 +99,14 @@ if not use_installed(__path__[0]):  # else the installed package stands in this 
     from fastnn.model import Checkpoint, Sequential, load, load_checkpoint
     from fastnn.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, RMSprop
     from fastnn.predictor import Predictor
-    from fastnn.schedules import Cosine, ExponentialDecay, OneCycle, StepDecay
+    from fastnn.schedules import (
+        CosLog,
+        Cosine,
+        ExponentialDecay,
+        FlatCosine,
+        OneCycle,
+        StepDecay,
+    )
     from fastnn.support.runtimes import get_runtime, runtime, set_runtime
     from fastnn.support.threads import (
         build_info,
@@ -137,6 +144,7 @@ __all__ = [
     "Columns",
     "Conv1D",
     "Conv2D",
+    "CosLog",
     "Cosine",
     "Dense",
     "Dropout",
@@ -145,6 +153,7 @@ __all__ = [
     "ExponentialAverage",
     "ExponentialDecay",
     "ExponentialMovingAverage",
+    "FlatCosine",
     "Flatten",
     "GlobalAvgPool1D",
     "GlobalAvgPool2D",

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from fastnn.losses import Loss
     from fastnn.measures import Metric
     from fastnn.optimizers import Optimizer
-    from fastnn.schedules import Factors
     from fastnn.training.callbacks import Callback
+    from fastnn.training.scheduled import AnySchedule
     from fastnn.weight_averages import WeightAverage
 
 
@@ -92,7 +92,7 @@ class Sequential(Network):
         sample_weight: ArrayLike | None = None,
         class_weight: Mapping[int, float] | str | None = None,
         metrics: Sequence[str | Metric] | None = None,
-        schedule: Factors | None = None,
+        schedule: AnySchedule | None = None,
         accumulate: int = 1,
         average: WeightAverage | None = None,
         callbacks: Iterable[Callback] = (),
@@ -155,8 +155,10 @@ class Sequential(Network):
             outputs as they are.  Those with a parameter ``sample_weight`` get the weights.  By
             default the accuracy for losses that classify, else none.
         schedule : a factor of the optimizer's learning rate for every step
-            See `fastnn.schedules`.  After each epoch the rate is as before.  With batches of your
-            own, `X` needs a ``len()``.
+            See `fastnn.schedules`.  A dict such as ``{"learning_rate": fastnn.CosLog(),
+            "weight_decay": fastnn.FlatCosine(), "dropout": fastnn.FlatCosine()}`` has factors of
+            the weight decay, too, and of the rate of every `Dropout`.  After each epoch all are as
+            before.  With batches of your own, `X` needs a ``len()``.
         accumulate : how many batches together make an update (see `TrainStep`)
         average : an `ExponentialMovingAverage` or a `StochasticWeightAverage` of the weights
             Training goes on from the weights as they are; between the epochs, for validation and

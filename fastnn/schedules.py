@@ -127,6 +127,45 @@ class OneCycle(Schedule):
         return _rise_and_fall(t, top, epochs, self.end, _half_cosine(t, 0, top, self.start, 1.0))
 
 
+class CosLog(Schedule):
+    """1/2 (1 - cos(2 π log2(1 + (2^cycles - 1) t / epochs))): from 0 up to 1 and down to 0, `cycles`
+    times, each twice as long as the one before.
+
+    D. Holzmüller, L. Grinsztajn, I. Steinwart, 2024 (coslog4).  `cycles` is an integer from 1 to
+    64.
+
+    >>> CosLog(cycles=2)([0, 1, 3, 6, 9], epochs=9).round(2) + 0.0
+    array([0.  , 0.93, 0.  , 0.93, 0.  ])
+    """
+
+    cycles = Checked[int](lambda value, name: checks.whole(value, name, 1, 64))
+
+    def __init__(self, cycles: int = 4) -> None:
+        self.cycles = cycles
+
+    def _factors(self, t: Times, epochs: int) -> Any:
+        way = np.log2(1 + (2**self.cycles - 1) * np.clip(t / epochs, 0, 1))
+        return 0.5 - 0.5 * np.cos(2 * np.pi * way)
+
+
+class FlatCosine(Schedule):
+    """1 for the part `flat` of the training, then down to 0 by half a cosine.
+
+    `flat` lies in [0, 1).
+
+    >>> FlatCosine()([0, 5, 7.5, 10], epochs=10).round(2)
+    array([1. , 1. , 0.5, 0. ])
+    """
+
+    flat = Checked(checks.fraction)
+
+    def __init__(self, flat: float = 0.5) -> None:
+        self.flat = flat
+
+    def _factors(self, t: Times, epochs: int) -> Any:
+        return _half_cosine(t, self.flat * epochs, epochs, 1.0, 0.0)
+
+
 def _rise_and_fall(t: Times, top: float, epochs: int, end: float, rise: Times) -> Times:
     """`rise` until `top`, then half a cosine from 1 to `end`."""
     return np.where(t < top, rise, _half_cosine(t, top, epochs, 1.0, end))
@@ -140,13 +179,15 @@ def _half_cosine(t: Times, begin: float, end: float, first: float, last: float) 
 
 def rates(
     schedule: Factors,
-    rate: float,
+    rate: float | Times,
     epoch: int,
     epochs: int,
     steps: int,
     largest: float = sys.float_info.max,
+    what: str = "learning rate",
 ) -> Times:
-    """The learning rates of all steps of the epoch with the number `epoch`.
+    """The rates of all steps of the epoch with the number `epoch`: shape (steps,), or (steps, n)
+    for n rates that the schedule has in common; `what` they are is said in messages.
 
     Raises ValueError unless the schedule returns finite numbers >= 0, one in all or one a step, and
     no rate exceeds `largest`."""
@@ -161,14 +202,15 @@ def rates(
         wanted = f"schedule: expected a factor for each of {steps} steps"
         raise ValueError(f"{wanted} ({error})") from None
     with np.errstate(over="ignore"):
-        found = rate * factors
-    good = (found >= 0) & (found <= largest)
+        found = np.multiply.outer(factors, rate)
+    good = (found.T >= 0) & (found.T <= largest) & (factors >= 0) & (factors < math.inf)
     if not good.all():
-        factor = float(factors[~good][0])
+        *which, step = np.argwhere(~good)[0]
+        factor, its = float(factors[step]), np.asarray(rate)[tuple(which)]
         if 0 <= factor < math.inf:
             raise ValueError(
-                f"schedule: {factor:g} times the learning rate {rate:g} is too large; expected at "
-                f"most {largest:g}"
+                f"schedule: {factor:g} times the {what} {its:g} is too large; expected at most "
+                f"{largest:g}"
             )
         raise ValueError(f"schedule: expected finite factors >= 0, got {factor}")
     return found

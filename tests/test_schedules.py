@@ -8,9 +8,11 @@ import pytest
 import fastnn
 from compare import assert_same_bits
 from fastnn import (
+    CosLog,
     Cosine,
     Dense,
     ExponentialDecay,
+    FlatCosine,
     MeanSquaredError,
     OneCycle,
     Sequential,
@@ -34,12 +36,23 @@ def one_cycle(t, rise, start, end):
     return end + (1 - end) / 2 * (1 + math.cos(math.pi * (t - rise * 10) / (10 - rise * 10)))
 
 
+def cos_log(t, cycles):
+    """Half a cosine up and half a one down in each cycle; the k-th begins at (2^k - 1) / (2^cycles
+    - 1) of the training."""
+    number = math.log(1 + (2**cycles - 1) * t / 10, 2)
+    return math.sin(math.pi * number) ** 2
+
+
 SCHEDULES = {
     "step": (StepDecay(3, factor=0.5), lambda t: 0.5 ** (t // 3)),
     "step, default": (StepDecay(4), lambda t: 0.1 ** (t // 4)),
     "exponential": (ExponentialDecay(0.9), lambda t: 0.9**t),
     "cosine": (Cosine(), lambda t: cosine(t, 0, 0)),
     "cosine, warm-up": (Cosine(warmup=2.5, end=0.1), lambda t: cosine(t, 2.5, 0.1)),
+    "cosine of a logarithm": (CosLog(), lambda t: cos_log(t, 4)),
+    "cosine of a logarithm, one cycle": (CosLog(1), lambda t: cos_log(t, 1)),
+    "flat, then cosine": (FlatCosine(), lambda t: 1 if t < 5 else cosine(t, 5, 0)),
+    "flat, then cosine, early": (FlatCosine(0.0), lambda t: cosine(t, 0, 0)),
     "one cycle": (OneCycle(), lambda t: one_cycle(t, 0.3, 0.04, 1e-4)),
     "one cycle, no rise": (OneCycle(rise=0.0), lambda t: one_cycle(t, 0, 0.04, 1e-4)),
 }
@@ -69,6 +82,10 @@ def test_a_rise_that_lasts_to_the_end(make):
         (lambda: ExponentialDecay(1.5), "factor"),
         (lambda: Cosine(warmup=-1), "warmup"),
         (lambda: Cosine(end=1.0), "end"),
+        (lambda: CosLog(0), "cycles"),
+        (lambda: CosLog(65), "cycles"),
+        (lambda: CosLog(2.0), "cycles"),
+        (lambda: FlatCosine(1.0), "flat"),
         (lambda: OneCycle(rise=1.0), "rise"),
         (lambda: OneCycle(start="low"), "start"),
     ],

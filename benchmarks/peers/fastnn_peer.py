@@ -219,11 +219,11 @@ def activation_backward(kind: str, x: np.ndarray, dy: np.ndarray) -> Callable[[]
 
 
 def dropout(way: str, x: np.ndarray, dy: np.ndarray) -> Callable[[], Any]:
-    counter = np.zeros(1, np.uint64)
+    counter, rate = np.zeros(1, np.uint64), np.array([0.2])
     if way == "forward":
-        return lambda: kernels.dropout_forward(x, 0.2, 0, counter, 0)
-    _, mask = kernels.dropout_forward(x, 0.2, 0, counter, 0)
-    return lambda: kernels.dropout_backward(dy, mask, 0.2)
+        return lambda: kernels.dropout_forward(x, rate, 0, counter, 0)
+    _, mask = kernels.dropout_forward(x, rate, 0, counter, 0)
+    return lambda: kernels.dropout_backward(dy, mask, rate)
 
 
 def batch_norm(way: str, x: np.ndarray, dy: np.ndarray) -> Callable[[], Any]:

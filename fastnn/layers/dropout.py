@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 import fastnn._kernels as _kernels
 from fastnn.layers.layer import Layer
 from fastnn.support import checks
-from fastnn.support.settings import Setting
+from fastnn.support.settings import Number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,8 +40,8 @@ class Dropout(Layer):
     native = True
     _pulls_several = True
     random = True
-    rate = Setting(checks.fraction)
-    _rate: float
+    rate = Number(checks.fraction)
+    _rate: NDArray[np.float64]
 
     def __init__(self, rate: float) -> None:
         self.rate = rate
@@ -51,9 +53,18 @@ class Dropout(Layer):
         if place is None:
             raise RuntimeError(f"{self!r} needs a model for its mask: put it into a Sequential")
         seed, counter, position = place.seed, place.counter, place.position
-        y, mask = _kernels.dropout_forward(x, self._rate, seed, counter, position)
-        self._saved = (mask, self._rate)
+        rate = np.empty(1)  # which backward needs, whatever is set until then
+        _kernels.copy(rate, self._rate)
+        y, mask = _kernels.dropout_forward(x, rate, seed, counter, position)
+        self._saved = (mask, rate)
         return y
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_rate": self.rate}  # no array, which might be read-only
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._rate = np.array([state["_rate"]])
 
     def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
         return _kernels.dropout_backward(dy, *self._take())

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from inspect import Parameter, signature
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+
 T = TypeVar("T")
 
 changes = 0  # how often a setting was changed: programs recorded before that hold the old value
@@ -47,6 +49,24 @@ class Setting(Checked[T]):
         is_change = hasattr(instance, self.slot)  # the constructor's first value is no change
         super().__set__(instance, value)
         changes += is_change
+
+
+class Number(Settable):
+    """A checked number that kernels read when they run, from an array of one element: a change
+    outdates no program."""
+
+    def __init__(self, check: Callable[[Any, str], float]) -> None:
+        self.check = check
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name, self.slot = name, f"_{name}"
+
+    def __get__(self, instance: object | None, owner: type) -> Any:
+        return self if instance is None else float(getattr(instance, self.slot)[0])
+
+    def __set__(self, instance: object, value: float) -> None:
+        number = self.check(value, self.name)
+        vars(instance).setdefault(self.slot, np.empty(1))[0] = number
 
 
 class Fixed(_Attribute[T]):

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastnn import schedules, weight_averages
+from fastnn import weight_averages
 from fastnn.measures import chosen_metrics
 from fastnn.support import checks
 from fastnn.support.settings import is_plain, label
-from fastnn.training import faults, progress, resume
+from fastnn.training import faults, progress, resume, scheduled
 from fastnn.training.callbacks import checked_callbacks, takes
 from fastnn.training.interrupts import CtrlC
 from fastnn.training.run import LAST_COLUMN, Run
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from fastnn.training.callbacks import Callback
     from fastnn.training.recording import Handover
     from fastnn.training.samples import Samples
+    from fastnn.training.scheduled import AnySchedule, Table
     from fastnn.training.sources import Source
     from fastnn.training.validation import Validation
     from fastnn.weight_averages import WeightAverage
@@ -65,7 +66,7 @@ def fit(
     sample_weight: ArrayLike | None,
     class_weight: Mapping[int, float] | str | None,
     metrics: Sequence[str | Metric] | None,
-    schedule: schedules.Factors | None,
+    schedule: AnySchedule | None,
     accumulate: int,
     average: WeightAverage | None,
     callbacks: Iterable[Callback],
@@ -98,7 +99,7 @@ def fit(
             model, loss, X, y, epochs, batch_size, shuffle, seed, sample_weight, class_weight,
             checks.flag(drop_last, "drop_last"), steps_per_epoch,
         )  # fmt: skip
-        _check_schedule(schedule, optimizer, source)
+        scheduled.check(schedule, step.numbers, optimizer, source.steps)
         validation = held or make_validation(model, loss, validation_data, epochs, validation_every)
         step.take_over(handover)
         columns = _columns(chosen, validation)
@@ -139,7 +140,7 @@ class _Training(NamedTuple):
 
     step: TrainStep
     source: Source
-    schedule: schedules.Factors | None
+    schedule: AnySchedule | None
     metrics: Mapping[str, Measure]
     validation: Validation | None
 
@@ -160,10 +161,10 @@ def _run_epochs(
         norms_are_right = False
         with (
             _naming(run.epoch + 1),
-            _scheduled(schedule, run, source.steps) as rates,
+            scheduled.of_epoch(schedule, step.numbers, run, source.steps) as table,
             nullcontext() if run.average is None else run.average._training(),
         ):
-            results = _train_epoch(step, source, rates, metrics, display, ctrl_c, batches)
+            results = _train_epoch(step, source, table, metrics, display, ctrl_c, batches)
             if run.average is not None and results is not None:
                 run.average._end_epoch(run.epoch + 1)
         if results is None:
@@ -252,38 +253,6 @@ def _tell(callbacks: list[Callback], hook: str, run: Run) -> None:
             getattr(callback, hook)(run)
 
 
-def _check_schedule(
-    schedule: schedules.Factors | None, optimizer: Optimizer, source: Source
-) -> None:
-    if schedule is None:
-        return
-    if isinstance(schedule, type) or not callable(schedule):
-        wanted = "schedule: expected a function of t and epochs, or such as fastnn.Cosine()"
-        raise TypeError(f"{wanted}, got {schedule!r}")
-    if not hasattr(optimizer, "learning_rate"):
-        raise TypeError(f"schedule: {optimizer!r} has no learning_rate")
-    if not source.steps:
-        raise ValueError("schedule: needs to know the steps of an epoch; give X a __len__")
-
-
-@contextmanager
-def _scheduled(
-    schedule: schedules.Factors | None, run: Run, steps: int
-) -> Iterator[NDArray[np.float64] | None]:
-    """The learning rates of an epoch; afterwards the optimizer has its own rate again."""
-    if schedule is None:
-        yield None
-        return
-    rate = run.optimizer.learning_rate
-    largest = float(np.finfo(run.model.dtype).max)
-    with faults.named(f"the schedule {getattr(schedule, '__name__', label(schedule))}", run):
-        rates = schedules.rates(schedule, rate, run.epoch, run.epochs, steps, largest)
-    try:
-        yield rates
-    finally:
-        run.optimizer.learning_rate = rate
-
-
 def evaluate(
     model: Network,
     X: ArrayLike,
@@ -303,7 +272,7 @@ def evaluate(
 def _train_epoch(
     step: TrainStep,
     source: Source,
-    rates: NDArray[np.float64] | None,
+    table: Table | None,
     metrics: Mapping[str, Measure],
     display: progress.Silent,
     ctrl_c: CtrlC,
@@ -317,7 +286,7 @@ def _train_epoch(
     seen: list[Array] | None = [] if metrics else None
     losses: list[NDArray[np.float64]] = []
     batches.begin_epoch()
-    for rows, part in source.epoch(step, rates, seen, batches.before):
+    for rows, part in source.epoch(step, table, seen, batches.before):
         losses.append(part.copy())
         display.step(rows, part)
         ended = batches.end(part)

@@ -63,11 +63,17 @@ def arguments_of(
     if isinstance(class_weight, Mapping):
         labels = sorted(class_weight, key=str)
         class_weight = str({str(label): float(class_weight[label]) for label in labels})
-    if schedule is not None:
-        name = getattr(schedule, "__name__", type(schedule).__name__)
-        schedule = repr(schedule) if isinstance(schedule, Schedule) else name
+    if isinstance(schedule, Mapping):
+        schedule = str({kind: _named(schedule[kind]) for kind in sorted(schedule)})
+    elif schedule is not None:
+        schedule = _named(schedule)
     named = {"loss": type(loss).__name__, "schedule": schedule, "class_weight": class_weight}
     return named | {"sample_weight": "given" if weighted else None} | others
+
+
+def _named(schedule: Any) -> str:
+    name: str = getattr(schedule, "__name__", type(schedule).__name__)
+    return repr(schedule) if isinstance(schedule, Schedule) else name
 
 
 def _differences(

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fastnn.losses import Loss
     from fastnn.network import Network
     from fastnn.training.samples import ClassWeight
+    from fastnn.training.scheduled import Table
     from fastnn.training.step import TrainStep
 
     Array = NDArray[Any]
@@ -58,7 +59,7 @@ class Rows:
     def epoch(
         self,
         step: TrainStep,
-        rates: NDArray[np.float64] | None,
+        table: Table | None,
         seen: list[Array] | None,
         before: Callable[[], None] | None,
     ) -> Iterator[Losses]:
@@ -68,7 +69,7 @@ class Rows:
         order = self._permutation = self.order.permutation()[: self.rows]
         self.finished, self.done, size, steps = False, 0, self._batch_size, self.steps
         batch = 0
-        for losses in step.epoch(self._data, order, size, steps, seen, rates, before):
+        for losses in step.epoch(self._data, order, size, steps, seen, table, before):
             first, batch = self.done, batch + len(losses)
             self.finished = batch == steps
             self.done = self.rows if self.finished else batch * size
@@ -128,7 +129,7 @@ class Stream:
     def epoch(
         self,
         step: TrainStep,
-        rates: NDArray[np.float64] | None,
+        table: Table | None,
         seen: list[Array] | None,
         before: Callable[[], None] | None,
     ) -> Iterator[Losses]:
@@ -141,10 +142,10 @@ class Stream:
             self._row = self._row if number else data.X.shape[1:]
             if self._targets and self._row == data.X.shape[1:]:
                 check_targets_alike(data.y.shape[1:], self._targets[0].shape[1:], where)
-            if rates is not None:
-                if number == len(rates):
+            if table is not None:
+                if number == len(table):
                     raise ValueError(f"X: its __len__ is {number}, but there are more batches")
-                step.set_rate(rates[number])
+                step.set_numbers(table[number])
             if before is not None:
                 before()
             try:

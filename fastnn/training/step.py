@@ -9,6 +9,7 @@ one's own is Python that cannot be recorded: then every step runs by hand.
 from __future__ import annotations
 
 import copy
+import math
 import time
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,9 +19,10 @@ import numpy as np
 import fastnn._kernels as _kernels
 from fastnn.layers import Block, Dense, Sigmoid, Softmax
 from fastnn.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy
-from fastnn.optimizers import NOT_FINITE, Optimizer
+from fastnn.optimizers import NOT_FINITE
 from fastnn.support import checks, settings
 from fastnn.support.settings import Fixed, is_plain, label
+from fastnn.training import scheduled
 from fastnn.training.recording import Handover, Recording, Unrecorded
 from fastnn.training.samples import Samples, call_own, check_batch
 from fastnn.weight_averages import check_average
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
     from fastnn.losses import Loss
     from fastnn.network import Network
+    from fastnn.optimizers import Optimizer
+    from fastnn.training.scheduled import Table
     from fastnn.weight_averages import WeightAverage
 
     Array = NDArray[Any]
@@ -183,15 +187,15 @@ class _Pass(NamedTuple):
     batch_size: int
     number: int  # of batches; the last takes all rows that are left, be they few or many
     seen: list[Array] | None  # where outputs are appended, if they are wanted
-    rates: NDArray[np.float64] | None  # the learning rates of the batches
+    table: Table | None  # what is scheduled: a line for each batch
     before: Callable[[], None] | None  # called before each batch, which is then a call of its own
 
     def part(self, begin: int, end: int) -> _Pass:
         """This pass over the batches begin..end only."""
         size, end = self.batch_size, min(end, self.number)
         rows = slice(begin * size, None if end == self.number else end * size)
-        rates = None if self.rates is None else self.rates[begin:end]
-        return self._replace(order=self.order[rows], number=end - begin, rates=rates)
+        table = None if self.table is None else self.table[begin:end]
+        return self._replace(order=self.order[rows], number=end - begin, table=table)
 
 
 class TrainStep(Step):
@@ -247,6 +251,7 @@ class TrainStep(Step):
         self.loss = loss
         self.accumulate = checks.positive_int(accumulate, "accumulate")
         _check_ending(model, loss)
+        self.numbers = scheduled.numbers_of(model, optimizer)  # what a schedule may move
         self._outputs: Array | None = None
         self._last: _Recorded | None = None  # what the last step replayed
         self._group = self._accumulate  # batches that the next update is made from
@@ -264,7 +269,11 @@ class TrainStep(Step):
         return 0 if self._outputs is None else _positions(self._outputs)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_last": None}
+        return {**super().__getstate__(), "_last": None, "numbers": []}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.numbers = scheduled.numbers_of(self._model, self._optimizer)
 
     def __call__(
         self, xb: ArrayLike, yb: ArrayLike, sample_weight: ArrayLike | None = None
@@ -383,12 +392,11 @@ class TrainStep(Step):
         if self._recorded:
             handover.leave(self._recording, self._optimizer, *self._others)
 
-    def set_rate(self, rate: float) -> None:
-        """Give the optimizer a learning rate, which may be 0 here."""
-        if isinstance(self._optimizer, Optimizer):
-            self._optimizer._set(learning_rate=rate)
-        else:
-            self._optimizer.learning_rate = rate
+    def set_numbers(self, line: NDArray[np.float64]) -> None:
+        """Set what is scheduled to the numbers of a step."""
+        for number, value in zip(self.numbers, line.tolist(), strict=True):
+            if not math.isnan(value):
+                number.set(value)
 
     def epoch(
         self,
@@ -397,16 +405,16 @@ class TrainStep(Step):
         batch_size: int,
         number: int,
         seen: list[Array] | None,
-        rates: NDArray[np.float64] | None = None,
+        table: Table | None = None,
         before: Callable[[], None] | None = None,
     ) -> Iterator[NDArray[np.float64]]:
         """Train on the data's rows in that order; yields the losses of the batches since the last
         one.
 
-        They are so many in number, all of `batch_size` rows but the last.  `rates` are the batches'
-        learning rates.  The outputs are appended to `seen`, unless it is None.  `before` is called
+        They are so many in number, all of `batch_size` rows but the last.  `table` has what is
+        scheduled for each.  The outputs are appended to `seen`, unless it is None.  `before` is called
         before each batch, and then each batch is yielded by itself."""
-        rows = _Pass(data, order, batch_size, number, seen, rates, before)
+        rows = _Pass(data, order, batch_size, number, seen, table, before)
         if self._accumulate == 1:
             yield from self._pass(rows)
             return
@@ -414,10 +422,8 @@ class TrainStep(Step):
             for first in range(0, number, self._accumulate):
                 part = rows.part(first, first + self._accumulate)
                 self._group = part.number
-                for losses in self._pass(part._replace(rates=None)):
+                for losses in self._pass(part):
                     if self._waiting == self._group:
-                        if part.rates is not None:
-                            self.set_rate(part.rates[self._group - 1])
                         self.flush()
                     yield losses
         finally:
@@ -447,13 +453,14 @@ class TrainStep(Step):
             model._penalty_scale[0] = 1 / self._group
             self._save_state()
             try:
+                for column, number in enumerate(self.numbers if self._recorded else ()):
+                    program.take_rate(number.array, number.index, column)
                 outputs = self._outputs = self._forward(program, rows)
                 program.give(outputs)
                 targets = program.take("targets", rows)
                 weight = program.take("weights", rows) if weighted else None
                 value, gradient = self._measure(outputs, targets, weight, in_form)
                 model._chain.add_penalty(value, rows)
-                program.take_rate(self._hyper)
                 _kernels.check_value(value, self._hyper)
                 self._raise_fault(value)
                 self._backward(gradient, rows)
@@ -501,8 +508,8 @@ class TrainStep(Step):
 
     def _pass_one_by_one(self, rows: _Pass) -> Iterator[NDArray[np.float64]]:
         for i in range(rows.number):
-            if rows.rates is not None:
-                self.set_rate(rows.rates[i])
+            if rows.table is not None:
+                self.set_numbers(rows.table[i])
             if rows.before is not None:
                 rows.before()
             batch = rows.data.rows(rows.part(i, i + 1).order)
@@ -535,13 +542,13 @@ class TrainStep(Step):
 
     def _replayed(self, rows: _Pass) -> Iterator[NDArray[np.float64]]:
         """Replay whole batches, many in one call: as many as take some tens of milliseconds."""
-        data, order, batch_size, number, seen, rates, _ = rows
+        data, order, batch_size, number, seen, table, _ = rows
         losses, outputs = np.empty(number), None
         if seen is not None:
             row = self._model._chain.output_row(data.X.shape[1:]) or ()
             outputs = np.empty((len(order), *row), self._model.dtype)
             seen.append(outputs)
-        feed = {"index": order, "outputs": outputs, "losses": losses, "rates": rates}
+        feed = {"index": order, "outputs": outputs, "losses": losses, "rates": table}
         key = self._key((batch_size, *data.X.shape[1:]), data)
         recorded, done = self._recording.find(key), 0
         if recorded is None:

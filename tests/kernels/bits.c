@@ -275,9 +275,10 @@ static void run_all(const fnn_kernels *kernel, int d) {
     report("add", 0, d, out, n);
 
     uint64_t counter = 7;
+    double rate = 20000 / 65536.0;
     uint8_t mask[(ROWS * FEATURES + 7) / 8];
     fnn_dropout dropout = {.x = a, .dy = a, .y = out, .dx = out, .mask = mask, .counter = &counter,
-                           .seed = 123456789, .layer = 3, .threshold = 20000, .rows = ROWS,
+                           .rate = &rate, .seed = 123456789, .layer = 3, .rows = ROWS,
                            .features = FEATURES};
     RUN(dropout_forward, &dropout, ROWS);
     report("dropout_forward", 0, d, out, n);
@@ -392,7 +393,7 @@ static void run_all(const fnn_kernels *kernel, int d) {
     fnn_batch batch = {.feed = &feed, .value = &total, .hyper = hyper, .rows = ROWS};
     fnn_penalty penalty = {.value = &total, .sum = hyper, .scale = 0.1};
     RUN(add_penalty, &penalty, 1);
-    feed.rates = hyper + 2;
+    feed.rates = hyper + 2, feed.columns = 1, batch.number = hyper;
     RUN(take_rate, &batch, 1);
     report("take_rate", d, 1, hyper, 1);
     RUN(end_batch, &batch, 1);

@@ -20,8 +20,16 @@ def counter(step):
     return np.array([step], np.uint64)
 
 
+def number(rate):
+    return np.array([rate])
+
+
 def drop(x, rate=0.5, seed=0, step=0, layer=0):
-    return _kernels.dropout_forward(x, rate, seed, counter(step), layer)
+    return _kernels.dropout_forward(x, number(rate), seed, counter(step), layer)
+
+
+def backward(dy, mask, rate):
+    return _kernels.dropout_backward(dy, mask, number(rate))
 
 
 def keep_of(y, mask, shape):
@@ -58,7 +66,7 @@ def test_exact_masks(shape, rate, dtype, isa, rng):
     np.testing.assert_array_equal(keep_of(y, mask, shape), keep)
     scale, zero = dtype.type(reference.dropout_scale(rate)), dtype.type(0)
     assert_same_bits(y, np.where(keep, x * scale, zero))
-    assert_same_bits(_kernels.dropout_backward(dy, mask, rate), np.where(keep, dy * scale, zero))
+    assert_same_bits(backward(dy, mask, rate), np.where(keep, dy * scale, zero))
 
 
 @pytest.mark.parametrize("shape", [(700, 1030), (70001, 10), (30011, 31)], ids=str)
@@ -69,8 +77,8 @@ def test_exact_masks_on_any_threads(shape, threads, dtype, isa):
     y, mask = drop(x, 0.3, seed=1)
     keep = reference.dropout_keep(*shape, 0.3, seed=1, step=0, layer=0)
     np.testing.assert_array_equal(keep_of(y, mask, shape), keep)
-    np.testing.assert_array_equal(_kernels.dropout_backward(x, mask, 0.3), y)
-    assert uses_threads(lambda: _kernels.dropout_backward(x, mask, 0.3))
+    np.testing.assert_array_equal(backward(x, mask, 0.3), y)
+    assert uses_threads(lambda: backward(x, mask, 0.3))
 
 
 KEYS = [
@@ -103,7 +111,7 @@ def test_rows_are_all_axes_but_the_last(shape, dtype, isa):
     assert y.shape == shape
     assert_same_bits(y.reshape(flat.shape), flat)
     np.testing.assert_array_equal(mask, flat_mask)
-    assert _kernels.dropout_backward(x, mask, 0.5).shape == shape
+    assert backward(x, mask, 0.5).shape == shape
 
 
 @pytest.mark.parametrize("rate", RATES)
@@ -134,11 +142,11 @@ def test_rate_zero_keeps_all_and_the_highest_rate_stays_finite(dtype, isa):
     x = np.linspace(-3, 3, 90, dtype=dtype).reshape(2, 45)
     y, mask = drop(x, 0.0)
     assert_same_bits(y, x)
-    assert_same_bits(_kernels.dropout_backward(x, mask, 0.0), x)
+    assert_same_bits(backward(x, mask, 0.0), x)
     highest = np.nextafter(1.0, 0.0)
     y, mask = drop(np.ones((300, 300), dtype), highest)
     assert np.isfinite(y).all() and set(np.unique(y)) <= {0, 65536}
-    assert_close(_kernels.dropout_backward(np.ones_like(y), mask, highest), y.astype(float), dtype)
+    assert_close(backward(np.ones_like(y), mask, highest), y.astype(float), dtype)
 
 
 def test_nan_stays_nan_dropped_or_kept(dtype, isa):
@@ -147,33 +155,50 @@ def test_nan_stays_nan_dropped_or_kept(dtype, isa):
     for value in (np.nan, np.inf, -np.inf):
         y, mask = drop(np.full((1, 40), value, dtype))
         np.testing.assert_array_equal(y, np.where(keep, value, np.nan))
-        dx = _kernels.dropout_backward(np.full((1, 40), value, dtype), mask, 0.5)
+        dx = backward(np.full((1, 40), value, dtype), mask, 0.5)
         np.testing.assert_array_equal(dx, y)
+
+
+def test_the_rate_is_read_when_the_kernel_runs(dtype, isa):
+    """A replay takes what the rate is by then, with the threshold and the scale of that."""
+    x, rate, program = np.ones((3, 50), dtype), number(0.5), _kernels.Program()
+    with program:
+        y, mask = _kernels.dropout_forward(x, rate, 0, counter(0), 0)
+        dx = _kernels.dropout_backward(x, mask, rate)
+    for rate[0] in (0.2, 0.0, 0.75):
+        y[:], mask[:], dx[:] = 9, 9, 9
+        program.replay()
+        for mine, expected in zip((y, mask), drop(x, rate[0]), strict=True):
+            assert_same_bits(mine, expected)
+        assert_same_bits(dx, y)
 
 
 def test_the_counter_is_read_when_the_kernel_runs_and_advances():
     steps, x = counter(2**32 - 1), np.ones((2, 50), np.float32)
-    first, _ = _kernels.dropout_forward(x, 0.5, 0, steps, 0)
+    first, _ = _kernels.dropout_forward(x, number(0.5), 0, steps, 0)
     _kernels.advance(steps)
     assert steps[0] == 2**32
-    second, _ = _kernels.dropout_forward(x, 0.5, 0, steps, 0)
+    second, _ = _kernels.dropout_forward(x, number(0.5), 0, steps, 0)
     np.testing.assert_array_equal(first != 0, reference.dropout_keep(2, 50, 0.5, 0, 2**32 - 1, 0))
     np.testing.assert_array_equal(second != 0, reference.dropout_keep(2, 50, 0.5, 0, 2**32, 0))
 
 
 X = np.ones((2, 20), np.float32)
 WRONG = {
-    "rate 1": (X, 1.0, 0, counter(0), 0),
-    "rate < 0": (X, -0.1, 0, counter(0), 0),
-    "rate NaN": (X, np.nan, 0, counter(0), 0),
-    "seed < 0": (X, 0.5, -1, counter(0), 0),
-    "seed too large": (X, 0.5, 2**64, counter(0), 0),
-    "counter of another type": (X, 0.5, 0, np.zeros(1, np.int32), 0),
-    "counter of another shape": (X, 0.5, 0, np.zeros((1, 1), np.uint64), 0),
-    "no counter": (X, 0.5, 0, None, 0),
-    "integers": (X.astype(int), 0.5, 0, counter(0), 0),
-    "not contiguous": (X[:, ::2], 0.5, 0, counter(0), 0),
-    "no x": (None, 0.5, 0, counter(0), 0),
+    "rate 1": (X, number(1.0), 0, counter(0), 0),
+    "rate < 0": (X, number(-0.1), 0, counter(0), 0),
+    "rate NaN": (X, number(np.nan), 0, counter(0), 0),
+    "seed < 0": (X, number(0.5), -1, counter(0), 0),
+    "seed too large": (X, number(0.5), 2**64, counter(0), 0),
+    "counter of another type": (X, number(0.5), 0, np.zeros(1, np.int32), 0),
+    "counter of another shape": (X, number(0.5), 0, np.zeros((1, 1), np.uint64), 0),
+    "no counter": (X, number(0.5), 0, None, 0),
+    "integers": (X.astype(int), number(0.5), 0, counter(0), 0),
+    "not contiguous": (X[:, ::2], number(0.5), 0, counter(0), 0),
+    "a rate that is no array": (X, 0.5, 0, counter(0), 0),
+    "a rate of float32": (X, np.full(1, 0.5, np.float32), 0, counter(0), 0),
+    "two rates": (X, np.full(2, 0.5), 0, counter(0), 0),
+    "no x": (None, number(0.5), 0, counter(0), 0),
 }
 
 
@@ -189,4 +214,4 @@ def test_forward_refuses(wrong):
 ])  # fmt: skip
 def test_backward_refuses_a_mask_of_another_shape(mask):
     with pytest.raises((TypeError, ValueError), match="mask"):
-        _kernels.dropout_backward(X, mask, 0.5)
+        backward(X, mask, 0.5)

@@ -230,6 +230,7 @@ def wrong_feeds(X, y, weight):
     yield "losses of float32", (X, y, weight), {"losses": zeros(2)}
     yield "read-only losses", (X, y, weight), {"losses": frozen}
     yield "rates of float32", (X, y, weight), {"rates": zeros(2)}
+    yield "rates without columns", (X, y, weight), {"rates": np.zeros((2, 0))}
 
 
 @pytest.mark.parametrize("name", [name for name, *_ in wrong_feeds(*summing()[1:4])])
@@ -287,6 +288,29 @@ def test_each_step_takes_its_rate():
     program.feed(X)
     program.replay(3)
     assert hyper[_kernels.HYPER["learning_rate"]] == 0.125  # none was given: it stays
+
+
+def test_each_number_takes_its_column():
+    """NaN leaves a number as it is."""
+    numbers, other, program = np.full(3, 9.0), np.full(1, 9.0), Program()
+    rates = np.array([[0.5, np.nan, 4.0], [0.25, 2.0, np.nan]])
+    program.feed(zeros(4, 2), rates=rates)
+    with program:
+        program.take("x", 2)
+        program.take_rate(numbers, 2, 0)
+        program.take_rate(other, 0, 1)
+        program.take_rate(numbers, 0, 2)
+        program.end_batch(np.zeros(1))
+    assert numbers.tolist() == [4.0, 9.0, 0.5] and other.tolist() == [9.0]
+    program.replay()
+    assert numbers.tolist() == [4.0, 9.0, 0.25] and other.tolist() == [2.0]
+    for wrong in (rates[:, :2].copy(), rates[0]):
+        with pytest.raises(ValueError, match="rates: expected 3 columns, got"):
+            program.feed(zeros(4, 2), rates=wrong)
+    program.feed(zeros(4, 2), rates=rates)
+    for index, column, name in ((3, 0, "index"), (-1, 0, "index"), (0, 3, "col"), (0, -1, "col")):
+        with pytest.raises(ValueError, match=f"{name}.*: expected one of"):
+            program.take_rate(numbers, index, column)
 
 
 def test_what_cannot_be_taken_or_given_while_recording():
@@ -451,8 +475,17 @@ def call_loss(a, i, j, k):
     copy(a[i], gradient.reshape(a[i].shape))
 
 
+def call_dropout(a, i, j, k):
+    """Forward and backward, with a rate that a call of one unit sets."""
+    rate, counter = np.empty(1), np.array([k], np.uint64)
+    copy(rate, RATE)
+    y, mask = _kernels.dropout_forward(a[j], rate, 0, counter, i)
+    copy(a[i], _kernels.dropout_backward(y, mask, rate))
+
+
 RATE = np.array([0.3])
 CALLS = {
+    "dropout": call_dropout,
     "dense": call_dense,
     "weight gradient": call_gradient,
     "column sums": call_columns,

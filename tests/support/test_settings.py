@@ -63,17 +63,21 @@ SETTINGS = {
 }
 
 
+READ_BY_KERNELS = {"dropout"}  # when they run: a change outdates nothing that was recorded
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_setting_is_checked_and_counted(name):
     make, attribute, value, refused = SETTINGS[name]
     before, owner = settings.changes, make()
     assert settings.changes == before
     setattr(owner, attribute, value)
-    assert settings.changes == before + 1 and getattr(owner, attribute) == value
+    after = before + (name not in READ_BY_KERNELS)
+    assert settings.changes == after and getattr(owner, attribute) == value
     for wrong in refused:
         with pytest.raises((ValueError, TypeError), match=f"^{attribute}: expected .*, got"):
             setattr(owner, attribute, wrong)
-    assert settings.changes == before + 1 and getattr(owner, attribute) == value
+    assert settings.changes == after and getattr(owner, attribute) == value
     for twin in (copy.deepcopy(owner), pickle.loads(pickle.dumps(owner))):
         assert getattr(twin, attribute) == value and repr(twin) == repr(owner)
 

@@ -114,7 +114,7 @@ def test_products_of_any_shape(isa, rows, terms, columns, seed):
 )
 def test_dropout_of_any_shape_rate_and_key(rows, features, rate, seed, step, layer):
     x = np.ones((rows, features), np.float32)
-    y, _ = _kernels.dropout_forward(x, rate, seed, np.array([step], np.uint64), layer)
+    y, _ = _kernels.dropout_forward(x, np.array([rate]), seed, np.array([step], np.uint64), layer)
     keep = reference.dropout_keep(rows, features, rate, seed, step, layer)
     np.testing.assert_array_equal(y != 0, keep)
 
