@@ -106,7 +106,8 @@ class TabularClassifier(ClassifierMixin, Tabular):
 
     def predict(self, X: Any) -> Array:
         """The classes, (n,)."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        chosen = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[chosen]
 
     def predict_proba(self, X: Any) -> Array:
         """The probability of each class, float64 (n, classes), in the order of ``classes_``."""
