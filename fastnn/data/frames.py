@@ -66,6 +66,14 @@ class Table:
         found: list[Any] = self.column(i).tolist()
         return found
 
+    def distinct(self, i: int) -> tuple[list[Any], NDArray[Any] | None]:
+        """The items of column i; or those that it may have, and which of them, or -1 for what is
+        missing, stands in each row, as a column of pandas' "category" knows it."""
+        column = self.column(i)
+        if column.dtype.name == "category":
+            return column.cat.categories.tolist(), column.cat.codes.to_numpy()
+        return column.tolist(), None
+
     def numbers(self, i: int) -> tuple[NDArray[np.float64], np.dtype[Any]]:
         """The numbers of column i, NaN where they are missing, and the type that they came in."""
         column = self.column(i)

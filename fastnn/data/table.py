@@ -175,8 +175,8 @@ class TableEncoder(Transformer):
         numeric, one_hot = scales.shape[1], len(gaps) + sum(widths)
         if self.dtype.itemsize == 4 and n_codes > _EXACT_FLOAT32:
             raise ValueError(f"X: {n_codes} codes; float32 tells 2^24 apart, use dtype='float64'")
-        self.output_features_ = numeric + one_hot + len(few) - sum(few)
-        if self.output_features_ == 0:
+        output = numeric + one_hot + len(few) - sum(few)
+        if output == 0:
             raise ValueError("X: expected numbers or categories, all are missing")
         self.n_features_in_, self.is_categorical_ = len(mask), mask
         vars(self).pop("feature_names_in_", None)
@@ -184,7 +184,7 @@ class TableEncoder(Transformer):
             self.feature_names_in_ = np.array(names, object)
         self.center_, self.scale_, self.fill_ = scales
         self.categories_ = categories
-        self.numeric_, self.one_hot_ = numeric, one_hot
+        self.numeric_, self.one_hot_, self.output_features_ = numeric, one_hot, output
         self.codes_, self.n_codes_ = len(few) - sum(few), n_codes
         self._numeric, self._gaps = np.flatnonzero(~mask), np.array(gaps, np.intp)
         self._columns, shift = [], 0
@@ -318,7 +318,7 @@ class TableEncoder(Transformer):
         return Tags(
             estimator_type="transformer",
             target_tags=TargetTags(required=False),
-            transformer_tags=TransformerTags(),
+            transformer_tags=TransformerTags(preserves_dtype=[]),
             input_tags=InputTags(allow_nan=True, categorical=True, string=True),
         )
 
@@ -341,10 +341,12 @@ class _Categories:
 
     def write(self, table: Table, out: NDArray[Any]) -> None:
         try:
-            found = map(self.numbers.get, table.items(self.i), repeat(0))
-            index = np.fromiter(found, np.intp, len(out))
+            items, which = table.distinct(self.i)
+            index = np.fromiter(map(self.numbers.get, items, repeat(0)), np.intp, len(items))
         except TypeError as error:
             raise _not_hashable(error, table.where(self.i)) from None
+        if which is not None:
+            index = np.append(index, 0)[which]
         if self.values is not None:
             out[:, self.first] = self.values[index]
         else:
@@ -358,7 +360,8 @@ def _not_hashable(error: TypeError, where: str) -> TypeError:
 def _categories(table: Table, i: int) -> list[Any]:
     """The categories of a column, sorted, without what is missing."""
     try:
-        found = set(table.items(i))
+        items, which = table.distinct(i)
+        found = set(items if which is None else (items[j] for j in np.unique(which) if j >= 0))
     except TypeError as error:
         raise _not_hashable(error, table.where(i)) from None
     plain = {item.item() if isinstance(item, _SCALARS) else item for item in found}

@@ -9,6 +9,7 @@ from reference.activations import *
 from reference.averages import *
 from reference.dropout import *
 from reference.embedding import *
+from reference.encoder import *
 from reference.initializers import *
 from reference.losses import *
 from reference.normalization import *

@@ -1,4 +1,4 @@
-"""Batches, splits, Standardizer, images to channels-last."""
+"""Standardizer, alone and among scikit-learn's."""
 
 import copy
 import pickle
@@ -8,92 +8,7 @@ import pytest
 
 import reference
 from compare import assert_same_bits
-from fastnn import Standardizer, batches, stratified_split, to_nhwc
-
-# ---- batches ----
-
-
-@pytest.mark.parametrize("n, size", [(10, 3), (10, 10), (10, 11), (9, 3), (1, 1), (5, 1)])
-@pytest.mark.parametrize("drop_last", [False, True])
-def test_batches_cover_the_rows_once(n, size, drop_last):
-    X, y = np.arange(2.0 * n).reshape(n, 2), np.arange(n)
-    loader = batches(X, y, batch_size=size, seed=1, drop_last=drop_last)
-    got = list(loader)
-    assert len(got) == len(loader) == (n // size if drop_last else -(-n // size))
-    for xb, yb in got:
-        np.testing.assert_array_equal(xb, X[yb])
-        assert xb.flags.c_contiguous and not np.shares_memory(xb, X)
-    seen = np.concatenate([yb for _, yb in got]) if got else np.array([], int)
-    assert len(np.unique(seen)) == len(seen) == (n // size * size if drop_last else n)
-
-
-def test_order_follows_the_seed():
-    X = y = np.arange(100)
-
-    def orders(epochs=2, **options):
-        loader = batches(X, y, batch_size=9, **options)
-        return [np.concatenate([yb for _, yb in loader]) for _ in range(epochs)]
-
-    first = orders(seed=3)
-    for a, b in zip(orders(seed=3), first, strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert (first[0] != first[1]).any() and (orders(seed=4)[0] != first[0]).any()
-    np.testing.assert_array_equal(orders(shuffle=False)[0], y)
-
-
-def test_batches_keep_dtypes_and_carry_weights():
-    X, y = np.ones((4, 2), np.float16), np.arange(4, dtype=np.uint8)
-    for xb, yb, wb in batches(X, y, batch_size=2, sample_weight=[1, 2, 3, 4], shuffle=False):
-        assert xb.dtype == np.float16 and yb.dtype == np.uint8
-        np.testing.assert_array_equal(wb, yb + 1)
-
-
-@pytest.mark.parametrize("options, message", [
-    *(({"batch_size": size}, "batch_size: expected an integer >= 1, got")
-      for size in (0, -1, 2.0, True)),
-    ({"y": np.arange(3)}, "the arrays differ .*: X has 4, y has 3"),
-    ({"X": np.ones((0, 2)), "y": np.ones(0)}, "X and y: no rows"),
-    ({"X": np.full((4, 2), "a")}, "X: expected real numbers"),
-    ({"sample_weight": [1, 2]}, "the arrays differ .*: .*sample_weight has 2"),
-    ({"X": 1.0}, "X: expected an array of rows"),
-    *(({"seed": seed}, "seed: expected an integer from 0") for seed in (-1, "a")),
-])  # fmt: skip
-def test_batches_refuses(options, message):
-    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
-        batches(**({"X": np.ones((4, 2)), "y": np.arange(4)} | options))
-
-
-# ---- stratified_split ----
-
-
-@pytest.mark.parametrize("fraction", [0.1, 0.2, 0.5, 0.9])
-def test_split_keeps_every_class_share(fraction):
-    y = np.repeat([0, 1, 5], [100, 30, 7])
-    train, test = stratified_split(y, fraction, seed=2)
-    np.testing.assert_array_equal(np.sort(np.concatenate([train, test])), np.arange(137))
-    assert len(test) == round(fraction * 137)
-    for label, count in ((0, 100), (1, 30), (5, 7)):
-        assert abs((y[test] == label).sum() - fraction * count) < 1
-    again, other = stratified_split(y, fraction, seed=2), stratified_split(y, fraction, seed=3)
-    np.testing.assert_array_equal(again[1], test)
-    assert len(other[1]) == len(test) and (other[1] != test).any()
-
-
-@pytest.mark.parametrize("options, message", [
-    *(({"test_fraction": share}, r"test_fraction: expected a number in \(0, 1\), got")
-      for share in (0, 1, -0.1, np.nan)),
-    ({"y": []}, r"y: expected labels of shape \(n,\)"),
-    ({"y": [[1, 2]]}, r"y: expected labels of shape \(n,\)"),
-    ({"y": [1, 2], "test_fraction": 0.01}, "test_fraction: .* would leave a part empty"),
-    ({"seed": -1}, "seed: expected an integer from 0"),
-    ({"y": ["a", None, "b", "a"]}, "y: expected labels that can be sorted"),
-])  # fmt: skip
-def test_split_refuses(options, message):
-    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
-        stratified_split(**({"y": [0, 0, 1, 1]} | options))
-
-
-# ---- Standardizer ----
+from fastnn import Standardizer
 
 
 @pytest.mark.parametrize("rows", [1, 2, 100, 4096, 4097, 10000])
@@ -329,39 +244,3 @@ def test_a_data_frame_where_it_is_asked_for(rng):
     assert [*columns.fit_transform(frame).columns] == ["s__c", "s__a", "p__b"]
     with pytest.raises(ValueError, match="transform: expected one of default, pandas, got 'polars"):
         scale.set_output(transform="polars")
-
-
-# ---- channels-first to channels-last ----
-
-
-@pytest.mark.parametrize("kind", ["f4", "f8", ">f4", "u1", "?"])
-@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 3, 4), (1, 1, 4, 5), (3, 1, 1)])
-def test_to_nhwc(shape, kind):
-    x = np.arange(np.prod(shape)).reshape(shape).astype(kind)
-    y = to_nhwc(x)
-    assert y.flags.c_contiguous and y.flags.owndata and not np.shares_memory(x, y)
-    assert y.dtype == x.dtype.newbyteorder("=") and y.shape == (shape[0], *shape[2:], shape[1])
-    for row, channel, *position in np.ndindex(*shape):
-        assert y[(row, *position, channel)] == x[(row, channel, *position)]
-    np.testing.assert_array_equal(to_nhwc(x[::-1].tolist()), y[::-1])
-
-
-@pytest.mark.parametrize("x, message", [
-    (np.zeros((3, 4)), r"x: expected shape \(batch, channels, height, width\) .*got \(3, 4\)"),
-    (np.zeros((1, 2, 3, 4, 5)), r"x: expected shape .*got \(1, 2, 3, 4, 5\)"),
-    (np.zeros((1, 2, 0, 4)), r"x: expected shape .*got \(1, 2, 0, 4\)"),
-    (3.0, "x: expected an array of rows"), ("abc", "x: expected real numbers"),
-    (1j * np.zeros((1, 2, 3)), "x: expected real numbers.*complex"),
-    ([[[1.0], [2.0, 3.0]]], "x: not an array of numbers"),
-    (np.ma.masked_array(np.zeros((1, 2, 3))), "x: a masked array"),
-])  # fmt: skip
-def test_to_nhwc_refuses(x, message):
-    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
-        to_nhwc(x)
-
-
-@pytest.mark.parametrize("name", ["shuffle", "drop_last"])
-@pytest.mark.parametrize("value", ["no", 0, None])
-def test_flags_of_batches_are_true_or_false(name, value):
-    with pytest.raises(TypeError, match=rf"^{name}: expected True or False, got {value!r}"):
-        batches([[0.0]], [0], **{name: value})
