@@ -22,7 +22,8 @@ Activations    Linear, ReLU, LeakyReLU, Sigmoid, Tanh, Softmax, ELU, SELU, Softp
                Mish; ParametricActivation
 Losses         SoftmaxCrossEntropy, SigmoidCrossEntropy, Hinge; MeanSquaredError,
                MeanAbsoluteError, Huber, Quantile, Poisson; Loss, to derive others from
-Optimizers     SGD, Momentum, Nesterov, RMSprop, Adam, AdamW; Vector: numbers of no layer
+Optimizers     SGD, Momentum, Nesterov, RMSprop, Adam, AdamW; fan_in_factors; Vector: numbers of no
+               layer
 Averages       ExponentialMovingAverage, StochasticWeightAverage, update_batch_norm
 Schedules      StepDecay, ExponentialDecay, Cosine, OneCycle, CosLog, FlatCosine
 Training       History; loops of your own: TrainStep, GradientStep, batches
@@ -97,11 +98,19 @@ if not use_installed(__path__[0]):  # else the installed package stands in this 
         SoftmaxCrossEntropy,
     )
     from fastnn.model import Checkpoint, Sequential, load, load_checkpoint
-    from fastnn.optimizers import SGD, Adam, AdamW, Momentum, Nesterov, RMSprop
+    from fastnn.optimizers import (
+        SGD,
+        Adam,
+        AdamW,
+        Momentum,
+        Nesterov,
+        RMSprop,
+        fan_in_factors,
+    )
     from fastnn.predictor import Predictor
     from fastnn.schedules import (
-        CosLog,
         Cosine,
+        CosLog,
         ExponentialDecay,
         FlatCosine,
         OneCycle,
@@ -207,6 +216,7 @@ __all__ = [
     "batches",
     "build_info",
     "datasets",
+    "fan_in_factors",
     "get_num_threads",
     "get_runtime",
     "gradcheck",

@@ -7,6 +7,7 @@ that a recorded program takes their present values."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from types import MappingProxyType
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 import fastnn._kernels as _kernels
+from fastnn.layers.weighted import Weighted
 from fastnn.support import checks, settings
 from fastnn.support.arrays import aligned_zeros, writable
 from fastnn.support.settings import Fixed, Guarded, Settable, Setting, settable
@@ -485,3 +487,35 @@ class AdamW(Adam):
 
     def _factors(self, name: str) -> tuple[float, float]:
         return super()._factors(name)[0], _factor(self._weight_decay_factors, name)
+
+
+def fan_in_factors(model: Network) -> tuple[dict[str, float], dict[str, float]]:
+    """The `learning_rate_factors` and `weight_decay_factors` with which Adam and AdamW train each
+    weight of a dense layer or a convolution as if it were one of unit size times 1/sqrt(fan in).
+
+    That is the NTK parametrisation, y = x @ W / sqrt(n) + b (A. Jacot et al., 2018): a step moves
+    the outputs as much whatever the number n of inputs is, so that one learning rate suits layers
+    of any width.  With weight = W / sqrt(n), Adam's step of W is one of `weight` with the learning
+    rate's factor 1/sqrt(n), and the decay of both, learning_rate weight_decay in a step, is the
+    same with the factor sqrt(n) of the weight decay.  (But `eps` is that of W divided by sqrt(n);
+    for SGD the factor would be 1/n.)  The initializer "xavier" draws W with the variance 1.
+
+    The dicts have a key for each such weight; factors of others go before them.
+
+    >>> from fastnn import AdamW, Dense, Sequential, fan_in_factors
+    >>> model = Sequential(Dense(4, 16, activation="selu"), Dense(16, 1))
+    >>> rates, decays = fan_in_factors(model)
+    >>> rates, decays
+    ({'0.weight': 0.5, '1.weight': 0.25}, {'0.weight': 2.0, '1.weight': 4.0})
+    >>> optimizer = AdamW(
+    ...     0.04, learning_rate_factors={"*.bias": 0.1, **rates},
+    ...     weight_decay=0.02, weight_decay_factors={"*.bias": 0.0, **decays},
+    ... )
+    """
+    checks.objects(model=model)
+    roots = {
+        f"{name}.weight": math.sqrt(layer._fan_in)
+        for name, layer in model._chain.named()
+        if isinstance(layer, Weighted)
+    }
+    return {name: 1 / root for name, root in roots.items()}, roots

@@ -128,11 +128,10 @@ class OneCycle(Schedule):
 
 
 class CosLog(Schedule):
-    """1/2 (1 - cos(2 π log2(1 + (2^cycles - 1) t / epochs))): from 0 up to 1 and down to 0, `cycles`
-    times, each twice as long as the one before.
+    """1/2 (1 - cos(2 π log2(1 + (2^cycles - 1) t / epochs))).
 
-    D. Holzmüller, L. Grinsztajn, I. Steinwart, 2024 (coslog4).  `cycles` is an integer from 1 to
-    64.
+    From 0 up to 1 and down to 0, `cycles` times, each twice as long as the one before.
+    D. Holzmüller, L. Grinsztajn, I. Steinwart, 2024.  `cycles` is an integer from 1 to 64.
 
     >>> CosLog(cycles=2)([0, 1, 3, 6, 9], epochs=9).round(2) + 0.0
     array([0.  , 0.93, 0.  , 0.93, 0.  ])
@@ -203,7 +202,8 @@ def rates(
         raise ValueError(f"{wanted} ({error})") from None
     with np.errstate(over="ignore"):
         found = np.multiply.outer(factors, rate)
-    good = (found.T >= 0) & (found.T <= largest) & (factors >= 0) & (factors < math.inf)
+    scaled = found.T  # its steps, like those of the factors, come last
+    good = (scaled >= 0) & (scaled <= largest) & (factors >= 0) & (factors < math.inf)
     if not good.all():
         *which, step = np.argwhere(~good)[0]
         factor, its = float(factors[step]), np.asarray(rate)[tuple(which)]

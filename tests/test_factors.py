@@ -158,6 +158,27 @@ def test_patterns_are_those_of_fnmatch():
     }  # fmt: skip
 
 
+def test_fan_in_factors_are_of_each_product():
+    """Of convolutions and layers within others too, but not of norms, biases and embeddings."""
+    model = Sequential(
+        fastnn.Embedding(9, 4), fastnn.Conv1D(4, 8, 3, groups=2, padding="same"),
+        fastnn.LayerNorm(8), fastnn.Flatten(),
+        Residual(Dense(80, 5), fastnn.Block(ReLU(), Dense(5, 80)), shortcut=Dense(80, 80)),
+        fastnn.Heads(Dense(80, 2), Dense(80, 1)),
+    )  # fmt: skip
+    roots = {"1.weight": 6, "4.0.weight": 80, "4.1.1.weight": 5, "4.shortcut.weight": 80,
+             "5.0.weight": 80, "5.1.weight": 80}  # fmt: skip
+    rates, decays = fastnn.fan_in_factors(model)
+    assert rates == {name: 1 / np.sqrt(n) for name, n in roots.items()}
+    assert decays == {name: np.sqrt(n) for name, n in roots.items()}
+    assert rates.keys() < model.parameters.keys()
+    model.flat_gradients[:] = 1
+    AdamW(learning_rate_factors=rates, weight_decay_factors=decays).step(model)
+    assert fastnn.fan_in_factors(Sequential(ReLU())) == ({}, {})
+    with pytest.raises(TypeError, match="model: expected an object such as"):
+        fastnn.fan_in_factors("model")
+
+
 @pytest.mark.parametrize("name", ["learning_rate_factors", "weight_decay_factors"])
 @pytest.mark.parametrize("pattern", ["3.weight", "*.Weight", "weight", "*.gamma", ""])
 def test_a_pattern_that_matches_nothing(name, pattern):

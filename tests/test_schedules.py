@@ -8,8 +8,8 @@ import pytest
 import fastnn
 from compare import assert_same_bits
 from fastnn import (
-    CosLog,
     Cosine,
+    CosLog,
     Dense,
     ExponentialDecay,
     FlatCosine,

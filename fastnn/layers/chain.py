@@ -227,6 +227,14 @@ class Chain:
             if isinstance(layer, Layer):
                 yield i, name, layer
 
+    def named(self) -> Iterator[tuple[str, Layer]]:
+        """(name, layer) for each layer that may have parameters, those within others included; the
+        names of its parameters begin with that name."""
+        for _, name, layer in self.stateful():
+            yield name, layer
+            for chain in layer._chains:
+                yield from ((f"{name}.{inner}", its) for inner, its in chain.named())
+
     def parameter_shapes(self) -> dict[str, Shape]:
         """The shapes of all parameters, checked, under names such as ``"0.weight"``."""
         return {
@@ -276,9 +284,7 @@ class Chain:
 
     def frozen(self) -> Iterator[str]:
         """The names of the parameters that training does not change."""
-        for _, name, layer in self.stateful():
-            for chain in layer._chains:
-                yield from (f"{name}.{key}" for key in chain.frozen())
+        for name, layer in self.named():
             if not layer._chains and not layer._trainable:
                 yield from (f"{name}.{key}" for key in layer.parameters)
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 
 class EarlyStopping(Callback):
-    """Ends training after `patience` epochs in a row without a better result.
+    """Ends training after `patience` epochs in a row without a better result; with None never, to
+    keep the best epoch alone.
 
     `monitor` names a column of the history; ``"val_loss"`` stands for ``"validation_loss"``, as in
     Keras.  An epoch is better if its result is by more than `min_delta` below the best one; above
@@ -35,7 +36,9 @@ class EarlyStopping(Callback):
     As in Keras, the first `start_from_epoch` epochs do not count either, and with a `baseline` only
     an epoch that is also better than that begins the patience anew.
 
-    With `restore_best` the model ends as it was after the best epoch, whatever ended the training.
+    With `restore_best` the model ends as it was after the best epoch, whatever ended the training:
+    the first of those with the same best result, or with ``ties="last"`` the last, which has
+    trained longer (accuracies often tie).  A tie does not begin the patience anew.
     Results before a `resume` count, so that a training which this has ended stops at once;
     `ModelCheckpoint` keeps the best model too, wherever it is not the last.  A file that lacks it,
     as one of a training without this callback, is warned of where it would be restored.
@@ -62,15 +65,16 @@ class EarlyStopping(Callback):
         self,
         monitor: str = "validation_loss",
         *,
-        patience: int = 10,
+        patience: int | None = 10,
         min_delta: float = 0.0,
         higher_is_better: bool | None = None,
         restore_best: bool = True,
         baseline: float | None = None,
         start_from_epoch: int = 0,
+        ties: str = "first",
     ) -> None:
-        self._watch = Watch(monitor, min_delta, higher_is_better, baseline, start_from_epoch)
-        self.patience = checks.positive_int(patience, "patience")
+        self._watch = Watch(monitor, min_delta, higher_is_better, baseline, start_from_epoch, ties)
+        self.patience = None if patience is None else checks.positive_int(patience, "patience")
         self.restore_best = checks.flag(restore_best, "restore_best")
         self.stopped_epoch: int | None = None
         self._best_state: dict[str, NDArray[Any]] | None = None
@@ -103,7 +107,7 @@ class EarlyStopping(Callback):
         run.kept[id(self)] = self.best_epoch, state
 
     def _stop_if_due(self, run: Run) -> None:
-        if self._watch.waited >= self.patience:
+        if self.patience is not None and self._watch.waited >= self.patience:
             self.stopped_epoch = run.epoch
             run.stop()
 

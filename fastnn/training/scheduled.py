@@ -35,23 +35,24 @@ _HIGHEST_DROPOUT = 65535 / 65536  # what masks can do
 
 
 class Number(NamedTuple):
-    """A number that a schedule may move; `array` is None in an optimizer of the user's."""
+    """A number that a schedule may move."""
 
     kind: str
     owner: Any
-    array: NDArray[np.float64] | None  # where kernels read it, at that index
-    index: int = 0
+    array: Any  # where kernels read it, float64; None for an optimizer of the user's
+    at: int = 0  # its index there
 
     @property
     def value(self) -> float:
-        return float(getattr(self.owner, self.kind) if self.array is None else self.array[self.index])
+        found = getattr(self.owner, self.kind) if self.array is None else self.array[self.at]
+        return float(found)
 
     def set(self, value: float) -> None:
         """Set it, where a schedule's 0 is no error."""
         if self.array is None:
             setattr(self.owner, self.kind, value)
         else:
-            self.array[self.index] = value
+            self.array[self.at] = value
 
 
 def numbers_of(model: Network, optimizer: Any) -> list[Number]:

@@ -412,8 +412,8 @@ class TrainStep(Step):
         one.
 
         They are so many in number, all of `batch_size` rows but the last.  `table` has what is
-        scheduled for each.  The outputs are appended to `seen`, unless it is None.  `before` is called
-        before each batch, and then each batch is yielded by itself."""
+        scheduled for each.  The outputs are appended to `seen`, unless it is None.  `before` is
+        called before each batch, and then each batch is yielded by itself."""
         rows = _Pass(data, order, batch_size, number, seen, table, before)
         if self._accumulate == 1:
             yield from self._pass(rows)
@@ -454,7 +454,7 @@ class TrainStep(Step):
             self._save_state()
             try:
                 for column, number in enumerate(self.numbers if self._recorded else ()):
-                    program.take_rate(number.array, number.index, column)
+                    program.take_rate(number.array, number.at, column)
                 outputs = self._outputs = self._forward(program, rows)
                 program.give(outputs)
                 targets = program.take("targets", rows)

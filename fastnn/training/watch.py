@@ -25,7 +25,8 @@ class Watch:
     """Follows the result `monitor`, and counts the epochs that are no better than those before.
 
     An epoch is the best so far if its result is by more than `min_delta` better than all before,
-    from the epoch after `start_from_epoch` on.  `waited` counts the epochs since then; with a
+    from the epoch after `start_from_epoch` on; with `ties` = "last" also if it is the same as the
+    best one's, which ends no waiting.  `waited` counts the epochs since then; with a
     `baseline`, since the best one that was also better than that.
 
     Epochs without validation are passed over by those who watch one of its results."""
@@ -37,6 +38,7 @@ class Watch:
         higher_is_better: bool | None,
         baseline: float | None = None,
         start_from_epoch: int = 0,
+        ties: str = "first",
     ) -> None:
         if not isinstance(monitor, str):
             raise TypeError(f"monitor: expected the name of a result, got {monitor!r}")
@@ -51,6 +53,7 @@ class Watch:
             )
         self.sign = -1.0 if checks.flag(higher_is_better, "higher_is_better") else 1.0
         self.baseline = None if baseline is None else checks.finite(baseline, "baseline")
+        self.ties = checks.choice(ties, "ties", ("first", "last"))
         self.start_from_epoch = checks.whole(start_from_epoch, "start_from_epoch", 0)
         self._begin()
 
@@ -101,13 +104,14 @@ class Watch:
         if epoch <= self.start_from_epoch:
             return False
         better = self._beats(value, self.best)
-        if better:
+        best = better or (self.ties == "last" and value == self.best)
+        if best:
             self.best, self.best_epoch = value, epoch
         self.waited += 1
         if self._resting or (better and self._beats(value, self.baseline)):
             self.waited = 0
         self._resting = max(0, self._resting - 1)
-        return better
+        return best
 
     def _beats(self, value: float, other: float | None) -> bool:
         """Whether a result is better than the other one, if there is one."""

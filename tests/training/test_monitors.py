@@ -49,6 +49,44 @@ def test_the_best_is_restored_where_all_epochs_are_done():
     assert_same_bits(model.flat_parameters, twin.flat_parameters)
 
 
+@pytest.mark.parametrize("ties, values, best, epochs", [
+    ("first", (3.0, 1.0, 2.0, 1.0, 2.0, 1.0), 2, 6), ("last", (3.0, 1.0, 2.0, 1.0, 2.0, 2.0), 4, 6),
+    ("last", (3.0, 1.0, 1.0, 2.0, 0.5, 2.0), 5, 6), ("last", (2.0,) * 9, 5, 5),
+    ("first", (2.0,) * 9, 1, 5), ("last", (math.inf, 3.0, 3.0 + 1e-9, 4.0), 2, 4),
+])  # fmt: skip
+def test_which_of_the_best_epochs_is_restored(ties, values, best, epochs):
+    """An epoch that ties with the best one does not begin the patience anew."""
+    model, twin = network(), network()
+    stopping = EarlyStopping(patience=4, ties=ties)
+    history = fit(Scripted(*values), stopping, model=model, epochs=len(values))
+    assert (history.epochs, stopping.best_epoch) == (epochs, best)
+    fit(model=twin, epochs=best)
+    assert_same_bits(model.flat_parameters, twin.flat_parameters)
+
+
+def test_the_last_of_the_best_epochs_within_a_resume(tmp_path):
+    """A tie counts as before the pause, and the file keeps the state of the last best epoch."""
+    path = tmp_path / "training.safetensors"
+    values, whole, resumed = (3.0, 1.0, 1.0, 2.0, 2.0, 2.0), network(), network()
+    fit(Scripted(*values), EarlyStopping(patience=9, ties="last"), model=whole, epochs=6)
+    for epochs in (4, 6):
+        stopping = EarlyStopping(patience=9, ties="last")
+        resume = path if epochs == 6 else None
+        fit(Scripted(*values), stopping, fastnn.ModelCheckpoint(path), model=resumed,
+            epochs=epochs, resume=resume)  # fmt: skip
+        assert stopping.best_epoch == 3
+    assert_same_bits(resumed.flat_parameters, whole.flat_parameters)
+
+
+def test_without_patience_it_keeps_the_best_alone():
+    model, twin = network(), network()
+    stopping = EarlyStopping(patience=None)
+    history = fit(Scripted(2.0, 1.0, *range(2, 40)), stopping, model=model, epochs=40)
+    assert history.epochs == 40 and stopping.stopped_epoch is None and stopping.best_epoch == 2
+    fit(model=twin, epochs=2)
+    assert_same_bits(model.flat_parameters, twin.flat_parameters)
+
+
 @pytest.mark.parametrize(
     ("options", "values", "epochs"),
     [
@@ -206,6 +244,7 @@ def test_an_unknown_result_is_told_before_the_first_step(kind):
     [
         (lambda: EarlyStopping(3), "monitor"),
         (lambda: EarlyStopping(patience=0), "patience"),
+        (lambda: EarlyStopping(ties="best"), "ties"),
         (lambda: EarlyStopping(min_delta=-1.0), "min_delta"),
         (lambda: EarlyStopping(higher_is_better="max"), "higher_is_better"),
         (lambda: EarlyStopping("seconds"), "higher_is_better"),

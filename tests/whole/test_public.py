@@ -40,6 +40,7 @@ ELSEWHERE = {
     "batches": "data/test_batching.py",
     "build_info": "support/test_threads.py",
     "datasets": "test_datasets.py",
+    "fan_in_factors": "test_factors.py",
     "get_num_threads": "support/test_threads.py",
     "get_runtime": "support/test_runtimes.py",
     "gradcheck": "test_gradcheck.py",
