@@ -26,7 +26,8 @@ Optimizers     SGD, Momentum, Nesterov, RMSprop, Adam, AdamW; fan_in_factors; Ve
                layer
 Averages       ExponentialMovingAverage, StochasticWeightAverage, update_batch_norm
 Schedules      StepDecay, ExponentialDecay, Cosine, OneCycle, CosLog, FlatCosine
-Training       History; loops of your own: TrainStep, GradientStep, batches
+Training       History; fit_many: many networks at once; loops of your own: TrainStep,
+               GradientStep, batches
 Callbacks      EarlyStopping, ReduceOnPlateau, ModelCheckpoint, CSVLogger, TensorBoard;
                Callback and Run, to write others
 Metrics        accuracy, auc, f1, r2, confusion_matrix, ... in fastnn.metrics
@@ -97,6 +98,7 @@ if not use_installed(__path__[0]):  # else the installed package stands in this 
         SigmoidCrossEntropy,
         SoftmaxCrossEntropy,
     )
+    from fastnn.many import fit_many
     from fastnn.model import Checkpoint, Sequential, load, load_checkpoint
     from fastnn.optimizers import (
         SGD,
@@ -217,6 +219,7 @@ __all__ = [
     "build_info",
     "datasets",
     "fan_in_factors",
+    "fit_many",
     "get_num_threads",
     "get_runtime",
     "gradcheck",

@@ -27,7 +27,7 @@ from fastnn.layers import (
 from fastnn.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from fastnn.model import Sequential
 from fastnn.training.initialize import initialize_from_data
-from fastnn.optimizers import AdamW
+from fastnn.optimizers import AdamW, fan_in_factors
 from fastnn.schedules import CosLog, FlatCosine
 from fastnn.training.monitors import EarlyStopping
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fastnn.schedules import Factors
 
 _EMBEDDING_SIZE = 8
-_FRACTION = 0.1  # of the learning rate: for biases, embeddings of numbers, activations
+_SLOWLY = 0.1  # as a factor of the learning rate: of biases, embeddings of numbers, activations
 
 
 @dataclass(frozen=True)
@@ -115,32 +115,24 @@ class Recipe:
         """AdamW with a factor of the learning rate, and of the decay, for each parameter.
 
         A weight of n inputs learns as if it were a factor of 1 / sqrt(n) times a weight of
-        variance 1.  Where the public code of RealMLP multiplies the learning rate by a factor, the
+        variance 1.  Biases do not decay.  Where the public code of RealMLP multiplies the learning rate by a factor, the
         decay, which is multiplied by the learning rate, gets it twice."""
-        rates: dict[str, float] = {}
-        decays: dict[str, float] = {}
-
-        def learn(name: str, rate: float, decay: float) -> None:
-            rates[name], decays[name] = rate, decay
-
-        groups, first = self.group_factors, model.layers[0]
-        layers = [(str(i), layer) for i, layer in enumerate(model.layers)]
-        if isinstance(first, Columns):
-            layers.append(("0.0", first.layers[0]))
-        for name, layer in layers:
+        rates, decays = fan_in_factors(model) if self.fan_in_factors else ({}, {})
+        for name, layer in model._chain.named():
+            parts: dict[str, tuple[float, float]] = {}
             if isinstance(layer, Dense):
-                root = math.sqrt(layer.in_features) if self.fan_in_factors else 1.0
-                learn(f"{name}.weight", 1 / root, root)
-                learn(f"{name}.bias", _FRACTION if groups else 1.0, 0.0)
-            elif isinstance(layer, Scale) and groups:
-                learn(f"{name}.scale", 6.0, 6.0)
-            elif isinstance(layer, ParametricActivation) and groups:
-                learn(f"{name}.alpha", _FRACTION, _FRACTION)
-            elif isinstance(layer, PeriodicEmbedding) and groups:
-                for part in ("frequency", "weight", "bias"):
-                    learn(f"{name}.{part}", _FRACTION, _FRACTION)
+                parts["bias"] = _SLOWLY, 0.0
+            elif isinstance(layer, Scale):
+                parts["scale"] = 6.0, 6.0
+            elif isinstance(layer, ParametricActivation):
+                parts["alpha"] = _SLOWLY, _SLOWLY
+            elif isinstance(layer, PeriodicEmbedding):
+                parts = dict.fromkeys(("frequency", "weight", "bias"), (_SLOWLY, _SLOWLY))
                 turn = 2 * math.pi  # phases are in turns here, in radians there
-                learn(f"{name}.phase", _FRACTION / turn, _FRACTION * turn)
+                parts["phase"] = _SLOWLY / turn, _SLOWLY * turn
+            for part, (rate, decay) in parts.items():
+                rates[f"{name}.{part}"] = rate if self.group_factors else 1.0
+                decays[f"{name}.{part}"] = decay if self.group_factors or not decay else 1.0
         return AdamW(
             self.learning_rate,
             beta2=self.beta2,
@@ -159,7 +151,7 @@ class Recipe:
     def keeper(self, monitor: str) -> EarlyStopping:
         """The callback that keeps the best epoch, and ends nothing."""
         ties = "last" if self.last_best_epoch else "first"
-        return EarlyStopping(monitor, patience=2**31, higher_is_better=True, ties=ties)
+        return EarlyStopping(monitor, patience=None, higher_is_better=True, ties=ties)
 
     def schedule(self) -> dict[str, Factors]:
         """The factors of learning rate, decay and dropout in the course of training."""

@@ -9,10 +9,16 @@ import math
 import signal
 import threading
 import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _SOON = 1.0  # seconds within which two presses are one wish: to leave the program's loop too
 
 _last_press = -math.inf  # when Ctrl-C was pressed in a fit
+_followed = threading.local()  # its `block`: that of another thread, or None
 
 
 class CtrlC:
@@ -21,10 +27,20 @@ class CtrlC:
 
     Where a press comes within a second of the one before, be that in an earlier block, the block
     ends in KeyboardInterrupt.  A handler other than Python's is left alone, as are threads, which
-    no signal reaches."""
+    no signal reaches: they may follow another thread's block."""
 
     def __init__(self) -> None:
-        self.pressed = self._twice = False
+        self._pressed = self._twice = False
+        self._outer: CtrlC | None = getattr(_followed, "block", None)
+
+    @property
+    def pressed(self) -> bool:
+        """Whether Ctrl-C was pressed in this block, or in the one that the thread follows."""
+        return self._pressed or (self._outer is not None and self._outer.pressed)
+
+    @pressed.setter
+    def pressed(self, value: bool) -> None:
+        self._pressed = value
 
     def __enter__(self) -> CtrlC:
         self._mine = (
@@ -51,3 +67,14 @@ class CtrlC:
         if self._twice and kind is not KeyboardInterrupt:
             raise KeyboardInterrupt
         return kind is KeyboardInterrupt and not self._twice
+
+
+@contextmanager
+def following(block: CtrlC) -> Iterator[None]:
+    """Ctrl-C in that block, of whichever thread, counts as pressed in those of this thread."""
+    before = getattr(_followed, "block", None)
+    _followed.block = block
+    try:
+        yield
+    finally:
+        _followed.block = before

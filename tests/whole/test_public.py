@@ -41,6 +41,7 @@ ELSEWHERE = {
     "build_info": "support/test_threads.py",
     "datasets": "test_datasets.py",
     "fan_in_factors": "test_factors.py",
+    "fit_many": "training/test_many.py",
     "get_num_threads": "support/test_threads.py",
     "get_runtime": "support/test_runtimes.py",
     "gradcheck": "test_gradcheck.py",
