@@ -42,6 +42,7 @@ from fastnn.model import Sequential
 from fastnn.sklearn import _lbfgs
 from fastnn.sklearn._batches import WeightedBatches, set_penalty
 from fastnn.sklearn._epochs import Epochs
+from fastnn.sklearn._members import fit_members
 from fastnn.sklearn._scoring import Scoring
 from fastnn.sklearn._task import LINKS, Task
 from fastnn.support import arrays
@@ -117,6 +118,7 @@ class Perceptron(_Fitted, ABC):
         "scoring": [StrOptions(set(get_scorer_names())), callable, None],
         "dtype": "no_validation",  # NumPy has many names for a type, which fastnn checks itself
         "n_threads": [_at_least(1, kind=Integral), None],
+        "n_ensembles": [_at_least(1, kind=Integral)],
     }
 
     loss: Any = "squared_error"
@@ -150,6 +152,7 @@ class Perceptron(_Fitted, ABC):
     scoring: Any = None
     dtype: Any = "float32"
     n_threads: int | None = None
+    n_ensembles: int = 1
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -327,6 +330,9 @@ class Perceptron(_Fitted, ABC):
         validation_data: Any,
         incremental: bool = False,
     ) -> Any:
+        if self.n_ensembles > 1:
+            return self._fit_ensemble(X, y, sample_weight, validation_data, incremental)
+        self.__dict__.pop("others_", None)
         sizes = self._layer_sizes()
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         if first:
@@ -349,6 +355,22 @@ class Perceptron(_Fitted, ABC):
         if not np.isfinite(self.model_.flat_parameters).all():
             raise ValueError(_NOT_FINITE)
         return self
+
+    def _fit_ensemble(
+        self, X: Any, y: Any, sample_weight: Any, validation_data: Any, incremental: bool
+    ) -> Any:
+        """Become the first of several estimators, and keep the others."""
+        if incremental or self.warm_start:
+            what = "partial_fit" if incremental else "warm_start"
+            raise ValueError(f"n_ensembles: {what} needs 1, got {self.n_ensembles}")
+        first, *others = fit_members(self, X, y, sample_weight, validation_data=validation_data)
+        parameters = self.get_params(deep=False)
+        self.__dict__.update({**first.__dict__, **parameters, "others_": others})
+        return self
+
+    def _members(self) -> list[Any]:
+        """The estimators whose predictions are averaged."""
+        return [self, *self.__dict__.get("others_", ())]
 
     def _weighted(self, data: Samples, y: Array, incremental: bool) -> Samples:
         """The samples weighted by class too, without rows of weight 0."""
