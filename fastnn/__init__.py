@@ -33,7 +33,8 @@ Callbacks      EarlyStopping, ReduceOnPlateau, ModelCheckpoint, CSVLogger, Tenso
 Metrics        accuracy, auc, f1, r2, confusion_matrix, ... in fastnn.metrics
 Files          save, load, save_checkpoint, load_checkpoint, Checkpoint
 Data           datasets, batches, stratified_split, Standardizer, TableEncoder
-Learning how   gradcheck, initializers, ExponentialAverage
+Beginning      initializers, initialize_from_data
+Learning how   gradcheck, ExponentialAverage
 The machine    set_num_threads, get_num_threads, threads; set_runtime, get_runtime, runtime;
                build_info
 
@@ -48,6 +49,7 @@ if not use_installed(__path__[0]):  # else the installed package stands in this 
     from fastnn.averages import ExponentialAverage
     from fastnn.data import Standardizer, TableEncoder, batches, stratified_split, to_nhwc
     from fastnn.files.checkpoint import save, save_checkpoint
+    from fastnn.from_data import initialize_from_data
     from fastnn.gradcheck import gradcheck
     from fastnn.history import History
     from fastnn.layers import (
@@ -223,6 +225,7 @@ __all__ = [
     "get_num_threads",
     "get_runtime",
     "gradcheck",
+    "initialize_from_data",
     "initializers",
     "load",
     "load_checkpoint",

@@ -26,7 +26,7 @@ from fastnn.layers import (
 )
 from fastnn.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from fastnn.model import Sequential
-from fastnn.training.initialize import initialize_from_data
+from fastnn.from_data import initialize_from_data
 from fastnn.optimizers import AdamW, fan_in_factors
 from fastnn.schedules import CosLog, FlatCosine
 from fastnn.training.monitors import EarlyStopping

@@ -73,7 +73,6 @@ CHECKS = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the checks provoke warnings
 @pytest.mark.parametrize("estimator, check", CHECKS)
 def test_scikit_learns_own_checks(estimator, check):

@@ -45,6 +45,7 @@ ELSEWHERE = {
     "get_num_threads": "support/test_threads.py",
     "get_runtime": "support/test_runtimes.py",
     "gradcheck": "test_gradcheck.py",
+    "initialize_from_data": "test_from_data.py",
     "initializers": "test_initializers.py",
     "load": "files/test_checkpoint.py",
     "load_checkpoint": "files/test_checkpoint.py",
