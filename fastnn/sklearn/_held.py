@@ -27,8 +27,8 @@ def hold_out(
 
     The rows are shuffled and, where there are labels, sorted by these; then at equal distances one
     is held out, beginning with each network at another: the first 1 / fraction of them are a
-    cross-validation, for the next ones the rows are shuffled anew.  The only row of a class is
-    never held out.  None are of a single row."""
+    cross-validation, for the next ones the rows are shuffled anew.  Of each class one is not held
+    out; of two rows or more one is, unless each is the only one of its class."""
     if n < 2 or fraction == 0:
         return np.arange(n), np.arange(0)
     shuffle, shift = divmod(number, max(1, int(1 / fraction)))
@@ -36,12 +36,14 @@ def hold_out(
     if labels is not None:
         order = order[np.argsort(labels[order], kind="stable")]
     held = np.diff(np.floor((np.arange(n + 1) + shift) * fraction)) > 0
-    if not held.any():
-        held[shift % n] = True
+    if held.all() or not held.any():
+        held[shift % n] ^= True
     is_held = np.zeros(n, bool)
     is_held[order[held]] = True
     if labels is not None:
-        is_held &= np.bincount(labels)[labels] > 1
+        classes, first = np.unique(labels[order], return_index=True)
+        lost = np.setdiff1d(classes, labels[~is_held])
+        is_held[order[first[np.isin(classes, lost)]]] = False
     return np.flatnonzero(~is_held), np.flatnonzero(is_held)
 
 

@@ -32,6 +32,7 @@ from fastnn.many import fit_many
 from fastnn.sklearn import _saved
 from fastnn.sklearn._held import Score, hold_out
 from fastnn.sklearn._recipe import Recipe
+from fastnn.support import checks
 from fastnn.support.threads import threads
 from fastnn.training.monitors import EarlyStopping
 
@@ -52,6 +53,14 @@ _FEW_ROWS = 100  # up to so many, neither their order nor how often each is writ
 
 def between(low: float, high: float | None, closed: str = "left", kind: type = Real) -> Interval:
     return Interval(kind, low, high, closed=closed)
+
+
+def _as_array(X: Any) -> Any:
+    """Lists as an array in which numbers beside text stay numbers; all else as it is."""
+    if not isinstance(X, list | tuple):
+        return X
+    array = np.asarray(X)
+    return np.array(X, object) if array.dtype.kind in "US" else array
 
 
 class _Fitted(BaseEstimator):
@@ -154,11 +163,10 @@ class Tabular(_Fitted, ABC):
     def _table(self, X: Any, y: Any = "no_validation", reset: bool = False) -> Any:
         """X as the encoder takes it, checked in scikit-learn's words."""
         if not hasattr(X, "columns"):
-            if isinstance(X, list | tuple) and np.asarray(X).dtype.kind in "US":
-                X = np.array(X, object)  # so that numbers beside text stay numbers
             X = check_array(
-                X, dtype=None, ensure_all_finite="allow-nan", input_name="X", estimator=self
-            )
+                _as_array(X), dtype=None, ensure_all_finite="allow-nan", input_name="X",
+                estimator=self,
+            )  # fmt: skip
         validate_data(self, X, y, skip_check_array=True, reset=reset)
         return X
 
@@ -196,9 +204,12 @@ class Tabular(_Fitted, ABC):
     def _made(self) -> Recipe:
         """The recipe with this estimator's parameters."""
         sizes = self.hidden_layer_sizes
+        sizes = tuple(sizes) if hasattr(sizes, "__iter__") else (sizes,)
         return replace(
             self._recipe,
-            hidden_layer_sizes=tuple(sizes) if hasattr(sizes, "__iter__") else (sizes,),
+            hidden_layer_sizes=tuple(
+                checks.positive_int(size, "hidden_layer_sizes") for size in sizes
+            ),
             activation=self.activation,
             learning_rate=self.learning_rate_init,
             weight_decay=self.weight_decay,
@@ -380,10 +391,12 @@ class RowPredictor:
     """
 
     def __init__(self, estimator: Tabular) -> None:
-        self._encode, self._meaning = estimator.encoder_.transform, estimator._meaning
+        encoder = copy.copy(estimator.encoder_)
+        vars(encoder).pop("feature_names_in_", None)  # no row has names
+        self._encode, self._meaning = encoder.transform, estimator._meaning
         self._networks = [model.predictor() for model in estimator.models_]
 
     def __call__(self, row: ArrayLike) -> Any:
-        x = self._encode(np.asarray(row).reshape(1, -1))
+        x = self._encode(np.reshape(_as_array(row), (1, -1)))
         found = sum(self._meaning(network(x))[0] for network in self._networks)
         return found / len(self._networks)
