@@ -70,7 +70,7 @@ class Table:
         """The items of column i; or those that it may have, and which of them, or -1 for what is
         missing, stands in each row, as a column of pandas' "category" knows it."""
         column = self.column(i)
-        if column.dtype.name == "category":
+        if self.array is None and column.dtype.name == "category":
             return column.cat.categories.tolist(), column.cat.codes.to_numpy()
         return column.tolist(), None
 

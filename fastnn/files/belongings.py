@@ -101,15 +101,12 @@ def _make_table(name: str, described: Any, tensors: Arrays) -> TableEncoder:
     check_keys(described["arguments"], f"{name}: arguments", _ARGUMENTS, _ARGUMENTS)
     checks.choice(described["arguments"]["dtype"], f"{name}: dtype", _DTYPES)
     encoder = TableEncoder(**described["arguments"])
-    if isinstance(encoder.categorical_features, dict | int | float):
-        found = encoder.categorical_features
-        raise ValueError(f"{name}: expected a list of categorical features, found {found!r}")
+    chosen = encoder.categorical_features
+    if not (chosen is None or isinstance(chosen, str) or _is_list_of(chosen, (int, str, bool))):
+        raise ValueError(f"{name}: expected a list of categorical_features, found {chosen!r}")
     columns, names = _list(described["columns"], f"{name}: columns"), described["names"]
     categories, few = _categories(columns, name)
-    if names is not None and (
-        len(_list(names, f"{name}: names")) != len(columns)
-        or not all(isinstance(item, str) for item in names)
-    ):
+    if names is not None and (not _is_list_of(names, (str,)) or len(names) != len(columns)):
         raise ValueError(f"{name}: expected {len(columns)} names of columns, found {names!r}")
     mask = np.array([column is not None for column in columns], bool)
     numeric = int(np.count_nonzero(~mask))
@@ -138,9 +135,9 @@ def _categories(columns: list[Any], name: str) -> tuple[list[list[Any]], list[bo
     for column in described:
         check_keys(column, f"{name}: columns", keys, keys)
         checks.flag(column["one_hot"], f"{name}: one_hot")
-        items = _list(column["categories"], f"{name}: categories")
-        plain = all(type(item) in _PLAIN for item in items)
-        if not plain or len(set(items)) < len(items) or math.inf in map(abs, _floats(items)):
+        items = column["categories"]
+        good = _is_list_of(items, _PLAIN) and len(set(items)) == len(items)
+        if not good or any(isinstance(item, float) and math.isinf(item) for item in items):
             raise ValueError(
                 f"{name}: expected categories that are text, finite numbers or truth values, each "
                 f"once, found {items!r}"
@@ -148,8 +145,8 @@ def _categories(columns: list[Any], name: str) -> tuple[list[list[Any]], list[bo
     return [c["categories"] for c in described], [c["one_hot"] for c in described]
 
 
-def _floats(items: list[Any]) -> list[float]:
-    return [item for item in items if type(item) is float]
+def _is_list_of(found: Any, kinds: tuple[type, ...]) -> bool:
+    return isinstance(found, list) and all(type(item) in kinds for item in found)
 
 
 def _take(name: str, parts: tuple[str, ...], tensors: Arrays) -> list[Any]:
