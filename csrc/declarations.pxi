@@ -76,6 +76,11 @@ cdef extern from "fastnn.h" nogil:
         pointer y, dweight, sums
         ptrdiff_t count, features, rows
 
+    ctypedef struct fnn_periodic:
+        const_pointer x, frequency, phase, weight, bias, dy
+        pointer y, dx, dfrequency, dphase, dweight, dbias
+        ptrdiff_t rows, features, frequencies, out
+
     ctypedef struct fnn_dropout:
         const_pointer x, dy
         pointer y, dx
@@ -156,6 +161,7 @@ cdef extern from "fastnn.h" nogil:
         kernel_pointer depthwise_forward, depthwise_backward_weight, depthwise_backward_input
         kernel_pointer pool_forward, pool_backward
         kernel_pointer embedding_forward, embedding_backward
+        kernel_pointer periodic_forward, periodic_backward
         kernel_pointer dropout_forward, dropout_backward, dropout_advance
         kernel_pointer batchnorm_moments, batchnorm_merge, batchnorm_inv_std, batchnorm_apply
         kernel_pointer batchnorm_sums, batchnorm_backward
@@ -176,6 +182,7 @@ cdef extern from "fastnn.h" nogil:
         fnn_conv conv
         fnn_pool pool
         fnn_embedding embedding
+        fnn_periodic periodic
         fnn_dropout dropout
         fnn_norm norm
         fnn_loss loss

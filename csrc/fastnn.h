@@ -152,6 +152,20 @@ typedef struct {
     ptrdiff_t count, features, rows;
 } fnn_embedding;
 
+/* ---- periodic embeddings of numbers (periodic.inc) ---- */
+
+typedef struct {
+    const void *x;                       /* (rows, features) */
+    const void *frequency, *phase;       /* (features, frequencies) */
+    const void *weight;                  /* (features, frequencies, out - 1) */
+    const void *bias;                    /* (features, out - 1) */
+    const void *dy;                      /* like y */
+    void *y;                             /* (rows, features, out) */
+    void *dx;                            /* like x; or NULL */
+    void *dfrequency, *dphase, *dweight, *dbias; /* like the parameters; or all NULL */
+    ptrdiff_t rows, features, frequencies, out;
+} fnn_periodic;
+
 /* ---- inverted dropout (dropout.inc) ---- */
 
 typedef struct {
@@ -308,6 +322,8 @@ typedef struct {
     K(pool_backward)       /* dx = dy at the maximum, or dy / count              images */     \
     K(embedding_forward)   /* y = weight[codes]                               rows of y */     \
     K(embedding_backward)  /* dweight[code] = Σ dy of that code         rows of dweight */     \
+    K(periodic_forward)    /* y_j = [x_j, cos(2π (x_j frequency_j + phase_j)) weight_j + bias_j] rows */ \
+    K(periodic_backward)   /* dx, dfrequency, dphase, dweight, dbias =          features */     \
     K(dropout_forward)     /* y = x mask / (1 - rate), mask =                      rows */     \
     K(dropout_backward)    /* dx = dy mask / (1 - rate)                            rows */     \
     K(dropout_advance)     /* counter += 1                                          one */     \
@@ -361,6 +377,7 @@ typedef union {
     fnn_conv conv;
     fnn_pool pool;
     fnn_embedding embedding;
+    fnn_periodic periodic;
     fnn_dropout dropout;
     fnn_norm norm;
     fnn_loss loss;
@@ -379,7 +396,7 @@ typedef struct {
     int writes;
 } fnn_access;
 
-#define FNN_ACCESSES 8
+#define FNN_ACCESSES 10
 
 typedef struct {
     fnn_kernel *kernel;

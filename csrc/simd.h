@@ -298,6 +298,22 @@ SIMD vreal v_copysign(vreal magnitude, vreal sign) {
     return (vreal)(((vnat)magnitude & ~bit) | ((vnat)sign & bit));
 }
 
+/* The nearest whole number, of two the even one. */
+#if defined(FNN_AVX512)
+SIMD vreal v_round(vreal a) { return (vreal)X86(roundscale)((vraw)a, 0); }
+#elif defined(FNN_AVX2)
+SIMD vreal v_round(vreal a) { return (vreal)X86(round)((vraw)a, 0); }
+#elif defined(FNN_NEON) && FNN_REAL == 32
+SIMD vreal v_round(vreal a) { return (vreal)vrndnq_f32((float32x4_t)a); }
+#elif defined(FNN_NEON)
+SIMD vreal v_round(vreal a) { return (vreal)vrndnq_f64((float64x2_t)a); }
+#else
+SIMD vreal v_round(vreal a) {
+    const vreal whole = v_set1(FNN_REAL == 32 ? 0x1p23 : 0x1p52), size = v_abs(a);
+    return v_copysign(v_select(v_lt(size, whole), size + whole - whole, size), a);
+}
+#endif
+
 /* How many vectors a loop over an elementary function computes side by side, since each is one long
  * chain.  GCC leaves the chains one behind the other unless it schedules before it allocates
  * registers, as it does from INTERLEAVED to END_INTERLEAVED.  On Zen 5 with four vectors, tanh went

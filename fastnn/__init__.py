@@ -14,8 +14,9 @@
 By topic (``help(fastnn.Dense)`` and so on tells more):
 
 Models         Sequential: fit, evaluate, predict, predictor, summary, save, state_dict; Predictor
-Layers         Dense, Dropout, BatchNorm, LayerNorm, Scale, Embedding, Flatten; Residual, Block,
-               Heads, Columns, layers made of layers; Layer, to derive others from
+Layers         Dense, Dropout, BatchNorm, LayerNorm, Scale, Flatten; Embedding,
+               PeriodicEmbedding; Residual, Block, Heads, Columns: layers made of layers; Layer, to
+               derive others from
 Images and     Conv2D, MaxPool2D, AvgPool2D, GlobalMaxPool2D, GlobalAvgPool2D, to_nhwc;
 sequences      Conv1D, MaxPool1D, AvgPool1D, GlobalMaxPool1D, GlobalAvgPool1D
 Activations    Linear, ReLU, LeakyReLU, Sigmoid, Tanh, Softmax, ELU, SELU, Softplus, SiLU, GELU,
@@ -80,6 +81,7 @@ if not use_installed(__path__[0]):  # else the installed package stands in this 
         MaxPool2D,
         Mish,
         ParametricActivation,
+        PeriodicEmbedding,
         ReLU,
         Residual,
         Scale,
@@ -192,6 +194,7 @@ __all__ = [
     "Nesterov",
     "OneCycle",
     "ParametricActivation",
+    "PeriodicEmbedding",
     "Poisson",
     "Predictor",
     "Quantile",

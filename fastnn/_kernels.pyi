@@ -243,6 +243,23 @@ def pool_backward(
     count_padding: bool = False,
 ) -> Array: ...
 
+# periodic embeddings
+MOST_FREQUENCIES: int
+MOST_OUT: int
+
+def periodic_forward(
+    x: Array, frequency: Array, phase: Array, weight: Array, bias: Array
+) -> Array: ...
+def periodic_backward(
+    x: Array,
+    dy: Array,
+    frequency: Array,
+    phase: Array,
+    weight: Array,
+    gradients: list[Array] | None = None,
+    input_gradient: bool = True,
+) -> Any: ...  # dx, or None
+
 # embeddings
 def first_no_code(codes: Array, count: int) -> int: ...
 def embedding_forward(codes: Array, weight: Array) -> Array: ...

@@ -21,7 +21,9 @@ from fastnn import states
 from fastnn.data.belongings import check_classes, check_scaler, check_target_scaler
 from fastnn.layers.block import as_layer
 from fastnn.layers.chain import Chain, check_layers, numbered
+from fastnn.layers.embedding import Embedding
 from fastnn.layers.layer import Arrays, Layer, Place
+from fastnn.layers.periodic import PeriodicEmbedding
 from fastnn.support import arrays, checks
 from fastnn.support.settings import Checked, Fixed, label
 
@@ -524,9 +526,13 @@ class Network:
 
     def _turned_in_pytorch(self) -> list[str]:
         """The names of the weights that are (out, in) there; embeddings' are as they are here."""
-        codes = [embedding.weight for embedding, _ in self._chain.codes]
+        kept = [
+            layer.weight
+            for layer, _ in self._chain.walk()
+            if isinstance(layer, Embedding | PeriodicEmbedding)
+        ]
         named = [(n, a) for n, a in self.parameters.items() if n.endswith(".weight")]
-        return [n for n, a in named if not any(a is weight for weight in codes)]
+        return [n for n, a in named if not any(a is weight for weight in kept)]
 
     def _named(self) -> dict[str, NDArray[Any]]:
         """Parameters and state, layer by layer."""

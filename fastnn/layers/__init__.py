@@ -26,6 +26,7 @@ from fastnn.layers.heads import Heads as Heads
 from fastnn.layers.layer import Layer as Layer
 from fastnn.layers.normalization import BatchNorm as BatchNorm
 from fastnn.layers.normalization import LayerNorm as LayerNorm
+from fastnn.layers.periodic import PeriodicEmbedding as PeriodicEmbedding
 from fastnn.layers.pooling import AvgPool1D as AvgPool1D
 from fastnn.layers.pooling import AvgPool2D as AvgPool2D
 from fastnn.layers.pooling import GlobalAvgPool1D as GlobalAvgPool1D
