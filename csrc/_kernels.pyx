@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, embedsignature=True, binding=False
 """The kernels' faces: each checks its arguments, allocates, releases the GIL and runs a kernel.
 
 Internal: the layers, losses and optimizers of ``fastnn`` are the public names.  A face that ends

@@ -314,11 +314,9 @@ SIMD vreal v_round(vreal a) {
 }
 #endif
 
-/* How many vectors a loop over an elementary function computes side by side, since each is one long
+/* A loop over an elementary function computes several vectors side by side, since each is one long
  * chain.  GCC leaves the chains one behind the other unless it schedules before it allocates
- * registers, as it does from INTERLEAVED to END_INTERLEAVED.  On Zen 5 with four vectors, tanh went
- * from 14.0 to 10.7 cycles a vector, softplus from 33 to 21. */
-#define TOGETHER (VBYTES == 64 ? 4 : 2)
+ * registers, as it does from INTERLEAVED to END_INTERLEAVED. */
 #if defined(__GNUC__) && !defined(__clang__)
 #define INTERLEAVED                    \
     _Pragma("GCC push_options")        \

@@ -32,7 +32,7 @@ Training       History; fit_many: many networks at once; loops of your own: Trai
 Callbacks      EarlyStopping, ReduceOnPlateau, ModelCheckpoint, CSVLogger, TensorBoard;
                Callback and Run, to write others
 Metrics        accuracy, auc, f1, r2, confusion_matrix, ... in fastnn.metrics
-Files          save, load, save_checkpoint, load_checkpoint, Checkpoint
+Files          save, load, save_checkpoint, load_checkpoint, Checkpoint; export_c: a network in C
 Data           datasets, batches, stratified_split, Standardizer, TableEncoder
 Beginning      initializers, initialize_from_data
 Learning how   gradcheck, ExponentialAverage
@@ -42,7 +42,12 @@ The machine    set_num_threads, get_num_threads, threads; set_runtime, get_runti
 scikit-learn's estimators, trained by fastnn: fastnn.sklearn.
 """
 
+from typing import TYPE_CHECKING
+
 from fastnn.support.installed import use_installed
+
+if TYPE_CHECKING:
+    from fastnn.export.c99 import export_c
 
 if not use_installed(__path__[0]):  # else the installed package stands in this one's place
     from fastnn import datasets, initializers, metrics
@@ -142,6 +147,16 @@ if not use_installed(__path__[0]):  # else the installed package stands in this 
         update_batch_norm,
     )
 
+
+def __getattr__(name: str) -> object:
+    """What is imported when it is used."""
+    if name != "export_c":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from fastnn.export.c99 import export_c
+
+    return export_c
+
+
 __all__ = [
     "ELU",
     "GELU",
@@ -223,6 +238,7 @@ __all__ = [
     "batches",
     "build_info",
     "datasets",
+    "export_c",
     "fan_in_factors",
     "fit_many",
     "get_num_threads",
@@ -246,7 +262,7 @@ __all__ = [
 
 if "Sequential" in globals():
     for _name in __all__:  # pickles, tracebacks and help shall show the public path
-        if getattr(globals()[_name], "__module__", "").startswith("fastnn."):
+        if getattr(globals().get(_name), "__module__", "").startswith("fastnn."):
             globals()[_name].__module__ = "fastnn"
     set_defaults()
     del _name, set_defaults

@@ -59,11 +59,11 @@ class Predictor:
         self.recorded = self._model._chain.native
         if self.recorded:
             self._copying = _copying(self._model, model)
-            steps = _fold(self._model)
-            self._folded = [step for step in steps if isinstance(step, _Affine) and step.norms]
+            steps = fold(self._model)
+            self._folded = [step for step in steps if isinstance(step, Affine) and step.norms]
             self._packing = _kernels.Program()
             with self._packing:
-                self._operations = [_operation(step) for step in steps]
+                self._operations = [operation(step) for step in steps]
             self._run = lambda x, out: None  # the first call records
             if model._chain.dimensions == 1 and model.in_features is not None:
                 self._make_ready(np.zeros((rows, model.in_features), model.dtype))
@@ -202,7 +202,7 @@ def _copying(model: Network, source: Network) -> _kernels.Program:
     return program
 
 
-class _Affine:
+class Affine:
     """f(x weight + bias), weight (..., out_features): a layer and what is folded into it."""
 
     def __init__(self, layer: Weighted) -> None:
@@ -241,15 +241,15 @@ class _Affine:
         return run
 
 
-def _fold(model: Network) -> list[Any]:
-    """The steps of evaluation, as few as possible: layers, or an `_Affine` for some together."""
+def fold(model: Network) -> list[Any]:
+    """The steps of evaluation, as few as possible: layers, or an `Affine` for some together."""
     steps: list[Any] = []
     for layer in plain_layers(model.layers):
-        last = steps[-1] if steps and isinstance(steps[-1], _Affine) else None
+        last = steps[-1] if steps and isinstance(steps[-1], Affine) else None
         if isinstance(layer, Dropout):
             continue
         if isinstance(layer, Weighted):
-            steps.append(_Affine(layer))
+            steps.append(Affine(layer))
         elif last and last.is_linear and isinstance(layer, BatchNorm):
             last.add(layer)
         elif last and last.is_linear and isinstance(layer, Activation):
@@ -257,13 +257,12 @@ def _fold(model: Network) -> list[Any]:
         else:
             steps.append(layer)
     for step in steps:
-        if isinstance(step, _Affine) and step.norms:
+        if isinstance(step, Affine) and step.norms:
             step.fold()
     return steps
 
 
-def _operation(step: Any) -> Callable[[Array], Array]:
-    operation: Callable[[Array], Array] = (
-        step.build() if isinstance(step, _Affine) else step.forward
-    )
-    return operation
+def operation(step: Any) -> Callable[[Array], Array]:
+    """The function that computes a step of `fold`."""
+    run: Callable[[Array], Array] = step.build() if isinstance(step, Affine) else step.forward
+    return run

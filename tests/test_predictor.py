@@ -27,7 +27,7 @@ from fastnn import (
     Tanh,
     _kernels,
 )
-from fastnn.predictor import _fold
+from fastnn.predictor import fold
 from tables import LAYERS
 
 FEATURES = 9
@@ -118,7 +118,7 @@ def test_batch_norm(name, isa, dtype):
     model = moved(Sequential(*make(), dtype=dtype))
     exact = moved(Sequential(*make(), dtype="float64"))
     exact.load_state_dict(model.state_dict())
-    assert len(_fold(model)) == operations
+    assert len(fold(model)) == operations
     for rows in SIZES:
         x = draw(rows, dtype)
         assert_close(model.predictor(rows)(x), exact.predict(x), dtype, factor=2.0)

@@ -33,7 +33,7 @@ from fastnn import (
 from fastnn.layers.convolution import _Convolution
 from fastnn.layers.pooling import _Pool
 from fastnn.layers.windows import Windows
-from fastnn.predictor import _fold
+from fastnn.predictor import fold
 from stepping import assert_same_training
 from tables import IMAGE_LAYERS, image_shape
 
@@ -216,7 +216,7 @@ def test_a_predictor_folds_batch_norm(name, isa, dtype):
     model = stir(Sequential(*make(), dtype=dtype))
     exact = stir(Sequential(*make(), dtype="float64"))
     exact.load_state_dict(model.state_dict())
-    assert len(_fold(model)) == operations
+    assert len(fold(model)) == operations
     layer = next(part for part in model.layers if part.dimensions)
     for rows in (1, 17):
         x = draw(layer, rows, dtype)

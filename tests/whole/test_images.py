@@ -24,7 +24,7 @@ from fastnn import (
     TrainStep,
     gradcheck,
 )
-from fastnn.predictor import _Affine
+from fastnn.predictor import Affine
 from fastnn.training import sources
 from fastnn.training.samples import check_samples
 from image_models import Mean, Own, classifier, draw, network
@@ -242,7 +242,7 @@ def test_batch_norm_folds_into_a_weight_of_any_dimensions():
         layer = SimpleNamespace(
             weight=weight, bias=own, _weight=weight, _bias=own, activation=fastnn.Linear()
         )
-        affine, x = _Affine(layer), draw((5, 18)).astype(float)
+        affine, x = Affine(layer), draw((5, 18)).astype(float)
         affine.add(norm)
         affine.fold()
         z = x @ weight.reshape(18, 4) + (0 if own is None else own)

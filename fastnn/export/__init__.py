@@ -1,0 +1,1 @@
+"""Networks as files for other programs: one C99 file (`fastnn.export_c`)."""

@@ -1,0 +1,368 @@
+"""export_c: a network as one C99 file, which computes the bits that a `Predictor` does."""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from fastnn._version import __version__
+from fastnn.export.layers import add_layers
+from fastnn.export.program import Buffer, Program, Value, quantize
+from fastnn.layers import Embedding
+from fastnn.layers.weighted import Weighted
+from fastnn.predictor import Affine, fold, operation
+from fastnn.support import arrays, checks
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from fastnn.data import Standardizer
+    from fastnn.network import Network
+
+    Array = NDArray[Any]
+
+# words of C99, and of C++ for those who include the header there
+_KEYWORDS = """
+    auto break case char const continue default do double else enum extern float for goto if
+    inline int long register restrict return short signed sizeof static struct switch typedef
+    union unsigned void volatile while alignas alignof and and_eq asm bitand bitor bool catch
+    class compl concept const_cast consteval constexpr constinit co_await co_return co_yield
+    decltype delete dynamic_cast explicit export false friend mutable namespace new noexcept not
+    not_eq nullptr operator or or_eq private protected public reinterpret_cast requires
+    static_assert static_cast template this thread_local throw true try typeid typename using
+    virtual wchar_t xor xor_eq main
+"""
+_MOST = 2**31 - 1  # C's int
+
+
+class CFiles(NamedTuple):
+    """What `export_c` returns; its docstring tells more."""
+
+    source: Path
+    header: Path
+    constants: int
+    workspace: int
+    error: float | None
+
+
+def export_c(
+    model: Network,
+    path: str | PathLike[str],
+    name: str = "net",
+    *,
+    shape: tuple[int, ...] | None = None,
+    weights: str = "real",
+    scalers: bool = True,
+    X: ArrayLike | None = None,
+) -> CFiles:
+    """Write the network as one C99 file, and a header of the same name beside it.
+
+    Nothing is allocated, the weights are constant, and of the library only ``math.h`` is needed:
+    ``fmaf``, which is an instruction, and ``sqrtf`` for `LayerNorm`.  The header declares
+    ``void net(const float *x, float *y)`` for one row, `net_batch` for several and `net_with` for
+    threads, each with a workspace of its own.  Rows and outputs lie in memory as in NumPy; with
+    float64 models they are double.  ``cc -O3 -march=native -DNET_MAIN net.c -lm`` makes a program
+    that reads rows and prints outputs.
+
+    Compiled for processors with fused multiply-add (on x86-64 by ``-march=native`` or
+    ``-march=x86-64-v3``), the outputs have the bits of ``model.predictor()``.  For others they have
+    those of fastnn on such a processor, or with ``-DEXACT`` the former, slowly.  ``-ffast-math``
+    takes this promise away.  Of an `Embedding`, codes that are none give NaN.
+
+    Parameters
+    ----------
+    model : a `Sequential` of fastnn's own layers
+        As in a `Predictor`, dropout is gone and a batch norm behind a layer is part of its weights.
+    path : such as ``"net.c"``
+    name : of the function, an identifier of C
+    shape : of a row, such as ``(28, 28, 1)``, for a model that takes several
+    weights : "real", or "int8" for memory that is scarce
+        Then the weights of products, convolutions and embeddings are whole numbers from -127 to 127
+        times a factor for each feature.  The header states the error of the outputs.
+    scalers : whether the model's `scaler` and `target_scaler`, if there are any, are written in
+        x and y then have their units; y is rounded to the model's dtype.
+    X : rows on which the error of int8 weights is measured, instead of 1000 random ones
+
+    Returns a tuple: paths of `source` and `header`, the bytes of `constants` and `workspace`, and
+    the `error` of int8 weights, the outputs' root mean square error over their standard deviation.
+
+    Raises ValueError or TypeError for a layer of your own, a name that is no identifier or that the
+    file uses itself, a path that does not end in .c, a shape that the model does not take,
+    parameters that are not finite and scalers of other sizes; OSError if it cannot write.
+
+    >>> import tempfile
+    >>> from fastnn import Dense, Sequential, export_c
+    >>> model = Sequential(Dense(4, 64, activation="tanh"), Dense(64, 2), seed=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     files = export_c(model, f"{folder}/policy.c", name="policy")
+    ...     "void policy(const float *x, float *y);" in files.header.read_text()
+    True
+    >>> files.constants, files.workspace
+    (1800, 256)
+    """
+    _check_name(name)
+    path = _checked_path(path)
+    checks.choice(weights, "weights", ("real", "int8"))
+    scaler, target_scaler = (
+        (model.scaler, model.target_scaler) if checks.flag(scalers, "scalers") else (None, None)
+    )
+    shape = _row_shape(model, shape)
+    steps = fold(copy.deepcopy(model))
+    program = Program(model.dtype, weights == "int8")
+    x = Value(Buffer(0, math.prod(shape), "x", shared=True), shape)
+    y = _add_everything(steps, x, program, scaler, target_scaler)
+    error = None
+    if program.quantized:
+        error = _quantization_error(steps, _rows(model, shape, X, scaler))
+    source, header = _source(name, program, x, y, path), _header(name, program, x, y, error)
+    if name in _words(source.replace(f" {name}(", " ")) - {path.stem}:
+        raise ValueError(f"name: expected one that the file does not use itself, got {name!r}")
+    path.with_suffix(".h").write_text(header, encoding="utf-8")
+    path.write_text(source, encoding="utf-8")
+    workspace = program.workspace * program.dtype.itemsize
+    return CFiles(path, path.with_suffix(".h"), program.constant_bytes, workspace, error)
+
+
+export_c.__module__ = "fastnn"
+
+
+# ---- checks ----
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"name: expected an identifier of C, got {name!r}")
+    if not re.fullmatch("[A-Za-z][A-Za-z0-9_]{0,62}", name, re.ASCII) or name in _words(_KEYWORDS):
+        raise ValueError(f"name: expected an identifier of C that is no keyword, got {name!r}")
+
+
+def _checked_path(path: str | PathLike[str]) -> Path:
+    path = Path(path)
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*\.c", path.name, re.ASCII):
+        raise ValueError(
+            f"path: expected a name of letters, digits and _.+- that ends in .c, got {path.name!r}"
+        )
+    return path
+
+
+def _row_shape(model: Network, shape: tuple[int, ...] | None) -> tuple[int, ...]:
+    if not model._chain.native:
+        raise TypeError(f"model: expected layers of fastnn's own, got {model!r}")
+    if shape is None:
+        if model._chain.dimensions != 1 or model.in_features is None:
+            raise ValueError(
+                "shape: expected that of a row, such as (28, 28, 1), since the model takes rows of "
+                "several shapes; got None"
+            )
+        shape = (model.in_features,)
+    shape = checks.shape(shape, "shape")
+    model.output_shape(shape)
+    return shape
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text))
+
+
+# ---- the file ----
+
+
+def _add_everything(
+    steps: list[Any],
+    x: Value,
+    program: Program,
+    scaler: Standardizer | None,
+    target_scaler: Standardizer | None,
+) -> Value:
+    """Add everything; returns the outputs, whose buffer is then y."""
+    value = x
+    if scaler is not None:
+        _check_features("scaler", scaler, x)
+        value = program.new(x.shape)
+        piece = "standardize" + "_to_float" * (scaler.dtype == np.float32)
+        program.call(piece, x, value, x.rows, x.shape[-1], *_statistics(scaler, program))
+    value = add_layers(steps, value, program)
+    value = program.own(value)
+    if target_scaler is not None:
+        _check_features("target_scaler", target_scaler, value)
+        rows, n = value.rows, value.shape[-1]
+        program.call("restore", value, rows, n, *_statistics(target_scaler, program))
+    value.buffer.name = "y"
+    if max(program.workspace, program.constant_bytes) > _MOST:
+        raise ValueError("model: expected less than 2^31 numbers, got more")
+    return value
+
+
+def _check_features(name: str, scaler: Standardizer, value: Value) -> None:
+    if len(scaler.mean) != value.shape[-1]:
+        raise ValueError(
+            f"{name}: expected one of {value.shape[-1]} features, got {len(scaler.mean)}; with "
+            "scalers=False it is left out"
+        )
+
+
+def _statistics(scaler: Standardizer, program: Program) -> list[str]:
+    return [program.array(each, "double") for each in (scaler.mean, scaler.std)]
+
+
+def _about(name: str, program: Program, x: Value, y: Value) -> str:
+    what = " to ".join(f"({', '.join(map(str, value.shape))})" for value in (x, y))
+    return f"{name}: a network, {what}, {program.dtype.name}; written by fastnn {__version__}"
+
+
+def _header(name: str, program: Program, x: Value, y: Value, error: float | None) -> str:
+    real, workspace = _real(program), program.workspace * program.dtype.itemsize
+    if error is None:
+        weights = ""
+    else:
+        weights = f"""
+ * int8 weights: the outputs' root mean square error is {error:.2g} of their standard deviation"""
+    return _HEADER.format(
+        about=_about(name, program, x, y), name=name, NAME=name.upper(), real=real, x=x.size,
+        y=y.size, numbers=max(program.workspace, 1), constants=program.constant_bytes,
+        workspace=workspace, weights=weights,
+    )  # fmt: skip
+
+
+def _source(name: str, program: Program, x: Value, y: Value, path: Path) -> str:
+    real = _real(program)
+    return _SOURCE.format(
+        about=_about(name, program, x, y), name=name, NAME=name.upper(), real=real, x=x.size,
+        y=y.size, file=path.name, header=path.with_suffix(".h").name, support=program.support(),
+        constants="\n".join(program.constants), body=program.body(),
+        digits=9 if real == "float" else 17,
+    )  # fmt: skip
+
+
+def _real(program: Program) -> str:
+    return "float" if program.dtype.itemsize == 4 else "double"
+
+
+_HEADER = """\
+/* {about}
+ *
+ * constants: {constants} bytes
+ * workspace: {workspace} bytes, a static array of {name} and {name}_batch{weights} */
+#ifndef {NAME}_H
+#define {NAME}_H
+
+#include <stddef.h>
+
+#define {NAME}_INPUTS {x}
+#define {NAME}_OUTPUTS {y}
+#define {NAME}_WORKSPACE {numbers}
+
+#ifdef __cplusplus
+extern "C" {{
+#endif
+
+/* y[{y}] = the outputs for the row x[{x}]; the two do not overlap.  One thread at a time. */
+void {name}(const {real} *x, {real} *y);
+
+/* The same for several rows, one behind the other. */
+void {name}_batch(const {real} *x, {real} *y, size_t rows);
+
+/* The same for one row, with a workspace of {NAME}_WORKSPACE numbers: any number of threads may
+ * call it, each with its own. */
+void {name}_with(const {real} *x, {real} *y, {real} *workspace);
+
+#ifdef __cplusplus
+}}
+#endif
+
+#endif
+"""
+
+_SOURCE = """\
+/* {about}
+ *
+ * cc -O3 -march=native -c {file}
+ * cc -O3 -march=native -D{NAME}_MAIN {file} -lm    reads rows and prints outputs */
+#include "{header}"
+
+#include <math.h>
+#include <stdint.h>
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("fp-contract=off")
+#else
+#pragma STDC FP_CONTRACT OFF
+#endif
+
+{support}
+{constants}
+static real its_workspace[{NAME}_WORKSPACE];
+
+void {name}_with(const real *x, real *y, real *workspace) {{
+    (void)workspace;
+{body}
+}}
+
+void {name}(const real *x, real *y) {{ {name}_with(x, y, its_workspace); }}
+
+void {name}_batch(const real *x, real *y, size_t rows) {{
+    for (; rows > 0; rows--, x += {NAME}_INPUTS, y += {NAME}_OUTPUTS) {name}(x, y);
+}}
+
+#ifdef {NAME}_MAIN
+#include <stdio.h>
+
+/* Reads rows of {x} numbers, prints {y} outputs for each; 1 if the last row is not complete. */
+int main(void) {{
+    static real x[{NAME}_INPUTS], y[{NAME}_OUTPUTS];
+    for (;;) {{
+        for (int i = 0; i < {NAME}_INPUTS; i++) {{
+            double number;
+            if (scanf("%lf", &number) != 1) return i > 0;
+            x[i] = (real)number;
+        }}
+        {name}(x, y);
+        for (int i = 0; i < {NAME}_OUTPUTS; i++)
+            printf("%.{digits}g%c", (double)y[i], i + 1 < {NAME}_OUTPUTS ? ' ' : '\\n');
+    }}
+}}
+#endif
+"""
+
+
+# ---- the error of int8 weights ----
+
+
+def _rows(
+    model: Network, shape: tuple[int, ...], X: ArrayLike | None, scaler: Standardizer | None
+) -> Array:
+    """Rows as the layers take them."""
+    if X is not None:
+        x = arrays.real_array(X, "X", model.dtype)
+        if x.shape[1:] != shape or not len(x):
+            raise ValueError(f"X: expected rows of shape {shape}, got {x.shape}")
+        return model._input(x if scaler is None else scaler.transform(x), "X")
+    rng, embedding = np.random.default_rng(0), model._chain.embedding
+    if embedding is not None:
+        return rng.integers(0, embedding.n, (1000, *shape)).astype(model.dtype)
+    return rng.standard_normal((1000, *shape)).astype(model.dtype)
+
+
+def _quantization_error(steps: list[Any], x: Array) -> float:
+    """By how much outputs change, relative to their spread, if weights are rounded; rounds them."""
+    exact = _outputs(steps, x)
+    for step in steps:
+        for owner in [step, *getattr(step, "_within", list)()]:
+            if isinstance(owner, Affine | Weighted | Embedding):
+                whole, scale = quantize(owner.weight)
+                owner.weight[...] = whole * scale
+    spread = float(exact.std()) or 1.0
+    return float(np.sqrt(np.mean((_outputs(steps, x) - exact) ** 2))) / spread
+
+
+def _outputs(steps: list[Any], x: Array) -> Array:
+    for step in steps:
+        x = operation(step)(x)
+    return x.astype(np.float64)
