@@ -50,6 +50,11 @@ if TYPE_CHECKING:
 
 _FEW_ROWS = 100  # up to so many, neither their order nor how often each is written matters
 
+_DIVERGED = (
+    "training has diverged: the weights are not finite. X or y may contain large values, or "
+    "learning_rate_init is too high."
+)
+
 
 def between(low: float, high: float | None, closed: str = "left", kind: type = Real) -> Interval:
     return Interval(kind, low, high, closed=closed)
@@ -244,7 +249,10 @@ class Tabular(_Fitted, ABC):
                 data = rows[train], targets[train], None if weight is None else weight[train]
                 models.append(recipe.begin(self.encoder_, outputs, data[0], seed))
                 each.append(self._arguments(recipe, models[-1], data, held, number, seed))
-            self.histories_ = fit_many(models, each=each)
+            try:
+                self.histories_ = fit_many(models, each=each)
+            except FloatingPointError as error:
+                raise ValueError(_DIVERGED) from error
         self.models_, self.n_iter_ = models, max(h.epochs for h in self.histories_)
         keepers = [[c for c in one["callbacks"] if type(c) is EarlyStopping] for one in each]
         self.best_epochs_ = [
