@@ -454,9 +454,7 @@ class MLPRegressor(RegressorMixin, Perceptron):
     def predict(self, X: Any) -> Array:
         """Predicted values, (n,), or (n, outputs) for several; float64 unless X, here and in `fit`,
         was float32."""
-        values = mean_over(
-            self._members(), lambda one: one._linked(one._outputs(X, as_given=True))
-        )
+        values = mean_over(self._members(), lambda one: one._linked(one._outputs(X, as_given=True)))
         return values.ravel() if values.shape[1] == 1 else values
 
     def _get_ready(self, y: Array, first: bool, incremental: bool) -> Task:

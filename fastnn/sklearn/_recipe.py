@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastnn.data import TableEncoder
+from fastnn.from_data import initialize_from_data
 from fastnn.initializers import Normal
 from fastnn.layers import (
     Block,
@@ -26,7 +27,6 @@ from fastnn.layers import (
 )
 from fastnn.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from fastnn.model import Sequential
-from fastnn.from_data import initialize_from_data
 from fastnn.optimizers import AdamW, fan_in_factors
 from fastnn.schedules import CosLog, FlatCosine
 from fastnn.training.monitors import EarlyStopping
@@ -68,8 +68,13 @@ class Recipe:
 
     def encoder(self, categorical_features: Any, max_one_hot: int) -> TableEncoder:
         """What makes numbers of a table."""
-        how = {} if self.robust_scaling else {"scaling": "standard", "clip": None}
-        return TableEncoder(categorical_features, max_one_hot=max_one_hot, **how)
+        robust = self.robust_scaling
+        return TableEncoder(
+            categorical_features,
+            max_one_hot=max_one_hot,
+            scaling="robust" if robust else "standard",
+            clip=3.0 if robust else None,
+        )
 
     def network(self, encoder: TableEncoder, outputs: int, seed: int) -> Sequential:
         """A network for what the encoder, after `fit`, gives."""
@@ -87,24 +92,23 @@ class Recipe:
         """The layers that take an encoded row, and how many features they make of it."""
         numeric, one_hot, codes = encoder.numeric_, encoder.one_hot_, encoder.codes_
         parts: list[tuple[int, Layer | None]] = []
-        features = one_hot
-        if numeric:
-            embedding = None
-            if self.periodic_embedding:
-                embedding = PeriodicEmbedding(numeric, sigma=self.embedding_sigma)
-            parts.append((numeric, embedding))
-            features += numeric if embedding is None else embedding.out_features
+        features = numeric + one_hot
+        if numeric and self.periodic_embedding:
+            waves = PeriodicEmbedding(numeric, sigma=self.embedding_sigma)
+            parts.append((numeric, waves))
+            features += numeric * (waves.out - 1)
+        elif numeric:
+            parts.append((numeric, None))
         if one_hot:
             parts.append((one_hot, None))
         if codes:
             table = Embedding(encoder.n_codes_, _EMBEDDING_SIZE, weight_init=Normal(1.0))
             parts.append((codes, Block(table, Flatten())))
             features += codes * _EMBEDDING_SIZE
-        if all(layer is None for _, layer in parts):
-            return [], features
-        if len(parts) == 1:
-            return [parts[0][1]], features
-        return [Columns(*parts)], features
+        learnt = [layer for _, layer in parts if layer is not None]
+        if learnt and len(parts) > 1:
+            return [Columns(*parts)], features
+        return learnt, features
 
     def _activation(self, features: int) -> Layer:
         if self.parametric_activation:
@@ -115,8 +119,8 @@ class Recipe:
         """AdamW with a factor of the learning rate, and of the decay, for each parameter.
 
         A weight of n inputs learns as if it were a factor of 1 / sqrt(n) times a weight of
-        variance 1.  Biases do not decay.  Where the public code of RealMLP multiplies the learning rate by a factor, the
-        decay, which is multiplied by the learning rate, gets it twice."""
+        variance 1.  Biases do not decay.  Where the public code of RealMLP multiplies the learning
+        rate by a factor, the decay, which is multiplied by the learning rate, gets it twice."""
         rates, decays = fan_in_factors(model) if self.fan_in_factors else ({}, {})
         for name, layer in model._chain.named():
             parts: dict[str, tuple[float, float]] = {}

@@ -6,12 +6,14 @@ encoder as its ``scaler``."""
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import os
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
+from fastnn.data import TableEncoder
 from fastnn.files import checkpoint, describe, safefile
 from fastnn.layers import Block, Heads
 from fastnn.model import Sequential
@@ -22,11 +24,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from fastnn.sklearn._tabular import Tabular
-
     Array = NDArray[Any]
 
-T = TypeVar("T", bound="Tabular")
+T = TypeVar("T")  # the class of an estimator
 
 _KEY = "fastnn.sklearn"
 _FORMAT = 1
@@ -35,7 +35,7 @@ _KNOWN = (*_NEEDED, "names", "classes", "range", "is_flat")
 _KINDS = {"b": bool, "i": int, "u": int, "f": float, "U": str, "O": str}  # of classes
 
 
-def save(estimator: Tabular, path: str | PathLike[str]) -> None:
+def save(estimator: Any, path: str | PathLike[str]) -> None:
     """Write the estimator, after `fit`, to a file."""
     models = estimator.models_
     joined = copy.deepcopy(models[0]) if len(models) == 1 else Sequential(Heads(*models))
@@ -103,12 +103,13 @@ def _made(kind: type[T], content: dict[str, Any], joined: Sequential) -> T:
     if content["estimator"] != kind.__name__:
         raise ValueError(f"estimator: expected {kind.__name__}, found {content['estimator']!r}")
     parameters = content["parameters"]
-    describe.check_keys(parameters, "parameters", (), kind().get_params())
-    estimator = kind(**{name: _tuple(value) for name, value in parameters.items()})
+    describe.check_keys(parameters, "parameters", (), inspect.signature(kind).parameters)
+    given = {name: _tuple(value) for name, value in parameters.items()}
+    estimator: Any = kind(**given)
     estimator._validate_params()
-    estimator.encoder_ = joined.scaler  # type: ignore[assignment]
-    if estimator.encoder_ is None:
-        raise ValueError("scaler: expected a TableEncoder, found none")
+    estimator.encoder_ = joined.scaler
+    if not isinstance(joined.scaler, TableEncoder):
+        raise ValueError(f"scaler: expected a TableEncoder, found {joined.scaler!r}")
     estimator.models_ = _apart(joined, checks.positive_int(content["networks"], "networks"))
     estimator.n_features_in_ = checks.positive_int(content["features"], "features")
     estimator.n_iter_ = checks.positive_int(content["epochs"], "epochs")
@@ -121,7 +122,7 @@ def _made(kind: type[T], content: dict[str, Any], joined: Sequential) -> T:
         estimator.__dict__["classes_"] = _classes(content["classes"], outputs)
     else:
         _take_targets(estimator, content, joined, outputs)
-    return estimator
+    return cast("T", estimator)
 
 
 def _tuple(value: Any) -> Any:
@@ -158,7 +159,7 @@ def _classes(found: Any, outputs: int | None) -> Array:
 
 
 def _take_targets(
-    estimator: Tabular, content: dict[str, Any], joined: Sequential, outputs: int | None
+    estimator: Any, content: dict[str, Any], joined: Sequential, outputs: int | None
 ) -> None:
     if joined.target_scaler is None:
         raise ValueError("target_scaler: expected one, found none")

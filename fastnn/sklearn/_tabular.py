@@ -271,7 +271,8 @@ class Tabular(_Fitted, ABC):
             callbacks = copy.deepcopy(callbacks)
         if len(held[0]):
             prefix = f"network {number + 1}, " * (self.n_ensembles > 1)
-            score = Score(self._scorer(), *held, prefix if self.verbose else None)
+            rows, targets, weights = held
+            score = Score(self._scorer(), rows, targets, weights, prefix if self.verbose else None)
             callbacks = [score, recipe.keeper("validation_score"), *callbacks]
         return {
             "X": X,
@@ -315,8 +316,8 @@ class Tabular(_Fitted, ABC):
     # ---- files ---------------------------------------------------------------------------------
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the estimator to a safe file: its networks, the encoder, the classes or the targets'
-        scale, and those parameters that are numbers, text, flags or lists of them.
+        """Write the estimator to a safe file: networks, encoder, the classes or the scale of the
+        targets, and those parameters that are numbers, text, flags or lists of them.
 
         Nothing in such a file ever runs.  `fastnn.load` reads it too, as one `Sequential` with the
         encoder as its ``scaler``: several networks are then `Heads`.  Raises NotFittedError before
