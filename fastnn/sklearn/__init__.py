@@ -53,7 +53,7 @@ from fastnn.losses import (
 )
 from fastnn.sklearn._estimator import STOCHASTIC, Perceptron
 from fastnn.sklearn._members import mean_over
-from fastnn.sklearn._tables import TabularClassifier, TabularRegressor, search_space
+from fastnn.sklearn._realmlp import TabularClassifier, TabularRegressor, search_space
 from fastnn.sklearn._task import Task
 from fastnn.support import arrays, checks
 
