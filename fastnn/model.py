@@ -46,9 +46,9 @@ class Sequential(Network):
     iteration and ``model[2]`` are about the model's own layers, ``model[:4]`` is a new model of
     copies of them, with what they have learnt.
 
-    ``scaler`` and ``target_scaler`` (a `Standardizer` after `fit`, or None) and ``classes`` (names
-    or integers, kept as a tuple, or None) are for your own use: `fit` and `predict` do not apply
-    them; files, copies and pickles have them.
+    ``scaler`` (a `Standardizer` or `TableEncoder` after `fit`, or None), ``target_scaler`` (a
+    `Standardizer`) and ``classes`` (names or integers, kept as a tuple, or None) are for your own
+    use: `fit` and `predict` do not apply them; files, copies and pickles have them.
 
     Evaluation changes nothing, so that any number of threads may do it at once.  The forward,
     backward and update of one training step belong to one thread: RuntimeError else.

@@ -240,9 +240,9 @@ class TableEncoder(Transformer):
                 square *= square
                 square += 1.0
                 part /= np.sqrt(square, out=square)
+            else:
+                part = arrays.cast(part, self.dtype, "X, scaled,")
             out[:, : self.numeric_] = part
-        if self.clip is None:
-            arrays.finite(out, f"X scaled to {self.dtype}")
 
     def _check_columns(self, table: Table) -> None:
         """Raise ValueError unless these are the columns of `fit`; the words are scikit-learn's."""

@@ -161,6 +161,13 @@ class MLPClassifier(ClassifierMixin, Perceptron):
       ``best_validation_score_`` and `tol` are then in its units.  As in scikit-learn's other
       estimators, it gets the weights of the held-out rows, those of classes included, as
       ``sample_weight`` where there are some, and may refuse them.
+    - `categorical_features`: None; or which columns of X hold categories, by index, name or mask,
+      as in `HistGradientBoostingClassifier`, or "auto", all but numbers.  X is then a table, a
+      DataFrame or an array, which ``encoder_``, a `fastnn.TableEncoder`, makes ready: numbers get
+      mean 0 and standard deviation 1, without weights, and may be missing; up to 8 categories
+      become columns of 0 and 1; of more, each has 8 features that are learnt, without penalty.
+      ``coefs_`` begin behind these.  In `partial_fit` the rows of the first call say how numbers
+      are scaled and which categories there are.
     - `dtype`: "float32" or "float64".
     - `n_threads`: of training and prediction; None for `fastnn.get_num_threads`, which jobs of
       joblib's, threads as well as processes, share.
@@ -178,13 +185,13 @@ class MLPClassifier(ClassifierMixin, Perceptron):
     ``best_validation_score_``.  ``coefs_`` and ``intercepts_`` are lists of the network's own
     arrays: what is written into them, or put in their place, is what predicts and trains on.
 
-    Attributes of fastnn: ``model_``, the `Sequential`, whose outputs are logits;
-    ``validation_loss_curve_``, of what was held out; ``converged_``, whether the last call ended
-    because nothing got better.
+    Attributes of fastnn: ``model_``, the `Sequential`, whose outputs are logits, and whose `scaler`
+    is ``encoder_``, where there is one; ``validation_loss_curve_``, of what was held out;
+    ``converged_``, whether the last call ended because nothing got better.
 
-    X (n, features) may be sparse (CSR or CSC): `fit` makes it dense as a whole, prediction 1024
-    rows at a time.  All errors are scikit-learn's, ValueError or TypeError; NotFittedError to
-    predict before `fit`.
+    X (n, features) may be sparse (CSR or CSC) without `categorical_features`: `fit` makes it dense
+    as a whole, prediction 1024 rows at a time.  All errors are scikit-learn's, ValueError or
+    TypeError; NotFittedError to predict before `fit`.
 
     >>> import fastnn
     >>> X, y = fastnn.datasets.digits()

@@ -39,7 +39,7 @@ from fastnn.layers import (
     activations,
 )
 from fastnn.model import Sequential
-from fastnn.sklearn import _lbfgs
+from fastnn.sklearn import _lbfgs, _tables
 from fastnn.sklearn._batches import WeightedBatches, set_penalty
 from fastnn.sklearn._epochs import Epochs
 from fastnn.sklearn._members import fit_members
@@ -51,6 +51,8 @@ from fastnn.training.samples import Samples, count_batches
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from fastnn.data import TableEncoder
 
     Array = NDArray[Any]
 
@@ -72,6 +74,7 @@ class _Fitted(BaseEstimator):
     """The attributes that `fit` gives an estimator."""
 
     model_: Sequential
+    encoder_: TableEncoder
     coefs_: list[Array]
     intercepts_: list[Array]
     loss_curve_: list[float]
@@ -115,6 +118,7 @@ class Perceptron(_Fitted, ABC):
         "dropout": [_at_least(0, high=1)],
         "batch_norm": ["boolean"],
         "callbacks": [list, tuple, None],
+        "categorical_features": ["array-like", StrOptions({"auto"}), None],
         "scoring": [StrOptions(set(get_scorer_names())), callable, None],
         "dtype": "no_validation",  # NumPy has many names for a type, which fastnn checks itself
         "n_threads": [_at_least(1, kind=Integral), None],
@@ -150,13 +154,17 @@ class Perceptron(_Fitted, ABC):
     batch_norm: bool = False
     callbacks: Any = None
     scoring: Any = None
+    categorical_features: Any = None
     dtype: Any = "float32"
     n_threads: int | None = None
     n_ensembles: int = 1
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
+        takes_tables = self.categorical_features is not None
+        tags.input_tags.sparse = not takes_tables
+        tags.input_tags.allow_nan = tags.input_tags.categorical = takes_tables
+        tags.input_tags.string = takes_tables
         return tags
 
     # ---- what the derived class says -----------------------------------------------------------
@@ -187,19 +195,30 @@ class Perceptron(_Fitted, ABC):
     # ---- data ----------------------------------------------------------------------------------
 
     def _validate(self, X: Any, y: Any, reset: bool) -> tuple[Any, Array]:
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=["csr", "csc"],
-            multi_output=True,
-            y_numeric=not is_classifier(self),
-            dtype=self._data_type(),
-            reset=reset,
-        )
+        if self._takes_tables(reset):
+            y = _tables.check_targets(self, X, y)
+            if reset:
+                given = self.categorical_features
+                self.encoder_ = _tables.encoder_for(X, given, self._data_type())
+            X = _tables.encode(self, X, reset)
+        else:
+            X, y = validate_data(
+                self,
+                X,
+                y,
+                accept_sparse=["csr", "csc"],
+                multi_output=True,
+                y_numeric=not is_classifier(self),
+                dtype=self._data_type(),
+                reset=reset,
+            )
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         return X, y
+
+    def _takes_tables(self, reset: bool) -> bool:
+        """Whether the network's rows are what a `TableEncoder` makes of X."""
+        return self.categorical_features is not None if reset else "encoder_" in self.__dict__
 
     def _data_type(self) -> np.dtype[Any]:
         dtype = arrays.real_dtype(self.dtype)
@@ -272,7 +291,10 @@ class Perceptron(_Fitted, ABC):
         """A network with layers of the shapes in coefs_, whose values are not yet in it."""
         *hidden, (n, m) = (np.shape(weight) for weight in self.coefs_)
         layers = [layer for shape in hidden for layer in self._hidden(*shape)]
-        return Sequential(*layers, Dense(n, m), seed=seed, dtype=dtype)
+        encoder = self.__dict__.get("encoder_")
+        model = Sequential(*_tables.front(encoder), *layers, Dense(n, m), seed=seed, dtype=dtype)
+        model.scaler = encoder
+        return model
 
     def _hidden(self, n: int, m: int) -> list[Layer]:
         """The layers of fastnn that make one hidden layer."""
@@ -308,16 +330,20 @@ class Perceptron(_Fitted, ABC):
         other = object.__new__(type(self))
         other.__dict__.update({**self.__dict__, "model_": model, **_shown(model)})
         other.__dict__.pop("feature_names_in_", None)
+        if (encoder := other.__dict__.pop("encoder_", None)) is not None:
+            other.n_features_in_ = encoder.output_features_
         return other
 
     def _renewed(self, seed: int) -> Sequential:
         """A network made from the settings as they are now, with the parameters so far."""
-        state = self._current().state if "model_" in self.__dict__ else {}
+        before = self._current() if "model_" in self.__dict__ else None
         self.__dict__.pop("model_", None)
         model = self._current(seed)
-        for name, array in model.state.items():
-            if name in state and state[name].shape == array.shape:
-                array[...] = state[name]
+        if before is not None:  # coefs_ have the rest: what is not theirs are statistics and codes
+            kept = {**before.state, **_first_layer(before)}
+            for name, array in {**model.state, **_first_layer(model)}.items():
+                if name in kept and kept[name].shape == array.shape:
+                    array[...] = kept[name]
         return model
 
     # ---- training ------------------------------------------------------------------------------
@@ -336,7 +362,8 @@ class Perceptron(_Fitted, ABC):
         sizes = self._layer_sizes()
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         if first:
-            self._fitted_type = _fitted_type(X, self.solver)
+            self.__dict__.pop("encoder_", None)
+            self._fitted_type = _tables.fitted_type(X, self.solver)
         X, y = self._validate(X, y, reset=first)
         task = self._get_ready(y, first, incremental)
         if first or not incremental:
@@ -344,7 +371,9 @@ class Perceptron(_Fitted, ABC):
         data = self._weighted(self._samples(X, y, sample_weight), y, incremental)
         random = check_random_state(self.random_state)
         if first:
-            self._begin([X.shape[1], *sizes, task.outputs], random)
+            tables = self._takes_tables(False)
+            features = _tables.width(self.encoder_) if tables else X.shape[1]
+            self._begin([features, *sizes, task.outputs], random)
         with self._threads():
             if self.solver == "lbfgs":
                 self._check_whole(validation_data)
@@ -535,8 +564,11 @@ class Perceptron(_Fitted, ABC):
         never a narrower one than the network's."""
         check_is_fitted(self)
         model = self._current()
-        given = np.result_type(self.__dict__.get("_fitted_type", np.float32), *_types(X))
-        X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=model.dtype, reset=False)
+        given = np.result_type(self.__dict__.get("_fitted_type", np.float32), *_tables.types(X))
+        if self._takes_tables(False):
+            X = _tables.encode(self, X)
+        else:
+            X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=model.dtype, reset=False)
         with self._threads():
             if hasattr(X, "toarray"):
                 X = X.tocsr()
@@ -567,22 +599,13 @@ class Perceptron(_Fitted, ABC):
             self.__dict__.update(_shown(self.model_))
 
 
-def _types(X: Any) -> list[np.dtype[Any]]:
-    """The types of an array, or of a table's columns; float64 where one is not NumPy's."""
-    types = getattr(X, "dtypes", None)  # a DataFrame's
-    types = [getattr(X, "dtype", None)] if types is None else list(types)
-    plain = all(isinstance(kind, np.dtype) and kind.kind in "biuf" for kind in types)
-    return types if plain else [np.dtype(np.float64)]
-
-
-def _fitted_type(X: Any, solver: str) -> np.dtype[Any]:
-    """The type of the network that scikit-learn would fit to X."""
-    single = solver != "lbfgs" and all(kind == np.float32 for kind in _types(X))
-    return np.dtype(np.float32 if single else np.float64)
-
-
 def _dense(model: Sequential) -> list[Dense]:
     return [layer for layer in model.layers if isinstance(layer, Dense)]
+
+
+def _first_layer(model: Sequential) -> dict[str, Array]:
+    """The parameters of the model's first layer, which holds the features of codes, if any."""
+    return {name: array for name, array in model.parameters.items() if name.startswith("0.")}
 
 
 def _shown(model: Sequential) -> dict[str, list[Array]]:

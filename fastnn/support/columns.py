@@ -81,7 +81,7 @@ def advice(item: object, name: str) -> str:
     if isinstance(item, str | bytes):
         if name.split()[-1] in ("y", "targets"):
             return "; number the classes: names, y = np.unique(y, return_inverse=True)"
-        return "; encode text as numbers first, as pandas.get_dummies does"
+        return "; encode text as numbers first, as fastnn.TableEncoder does"
     if is_missing(type(item)):
         return "; fill in what is missing, or drop it"
     if isinstance(item, _TIMES):

@@ -160,8 +160,11 @@ def test_numbers_far_away_are_clipped():
     np.testing.assert_array_equal(got, np.float32([3, -3, 3, 3, -3]))
     tiny = TableEncoder().fit(np.arange(9.0)[:, None] * 1e-150)
     assert tiny.transform([[1e308], [-1e308]]).tolist() == [[3.0], [-3.0]]
-    with pytest.raises(ValueError, match="X scaled to float32 contains infinity"):
-        TableEncoder(clip=None).fit(np.arange(9.0)[:, None]).transform([[1e300]])
+    plain = TableEncoder(clip=None).fit([[float(i), i % 3, "abc"[i % 3]] for i in range(9)])
+    with pytest.raises(ValueError, match="X, scaled, contains values too large for float32"):
+        plain.transform([[1e300, 0, "a"]])
+    plain.set_params(dtype="float64")
+    assert plain.transform([[1e300, 1, "a"]])[0, 0] == 1e300 / plain.scale_[0]
 
 
 def test_a_column_of_nothing():
