@@ -266,4 +266,4 @@ if "Sequential" in globals():
             globals()[_name].__module__ = "fastnn"
     set_defaults()
     del _name, set_defaults
-del use_installed
+del TYPE_CHECKING, use_installed

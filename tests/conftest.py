@@ -50,6 +50,7 @@ SLOW = (
     "kernels",
     "whole",
     "sklearn",
+    "export/test_c99_tables.py",
     "support/test_runtimes.py",
     "support/test_threads.py",
     "files/test_safefile.py",

@@ -122,7 +122,7 @@ def export_c(
     if program.quantized:
         error = _quantization_error(steps, _rows(model, shape, X, scaler))
     source, header = _source(name, program, x, y, path), _header(name, program, x, y, error)
-    if name in _words(source.replace(f" {name}(", " ")) - {path.stem}:
+    if name in _taken(_source("", program, x, y, Path(".c"))):
         raise ValueError(f"name: expected one that the file does not use itself, got {name!r}")
     path.with_suffix(".h").write_text(header, encoding="utf-8")
     path.write_text(source, encoding="utf-8")
@@ -169,6 +169,12 @@ def _row_shape(model: Network, shape: tuple[int, ...] | None) -> tuple[int, ...]
 
 def _words(text: str) -> set[str]:
     return set(re.findall(r"\w+", text))
+
+
+def _taken(source: str) -> set[str]:
+    """The names of a file's outermost level, and those within the functions called as it is."""
+    code = re.sub(r"/\*.*?\*/", "", source, flags=re.DOTALL)
+    return _words("\n".join(re.findall(r"^\S.*", code, re.MULTILINE))) | {"i", "number"}
 
 
 # ---- the file ----

@@ -44,6 +44,7 @@ ELSEWHERE = {
     "fit_many": "training/test_many.py",
     "get_num_threads": "support/test_threads.py",
     "get_runtime": "support/test_runtimes.py",
+    "export_c": "export/test_c99.py",
     "gradcheck": "test_gradcheck.py",
     "initialize_from_data": "test_from_data.py",
     "initializers": "test_initializers.py",

@@ -1,0 +1,115 @@
+"""Every layer as C has the bits of the predictor, with GCC and Clang, on many rows."""
+
+import numpy as np
+import pytest
+
+from c_files import COMPILERS, Compiled
+from compare import assert_same_bits
+from fastnn import (
+    AvgPool2D,
+    BatchNorm,
+    Block,
+    Conv1D,
+    Conv2D,
+    Dense,
+    Dropout,
+    Embedding,
+    Flatten,
+    GlobalAvgPool2D,
+    Heads,
+    LayerNorm,
+    MaxPool2D,
+    ReLU,
+    Residual,
+    Sequential,
+    Softmax,
+)
+from tables import IMAGE_LAYERS, LAYERS, image_shape
+
+# name -> (layers, shape of a row, rows): what the tables of layers do not reach
+MORE = {
+    "chunks of terms": (lambda: [Dense(600, 131), Dense(131, 64), Dense(64, 3)], (600,), 1000),
+    "long rows": (lambda: [LayerNorm(2500), Softmax()], (2500,), 300),
+    "tiles": (
+        lambda: [Conv2D(30, 31, 3, padding="same", activation="relu"), Conv2D(31, 24, 3)],
+        (7, 8, 30), 200,
+    ),
+    "tiles, chunks": (lambda: [Conv2D(270, 40, 3, padding=(0, 2, 1, 3))], (3, 4, 270), 100),
+    "taps in chunks": (lambda: [Conv2D(3, 3, 9, padding=4, groups=3)], (9, 11, 3), 300),
+    "windows in chunks": (lambda: [AvgPool2D((9, 70), 1), GlobalAvgPool2D()], (40, 90, 2), 20),
+    "embedding": (lambda: [Embedding(50, 6), Flatten(), Dense(24, 5)], (4,), 100_000),
+    "embedding, convolution": (lambda: [Embedding(50, 6), Conv1D(6, 5, 2)], (4,), 10_000),
+    "policy": (
+        lambda: [Dense(4, 64, activation="tanh"), Dense(64, 64, activation="tanh"), Dense(64, 2)],
+        (4,), 100_000,
+    ),
+    "folded": (
+        lambda: [Dense(9, 40), BatchNorm(40), ReLU(), Dropout(0.3), Dense(40, 7), BatchNorm(7)],
+        (9,), 100_000,
+    ),
+    "images": (
+        lambda: [
+            Conv2D(1, 8, 3, padding="same"), BatchNorm(8), ReLU(), MaxPool2D(2),
+            Residual(Conv2D(8, 8, 3, padding="same"), BatchNorm(8)), Flatten(), Dense(128, 10),
+        ],
+        (8, 8, 1), 3000,
+    ),
+    "paths in paths": (
+        lambda: [
+            Flatten(), Heads(Flatten(), Residual(Dense(12, 12)), Block(Dense(12, 3), Softmax())),
+            Residual(Dropout(0.1)), Heads(Heads(ReLU(), Dense(27, 1)), Dense(27, 2)),
+        ],
+        (3, 4), 10_000,
+    ),
+    "nothing": (lambda: [Flatten(), Dropout(0.5)], (2, 3), 10),
+}  # fmt: skip
+
+
+def rows_of(name):
+    if name in MORE:
+        layers, shape, rows = MORE[name]
+        return layers(), shape, rows
+    if name in LAYERS:
+        return [LAYERS[name](9)], (9,), 100_000
+    layer = IMAGE_LAYERS[name](4)
+    return [layer], image_shape(layer, 1, 4)[1:], 3000
+
+
+def moved(model, rng):
+    """The model, with other parameters and running statistics than those it begins with."""
+    for name, array in {**model.parameters, **model.state}.items():
+        array[...] += rng.uniform(0.1, 3, array.shape) if "var" in name else (
+            rng.normal(0, 0.3, array.shape))  # fmt: skip
+    return model
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize("name", [*LAYERS, *IMAGE_LAYERS, *MORE])
+def test_bits_are_the_predictors(name, compiler, dtype, rng, tmp_path):
+    layers, shape, rows = rows_of(name)
+    model = moved(Sequential(*layers, seed=1, dtype=dtype), rng)
+    if name.startswith("embedding"):
+        x = rng.integers(0, 50, (rows, *shape)).astype(dtype)
+    else:
+        sizes = 10 ** rng.uniform(-3, 1, (rows, *(1 for _ in shape)))
+        x = (sizes * rng.standard_normal((rows, *shape))).astype(dtype)
+    run = Compiled(model, tmp_path, compiler, shape=shape)
+    assert_same_bits(run(x), model.predictor(len(x))(x))
+
+
+SPECIAL = [
+    *(0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-40, 1e-9, -3e-8, 3e-8, 0.5, -0.5),
+    *(5.0, -5.0, -5.5, -12.9, -13, -16, 20, -20, 88, 89, -87, -88, -104, -120, 710, -746),
+    *(1e4, -1e4, -1.1e4, 1e30, -1e30, 3.4e38),
+]
+
+
+@pytest.mark.parametrize("name", [n for n in LAYERS if len(n.split()) == 1 and n != "dense"])
+def test_numbers_at_the_edges(name, dtype, rng, tmp_path):
+    layer = LAYERS[name](4)
+    model = Sequential(layer, dtype=dtype)
+    many = rng.standard_normal(4000) * 10.0 ** rng.integers(-9, 5, 4000)
+    with np.errstate(over="ignore"):
+        x = np.concatenate([SPECIAL, many]).astype(dtype)
+    x = x[: len(x) // 4 * 4].reshape(-1, 4)
+    assert_same_bits(Compiled(model, tmp_path, shape=(4,))(x), model.predictor(len(x))(x))
