@@ -42,7 +42,7 @@ from fastnn.model import Sequential
 from fastnn.sklearn import _lbfgs, _tables
 from fastnn.sklearn._batches import WeightedBatches, set_penalty
 from fastnn.sklearn._epochs import Epochs
-from fastnn.sklearn._members import fit_members
+from fastnn.sklearn._members import fit_ensemble
 from fastnn.sklearn._scoring import Scoring
 from fastnn.sklearn._task import LINKS, Task
 from fastnn.support import arrays
@@ -357,7 +357,7 @@ class Perceptron(_Fitted, ABC):
         incremental: bool = False,
     ) -> Any:
         if self.n_ensembles > 1:
-            return self._fit_ensemble(X, y, sample_weight, validation_data, incremental)
+            return fit_ensemble(self, incremental, X, y, sample_weight, validation_data)
         self.__dict__.pop("others_", None)
         sizes = self._layer_sizes()
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
@@ -383,18 +383,6 @@ class Perceptron(_Fitted, ABC):
                 self._fit_stochastic(data, held, random, incremental)
         if not np.isfinite(self.model_.flat_parameters).all():
             raise ValueError(_NOT_FINITE)
-        return self
-
-    def _fit_ensemble(
-        self, X: Any, y: Any, sample_weight: Any, validation_data: Any, incremental: bool
-    ) -> Any:
-        """Become the first of several estimators, and keep the others."""
-        if incremental or self.warm_start:
-            what = "partial_fit" if incremental else "warm_start"
-            raise ValueError(f"n_ensembles: {what} needs 1, got {self.n_ensembles}")
-        first, *others = fit_members(self, X, y, sample_weight, validation_data=validation_data)
-        parameters = self.get_params(deep=False)
-        self.__dict__.update({**first.__dict__, **parameters, "others_": others})
         return self
 
     def _members(self) -> list[Any]:

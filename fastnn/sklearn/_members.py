@@ -16,22 +16,32 @@ import fastnn._kernels as _kernels
 E = TypeVar("E")
 
 
-def fit_members(estimator: E, *data: Any, **more: Any) -> list[E]:
-    """As many clones as `estimator` has `n_ensembles`, each of one network, after `fit`.
+def fit_ensemble(
+    estimator: E, incremental: bool, X: Any, y: Any, sample_weight: Any, validation_data: Any
+) -> E:
+    """Train as many clones as `estimator` has `n_ensembles`, each of one network, and let it become
+    the first of them, with the others as ``others_``; returns it.
 
     The first begins as the estimator alone would.  The threads share the processors, and each clone
     has the bits that it has alone."""
-    parameters: Any = estimator
-    count, random = parameters.n_ensembles, parameters.random_state
+    it: Any = estimator
+    count, random = it.n_ensembles, it.random_state
+    if incremental or it.warm_start:
+        what = "partial_fit" if incremental else "warm_start"
+        raise ValueError(f"n_ensembles: {what} needs 1, got {count}")
     seeds = check_random_state(random).randint(2**31 - 1, size=count).tolist()
     first = seeds[0] if random is None or hasattr(random, "randint") else random
     members = [
-        clone(parameters).set_params(n_ensembles=1, random_state=seed)
-        for seed in (first, *seeds[1:])
+        clone(it).set_params(n_ensembles=1, random_state=seed) for seed in (first, *seeds[1:])
     ]
-    threads = parameters.n_threads or _kernels.granted_threads()
+    threads = it.n_threads or _kernels.granted_threads()
     jobs = Parallel(n_jobs=min(count, threads), backend="threading")
-    return list(jobs(delayed(member.fit)(*data, **more) for member in members))
+    fits = (
+        delayed(one.fit)(X, y, sample_weight, validation_data=validation_data) for one in members
+    )
+    member, *others = jobs(fits)
+    vars(it).update(vars(member) | it.get_params(deep=False) | {"others_": others})
+    return estimator
 
 
 def mean_over(members: Any, results: Any) -> Any:

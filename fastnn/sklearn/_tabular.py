@@ -27,6 +27,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from fastnn.data.frames import Table
 from fastnn.layers import activations
 from fastnn.many import fit_many
 from fastnn.sklearn import _saved
@@ -202,7 +203,7 @@ class Tabular(_Fitted, ABC):
             raise ValueError("validation_data: expected (X, y) or (X, y, sample_weight)")
         X, y, *rest = validation_data
         X, y, weight = self._read(X, y, rest[0] if rest else None, reset=False)
-        return self.encoder_.transform(X), self._targets(y), weight
+        return self.encoder_._encode(Table(X)), self._targets(y), weight
 
     # ---- training ------------------------------------------------------------------------------
 
@@ -349,7 +350,7 @@ class Tabular(_Fitted, ABC):
         Its ``mean(axis=0)`` is the prediction of all, its ``std(axis=0)`` says how far they agree.
         """
         check_is_fitted(self)
-        rows = X if self.encoder_ is None else self.encoder_.transform(self._table(X))
+        rows = X if self.encoder_ is None else self.encoder_._encode(Table(self._table(X)))
         with self._threads():
             return np.stack([self._meaning(model.predict(rows)) for model in self.models_])
 
