@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastnn._version import __version__
+from fastnn.data import TableEncoder
 from fastnn.export.layers import add_layers
 from fastnn.export.program import Buffer, Program, Value, quantize
 from fastnn.layers import Embedding
@@ -113,6 +114,8 @@ def export_c(
     scaler, target_scaler = (
         (model.scaler, model.target_scaler) if checks.flag(scalers, "scalers") else (None, None)
     )
+    if isinstance(scaler, TableEncoder):
+        raise TypeError(f"scaler: expected a Standardizer, got {scaler!r}; pass scalers=False")
     shape = _row_shape(model, shape)
     steps = fold(copy.deepcopy(model))
     program = Program(model.dtype, weights == "int8")
@@ -350,10 +353,11 @@ def _rows(
         if x.shape[1:] != shape or not len(x):
             raise ValueError(f"X: expected rows of shape {shape}, got {x.shape}")
         return model._input(x if scaler is None else scaler.transform(x), "X")
-    rng, embedding = np.random.default_rng(0), model._chain.embedding
-    if embedding is not None:
-        return rng.integers(0, embedding.n, (1000, *shape)).astype(model.dtype)
-    return rng.standard_normal((1000, *shape)).astype(model.dtype)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1000, *shape)).astype(model.dtype)
+    for embedding, columns in model._chain.codes:
+        x[:, columns] = rng.integers(0, embedding.n, x[:, columns].shape)
+    return x
 
 
 def _quantization_error(steps: list[Any], x: Array) -> float:

@@ -76,11 +76,18 @@ def save(model: Network, path: str | PathLike[str]) -> None:
     >>> bool((same.flat_parameters == model.flat_parameters).all())
     True
     """
+    write_model(path, model)
+
+
+def write_model(
+    path: str | PathLike[str], model: Network, metadata: Mapping[str, str] | None = None
+) -> None:
+    """`save`, with more metadata beside the architecture."""
     _check_model(model)
     with model.exclusive("save"):
         content = {"format": _FORMAT, "model": _describe_model(model)}
         arrays = _arrays(model)
-    _write(path, content, arrays)
+    _write(path, content, arrays, metadata)
 
 
 def save_checkpoint(
@@ -230,10 +237,16 @@ def _describe_history(history: History) -> tuple[dict[str, Any], dict[str, NDArr
     return described, columns
 
 
-def _write(path: str | PathLike[str], content: dict[str, Any], arrays: Arrays) -> None:
+def _write(
+    path: str | PathLike[str],
+    content: dict[str, Any],
+    arrays: Arrays,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
     import json
 
-    safefile.write(os.fsdecode(path), arrays, {_KEY: json.dumps(content, allow_nan=False)})
+    described = {_KEY: json.dumps(content, allow_nan=False)}
+    safefile.write(os.fsdecode(path), arrays, described | dict(metadata or {}))
 
 
 # ---- reading -----------------------------------------------------------------------------------

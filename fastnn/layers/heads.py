@@ -59,6 +59,7 @@ class Heads(Block):
         )
         self._resizes = self.out_features is None
         self._states = all(head.states for head in heads)
+        self._code_columns = tuple(pair for head in heads for pair in head.codes)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         self._check_takes(shape)

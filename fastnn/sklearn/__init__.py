@@ -52,6 +52,8 @@ from fastnn.losses import (
     SoftmaxCrossEntropy,
 )
 from fastnn.sklearn._estimator import STOCHASTIC, Perceptron
+from fastnn.sklearn._members import mean_over
+from fastnn.sklearn._realmlp import TabularClassifier, TabularRegressor, search_space
 from fastnn.sklearn._task import Task
 from fastnn.support import arrays, checks
 
@@ -62,7 +64,13 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-__all__ = ["MLPClassifier", "MLPRegressor"]
+__all__ = [
+    "MLPClassifier",
+    "MLPRegressor",
+    "TabularClassifier",
+    "TabularRegressor",
+    "search_space",
+]
 
 
 def _is_stochastic(estimator: Any) -> bool:
@@ -163,6 +171,11 @@ class MLPClassifier(ClassifierMixin, Perceptron):
     - `dtype`: "float32" or "float64".
     - `n_threads`: of training and prediction; None for `fastnn.get_num_threads`, which jobs of
       joblib's, threads as well as processes, share.
+    - `n_ensembles`: so many networks of different random states, trained side by side, whose
+      probabilities (of "hinge" scores, of regressors values) are averaged.  All attributes are
+      those of the first, which is trained as it would be alone but for None as `random_state`;
+      ``others_`` has the others, as estimators of one network each.  With `early_stopping` each
+      holds out rows of its own.  Not for `warm_start` and `partial_fit`.
 
     With "lbfgs" there are no `dropout`, `callbacks` and `validation_data`.
 
@@ -243,7 +256,12 @@ class MLPClassifier(ClassifierMixin, Perceptron):
 
     def predict(self, X: Any) -> Array:
         """The classes, (n,), or for multilabel an indicator (n, classes)."""
-        outputs = self._outputs(X)
+        several = len(self._members()) > 1
+        if several and self.out_activation_ != "identity":
+            likely = self.predict_proba(X)  # of two labels the second, as of two classes
+            outputs = likely - 0.5 if self._kind == "multilabel" else likely
+        else:
+            outputs = mean_over(self._members(), lambda one: one._outputs(X))
         if self._kind == "multilabel":
             indicator = (outputs > 0).astype(int)
             return csr_matrix(indicator) if self._sparse else indicator
@@ -255,6 +273,10 @@ class MLPClassifier(ClassifierMixin, Perceptron):
     def predict_proba(self, X: Any) -> Array:
         """The probability of each class, (n, classes), in the order of `classes_`; for multilabel
         targets that of each label, float64 unless X, here and in `fit`, was float32."""
+        return mean_over(self._members(), lambda one: one._likely(X))
+
+    def _likely(self, X: Any) -> Array:
+        """The probabilities by this network alone."""
         likely = self._linked(self._outputs(X, as_given=self._several_labels()))
         return np.hstack([1 - likely, likely]) if self.n_outputs_ == 1 else likely
 
@@ -262,6 +284,9 @@ class MLPClassifier(ClassifierMixin, Perceptron):
     def predict_log_proba(self, X: Any) -> Array:
         """The logarithms of `predict_proba`, finite where that is 0; the largest of a row stands
         where that of `predict_proba` does."""
+        if len(self._members()) > 1:
+            likely = self.predict_proba(X)
+            return np.log(np.maximum(likely, np.finfo(likely.dtype).tiny))
         several = self._several_labels()
         outputs = self._outputs(X, as_given=several)
         likely = self._linked(outputs)
@@ -436,7 +461,7 @@ class MLPRegressor(RegressorMixin, Perceptron):
     def predict(self, X: Any) -> Array:
         """Predicted values, (n,), or (n, outputs) for several; float64 unless X, here and in `fit`,
         was float32."""
-        values = self._linked(self._outputs(X, as_given=True))
+        values = mean_over(self._members(), lambda one: one._linked(one._outputs(X, as_given=True)))
         return values.ravel() if values.shape[1] == 1 else values
 
     def _get_ready(self, y: Array, first: bool, incremental: bool) -> Task:

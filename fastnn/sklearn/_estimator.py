@@ -42,6 +42,7 @@ from fastnn.model import Sequential
 from fastnn.sklearn import _lbfgs, _tables
 from fastnn.sklearn._batches import WeightedBatches, set_penalty
 from fastnn.sklearn._epochs import Epochs
+from fastnn.sklearn._members import fit_ensemble
 from fastnn.sklearn._scoring import Scoring
 from fastnn.sklearn._task import LINKS, Task
 from fastnn.support import arrays
@@ -121,6 +122,7 @@ class Perceptron(_Fitted, ABC):
         "scoring": [StrOptions(set(get_scorer_names())), callable, None],
         "dtype": "no_validation",  # NumPy has many names for a type, which fastnn checks itself
         "n_threads": [_at_least(1, kind=Integral), None],
+        "n_ensembles": [_at_least(1, kind=Integral)],
     }
 
     loss: Any = "squared_error"
@@ -155,6 +157,7 @@ class Perceptron(_Fitted, ABC):
     categorical_features: Any = None
     dtype: Any = "float32"
     n_threads: int | None = None
+    n_ensembles: int = 1
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -353,6 +356,9 @@ class Perceptron(_Fitted, ABC):
         validation_data: Any,
         incremental: bool = False,
     ) -> Any:
+        if self.n_ensembles > 1:
+            return fit_ensemble(self, incremental, X, y, sample_weight, validation_data)
+        self.__dict__.pop("others_", None)
         sizes = self._layer_sizes()
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         if first:
@@ -378,6 +384,10 @@ class Perceptron(_Fitted, ABC):
         if not np.isfinite(self.model_.flat_parameters).all():
             raise ValueError(_NOT_FINITE)
         return self
+
+    def _members(self) -> list[Any]:
+        """The estimators whose predictions are averaged."""
+        return [self, *self.__dict__.get("others_", ())]
 
     def _weighted(self, data: Samples, y: Array, incremental: bool) -> Samples:
         """The samples weighted by class too, without rows of weight 0."""

@@ -74,11 +74,25 @@ def test_readme(tmp_path, monkeypatch):
 def test_readme_from_scikit_learn(tmp_path, monkeypatch, capsys):
     pytest.importorskip("sklearn.base", reason="no scikit-learn: README's block needs it")
     monkeypatch.chdir(tmp_path)
-    *_, (block,) = readme_blocks()
+    *_, (block, tables) = readme_blocks()
     X, y = fastnn.datasets.digits()
     exec(compile(block, "README.md", "exec"), {"__name__": "readme", "X": X, "y": y})
     assert float(capsys.readouterr().out) > 0.95
+    exec(compile(tables, "README.md", "exec"), {"__name__": "readme"})
     assert (tmp_path / "digits.joblib").stat().st_size < 200_000
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of scikit-learn's searches, about small data
+def test_the_page_about_tables(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("sklearn.base", reason="no scikit-learn: docs/tables.md needs it")
+    pytest.importorskip("pandas", reason="no pandas: docs/tables.md needs it")
+    monkeypatch.chdir(tmp_path)
+    text, namespace = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8"), {}
+    for block in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        exec(compile(block, "tables.md", "exec"), namespace)
+    scores = [float(number) for number in re.findall(r"R² (0\.\d+)", capsys.readouterr().out)]
+    assert len(scores) == 3 and min(scores) > 0.2
 
 
 def test_every_example_is_tested_here():
