@@ -14,6 +14,7 @@ import numpy as np
 from agents import AGENTS, AgentUpdate
 from estimators import ESTIMATORS, OVERHEADS, Overhead
 from images import CONVNET_INFERENCE, CONVNETS, CONVOLUTIONS, ConvNet, Convolution
+from many import MANY, Many
 from work import Work
 
 
@@ -373,6 +374,14 @@ def overhead_work(case: Overhead) -> Work:
     return Work(steps * step.operations, steps * step.traffic, step.size)
 
 
+def many_work(case: Many) -> Work:
+    """The work of all training steps of all networks."""
+    activation = "relu" if case.regression else "tanh"
+    step = Network(case.sizes, case.batch, activation=activation).training()
+    steps = case.number * case.epochs * case.rows / case.batch
+    return Work(steps * step.operations, steps * step.traffic, step.size)
+
+
 LARGE = [case for case in NETWORKS + OTHER_NETWORKS if case.training().operations > 1e8]
 
 TABLES = {
@@ -438,6 +447,12 @@ TABLES = {
     "overhead": Table(
         "An estimator's fit, and that of its network",
         *("overhead", OVERHEADS, overhead_work, ["fastnn", "fastnn estimator"], 10, 0.0),
+    ),
+    "many": Table(
+        "Many networks, each trained from new parameters",
+        *("many", MANY, many_work),
+        ["fastnn", "fastnn, one thread", "jax", "torch", "torch.compile", "joblib", "scikit-learn"],
+        *(5, 0.0),
     ),
     "memory": Table(
         "Memory of training steps", "train", CONVNETS[:2], ConvNet.training, LAYOUTS, 5, steps=5

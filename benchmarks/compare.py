@@ -18,7 +18,7 @@ from cases import TABLES
 from limits import Limits, measure
 from race import PEERS, THREADS, Race, cpu, installed
 
-PLAIN = [table for table in TABLES if table not in ("grid", "kernel", "conv")]
+PLAIN = [table for table in TABLES if table not in ("grid", "kernel", "conv", "many")]
 
 
 def race_row(race: Race, table: str, name: str) -> dict[str, list[float]]:

@@ -36,6 +36,7 @@ PEERS = {
     "torch.compile": Peer("torch_compile_peer", "torch"),
     "torch.jit": Peer("torch_jit_peer", "torch"),
     "jax": Peer("jax_peer", "jax"),
+    "joblib": Peer("joblib_peer", "joblib"),
     "scikit-learn": Peer("sklearn_peer", "scikit-learn"),
     "onnxruntime": Peer("onnxruntime_peer", "onnxruntime"),
     "stable-baselines3": Peer("stable_baselines3_peer", "stable-baselines3"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from cases import ConvNet, Convolution, Derivative, Fit, Kernel, Network, Produc
 from estimators import Estimator, Overhead
 from fastnn import _kernels as kernels
 from images import Block, Conv, GlobalPool, MaxPool, Shape
+from many import Many
 
 ACTIVATION_LAYERS = {"relu": fastnn.ReLU, "tanh": fastnn.Tanh}
 LOSSES = {
@@ -146,6 +148,30 @@ def predict(network: Network | ConvNet) -> Callable[[], Any]:
         return lambda: model.predict(x)
     predictor = model.predictor(batch_size=network.batch)
     return lambda: predictor(x)
+
+
+def several(case: Many, seeds: Iterable[int]) -> tuple[list[fastnn.Sequential], list[dict]]:
+    """A new network for each seed, and what each is fitted with."""
+    activation = "relu" if case.regression else "tanh"
+    models, each = [], []
+    for seed in seeds:
+        layers = [fastnn.Dense(n, m, activation) for n, m in pairwise(case.sizes[:-1])]
+        models.append(fastnn.Sequential(*layers, fastnn.Dense(*case.sizes[-2:]), seed=seed))
+        loss = fastnn.MeanSquaredError() if case.regression else fastnn.SoftmaxCrossEntropy()
+        settings = {"epochs": case.epochs, "batch_size": case.batch, "metrics": [], "seed": seed}
+        each.append({"loss": loss, "optimizer": fastnn.Adam(1e-3), **settings})
+    return models, each
+
+
+def many(case: Many) -> Callable[[], Any]:
+    X, y = case.data()
+
+    def run() -> list[fastnn.Sequential]:
+        models, each = several(case, range(case.number))
+        fastnn.fit_many(models, X, y, each=each)
+        return models
+
+    return run
 
 
 def sac(case: AgentUpdate) -> Callable[[], Any]:

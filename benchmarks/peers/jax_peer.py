@@ -15,6 +15,7 @@ from cases import ConvNet, Derivative, Kernel, Network, Unsupported
 from peers import jax_images
 from peers.jax_adam import adam
 from peers.jax_agents import sac  # noqa: F401
+from peers.jax_many import many  # noqa: F401
 
 jax.config.update("jax_default_prng_impl", "rbg")  # faster dropout than threefry
 

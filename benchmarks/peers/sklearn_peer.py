@@ -6,10 +6,12 @@ With two classes it has one output unit in place of two.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from typing import Any
 
+import joblib
 import numpy as np
 from sklearn import neural_network
 from sklearn.exceptions import ConvergenceWarning
@@ -17,6 +19,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from cases import Fit, Network, Unsupported
 from estimators import Estimator
+from many import Many
 
 
 def train(network: Network) -> Callable[[], Any]:
@@ -53,6 +56,28 @@ def fit(case: Fit) -> Callable[[], Any]:
     )
     model.fit(x[: 2 * case.network.batch], y[: 2 * case.network.batch])
     return lambda: model.fit(x, y)
+
+
+def many(case: Many) -> Callable[[], Any]:
+    """In two processes that stay, without a loss at which a training ends early."""
+    X, y = case.data()
+    settings = {
+        "hidden_layer_sizes": case.sizes[1:-1],
+        "activation": "relu" if case.regression else "tanh",
+        "alpha": 0.0,
+        "batch_size": case.batch,
+        "max_iter": case.epochs,
+        "n_iter_no_change": case.epochs,
+    }
+    kind = MLPRegressor if case.regression else MLPClassifier
+    pool = joblib.Parallel(int(os.environ["OMP_NUM_THREADS"]))
+
+    def train(seed: int) -> Any:
+        warnings.simplefilter("ignore", ConvergenceWarning)  # in that process
+        return kind(**settings, random_state=seed).fit(X, y.ravel())
+
+    task = joblib.delayed(train)
+    return lambda: pool(task(seed) for seed in range(case.number))
 
 
 def estimator(case: Estimator) -> Callable[[], Any]:

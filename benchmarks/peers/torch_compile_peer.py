@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from cases import ConvNet, Derivative, Network
+from many import Many
 from peers import torch_peer
 
 
@@ -20,3 +21,8 @@ def train(network: Network | ConvNet) -> Callable[[], Any]:
 def derivative(case: Derivative) -> Callable[[], Any]:
     torch.compiler.reset()
     return torch_peer.derivative(case, torch.compile)
+
+
+def many(case: Many) -> Callable[[], Any]:
+    torch.compiler.reset()
+    return torch_peer.many(case, torch.compile)

@@ -13,6 +13,7 @@ from torch.nn import functional
 from cases import ConvNet, Convolution, Derivative, Fit, Kernel, Network, Product
 from peers import torch_images
 from peers.torch_agents import sac  # noqa: F401
+from peers.torch_many import many  # noqa: F401
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 aten = torch.ops.aten

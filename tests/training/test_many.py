@@ -295,3 +295,54 @@ def test_wrong_arguments_are_refused_before_anything_is_trained(message):
         fastnn.fit_many(models, **({"y": LABELS} | CLASSES | ALWAYS | {"X": X} | arguments))
     assert message in str(caught.value)
     assert_same_bits(A.flat_parameters, before)
+
+
+# ---- epochs in one native call ----
+
+
+class Looking(fastnn.Callback):
+    """Does nothing, but somebody who may look makes every epoch calls of its own."""
+
+
+def several(rows, look, monkeypatch, **arguments):
+    """A model after `fit`, its history, optimizer and error, and how many epochs were replayed
+    together."""
+    calls, replay = [], fastnn.TrainStep.replay_epochs
+
+    def counted(step, data, orders, *rest):
+        calls.append(len(orders))
+        return replay(step, data, orders, *rest)
+
+    monkeypatch.setattr(fastnn.TrainStep, "replay_epochs", counted)
+    network, its = TRAININGS[arguments.pop("training")]
+    model, error = network(0), None
+    arguments = {"optimizer": fastnn.Adam(1e-2), "batch_size": 32} | its | arguments
+    try:
+        history = model.fit(
+            X[:rows], arguments.pop("y")[:rows], **copy.deepcopy(arguments), progress=False,
+            callbacks=[Looking()] if look else [],
+        )  # fmt: skip
+    except FloatingPointError as caught:
+        history, error = caught.history, str(caught)
+    monkeypatch.undo()
+    return model, history, error, sum(calls)
+
+
+@pytest.mark.parametrize("rows", [96, 90, 65, 33, 32, 7])  # 65: batch norm's last batch is larger
+@pytest.mark.parametrize("training", ["classes", "numbers", "metrics", "float64"])
+def test_epochs_in_one_call_have_the_bits_of_those_apart(training, rows, monkeypatch):
+    rows = min(rows, 90)
+    apart, its, _, none = several(rows, True, monkeypatch, training=training, epochs=12)
+    model, history, _, together = several(rows, False, monkeypatch, training=training, epochs=12)
+    assert none == 0 and together >= 2
+    assert_trained_alike([model], [history], [apart], [its])
+    assert all(np.isfinite(history.seconds)) and min(history.seconds) > 0
+
+
+@pytest.mark.parametrize("rows", [90, 64])
+def test_an_epoch_in_one_call_that_diverges_leaves_what_it_leaves_apart(rows, monkeypatch):
+    arguments = {"training": "numbers", "epochs": 60, "optimizer": fastnn.SGD(3.0)}
+    apart, its, message, _ = several(rows, True, monkeypatch, **arguments)
+    model, history, error, together = several(rows, False, monkeypatch, **arguments)
+    assert message is not None and error == message and together >= 2 and its.epochs > 2
+    assert_trained_alike([model], [history], [apart], [its])
