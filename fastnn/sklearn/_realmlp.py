@@ -159,7 +159,7 @@ class TabularRegressor(RegressorMixin, Tabular):
     >>> rng = np.random.default_rng(0)
     >>> X = rng.uniform(-1, 1, (500, 3))
     >>> y = np.where(X[:, 0] > 0, X[:, 1], X[:, 2])
-    >>> regressor = TabularRegressor(max_iter=40, random_state=0).fit(X[:400], y[:400])
+    >>> regressor = TabularRegressor(max_iter=100, random_state=0).fit(X[:400], y[:400])
     >>> regressor.score(X[400:], y[400:]) > 0.9
     True
     """
