@@ -85,7 +85,8 @@ def test_other_names_are_refused_and_none_are_warned_of():
         got = encoder.transform(FRAME.to_numpy())
     assert caught[0].filename == __file__
     assert_same_bits(got, encoder.transform(FRAME))
-    nameless = TableEncoder().fit(FRAME.to_numpy())
+    nameless = TableEncoder().fit(FRAME).fit(FRAME.to_numpy())
+    assert not hasattr(nameless, "feature_names_in_")
     with pytest.warns(UserWarning, match="X has feature names, but TableEncoder was fitted witho"):
         nameless.transform(FRAME)
     numbered = pandas.DataFrame(FRAME.to_numpy())

@@ -395,6 +395,7 @@ static void run_all(const fnn_kernels *kernel, int d) {
     vector = (fnn_vector){.x = a, .y = at(0), .sums = at(0), .size = n};
     RUN(sum_squares, &vector, (n + FNN_CHUNK_SUM - 1) / FNN_CHUNK_SUM);
     report("sum_squares", d, 1, at(0), 3);
+    total *= total; /* as squares have, a sum that is not negative */
     fnn_set_hyper clip = {.hyper = hyper, .squares = &total, .norm = &weight_sum, .max_norm = 0.1};
     RUN(set_gradient_scale, &clip, 1);
     report("hyper after clipping", d, 1, hyper, FNN_HYPER_SIZE);

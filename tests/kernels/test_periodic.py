@@ -141,7 +141,9 @@ def test_faces_check_their_arguments():
     with pytest.raises(ValueError, match=r"^dweight: expected a writable"):
         _kernels.periodic_backward(x, dy, *waves, read_only)
     with pytest.raises(ValueError, match=r"^dbias: expected"):
-        _kernels.periodic_backward(x, dy, *waves, [*read_only[:2], waves[2].copy(), bias.T.copy()])
+        _kernels.periodic_backward(
+            x, dy, *waves, [*read_only[:2], waves[2].copy(), np.ones((2, 3), np.float32)]
+        )
     for shape in ((1, 1, 257, 2), (1, 1, 1, 65)):
         with pytest.raises(ValueError, match=r"^weight: expected at most 256 frequencies and 64 o"):
             _kernels.periodic_forward(*draw(shape, np.float32, np.random.default_rng(0)))
