@@ -15,7 +15,7 @@ import numpy as np
 
 from fastnn.data import TableEncoder
 from fastnn.files import checkpoint, describe, safefile
-from fastnn.layers import Block, Heads
+from fastnn.layers import Block, Heads, Layer
 from fastnn.model import Sequential
 from fastnn.support import checks
 
@@ -38,7 +38,7 @@ _KINDS = {"b": bool, "i": int, "u": int, "f": float, "U": str, "O": str}  # of c
 def save(estimator: Any, path: str | PathLike[str]) -> None:
     """Write the estimator, after `fit`, to a file."""
     models = estimator.models_
-    joined = copy.deepcopy(models[0]) if len(models) == 1 else Sequential(Heads(*models))
+    joined = side_by_side(models)
     joined.scaler = estimator.encoder_
     content: dict[str, Any] = {
         "format": _FORMAT,
@@ -59,6 +59,14 @@ def save(estimator: Any, path: str | PathLike[str]) -> None:
         content["is_flat"] = bool(estimator.__dict__["_is_flat"])
     metadata = {_KEY: json.dumps(content, allow_nan=False)}
     checkpoint.write_model(path, joined, metadata)
+
+
+def side_by_side(models: list[Sequential], *last: type[Layer]) -> Sequential:
+    """One network, a copy, with the outputs of all side by side; each has such a layer `last`."""
+    parts = [[*copy.deepcopy(model.layers), *(kind() for kind in last)] for model in models]
+    if len(parts) > 1:
+        return Sequential(Heads(*(Block(*layers) for layers in parts)))
+    return Sequential(*parts[0], seed=models[0].seed)
 
 
 def load(kind: type[T], path: str | PathLike[str]) -> T:

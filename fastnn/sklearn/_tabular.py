@@ -38,6 +38,7 @@ from fastnn.support.threads import threads
 from fastnn.training.monitors import EarlyStopping
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from os import PathLike
 
     from numpy.typing import ArrayLike, NDArray
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from fastnn.data import TableEncoder
     from fastnn.history import History
     from fastnn.model import Sequential
+    from fastnn.predictor import Predictor
 
     Array = NDArray[Any]
 
@@ -152,6 +154,10 @@ class Tabular(_Fitted, ABC):
     @abstractmethod
     def _meaning(self, outputs: Array) -> Array:
         """What a network's outputs (n, outputs) mean, float64: probabilities or values."""
+
+    @abstractmethod
+    def _for_rows(self) -> tuple[Predictor, Callable[[Array], Any]]:
+        """All networks, ready for single rows, and what makes a prediction of all their outputs."""
 
     @abstractmethod
     def _score_meaning(self, found: Array, targets: Array, weight: Array | None) -> float:
@@ -403,10 +409,9 @@ class RowPredictor:
     def __init__(self, estimator: Tabular) -> None:
         encoder = copy.copy(estimator.encoder_)
         vars(encoder).pop("feature_names_in_", None)  # no row has names
-        self._encode, self._meaning = encoder.transform, estimator._meaning
-        self._networks = [model.predictor() for model in estimator.models_]
+        self._encode = encoder.transform
+        self._networks, self._combine = estimator._for_rows()
 
     def __call__(self, row: ArrayLike) -> Any:
         x = self._encode(np.reshape(_as_array(row), (1, -1)))
-        found = sum(self._meaning(network(x))[0] for network in self._networks)
-        return found / len(self._networks)
+        return self._combine(self._networks(x)[0])

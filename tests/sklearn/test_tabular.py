@@ -4,6 +4,7 @@ import copy
 import json
 import pickle
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -169,6 +170,18 @@ def test_the_optimizers_factors_are_those_of_the_public_code():
         np.testing.assert_allclose(found, (rate, decay), err_msg=name)
     assert optimizer.learning_rate == 0.04 and optimizer.beta2 == 0.95
     assert optimizer.weight_decay == 0.02 and optimizer.beta1 == 0.9
+
+
+def test_columns_of_categories_are_scaled_as_if_they_were_numbers():
+    X, y = table()
+    settings = {"learning_rate_init": 1e-30, "validation_fraction": 0, "max_iter": 1}
+    classifier = small(**settings).fit(X, y)
+    hot = classifier.encoder_.transform(X)[:, 1:5]  # age is missing, three kinds
+    scaler = fastnn.TableEncoder(None, dtype="float64").fit(hot)
+    apart = scaler.transform(np.ones((1, 4))) - scaler.transform(np.zeros((1, 4)))
+    scale = classifier.model_.layers[1].scale
+    np.testing.assert_allclose(scale[4:8], apart[0], rtol=1e-6)
+    assert set(scale[:4]) == set(scale[8:]) == {1.0} and len(set(scale[4:8])) > 1
 
 
 def test_schedules_move_rate_decay_and_dropout():
@@ -366,6 +379,24 @@ def test_weights_of_rows_and_classes_are_in_the_loss_and_in_the_score():
     assert (balanced.predict_proba(X) != small().fit(X, y).predict_proba(X)).any()
 
 
+def test_the_score_of_held_rows_is_weighted():
+    X, y = cancer()
+    given, weight = [], np.random.default_rng(0).uniform(0.1, 3, len(y))
+
+    def scorer(estimator, X, y, sample_weight=None):
+        given.append((X, y, sample_weight))
+        return 0.5
+
+    classifier = small(scoring=scorer, max_iter=1, class_weight={0: 2.0}).fit(X, y, weight)
+    rows, labels, its = given[0]
+    encoded = classifier.encoder_.transform(X)
+    numbers = [np.flatnonzero((encoded == row).all(axis=1))[0] for row in rows]
+    assert (y[numbers] == labels).all() and len(numbers) == 113
+    np.testing.assert_allclose(its, np.where(labels == 0, 2.0, 1.0) * weight[numbers])
+    found = np.array([[0.9, 0.1], [0.9, 0.1]])
+    assert classifier._score_meaning(found, np.array([0, 1]), np.array([3.0, 1.0])) == 0.75
+
+
 def test_rows_of_weight_0_are_not_there():
     X, y = cancer()
     weight = np.where(np.arange(len(y)) % 3 == 0, 0.0, 1.5)
@@ -426,6 +457,17 @@ def test_callbacks_are_copied_for_several_networks():
     small(callbacks=[counts[0]]).fit(*cancer())
     small(callbacks=[counts[1]], n_ensembles=2).fit(*cancer())
     assert [count.epochs for count in counts] == [8, 0]
+
+
+def test_each_network_shuffles_in_an_order_of_its_own():
+    class Order(fastnn.Callback):
+        states: ClassVar = []  # of the class: copies share it
+
+        def on_fit_begin(self, run):
+            self.states.append(run.order.state_dict()["state"])
+
+    small(callbacks=[Order()], n_ensembles=3).fit(*cancer())
+    assert len(set(Order.states)) == 3
 
 
 def test_it_prints_each_epoch(capsys):
