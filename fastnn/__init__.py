@@ -139,7 +139,7 @@ if not use_installed(__path__[0]):  # else the installed package stands in this 
     from fastnn.training.gradient_step import GradientStep
     from fastnn.training.monitors import EarlyStopping, ModelCheckpoint, ReduceOnPlateau
     from fastnn.training.run import Run
-    from fastnn.training.step import TrainStep
+    from fastnn.training.train_step import TrainStep
     from fastnn.vector import Vector
     from fastnn.weight_averages import (
         ExponentialMovingAverage,

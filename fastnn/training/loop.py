@@ -21,7 +21,7 @@ from fastnn.training.interrupts import CtrlC
 from fastnn.training.run import LAST_COLUMN, Run
 from fastnn.training.samples import call_own, check_samples
 from fastnn.training.sources import Rows, Stream, make_source
-from fastnn.training.step import TrainStep
+from fastnn.training.train_step import TrainStep
 from fastnn.training.validation import make_validation, split_off
 
 if TYPE_CHECKING:

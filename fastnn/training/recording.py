@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    import fastnn._kernels as _kernels
     from fastnn.network import Network
     from fastnn.optimizers import Optimizer
 
@@ -43,6 +44,14 @@ class Unrecorded:
     def give(self, outputs: Array) -> None: ...
     def take_rate(self, rates: Array, index: int, column: int) -> None: ...
     def end_batch(self, value: Array) -> None: ...
+
+
+class Recorded(NamedTuple):
+    """A step's program with the arrays that it leaves its results in."""
+
+    program: _kernels.Program
+    outputs: Array
+    value: NDArray[np.float64]
 
 
 class Recording:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fastnn.network import Network
     from fastnn.training.samples import ClassWeight
     from fastnn.training.scheduled import Table
-    from fastnn.training.step import TrainStep
+    from fastnn.training.train_step import TrainStep
 
     Array = NDArray[Any]
     Losses = tuple[int, NDArray[np.float64]]  # rows, and the losses of their batches

@@ -10,7 +10,7 @@ import pytest
 import fastnn
 from compare import assert_same_bits
 from fastnn import SGD, Adam, Callback, Cosine, Dense, Dropout, ModelCheckpoint, Sequential
-from fastnn.training import step as stepping
+from fastnn.training import train_step as stepping
 from small_fit import X, Y, fit, network
 
 BATCHES = 3  # of 40 rows in batches of 16

@@ -34,7 +34,7 @@ ELSEWHERE = {
     "StochasticWeightAverage": "test_weight_averages.py",
     "TableEncoder": "data/test_table.py",
     "TensorBoard": "training/test_callbacks.py",
-    "TrainStep": "training/test_step.py",
+    "TrainStep": "training/test_train_step.py",
     "Vector": "test_vector.py",
     "__version__": "whole/test_package.py",
     "batches": "data/test_batching.py",
