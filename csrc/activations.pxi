@@ -96,3 +96,49 @@ def activation_backward(cnp.ndarray saved, cnp.ndarray dy, int kind, double alph
         part = slice(first, first + rows)
         run_backward(kernel, saved, dy[part], dx[part], kind, alpha, work)
     return dx
+
+
+cdef int check_parametric(cnp.ndarray x, cnp.ndarray weight, int kind, double alpha) except -1:
+    check_real("x", x, 0)
+    check_vector("weight", weight, x, features_of(x))
+    check_kind(kind, alpha, x)
+    if kind == FNN_SOFTMAX:
+        raise ValueError("kind: expected that of an elementwise activation, got softmax's")
+    return 0
+
+
+def parametric_forward(cnp.ndarray x, cnp.ndarray weight, int kind, double alpha=0.0):
+    """y = x + weight * (f(x) - x), weight (features,); with the linear kind y = weight * x."""
+    check_parametric(x, weight, kind, alpha)
+    cdef fnn_call call
+    cdef fnn_activation *p = &call.arguments.activation
+    cdef cnp.ndarray y = empty_like(x)
+    p.rows, p.features, p.kind, p.alpha = rows_of(x), features_of(x), kind, alpha
+    start_rows(&call, kernels_for(x).parametric_forward, x, 4.0 + activation_work(kind))
+    p.x, p.weight = reads(&call, x, unit_of(x)), reads(&call, weight)
+    p.y = writes(&call, y, unit_of(x))
+    execute(&call)
+    return y
+
+
+def parametric_backward(cnp.ndarray x, cnp.ndarray dy, cnp.ndarray weight, cnp.ndarray dweight,
+                        int kind, double alpha=0.0):
+    """Sets dweight, unless it is None, and returns dx."""
+    check_parametric(x, weight, kind, alpha)
+    check_like("dy", dy, "x", x)
+    cdef fnn_call call
+    cdef fnn_activation *p = &call.arguments.activation
+    cdef cnp.ndarray dx = empty_like(x), terms = None
+    if dweight is not None:
+        check_vector("dweight", dweight, x, features_of(x))
+        check_writable("dweight", dweight)
+        terms = empty_matrix(x, rows_of(x), features_of(x))
+    p.rows, p.features, p.kind, p.alpha = rows_of(x), features_of(x), kind, alpha
+    start_rows(&call, kernels_for(x).parametric_backward, x, 20.0 + activation_work(kind))
+    p.x, p.dy = reads(&call, x, unit_of(x)), reads(&call, dy, unit_of(x))
+    p.weight, p.dx = reads(&call, weight), writes(&call, dx, unit_of(x))
+    p.terms = writes(&call, terms, unit_of(x))
+    execute(&call)
+    if terms is not None:
+        sum_columns(terms, dweight)
+    return dx

@@ -37,8 +37,8 @@ cdef extern from "fastnn.h" nogil:
         FNN_SOFTPLUS, FNN_SILU, FNN_GELU, FNN_MISH, FNN_SOFTMAX, FNN_ACTIVATION_KINDS
 
     ctypedef struct fnn_activation:
-        const_pointer x, saved, dy
-        pointer y, dx
+        const_pointer x, saved, dy, weight
+        pointer y, dx, terms
         ptrdiff_t rows, features
         int kind
         double alpha
@@ -75,6 +75,11 @@ cdef extern from "fastnn.h" nogil:
         const_pointer codes, weight, dy
         pointer y, dweight, sums
         ptrdiff_t count, features, rows
+
+    ctypedef struct fnn_periodic:
+        const_pointer x, frequency, phase, weight, bias, dy
+        pointer y, dx, dfrequency, dphase, dweight, dbias
+        ptrdiff_t rows, features, frequencies, out
 
     ctypedef struct fnn_dropout:
         const_pointer x, dy
@@ -145,6 +150,7 @@ cdef extern from "fastnn.h" nogil:
         kernel_pointer copy, copy_columns, add, add_scaled, lerp
         kernel_pointer total, sum_squares, sum_zeros, sum_abs, add_penalty, add_sign
         kernel_pointer activation_forward, activation_backward, softmax_forward, softmax_backward
+        kernel_pointer parametric_forward, parametric_backward
         kernel_pointer product, pack, column_sum
         kernel_pointer conv_pad, conv_pack, conv_turn
         kernel_pointer conv_forward, conv_backward_weight, conv_backward_input
@@ -152,6 +158,7 @@ cdef extern from "fastnn.h" nogil:
         kernel_pointer depthwise_forward, depthwise_backward_weight, depthwise_backward_input
         kernel_pointer pool_forward, pool_backward
         kernel_pointer embedding_forward, embedding_backward
+        kernel_pointer periodic_forward, periodic_backward
         kernel_pointer dropout_forward, dropout_backward, dropout_advance
         kernel_pointer batchnorm_moments, batchnorm_merge, batchnorm_inv_std, batchnorm_apply
         kernel_pointer batchnorm_sums, batchnorm_backward
@@ -172,6 +179,7 @@ cdef extern from "fastnn.h" nogil:
         fnn_conv conv
         fnn_pool pool
         fnn_embedding embedding
+        fnn_periodic periodic
         fnn_dropout dropout
         fnn_norm norm
         fnn_loss loss

@@ -73,6 +73,8 @@ typedef struct {
     const void *saved; /* backward: x or y, as activations.inc says; softmax: y */
     const void *dy;
     void *y, *dx;      /* may be x, saved or dy itself */
+    const void *weight; /* (features), of parametric_* */
+    void *terms;       /* like x: dweight is their sum over the rows; or NULL */
     ptrdiff_t rows, features;
     int kind;          /* fnn_activation_kind, elementwise */
     double alpha;      /* slope of leaky ReLU, scale of ELU */
@@ -149,6 +151,20 @@ typedef struct {
                            * NULL: none has more than one */
     ptrdiff_t count, features, rows;
 } fnn_embedding;
+
+/* ---- periodic embeddings of numbers (periodic.inc) ---- */
+
+typedef struct {
+    const void *x;                       /* (rows, features) */
+    const void *frequency, *phase;       /* (features, frequencies) */
+    const void *weight;                  /* (features, frequencies, out - 1) */
+    const void *bias;                    /* (features, out - 1) */
+    const void *dy;                      /* like y */
+    void *y;                             /* (rows, features, out) */
+    void *dx;                            /* like x; or NULL */
+    void *dfrequency, *dphase, *dweight, *dbias; /* like the parameters; or all NULL */
+    ptrdiff_t rows, features, frequencies, out;
+} fnn_periodic;
 
 /* ---- inverted dropout (dropout.inc) ---- */
 
@@ -278,6 +294,8 @@ typedef struct {
     K(add_penalty)         /* value += scale sum                                    one */     \
     K(activation_forward)  /* y = f(x)                                             rows */     \
     K(activation_backward) /* dx = dy f'                                           rows */     \
+    K(parametric_forward)  /* y = x + weight (f(x) - x); linear: y = weight x      rows */     \
+    K(parametric_backward) /* dx = dy + weight (dy f' - dy), terms = dy (f(x) - x) rows */     \
     K(softmax_forward)     /* y = e^x / Σ_features e^x                             rows */     \
     K(softmax_backward)    /* dx = y (dy - Σ_features dy y)                        rows */     \
     K(product)             /* C(M,N) = f(A(M,K) B(K,N) + bias)          rows or columns */     \
@@ -300,6 +318,8 @@ typedef struct {
     K(pool_backward)       /* dx = dy at the maximum, or dy / count              images */     \
     K(embedding_forward)   /* y = weight[codes]                               rows of y */     \
     K(embedding_backward)  /* dweight[code] = Σ dy of that code         rows of dweight */     \
+    K(periodic_forward)    /* y_j = [x_j, cos(2π (x_j frequency_j + phase_j)) weight_j + bias_j] rows */ \
+    K(periodic_backward)   /* dx, dfrequency, dphase, dweight, dbias =          features */     \
     K(dropout_forward)     /* y = x mask / (1 - rate), mask =                      rows */     \
     K(dropout_backward)    /* dx = dy mask / (1 - rate)                            rows */     \
     K(dropout_advance)     /* counter += 1                                          one */     \
@@ -353,6 +373,7 @@ typedef union {
     fnn_conv conv;
     fnn_pool pool;
     fnn_embedding embedding;
+    fnn_periodic periodic;
     fnn_dropout dropout;
     fnn_norm norm;
     fnn_loss loss;
@@ -371,7 +392,7 @@ typedef struct {
     int writes;
 } fnn_access;
 
-#define FNN_ACCESSES 8
+#define FNN_ACCESSES 10
 
 typedef struct {
     fnn_kernel *kernel;

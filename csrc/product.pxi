@@ -111,9 +111,4 @@ def dense_backward_bias(cnp.ndarray dz, cnp.ndarray dbias):
     check_real("dz", dz, 2)
     check_vector("dbias", dbias, dz, dz.shape[1])
     check_writable("dbias", dbias)
-    cdef fnn_call call
-    cdef fnn_column_sum *p = &call.arguments.column_sum
-    p.rows, p.features = dz.shape[0], dz.shape[1]
-    start(&call, kernels_for(dz).column_sum, (p.features + 15) // 16, <double>p.rows * p.features)
-    p.x, p.sum = reads(&call, dz, 16, p.features), writes(&call, dbias, 16)
-    execute(&call)
+    sum_columns(dz, dbias)

@@ -38,6 +38,7 @@ typedef uint64_t natural;
 #define VBYTES 16
 #endif
 
+#define LESSER(a, b) ((a) < (b) ? (a) : (b))
 #define VL ((ptrdiff_t)(VBYTES / sizeof(real)))
 #define FNN_LANES ((ptrdiff_t)(64 / sizeof(real)))  /* virtual lanes of a reduction */
 #define VECTORS_PER_LANES ((int)(64 / VBYTES))
@@ -296,6 +297,22 @@ SIMD vreal v_copysign(vreal magnitude, vreal sign) {
     vnat bit = REAL_SIGN_BIT - (vnat){0};
     return (vreal)(((vnat)magnitude & ~bit) | ((vnat)sign & bit));
 }
+
+/* The nearest whole number, of two the even one. */
+#if defined(FNN_AVX512)
+SIMD vreal v_round(vreal a) { return (vreal)X86(roundscale)((vraw)a, 0); }
+#elif defined(FNN_AVX2)
+SIMD vreal v_round(vreal a) { return (vreal)X86(round)((vraw)a, 0); }
+#elif defined(FNN_NEON) && FNN_REAL == 32
+SIMD vreal v_round(vreal a) { return (vreal)vrndnq_f32((float32x4_t)a); }
+#elif defined(FNN_NEON)
+SIMD vreal v_round(vreal a) { return (vreal)vrndnq_f64((float64x2_t)a); }
+#else
+SIMD vreal v_round(vreal a) {
+    const vreal whole = v_set1(FNN_REAL == 32 ? 0x1p23 : 0x1p52), size = v_abs(a);
+    return v_copysign(v_select(v_lt(size, whole), size + whole - whole, size), a);
+}
+#endif
 
 /* A loop over an elementary function computes several vectors side by side, since each is one long
  * chain.  GCC leaves the chains one behind the other unless it schedules before it allocates

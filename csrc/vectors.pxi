@@ -73,6 +73,16 @@ def split_columns(cnp.ndarray x, tuple widths not None):
     return parts
 
 
+cdef int sum_columns(cnp.ndarray x, cnp.ndarray sums) except -1:
+    """sums = x.sum(axis=0), of a matrix x."""
+    cdef fnn_call call
+    cdef fnn_column_sum *p = &call.arguments.column_sum
+    p.rows, p.features = x.shape[0], x.shape[1]
+    start(&call, kernels_for(x).column_sum, (p.features + 15) // 16, <double>p.rows * p.features)
+    p.x, p.sum = reads(&call, x, 16, p.features), writes(&call, sums, 16)
+    return execute(&call)
+
+
 def add(cnp.ndarray a, cnp.ndarray b):
     """a + b, arrays of one shape."""
     check_real("a", a, 0)

@@ -14,12 +14,13 @@
 By topic (``help(fastnn.Dense)`` and so on tells more):
 
 Models         Sequential: fit, evaluate, predict, predictor, summary, save, state_dict; Predictor
-Layers         Dense, Dropout, BatchNorm, LayerNorm, Embedding, Flatten, Residual, Block,
-               Heads; Layer, to derive others from
+Layers         Dense, Dropout, BatchNorm, LayerNorm, Scale, Flatten; Embedding,
+               PeriodicEmbedding; Residual, Block, Heads, Columns: layers made of layers; Layer, to
+               derive others from
 Images and     Conv2D, MaxPool2D, AvgPool2D, GlobalMaxPool2D, GlobalAvgPool2D, to_nhwc;
 sequences      Conv1D, MaxPool1D, AvgPool1D, GlobalMaxPool1D, GlobalAvgPool1D
 Activations    Linear, ReLU, LeakyReLU, Sigmoid, Tanh, Softmax, ELU, SELU, Softplus, SiLU, GELU,
-               Mish
+               Mish; ParametricActivation
 Losses         SoftmaxCrossEntropy, SigmoidCrossEntropy, Hinge; MeanSquaredError,
                MeanAbsoluteError, Huber, Quantile, Poisson; Loss, to derive others from
 Optimizers     SGD, Momentum, Nesterov, RMSprop, Adam, AdamW; Vector: numbers of no layer
@@ -61,6 +62,7 @@ if not use_installed(__path__[0]):  # else the installed package stands in this 
         AvgPool2D,
         BatchNorm,
         Block,
+        Columns,
         Conv1D,
         Conv2D,
         Dense,
@@ -79,8 +81,11 @@ if not use_installed(__path__[0]):  # else the installed package stands in this 
         MaxPool1D,
         MaxPool2D,
         Mish,
+        ParametricActivation,
+        PeriodicEmbedding,
         ReLU,
         Residual,
+        Scale,
         Sigmoid,
         SiLU,
         Softmax,
@@ -146,6 +151,7 @@ __all__ = [
     "CSVLogger",
     "Callback",
     "Checkpoint",
+    "Columns",
     "Conv1D",
     "Conv2D",
     "Cosine",
@@ -180,6 +186,8 @@ __all__ = [
     "Momentum",
     "Nesterov",
     "OneCycle",
+    "ParametricActivation",
+    "PeriodicEmbedding",
     "Poisson",
     "Predictor",
     "Quantile",
@@ -188,6 +196,7 @@ __all__ = [
     "ReduceOnPlateau",
     "Residual",
     "Run",
+    "Scale",
     "Sequential",
     "SiLU",
     "Sigmoid",

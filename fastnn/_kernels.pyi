@@ -101,6 +101,10 @@ SAVES_INPUT: frozenset[str]
 
 def activation_forward(x: Array, kind: int, alpha: float = 0.0) -> Array: ...
 def activation_backward(saved: Array, dy: Array, kind: int, alpha: float = 0.0) -> Array: ...
+def parametric_forward(x: Array, weight: Array, kind: int, alpha: float = 0.0) -> Array: ...
+def parametric_backward(
+    x: Array, dy: Array, weight: Array, dweight: Array | None, kind: int, alpha: float = 0.0
+) -> Array: ...
 
 # dropout
 def dropout_forward(
@@ -238,6 +242,23 @@ def pool_backward(
     average: bool,
     count_padding: bool = False,
 ) -> Array: ...
+
+# periodic embeddings
+MOST_FREQUENCIES: int
+MOST_OUT: int
+
+def periodic_forward(
+    x: Array, frequency: Array, phase: Array, weight: Array, bias: Array
+) -> Array: ...
+def periodic_backward(
+    x: Array,
+    dy: Array,
+    frequency: Array,
+    phase: Array,
+    weight: Array,
+    gradients: list[Array] | None = None,
+    input_gradient: bool = True,
+) -> Any: ...  # dx, or None
 
 # embeddings
 def first_no_code(codes: Array, count: int) -> int: ...

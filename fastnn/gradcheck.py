@@ -49,9 +49,14 @@ def gradcheck(
     model = type(model)._restore(state | {"dtype": "float64"})
     x = real_array(x, "x", model.dtype).copy()
     step, frozen = model._counter.copy(), model._frozen()
+    by_inputs = np.ones(x.shape[-1:], bool)
+    for _, columns in model._chain.codes:
+        by_inputs[columns] = False  # codes have no gradient
+    inputs = x[..., by_inputs].copy()  # C-contiguous, as `_differences` needs
 
     def value_and_gradient() -> tuple[float, NDArray[Any]]:
         model._counter[...] = step
+        x[..., by_inputs] = inputs
         outputs = model.forward(x, training=True)
         value, gradient = loss(outputs, y, sample_weight)
         return value + model.penalty(len(x)), gradient
@@ -59,11 +64,13 @@ def gradcheck(
     gradient = value_and_gradient()[1]
     for array in model.gradients.values():
         array.fill(1e3)  # reveals a backward that adds to a gradient, or forgets to set it
-    by_inputs = model._chain.embedding is None  # codes have no gradient
-    dx = model.backward(gradient, input_gradient=by_inputs)
+    dx = model.backward(gradient, input_gradient=bool(by_inputs.any()))
     trained = [name for name in model.parameters if name not in frozen]
-    arrays = [*(model.parameters[n] for n in trained), *([x] if by_inputs else [])]
-    gradients = [*(model.gradients[n] for n in trained), *([np.asarray(dx)] if by_inputs else [])]
+    arrays, gradients = (
+        [named[n] for n in trained] for named in (model.parameters, model.gradients)
+    )
+    if dx is not None:
+        arrays, gradients = [*arrays, inputs], [*gradients, dx[..., by_inputs]]
     exact = np.concatenate([array.ravel() for array in gradients])
     numeric = np.concatenate(
         [_differences(lambda: value_and_gradient()[0], array, epsilon) for array in arrays]

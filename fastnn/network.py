@@ -20,7 +20,9 @@ import fastnn._kernels as _kernels
 from fastnn import data, states
 from fastnn.layers.block import as_layer
 from fastnn.layers.chain import Chain, check_layers, numbered
+from fastnn.layers.embedding import Embedding
 from fastnn.layers.layer import Arrays, Layer, Place
+from fastnn.layers.periodic import PeriodicEmbedding
 from fastnn.support import arrays, checks
 from fastnn.support.settings import Checked, Fixed, label
 
@@ -356,10 +358,10 @@ class Network:
         x, chain = arrays.real_array(value, name, self._dtype), self._chain
         if x.shape != chain.checked_shape:
             chain.check_input(x.shape, name)
-        if chain.embedding is not None:
+        if chain.codes:
             # integers become the same codes, or numbers beyond all codes
             whole = isinstance(value, np.ndarray) and value.dtype.kind in "biu"
-            chain.embedding.check_codes(x if whole else value, name)
+            chain.check_codes(x if whole else value, name)
         return x
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -392,7 +394,7 @@ class Network:
         """
         batch_size = checks.positive_int(batch_size, "batch_size")
         if not isinstance(X, np.ndarray):
-            if self._chain.embedding is not None:  # whose codes are checked before they are rounded
+            if self._chain.codes:  # which are checked before they are rounded
                 X = arrays.numeric_array(X, "X")
             else:
                 X = arrays.real_array(X, "X", self._dtype)
@@ -522,9 +524,14 @@ class Network:
         return f"with {name} of shape {mine.get(name)}, got {its.get(name)}"
 
     def _turned_in_pytorch(self) -> list[str]:
-        """The names of the weights that are (out, in) there; an embedding's is as it is here."""
-        codes = getattr(self._chain.embedding, "weight", None)
-        return [n for n, a in self.parameters.items() if n.endswith(".weight") and a is not codes]
+        """The names of the weights that are (out, in) there; embeddings' are as they are here."""
+        kept = [
+            layer.weight
+            for layer, _ in self._chain.walk()
+            if isinstance(layer, Embedding | PeriodicEmbedding)
+        ]
+        named = [(n, a) for n, a in self.parameters.items() if n.endswith(".weight")]
+        return [n for n, a in named if not any(a is weight for weight in kept)]
 
     def _named(self) -> dict[str, NDArray[Any]]:
         """Parameters and state, layer by layer."""

@@ -106,7 +106,7 @@ class Predictor:
         if rows < len(x):
             predict = _Sliced(predict, x, rows)
         self._run = predict
-        if model._chain.embedding is not None:  # codes are checked each time
+        if model._chain.codes:  # they are checked each time
             self._run = lambda x, out: predict(model._input(x, "x"), out)
 
     def _record(self, x: Array) -> _kernels.Program:

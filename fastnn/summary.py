@@ -44,7 +44,11 @@ def _rows(
     and dimensions, or of this shape; layers within a layer come right behind it."""
     for key, layer in zip(chain.names, chain.layers, strict=True):
         chains = inner_chains(layer)
-        within = [row for inner in chains for row in _rows(inner, width, dims, shape)]
+        within = list[tuple[str, str, str, str]]()
+        for inner, its in zip(chains, layer._inner_rows(shape) if chains else (), strict=True):
+            within += (
+                _rows(inner, its[-1], len(its), its) if its else _rows(inner, width, dims, its)
+            )
         width, dims = known_after(layer, width, dims)
         shape = None if shape is None else shape_after(layer, shape)
         output = shape or ("?",) * ((dims or 1) - 1) + ("?" if width is None else width,)

@@ -53,7 +53,7 @@ def test_each_layer_with_a_penalty(name, rng):
     own = {f"{layer_name}.weight": layer.l2 for layer_name, layer in all_layers(model)
            if getattr(layer, "l2", None) is not None}  # fmt: skip
     squares = {name: (array**2).sum() for name, array in model.parameters.items()
-               if name.endswith("weight")}  # fmt: skip
+               if name.endswith("weight") and array.ndim == 2}  # fmt: skip
     expected = sum(own.get(name, 0.3) * square for name, square in squares.items()) / (2 * 5)
     np.testing.assert_allclose(model.penalty(5), expected, rtol=1e-12)
 
@@ -126,7 +126,9 @@ def test_each_layer_with_both_penalties(name, rng):
     x = rng.standard_normal((5, 6))
     y = rng.standard_normal(model.forward(x).shape)
     assert gradcheck(model, MeanSquaredError(), x, y) < BOUND
-    sums = [np.abs(a).sum() for n, a in model.parameters.items() if n.endswith("weight")]
+    sums = [
+        np.abs(a).sum() for n, a in model.parameters.items() if n.endswith("weight") and a.ndim == 2
+    ]
     squares = model.penalty(5) - 0.3 / 5 * sum(sums)
     model = Sequential(*copy.deepcopy(model.layers), seed=1, dtype="float64")
     np.testing.assert_allclose(model.penalty(5), squares, rtol=1e-10, atol=1e-12)

@@ -51,7 +51,7 @@ def describe(part: Any, who: str, known: Mapping[str, type] = PARTS) -> dict[str
     for name, parameter in inspect.signature(kind).parameters.items():
         value = part._argument(name) if isinstance(part, Guarded) else getattr(part, name)
         if parameter.kind is parameter.VAR_POSITIONAL:
-            described[name] = [describe(p, f"{who}.{i}") for i, p in enumerate(value)]
+            described[name] = [_describe_each(p, f"{who}.{i}") for i, p in enumerate(value)]
         elif value is None or isinstance(value, bool | int | float | str | tuple):
             described[name] = value
         elif isinstance(value, dict):
@@ -62,6 +62,21 @@ def describe(part: Any, who: str, known: Mapping[str, type] = PARTS) -> dict[str
     if isinstance(part, Layer) and not part._chains and not part.trainable:
         described["trainable"] = False
     return described
+
+
+def _describe_each(part: Any, who: str) -> Any:
+    """A layer, or one of Columns' parts, a pair of a width and a layer or None."""
+    if not isinstance(part, tuple):
+        return describe(part, who)
+    width, layer = part
+    return [width, None if layer is None else describe(layer, who)]
+
+
+def _build_each(described: Any, who: str, budget: Iterator[int]) -> Any:
+    if not (isinstance(described, list) and len(described) == 2):
+        return build(described, who, budget)
+    width, layer = described
+    return width, None if layer is None else build(layer, who, budget)
 
 
 def build(
@@ -82,7 +97,7 @@ def build(
     trainable = arguments.pop("trainable", True) if issubclass(kind, Layer) else True
     positional = _check_arguments(kind, arguments, f"{who}, {kind_name}")
     inner = arguments.pop(positional) if positional else []
-    inner = [build(layer, f"{who}.{i}", budget) for i, layer in enumerate(inner)]
+    inner = [_build_each(layer, f"{who}.{i}", budget) for i, layer in enumerate(inner)]
     for name, value in arguments.items():
         if isinstance(value, dict) and isinstance(value.get("type"), str):  # else one of numbers
             arguments[name] = build(value, f"{who}.{name}", budget)

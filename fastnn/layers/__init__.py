@@ -7,6 +7,7 @@ from fastnn.layers.activations import Activation as Activation
 from fastnn.layers.activations import LeakyReLU as LeakyReLU
 from fastnn.layers.activations import Linear as Linear
 from fastnn.layers.activations import Mish as Mish
+from fastnn.layers.activations import ParametricActivation as ParametricActivation
 from fastnn.layers.activations import ReLU as ReLU
 from fastnn.layers.activations import Sigmoid as Sigmoid
 from fastnn.layers.activations import SiLU as SiLU
@@ -14,6 +15,7 @@ from fastnn.layers.activations import Softmax as Softmax
 from fastnn.layers.activations import Softplus as Softplus
 from fastnn.layers.activations import Tanh as Tanh
 from fastnn.layers.block import Block as Block
+from fastnn.layers.columns import Columns as Columns
 from fastnn.layers.convolution import Conv1D as Conv1D
 from fastnn.layers.convolution import Conv2D as Conv2D
 from fastnn.layers.dense import Dense as Dense
@@ -24,6 +26,7 @@ from fastnn.layers.heads import Heads as Heads
 from fastnn.layers.layer import Layer as Layer
 from fastnn.layers.normalization import BatchNorm as BatchNorm
 from fastnn.layers.normalization import LayerNorm as LayerNorm
+from fastnn.layers.periodic import PeriodicEmbedding as PeriodicEmbedding
 from fastnn.layers.pooling import AvgPool1D as AvgPool1D
 from fastnn.layers.pooling import AvgPool2D as AvgPool2D
 from fastnn.layers.pooling import GlobalAvgPool1D as GlobalAvgPool1D
@@ -33,3 +36,4 @@ from fastnn.layers.pooling import GlobalMaxPool2D as GlobalMaxPool2D
 from fastnn.layers.pooling import MaxPool1D as MaxPool1D
 from fastnn.layers.pooling import MaxPool2D as MaxPool2D
 from fastnn.layers.residual import Residual as Residual
+from fastnn.layers.scale import Scale as Scale

@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import fastnn._kernels as _kernels
-from fastnn.layers.layer import Pure
+from fastnn.layers.layer import Layer, Named, Placed, Pure
 from fastnn.support import checks
-from fastnn.support.settings import Setting, is_ours, settable
+from fastnn.support.settings import Fixed, Setting, is_ours, settable
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from fastnn.layers.layer import Pull
@@ -186,6 +187,73 @@ class Softmax(Activation):
     """
 
     activation_name = "softmax"
+
+
+class ParametricActivation(Layer):
+    """y = x + alpha (f(x) - x): each feature learns how much of f it takes.
+
+    D. Holzmüller, L. Grinsztajn, I. Steinwart, 2024 (RealMLP).  `activation` is f, elementwise: a
+    name or an activation layer.  `alpha` begins as 1, where y = f(x); at 0, y = x.
+    Shapes: `x`, `y` (batch, ..., features); parameter `alpha` (features,).
+
+    Raises ValueError or TypeError for `features` < 1, and for an `activation` that is unknown, the
+    linear one or softmax.
+
+    >>> import numpy as np
+    >>> from fastnn import Sequential
+    >>> model = Sequential(ParametricActivation(3, "relu"))
+    >>> model.layers[0].alpha[...] = [1.0, 0.5, 0.0]
+    >>> model.predict([[-2.0, -2.0, -2.0]])
+    array([[ 0., -1., -2.]], dtype=float32)
+    """
+
+    native = True
+    in_features: int
+    alpha = Named("parameters")
+    activation = Fixed[Activation]()
+    _activation: Activation
+    _alpha: Any = Placed()
+    _dalpha: Any = Placed()
+
+    def __init__(self, features: int, activation: str | Activation) -> None:
+        features = checks.positive_int(features, "features")
+        self._fix(in_features=features, out_features=features)
+        self.activation = resolve(activation, "activation")
+        name = self.activation.activation_name
+        if name in ("linear", "softmax"):
+            raise ValueError(f"activation: expected an elementwise one that bends, got {name}")
+        self._fix(activation_name=name)
+
+    @property
+    def features(self) -> int:
+        """How many features the layer takes."""
+        return self.in_features
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"alpha": (self.in_features,)}
+
+    def initialize(self, rng: np.random.Generator, activation: str) -> None:
+        self._alpha.fill(1.0)
+
+    def _argument(self, name: str) -> Any:
+        return argument(self.activation) if name == "activation" else super()._argument(name)
+
+    def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
+        if training:
+            self._saved = (x,)
+        f = self._activation
+        return _kernels.parametric_forward(x, self._alpha, f._kind, f._alpha)
+
+    def backward(self, dy: NDArray[Any]) -> NDArray[Any]:
+        (x,), f = self._take(), self._activation
+        dalpha = self._dalpha if self._trainable else None
+        return _kernels.parametric_backward(x, dy, self._alpha, dalpha, f._kind, f._alpha)
+
+    def _vjp(self, x: NDArray[Any]) -> tuple[NDArray[Any], Pull]:
+        alpha, f = self._alpha, self._activation
+        return self.forward(x), lambda dy: _kernels.parametric_backward(
+            x, dy, alpha, None, f._kind, f._alpha
+        )
 
 
 ACTIVATIONS: dict[str, type[Activation]] = {

@@ -83,7 +83,7 @@ class Block(Layer):
             out_dimensions=f.out_dimensions,
             activation_name=f.first_activation(),
         )
-        self._resizes, self._states, self._embedding = f.resizes, f.states, f.embedding
+        self._resizes, self._states, self._code_columns = f.resizes, f.states, f.codes
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         return {
@@ -110,13 +110,15 @@ class Block(Layer):
         return after
 
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
-        return self._run(x, training)[0]
+        return self._run([x], training)[0]
 
-    def _run(self, x: NDArray[Any], training: bool) -> list[NDArray[Any]]:
-        """The outputs of all paths; in training what their layers save is kept for `backward`."""
+    def _run(self, inputs: list[NDArray[Any]], training: bool) -> list[NDArray[Any]]:
+        """The outputs of all paths, each from its input; in training what their layers save is kept
+        for `backward`."""
         if self._place is None:
             raise RuntimeError(f"{self!r} is part of no model yet: put it into a Sequential")
-        outputs = [chain.forward(x, training) for chain in self._chains]
+        pairs = zip(self._chains, inputs, strict=True)
+        outputs = [chain.forward(x, training) for chain, x in pairs]
         if training:
             self._saved = tuple(chain.saved for chain in self._chains)
         return outputs

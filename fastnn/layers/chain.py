@@ -19,7 +19,7 @@ from fastnn.support.settings import is_plain, label
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from fastnn.layers.layer import Place, Pull
 
@@ -48,7 +48,9 @@ class Chain:
         self.layers = layers
         self.names = tuple(map(str, range(len(layers)))) if names is None else names
         first = layers[0]
-        self.embedding: Embedding | None = first._embedding if isinstance(first, Layer) else None
+        self.codes: tuple[tuple[Embedding, slice], ...] = (
+            first._code_columns if isinstance(first, Layer) else ()
+        )
         self.path: list[Layer] = []  # the layers to run, some of them wrapped, made by `build`
         self._first_trained, self._found_at = 0, -1  # and the count of settings' changes then
         self.checked_shape: Shape = ()  # the last batch's that passed `check_input`
@@ -109,18 +111,37 @@ class Chain:
             )
 
     def check_embeddings(self) -> None:
-        """Raise ValueError for an embedding that is not the first of all layers."""
+        """Raise ValueError for an embedding that does not take the model's own inputs."""
+        first = [embedding for embedding, _ in self.codes]
         for layer, _ in self.walk():
-            if isinstance(layer, Embedding) and layer is not self.embedding:
-                raise ValueError(f"{layer!r} takes codes, so it must be the model's first layer")
+            if isinstance(layer, Embedding) and layer not in first:
+                raise ValueError(
+                    f"{layer!r} takes codes, so it must be the model's first layer, or the first "
+                    "of a range of Columns that is"
+                )
+
+    def check_codes(self, value: ArrayLike, name: str) -> None:
+        """Raise ValueError, which names `name`, for a number that is no code where an embedding
+        takes it; `value` is what the user passed, of a shape that was checked."""
+        for embedding, columns in self.codes:
+            its = value
+            if columns != slice(None):
+                its = arrays.numeric_array(value, name)[:, columns]
+            embedding.check_codes(its, name)
+
+    @property
+    def takes_codes(self) -> bool:
+        """Whether all its inputs are codes, so that they have no gradient."""
+        return any(columns == slice(None) for _, columns in self.codes)
 
     def walk(self, row: Shape | None = None) -> Iterator[tuple[Any, Shape | None]]:
         """All layers, those within another right behind it, each with the shape of the rows that
         it takes if the chain takes `row`; None: unknown."""
         for layer in self.layers:
             yield layer, row
-            for chain in inner_chains(layer):
-                yield from chain.walk(row)
+            if isinstance(layer, Layer):
+                for chain, its in zip(layer._chains, layer._inner_rows(row), strict=True):
+                    yield from chain.walk(its)
             row = None if row is None else shape_after(layer, row)
 
     def activation_after(self, i: int, behind: str = "linear") -> str:

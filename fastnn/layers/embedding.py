@@ -26,9 +26,9 @@ class Embedding(Layer):
 
     Shapes: `x` (batch, columns), whole numbers from 0 to n - 1 of any real type, `weight` (n,
     features), `y` (batch, columns, features): `Flatten` makes rows of it for a dense layer, and
-    `Conv1D` takes it as it is.  It must be a model's first layer, and all columns are codes; beside
-    columns of numbers write codes as columns of 0 and 1 (`pandas.get_dummies`).  The gradient of a
-    code's features is summed over all its occurrences, in the order of the batch; codes have none.
+    `Conv1D` takes it as it is.  It must be a model's first layer, where all columns are codes, or
+    the first of a part of `Columns`, for codes beside columns of numbers.  The gradient of a code's
+    features is summed over all its occurrences, in the order of the batch; codes have none.
     Weights begin normal with standard deviation 1 / sqrt(features), or as `weight_init` says.
 
     Raises TypeError or ValueError for counts that are no integers >= 1, for more codes than the
@@ -65,8 +65,8 @@ class Embedding(Layer):
         )
 
     @property
-    def _embedding(self) -> Embedding:
-        return self
+    def _code_columns(self) -> tuple[tuple[Embedding, slice], ...]:
+        return ((self, slice(None)),)
 
     @property
     def n(self) -> int:

@@ -83,7 +83,7 @@ class Heads(Block):
         return _kernels.join_columns(outputs)
 
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
-        outputs = self._run(x, training)
+        outputs = self._run([x] * len(self._chains), training)
         if training:  # the widths beside what `_run` has saved
             self._saved = self._saved, tuple(y.shape[-1] for y in outputs)
         return self._side_by_side(outputs)

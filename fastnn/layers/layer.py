@@ -193,7 +193,7 @@ class Layer(Guarded):
     random = False  # reads the model's counter in training
 
     _resizes = False  # out_features None means "unknown before data come", not "as it takes"
-    _embedding: Any = None  # that which takes its inputs, which are codes then
+    _code_columns: Any = ()  # pairs: an embedding, and where in x its codes are (slice)
     _states = True  # says what it returns, with all layers within
     _pulls_several = False  # the pull of `_vjp` takes several dy below one another as well
     _chains: tuple[Any, ...] = ()  # a `Chain` for each path of layers within this one
@@ -273,6 +273,10 @@ class Layer(Guarded):
     def _within(self) -> list[Layer]:
         """The layers within this one that may have parameters."""
         return [layer for chain in self._chains for _, _, layer in chain.stateful()]
+
+    def _inner_rows(self, row: tuple[int, ...] | None) -> list[tuple[int, ...] | None]:
+        """For each of `_chains` the shape of the rows that it takes where the layer takes `row`."""
+        return [row] * len(self._chains)
 
     def _zero_gradients(self) -> None:
         for gradient in self.gradients.values():

@@ -89,7 +89,7 @@ class Residual(Block):
             )
 
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
-        y, *shortcut = self._run(x, training)
+        y, *shortcut = self._run([x] * len(self._chains), training)
         z = shortcut[0] if shortcut else x
         self._check_sum(z.shape[1:], y.shape[1:])
         return _kernels.add(y, z)

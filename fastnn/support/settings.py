@@ -103,6 +103,8 @@ def _fixed(name: str, kind: type) -> AttributeError:
 
 def label(part: object) -> str:
     """How messages and tables show an object: its repr, or "Name()" where its class has none."""
+    if type(part) is tuple:  # one of Columns' parts
+        return f"({', '.join(map(label, part))})"
     plain = type(part).__repr__ is object.__repr__
     return f"{type(part).__name__}()" if plain else repr(part)
 

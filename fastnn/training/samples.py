@@ -93,8 +93,7 @@ def check_part(
     model._chain.check_input(X.shape, f"{where}X")
     arrays.same_length(X=X, y=y)
     codes, X = X, arrays.cast(X, model.dtype, f"{where}X", table)
-    if model._chain.embedding is not None:
-        model._chain.embedding.check_codes(codes, f"{where}X")
+    model._chain.check_codes(codes, f"{where}X")
     y = _targets_in_dtype(model, y, loss, X, f"{where}y", y_table)
     weight = None
     if sample_weight is not None:

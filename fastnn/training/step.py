@@ -299,7 +299,7 @@ class TrainStep(Step):
             recorded = self._replay_once(check_batch(self._model, self._loss, x, y, weight))
             value = recorded.value
             # codes are checked, and some losses' targets changed, each time
-            as_it_comes = self._model._chain.embedding is None and self._loss._direct
+            as_it_comes = not self._model._chain.codes and self._loss._direct
             self._last = recorded if as_it_comes else None
         else:
             value = self._run_once(Samples(x, y, weight, y), in_form=False)

@@ -40,6 +40,10 @@ ARGUMENTS = {
     "MaxPool2D": POOL2,
     "Normal": {"std": 0.5},
     "Orthogonal": {"gain": 0.5},
+    "Columns": {"parts": [(2, None), (3, BatchNorm(3))]},
+    "ParametricActivation": {"features": 3, "activation": LeakyReLU(0.2)},
+    "PeriodicEmbedding": {"features": 3, "frequencies": 5, "out": 2, "sigma": 0.5},
+    "Scale": {"features": 3},
     "Residual": {"layers": [ReLU(), BatchNorm(2)], "shortcut": Dropout(0.5)},
     "Adam": {"beta1": 0.5, "beta2": 0.75, "eps": 0.25, **STEP},
     "AdamW": {
@@ -59,6 +63,12 @@ ARGUMENTS = {
 }
 
 
+def arguments(name):
+    """Those of a constructor by position, and by name."""
+    keywords = dict(ARGUMENTS.get(name, {}))
+    return keywords.pop("layers", keywords.pop("parts", [])), keywords
+
+
 KNOWN = describe.PARTS | describe.OPTIMIZERS | describe.AVERAGES
 
 
@@ -70,15 +80,15 @@ def test_every_argument_comes_back(name):
     parameters = inspect.signature(kind).parameters.values()
     assert {p.name for p in parameters} == set(given)
     assert not any(p.default == given[p.name] for p in parameters)
-    keywords = {name: value for name, value in given.items() if name != "layers"}
-    described = describe.describe(kind(*given.get("layers", []), **keywords), "it", known)
+    positional, keywords = arguments(name)
+    described = describe.describe(kind(*positional, **keywords), "it", known)
     described = json.loads(json.dumps(described))
     assert described.pop("type") == name
     assert described == json.loads(json.dumps(plain(given)))
     same = describe.build({"type": name, **described}, "it", iter(range(9)), known)
     assert type(same) is kind
     assert describe.describe(same, "it", known) == describe.describe(
-        kind(*given.get("layers", []), **keywords), "it", known
+        kind(*positional, **keywords), "it", known
     )
 
 
@@ -86,8 +96,9 @@ def test_every_argument_comes_back(name):
 def test_every_argument_is_an_attribute(name):
     """Of its name; and what is no setting cannot be set, also not in a model."""
     kind, given = (describe.PARTS | describe.OPTIMIZERS)[name], ARGUMENTS.get(name, {})
-    keywords = {name: value for name, value in given.items() if name not in ("layers", "bias")}
-    part = kind(*given.get("layers", []), **keywords)
+    positional, keywords = arguments(name)
+    keywords.pop("bias", None)
+    part = kind(*positional, **keywords)
     for argument, value in keywords.items():
         found = getattr(part, argument)
         assert found is value or found == value
@@ -109,9 +120,8 @@ SIZES = ("in_features", "out_features", "dimensions", "out_dimensions", "native"
 @pytest.mark.parametrize("name", [name for name in describe.PARTS if hasattr(fastnn, name)])
 def test_what_layers_say_of_themselves_is_fixed(name):
     """A file would hold the old sizes with arrays of the new ones."""
-    kind, given = describe.PARTS[name], ARGUMENTS.get(name, {})
-    keywords = {name: value for name, value in given.items() if name != "layers"}
-    layer = kind(*given.get("layers", []), **keywords)
+    positional, keywords = arguments(name)
+    layer = describe.PARTS[name](*positional, **keywords)
     Sequential(twin := copy.deepcopy(layer))
     for each in (layer, twin):
         for size in SIZES:
@@ -147,9 +157,9 @@ def test_layers_of_ones_own_say_what_they_like():
 def plain(value):
     if isinstance(value, dict):
         return {name: plain(inner) for name, inner in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [plain(inner) for inner in value]
-    return value if isinstance(value, int | float | tuple) else describe.describe(value, "it")
+    return value if isinstance(value, int | float | None) else describe.describe(value, "it")
 
 
 def test_every_public_class_is_known():

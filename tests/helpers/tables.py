@@ -12,6 +12,7 @@ from fastnn import (
     AvgPool2D,
     BatchNorm,
     Block,
+    Columns,
     Conv1D,
     Conv2D,
     Dense,
@@ -34,11 +35,14 @@ from fastnn import (
     Mish,
     Momentum,
     Nesterov,
+    ParametricActivation,
+    PeriodicEmbedding,
     Poisson,
     Quantile,
     ReLU,
     Residual,
     RMSprop,
+    Scale,
     Sigmoid,
     SigmoidCrossEntropy,
     SiLU,
@@ -175,6 +179,12 @@ LAYERS = {
     "silu": lambda n: SiLU(),
     "gelu": lambda n: GELU(),
     "mish": lambda n: Mish(),
+    "parametric selu": lambda n: ParametricActivation(n, "selu"),
+    "parametric mish": lambda n: ParametricActivation(n, "mish"),
+    "parametric elu": lambda n: ParametricActivation(n, ELU(0.7)),
+    "scale": lambda n: Scale(n),
+    "periodic": lambda n: PeriodicEmbedding(n),
+    "periodic 3, 2": lambda n: PeriodicEmbedding(n, 3, 2, sigma=0.5),
     "flatten": lambda n: Flatten(),
     "block": lambda n: Block(Dense(n, 5), LayerNorm(5), ReLU(), Dropout(0.3), Dense(5, 3)),
     "batch norm in a block": lambda n: Block(BatchNorm(n), Dense(n, 5)),
@@ -182,6 +192,14 @@ LAYERS = {
     "heads": lambda n: Heads(Dense(n, 3, activation="tanh"), Dense(n, 1), LayerNorm(n)),
     "heads of blocks": lambda n: Heads(
         Block(BatchNorm(n), Dropout(0.3), Dense(n, 4, activation="gelu")), Block(Dense(n, 2))
+    ),
+    "columns": lambda n: Columns(
+        (1, None),
+        (n - 2, Block(Dense(n - 2, 3), ParametricActivation(3, "relu"), Dropout(0.3))),
+        (1, PeriodicEmbedding(1, 4)),
+    ),
+    "columns within another": lambda n: Columns(
+        (n - 1, Columns((1, Scale(1)), (n - 2, None))), (1, Tanh())
     ),
     "residual": lambda n: Residual(Dense(n, n, activation="tanh"), Dense(n, n)),
     "residual shortcut": lambda n: Residual(

@@ -132,6 +132,26 @@ static void run_convolution(const fnn_kernels *kernel, int d, void *const *array
     }
 }
 
+/* Periodic embeddings of fewer and of more rows than a chunk has. */
+static void run_periodic(const fnn_kernels *kernel, int d, void *const *array, void *scratch) {
+    static const ptrdiff_t rows[] = {37, 1500};
+    char *const gradients = array[4];
+    for (int variant = 0; variant < 2; variant++) {
+        fnn_periodic p = {.x = array[0], .frequency = array[1], .phase = array[0],
+                          .weight = array[1], .bias = array[1], .dy = array[1], .y = array[2],
+                          .dx = array[2], .dfrequency = gradients, .dphase = gradients + 8000,
+                          .dweight = gradients + 16000, .dbias = gradients + 24000,
+                          .rows = rows[variant], .features = 7, .frequencies = 5, .out = 4};
+        RUN(periodic_forward, &p, p.rows);
+        report("periodic_forward", variant, d, p.y, p.rows * 28);
+        RUN(periodic_backward, &p, 7);
+        report("periodic_backward", variant, d, p.dx, p.rows * 7);
+        static const ptrdiff_t sizes[] = {35, 35, 105, 21};
+        for (int i = 0; i < 4; i++)
+            report("periodic_backward's sums", 4 * variant + i, d, gradients + 8000 * i, sizes[i]);
+    }
+}
+
 /* Sums of more terms than a chunk has. */
 static void run_long_sums(const fnn_kernels *kernel, int d, void *const *array, void *scratch) {
     const void *a = array[0], *b = array[1];
@@ -253,6 +273,7 @@ static void run_all(const fnn_kernels *kernel, int d) {
     void *const images[] = {a, b, out, z, packed, make(d, 4)};
     run_winograd(kernel, d, images, scratch);
     run_convolution(kernel, d, images, scratch);
+    run_periodic(kernel, d, images, scratch);
     run_long_sums(kernel, d, images, scratch);
     free(images[5]);
 
@@ -263,6 +284,12 @@ static void run_all(const fnn_kernels *kernel, int d) {
         report("activation_forward", kind, d, out, n);
         RUN(activation_backward, &p, ROWS);
         report("activation_backward", kind, d, out, n);
+        p.weight = at(1), p.terms = z;
+        RUN(parametric_forward, &p, ROWS);
+        report("parametric_forward", kind, d, out, n);
+        RUN(parametric_backward, &p, ROWS);
+        report("parametric_backward", kind, d, out, n);
+        report("parametric_backward's terms", kind, d, z, n);
     }
     fnn_activation softmax = {.x = a, .saved = a, .dy = b, .y = out, .dx = out, .rows = ROWS,
                               .features = FEATURES};
@@ -367,6 +394,7 @@ static void run_all(const fnn_kernels *kernel, int d) {
     vector = (fnn_vector){.x = a, .y = at(0), .sums = at(0), .size = n};
     RUN(sum_squares, &vector, (n + FNN_CHUNK_SUM - 1) / FNN_CHUNK_SUM);
     report("sum_squares", d, 1, at(0), 3);
+    total *= total; /* as squares have, a sum that is not negative */
     fnn_set_hyper clip = {.hyper = hyper, .squares = &total, .norm = &weight_sum, .max_norm = 0.1};
     RUN(set_gradient_scale, &clip, 1);
     report("hyper after clipping", d, 1, hyper, FNN_HYPER_SIZE);

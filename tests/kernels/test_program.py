@@ -451,6 +451,24 @@ def call_loss(a, i, j, k):
     copy(a[i], gradient.reshape(a[i].shape))
 
 
+def call_parametric(a, i, j, k):
+    weight, kind = a[k][1], _kernels.ACTIVATIONS["mish" if k % 2 else "selu"]
+    y = _kernels.parametric_forward(a[j], weight, kind)
+    copy(a[i], _kernels.parametric_backward(a[j], y, weight, a[i][k], kind))
+
+
+def call_periodic(a, i, j, k):
+    """24 features, 4 frequencies of each and 4 outputs."""
+    if i in (j, k):
+        return
+    x, weight = a[j].reshape(-1, 24), a[k][:3].reshape(24, 4, 3)
+    waves = a[k][3].reshape(24, 4), a[k][4].reshape(24, 4), weight
+    y = _kernels.periodic_forward(x, *waves, a[k][5, :72].reshape(24, 3))
+    gradients = [zeros(24, 4), zeros(24, 4), zeros(24, 4, 3), a[i][5, :72].reshape(24, 3)]
+    copy(a[i], _kernels.periodic_backward(x, y, *waves, gradients).reshape(a[i].shape))
+    copy(a[i][:3], gradients[2].reshape(3, FEATURES))
+
+
 RATE = np.array([0.3])
 CALLS = {
     "dense": call_dense,
@@ -459,6 +477,8 @@ CALLS = {
     "batch norm": call_batch_norm,
     "half": call_half,
     "loss": call_loss,
+    "parametric": call_parametric,
+    "periodic": call_periodic,
     "activation": lambda a, i, j, k: copy(a[i], _kernels.activation_forward(a[j], 4)),
     "softmax": lambda a, i, j, k: copy(a[i], _kernels.activation_forward(a[j], SOFTMAX)),
     "add": lambda a, i, j, k: add_scaled(a[i], a[j], 0.25) if i != j else None,

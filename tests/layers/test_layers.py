@@ -13,13 +13,17 @@ from fastnn import (
     ELU,
     BatchNorm,
     Block,
+    Columns,
     Dense,
     Dropout,
     Flatten,
     Heads,
     LayerNorm,
     LeakyReLU,
+    ParametricActivation,
+    PeriodicEmbedding,
     Residual,
+    Scale,
     Sequential,
 )
 from fastnn.layers import Activation
@@ -51,25 +55,42 @@ def reference_of(model, x, dy, training):
 def _run_reference(layer, p, x, training, position, positions, seed):
     """The layer's forward; returns a function dy -> (y, dx, gradients)."""
     if isinstance(layer, Heads):
-        return _heads(layer, p, x, training, positions, seed)
+        heads = [(i, x, head) for i, head in enumerate(layer.layers)]
+        return _side_by_side(heads, p, training, positions, seed)
+    if isinstance(layer, Columns):
+        ends = np.cumsum([width for width, _ in layer.parts])
+        columns = np.split(x, ends[:-1], axis=1)
+        parts = [
+            (i, its, part)
+            for i, (its, (_, part)) in enumerate(zip(columns, layer.parts, strict=True))
+        ]
+        return _side_by_side(parts, p, training, positions, seed, apart=True)
     if isinstance(layer, Block):
         return _block(layer, p, x, training, positions, seed)
     return lambda dy: _plain(layer, p, x, dy, training, position, seed)
 
 
-def _heads(layer, p, x, training, positions, seed):
+def _side_by_side(paths, p, training, positions, seed, apart=False):
+    """Paths with their numbers and inputs; `apart`: these are columns of one x, else all of it."""
     runs, widths = [], []
-    for i, head in enumerate(layer.layers):
+    for i, x, layer in paths:
+        if layer is None:
+            runs.append(lambda dy, x=x: (x, dy, {}))
+            widths.append(x.shape[1])
+            continue
         mine = {n.partition(".")[2]: a for n, a in p.items() if n.startswith(f"{i}.")}
         position = next(positions)
-        runs.append(_run_reference(head, mine, x, training, position, positions, seed))
-        widths.append(head.out_features or x.shape[1])
+        runs.append(_run_reference(layer, mine, x, training, position, positions, seed))
+        widths.append(layer.out_features or x.shape[1])
 
     def run(dy):
         parts = np.split(dy, np.cumsum(widths)[:-1], axis=1)
-        ends = [head(part) for head, part in zip(runs, parts, strict=True)]
+        ends = [path(part) for path, part in zip(runs, parts, strict=True)]
         gradients = {f"{i}.{name}": g for i, end in enumerate(ends) for name, g in end[2].items()}
-        dx = None if any(end[1] is None for end in ends) else sum(end[1] for end in ends)
+        dxs = [end[1] for end in ends]
+        dx = None
+        if not any(its is None for its in dxs):
+            dx = np.concatenate(dxs, axis=1) if apart else sum(dxs)
         return np.concatenate([end[0] for end in ends], axis=1), dx, gradients
 
     return run
@@ -130,6 +151,20 @@ def _plain(layer, p, x, dy, training, position, seed):
         keep = reference.dropout_keep(*x.shape, layer.rate, seed, step=1, layer=position)
         factor = keep * reference.dropout_scale(layer.rate) if training else 1.0
         return x * factor, dy * factor, {}
+    if isinstance(layer, ParametricActivation | Scale):
+        f = (layer.activation_name, layer.activation.alpha) if "alpha" in p else ("linear",)
+        ((name, weight),) = p.items()
+        y = reference.parametric_forward(x, weight, *f)
+        dx, dweight = reference.parametric_backward(x, dy, weight, *f)
+        return y, dx, {name: dweight}
+    if isinstance(layer, PeriodicEmbedding):
+        waves = p["frequency"], p["phase"], p["weight"]
+        dx, *gradients = reference.periodic_backward(x, dy, *waves)
+        return (
+            reference.periodic_forward(x, *waves, p["bias"]),
+            dx,
+            dict(zip(p, gradients, strict=True)),
+        )
     assert isinstance(layer, Activation), f"no reference for {layer!r}: state it here"
     return *_activation(x, dy, layer.activation_name, layer.alpha), {}
 

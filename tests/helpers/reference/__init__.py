@@ -13,5 +13,6 @@ from reference.initializers import *
 from reference.losses import *
 from reference.normalization import *
 from reference.optimizers import *
+from reference.periodic import *
 from reference.products import *
 from reference.windows import *

@@ -109,6 +109,22 @@ def activation_backward(x, dy, name, alpha=0.0):
     return dy * ACTIVATIONS[name][1](x, alpha)
 
 
+def parametric_forward(x, weight, name, alpha=0.0):
+    """x + weight (f(x) - x); for the linear kind weight x."""
+    if name == "linear":
+        return weight * x
+    return x + weight * (activation_forward(x, name, alpha) - x)
+
+
+def parametric_backward(x, dy, weight, name, alpha=0.0):
+    """dx and dweight, a sum over all axes but the last."""
+    terms, dx = dy * x, dy * weight
+    if name != "linear":
+        terms = dy * (activation_forward(x, name, alpha) - x)
+        dx = dy + weight * (activation_backward(x, dy, name, alpha) - dy)
+    return dx, terms.reshape(-1, x.shape[-1]).sum(axis=0)
+
+
 def softmax(x):
     """exp(x_j) / sum_k exp(x_k) over the last axis."""
     e = np.exp(x - x.max(axis=-1, keepdims=True))
