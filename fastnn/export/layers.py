@@ -157,8 +157,8 @@ def _(step: Affine, x: Value, program: Program) -> Value:
     layer = step.layer
     y = program.new(layer.output_shape(x.shape))
     if isinstance(layer, Dense):
-        weight, scale = program.weight(step.weight)
-        program.call("product", x, x.size, weight, y.size, y, y.size)
+        weight, scale = program.weight(step.weight, blocks=1)
+        program.call("product", x, x.size, weight, y, y.size)
     else:
         assert isinstance(layer, _Convolution)
         scale = _convolution(layer, step.weight, x, y, program)
@@ -178,11 +178,14 @@ def _convolution(
     channels, features = layer.in_features, layer.out_features
     if layer.groups == channels == features > 1:
         name, scratch = "depthwise", channels
+        constant, scale = program.weight(weight)
     elif program.quantized or not _in_tiles(layer):
         name, scratch = "convolve", math.prod(weight.shape[:3])
+        constant, scale = program.weight(weight, layer.groups)
     else:
-        name, scratch, weight = "winograd", 16 * (channels + features), _transformed(weight)
-    constant, scale = program.weight(weight)
+        name, scratch = "winograd", 16 * (channels + features)
+        positions = np.concatenate(_transformed(weight), axis=1)  # (channels, 16 * features)
+        constant, scale = program.weight(positions, blocks=16)
     room = program.new((scratch,))
     program.call(name, x, g, constant, room, y)
     program.release(room)
@@ -196,8 +199,8 @@ def _in_tiles(layer: _Convolution) -> bool:
     return plain and channels * features >= 12 * (channels + features)
 
 
-def _transformed(weight: NDArray[Any]) -> NDArray[Any]:
-    """G g Gᵀ of csrc/winograd.inc for every channel and feature: (16, channels, features)."""
+def _transformed(weight: NDArray[Any]) -> list[NDArray[Any]]:
+    """G g Gᵀ of csrc/winograd.inc: at each of the 16 positions a matrix (channels, features)."""
     half = weight.dtype.type(0.5)
 
     def transform(a: Any, b: Any, c: Any) -> list[Any]:
@@ -206,7 +209,7 @@ def _transformed(weight: NDArray[Any]) -> NDArray[Any]:
 
     rows = [transform(*weight[i]) for i in range(3)]
     columns = [transform(*(row[j] for row in rows)) for j in range(4)]
-    return np.stack([columns[i % 4][i // 4] for i in range(16)])
+    return [columns[i % 4][i // 4] for i in range(16)]
 
 
 @_add.register

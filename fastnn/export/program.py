@@ -134,13 +134,19 @@ class Program:
         self.constant_bytes += values.nbytes
         return name
 
-    def weight(self, values: NDArray[Any]) -> tuple[str, str | None]:
+    def weight(self, values: NDArray[Any], blocks: int = 0) -> tuple[str, str | None]:
         """A constant weight, whose last axis are features; returns its name, and for int8 that of
-        the factors by which its features' sums must be multiplied."""
-        if not self.quantized:
-            return self.array(values, "weight"), None
-        whole, scale = quantize(values)
-        return self.array(whole, "weight"), self.array(scale)
+        the factors by which its features' sums must be multiplied.
+
+        blocks: how many matrices it is for `product`, each of so many of the features; 0: it is
+        none."""
+        scale = None
+        if self.quantized:
+            values, scale = quantize(values)
+        if blocks:
+            matrix = values.reshape(-1, values.shape[-1])
+            values = np.concatenate([_strips(part) for part in np.split(matrix, blocks, axis=1)])
+        return self.array(values, "weight"), None if scale is None else self.array(scale)
 
     def struct(self, ctype: str, fields: Iterable[int | tuple[int, ...]]) -> str:
         """A constant struct of integers and arrays of them; returns a pointer to it."""
@@ -175,6 +181,13 @@ class Program:
                 wanted.add(name)
                 left += pieces[name][0]
         return "\n".join(text for name, (_, text) in pieces.items() if name in wanted)
+
+
+def _strips(matrix: NDArray[Any]) -> NDArray[Any]:
+    """The matrix as `product` reads it: strips of up to 64 columns, each row after row."""
+    return np.concatenate(
+        [matrix[:, left : left + 64].ravel() for left in range(0, matrix.shape[1], 64)]
+    )
 
 
 def quantize(weight: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[Any]]:
