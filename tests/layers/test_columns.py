@@ -245,7 +245,6 @@ def test_layers_of_ones_own():
         (lambda: Sequential(Columns((3, None)), Dense(2, 1)), "takes 2 features"),
         (lambda: Sequential(ReLU(), columns()), "first of a range of Columns"),
         (lambda: Sequential(Residual(columns(), shortcut=Dense(6, 17))), "first of a range"),
-        (lambda: Sequential(Heads(columns(), Dense(6, 2))), "first of a range"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(make, message):
@@ -264,3 +263,15 @@ def test_a_layer_stands_in_one_part():
 def test_rows_of_another_width_are_refused():
     with pytest.raises(ValueError, match=r"takes 6 features, got 5"):
         network().predict(TABLE[:, :5])
+
+
+def test_heads_share_columns_of_codes():
+    heads = [columns(), Block(columns(), Dense(17, 2))]
+    model = Sequential(Heads(*heads), seed=1, dtype="float64")
+    alone = [head.forward(TABLE) for head in heads]
+    assert_same_bits(model.predict(TABLE), np.concatenate(alone, axis=1))
+    wrong = TABLE.copy()
+    wrong[3, 5] = 5
+    with pytest.raises(ValueError, match=r"whole numbers from 0 to 4, .* got 5"):
+        model.predict(wrong)
+    assert gradcheck(model, MeanSquaredError(), TABLE[:7], np.zeros((7, 19))) < 1e-6
