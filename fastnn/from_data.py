@@ -3,6 +3,7 @@ deviation 1 and change their sign among the rows."""
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -56,24 +57,18 @@ def initialize_from_data(model: Network, X: ArrayLike, *, seed: int = 0) -> None
     if len(X) > _ROWS:
         X = X[np.sort(np.random.default_rng([seed, 0, 1]).choice(len(X), _ROWS, replace=False))]
     x = model._input(X, "X")
-    dense = [layer for layer, _ in model._chain.walk() if isinstance(layer, Dense)]
-    dense = [layer for layer in dense if layer.trainable and "forward" not in vars(layer)]
-    if not dense:
-        raise ValueError("model: expected one with dense layers that train, got none")
     with model.exclusive("initialize_from_data"):
         model._check_written()
-        before = model.flat_parameters.copy()
-        try:
-            for i, layer in enumerate(dense, 1):  # whatever is around it hands it its inputs
-                rng = np.random.default_rng([seed, i, 1])
-                vars(layer)["forward"] = partial(_begin_and_run, layer, rng)
-            model._evaluate(x)
-        except BaseException:
-            model.flat_parameters[...] = before
-            raise
-        finally:
-            for layer in dense:
-                del vars(layer)["forward"]
+        begun = copy.deepcopy(model)  # nothing is half done, whoever predicts meanwhile
+        dense = [layer for layer, _ in begun._chain.walk() if isinstance(layer, Dense)]
+        dense = [layer for layer in dense if layer.trainable]
+        if not dense:
+            raise ValueError("model: expected one with dense layers that train, got none")
+        for i, layer in enumerate(dense, 1):  # whatever is around it hands it its inputs
+            rng = np.random.default_rng([seed, i, 1])
+            vars(layer)["forward"] = partial(_begin_and_run, layer, rng)
+        begun._evaluate(x)
+        model.flat_parameters[...] = begun.flat_parameters
 
 
 def _begin_and_run(

@@ -20,6 +20,7 @@ from fastnn import (
     ReLU,
     Residual,
     Sequential,
+    from_data,
     initialize_from_data,
 )
 
@@ -126,7 +127,6 @@ def test_other_layers_stay_as_they_are():
     for name, array in model.state_dict().items():
         changed = (array != before[name]).any()
         assert changed == name.startswith("4."), name
-    assert "forward" not in vars(model.layers[4])
 
 
 def test_bits_follow_from_the_seed(dtype, isa, threads):
@@ -215,7 +215,24 @@ def test_what_is_refused_leaves_the_model_as_it_was(name):
         initialize_from_data(model, X)
     assert_same_bits(model.flat_parameters, before.flat_parameters)
     initialize_from_data(model, rows())
-    assert not any("forward" in vars(layer) for layer in model.layers)
+
+
+def test_who_predicts_meanwhile_has_the_model_as_it_was(monkeypatch):
+    model, expected, X, seen = network(), network(), rows(), []
+    before = model.predict(X[:3])
+    initialize_from_data(expected, X)
+
+    def looked_at(*arguments, **options):
+        seen.append(model.predict(X[:3]))
+        return begin(*arguments, **options)
+
+    begin = from_data._begin_and_run
+    monkeypatch.setattr(from_data, "_begin_and_run", looked_at)
+    initialize_from_data(model, X)
+    assert_same_bits(model.flat_parameters, expected.flat_parameters)
+    assert len(seen) == 3
+    for outputs in seen:
+        assert_same_bits(outputs, before)
 
 
 def test_which_models_are_refused():
