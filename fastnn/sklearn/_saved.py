@@ -9,6 +9,7 @@ import copy
 import inspect
 import json
 import os
+import re
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
@@ -78,7 +79,7 @@ def load(kind: type[T], path: str | PathLike[str]) -> T:
         if _KEY not in metadata:
             raise ValueError("no file of an estimator's, but a model's: use fastnn.load")
         return _made(kind, safefile.parse(metadata[_KEY], "its estimator"), joined)
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{name}: {error}") from None
 
 
@@ -119,9 +120,12 @@ def _made(kind: type[T], content: dict[str, Any], joined: Sequential) -> T:
     if not isinstance(joined.scaler, TableEncoder):
         raise ValueError(f"scaler: expected a TableEncoder, found {joined.scaler!r}")
     estimator.models_ = _apart(joined, checks.positive_int(content["networks"], "networks"))
-    estimator.n_features_in_ = checks.positive_int(content["features"], "features")
+    estimator.n_features_in_ = joined.scaler.n_features_in_
+    if content["features"] != estimator.n_features_in_:
+        raise ValueError(f"features: expected the scaler's, found {content['features']!r}")
     estimator.n_iter_ = checks.positive_int(content["epochs"], "epochs")
-    estimator.best_epochs_ = [checks.whole(e, "best_epochs", 0) for e in content["best_epochs"]]
+    epochs = _list(content["best_epochs"], "best_epochs", len(estimator.models_))
+    estimator.best_epochs_ = [checks.whole(epoch, "best_epochs", 0) for epoch in epochs]
     if "names" in content:
         names = _strings(content["names"], "names", estimator.n_features_in_)
         estimator.__dict__["feature_names_in_"] = np.array(names, object)
@@ -148,9 +152,14 @@ def _apart(joined: Sequential, networks: int) -> list[Sequential]:
     return [Sequential(*copy.deepcopy(part.layers), dtype=joined.dtype) for part in parts]
 
 
-def _strings(found: Any, name: str, count: int) -> list[str]:
+def _list(found: Any, name: str, count: int) -> list[Any]:
     if not isinstance(found, list) or len(found) != count:
         raise ValueError(f"{name}: expected a list of {count}, found {found!r}")
+    return found
+
+
+def _strings(found: Any, name: str, count: int) -> list[str]:
+    found = _list(found, name, count)
     if not all(isinstance(item, str) for item in found):
         raise ValueError(f"{name}: expected names, found {found!r}")
     return found
@@ -159,11 +168,16 @@ def _strings(found: Any, name: str, count: int) -> list[str]:
 def _classes(found: Any, outputs: int | None) -> Array:
     describe.check_keys(found, "classes", ("dtype", "values"), ("dtype", "values"))
     dtype, values = found["dtype"], found["values"]
-    kind = _KINDS.get(dtype.strip("<>|=")[:1]) if isinstance(dtype, str) else None
+    plain = re.fullmatch(r"[<>|=]?([biufUO])\d{0,9}", dtype) if isinstance(dtype, str) else None
+    kind = None if plain is None else _KINDS[plain[1]]
     right = isinstance(values, list) and all(type(value) is kind for value in values)
-    if kind is None or not right or len(values) != outputs:
+    if plain is None or not right or len(values) != outputs:
         raise ValueError(f"classes: expected {outputs} of one kind, found {found!r}")
-    return np.array(values, dtype)
+    # text is as wide as it must be, whatever width the file claims
+    classes: Array = np.array(values, str if plain[1] == "U" else dtype)
+    if classes.tolist() != values or not (classes[:-1] < classes[1:]).all():
+        raise ValueError(f"classes: expected them sorted, each once, found {found!r}")
+    return classes
 
 
 def _take_targets(

@@ -531,6 +531,9 @@ HOSTILE = [
     {"best_epochs": ["a"]}, {"best_epochs": 3}, {"classes": {"dtype": "<i8", "values": [1]}},
     {"classes": {"dtype": "<i8", "values": ["a", "b"]}}, {"classes": [0, 1]}, {"more": 1},
     {"classes": {"dtype": "O", "values": [[], []]}}, {"classes": {"dtype": 5, "values": [0, 1]}},
+    {"classes": {"dtype": "i4,i4", "values": [0, 1]}}, {"best_epochs": []}, {"features": 31},
+    {"classes": {"dtype": "<i8", "values": [1, 1]}},
+    {"classes": {"dtype": "<i1", "values": [0, 999]}},
 ]  # fmt: skip
 
 
@@ -543,6 +546,17 @@ def test_hostile_files_are_refused(change, tmp_path):
     safefile.write(path, tensors, metadata | {"fastnn.sklearn": json.dumps(content)})
     with pytest.raises(ValueError, match=r"file\.safetensors"):
         TabularClassifier.load(path)
+
+
+def test_classes_take_no_more_memory_than_their_text(tmp_path):
+    path = str(tmp_path / "file.safetensors")
+    X, y = cancer()
+    small().fit(X, np.array(["no", "yes"])[y]).save(path)
+    metadata, tensors = safefile.read(path)
+    content = metadata["fastnn.sklearn"].replace('"<U3"', '"<U99999999"')
+    assert content != metadata["fastnn.sklearn"]
+    safefile.write(path, tensors, metadata | {"fastnn.sklearn": content})
+    assert TabularClassifier.load(path).classes_.nbytes == 2 * 3 * 4
 
 
 def test_files_of_models_are_no_files_of_estimators(tmp_path):
@@ -561,7 +575,7 @@ def test_a_predictor_predicts_rows(kind, networks):
     for row, its in zip(X, wanted, strict=False):
         found = predictor(row)
         np.testing.assert_allclose(found, its, rtol=1e-5, atol=1e-6)
-        assert np.shape(found) == its.shape and (predictor(row.tolist()) == found).all()
+        assert np.shape(found) == its.shape and np.array_equal(predictor(row.tolist()), found)
     several = small(TabularRegressor).fit(X, X[:, :2]).predictor()
     assert several(X[0]).shape == (2,)
 
