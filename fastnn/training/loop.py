@@ -156,9 +156,10 @@ def _run_epochs(
     step, source, schedule, metrics, validation = training
     batches = _Batches(run, callbacks, step)
     looked_at, norms_are_right = validation is not None or bool(callbacks), True
+    first = run.epoch  # which is timed, and whose steps are recorded
     together = not looked_at and _can_train_together(run, training, display)
     while run.epoch < run.epochs and not (run.stopped or ctrl_c.pressed):
-        if together and run.epoch and _train_together(run, training):
+        if together and run.epoch > first and _train_together(run, training):
             continue
         _tell(callbacks, "on_epoch_begin", run)
         norms_are_right = False

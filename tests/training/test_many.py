@@ -346,3 +346,19 @@ def test_an_epoch_in_one_call_that_diverges_leaves_what_it_leaves_apart(rows, mo
     model, history, error, together = several(rows, False, monkeypatch, **arguments)
     assert message is not None and error == message and together >= 2 and its.epochs > 2
     assert_trained_alike([model], [history], [apart], [its])
+
+
+class Instant(fastnn.Callback):
+    """Writes down that epochs took no time."""
+
+    def on_epoch_end(self, run):
+        run.history["seconds"][-1] = 0.0
+
+
+def test_the_times_in_a_file_decide_nothing(tmp_path):
+    path, optimizer = tmp_path / "training.safetensors", fastnn.Adam(1e-2)
+    model = fastnn.Sequential(fastnn.Dense(X.shape[1], 10), seed=0)
+    data = {"X": X, "optimizer": optimizer, "progress": False} | CLASSES
+    model.fit(**data | {"epochs": 2, "callbacks": [Instant(), fastnn.ModelCheckpoint(path)]})
+    history = model.fit(**data | {"epochs": 5, "resume": path})
+    assert history.epochs == 5 and min(history.seconds[2:]) > 0
