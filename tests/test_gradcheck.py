@@ -22,6 +22,7 @@ from fastnn import (
     Tanh,
     gradcheck,
 )
+from fastnn.layers.weighted import Weighted
 from tables import LAYERS, LOSSES, draw
 
 BOUND = 1e-7
@@ -50,24 +51,14 @@ def test_each_layer_with_a_penalty(name, rng):
     x = rng.standard_normal((5, 6))
     y = rng.standard_normal(model.forward(x).shape)
     assert gradcheck(model, MeanSquaredError(), x, y) < BOUND
-    own = {f"{layer_name}.weight": layer.l2 for layer_name, layer in all_layers(model)
-           if getattr(layer, "l2", None) is not None}  # fmt: skip
-    squares = {name: (array**2).sum() for name, array in model.parameters.items()
-               if name.endswith("weight") and array.ndim == 2}  # fmt: skip
-    expected = sum(own.get(name, 0.3) * square for name, square in squares.items()) / (2 * 5)
-    np.testing.assert_allclose(model.penalty(5), expected, rtol=1e-12)
+    own = [0.3 if layer.l2 is None else layer.l2 for layer in penalised(model)]
+    squares = [(layer.weight**2).sum() for layer in penalised(model)]
+    np.testing.assert_allclose(model.penalty(5), np.dot(own, squares) / (2 * 5), rtol=1e-12)
 
 
-def all_layers(model):
-    """The names and layers, those within a residual block too."""
-
-    def walk(chain, before):
-        for name, layer in zip(chain.names, chain.layers, strict=True):
-            yield before + name, layer
-            for inner in getattr(layer, "_chains", ()):
-                yield from walk(inner, f"{before}{name}.")
-
-    yield from walk(model._chain, "")
+def penalised(model):
+    """The layers whose weights penalties count: dense ones and convolutions, within others too."""
+    return [layer for layer, _ in model._chain.walk() if isinstance(layer, Weighted)]
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -126,9 +117,7 @@ def test_each_layer_with_both_penalties(name, rng):
     x = rng.standard_normal((5, 6))
     y = rng.standard_normal(model.forward(x).shape)
     assert gradcheck(model, MeanSquaredError(), x, y) < BOUND
-    sums = [
-        np.abs(a).sum() for n, a in model.parameters.items() if n.endswith("weight") and a.ndim == 2
-    ]
+    sums = [np.abs(layer.weight).sum() for layer in penalised(model)]
     squares = model.penalty(5) - 0.3 / 5 * sum(sums)
     model = Sequential(*copy.deepcopy(model.layers), seed=1, dtype="float64")
     np.testing.assert_allclose(model.penalty(5), squares, rtol=1e-10, atol=1e-12)
