@@ -142,7 +142,7 @@ class TableEncoder(Transformer):
         if chosen.size == 0:
             return mask
         if chosen.ndim == 1 and chosen.dtype.kind == "b" and len(chosen) == features:
-            return chosen
+            return chosen.copy()
         if chosen.ndim == 1 and chosen.dtype.kind in "iu":
             if chosen.min() >= 0 and chosen.max() < features:
                 mask[chosen] = True

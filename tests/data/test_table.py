@@ -281,6 +281,13 @@ def test_which_columns_are_categories(given, found):
     assert encoder.n_features_in_ == 5
 
 
+def test_a_mask_may_change_after_fit():
+    mask = np.array([True, False, False, True, False])
+    encoder = TableEncoder(mask).fit(MIXED)
+    mask[:] = False
+    assert encoder.is_categorical_.tolist() == [True, False, False, True, False]
+
+
 def test_arrays_of_numbers_have_no_categories_by_themselves():
     assert not TableEncoder().fit(np.eye(3)).is_categorical_.any()
     assert TableEncoder().fit(np.eye(3, dtype=bool)).is_categorical_.all()
