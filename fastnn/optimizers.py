@@ -497,8 +497,8 @@ def fan_in_factors(model: Network) -> tuple[dict[str, float], dict[str, float]]:
     the outputs as much whatever the number n of inputs is, so that one learning rate suits layers
     of any width.  With weight = W / sqrt(n), Adam's step of W is one of `weight` with the learning
     rate's factor 1/sqrt(n), and the decay of both, learning_rate weight_decay in a step, is the
-    same with the factor sqrt(n) of the weight decay.  (But `eps` is that of W divided by sqrt(n);
-    for SGD the factor would be 1/n.)  The initializer "xavier" draws W with the variance 1.
+    same with the factor sqrt(n) of the weight decay.  (But `eps` acts on W as eps / sqrt(n) would;
+    for SGD the rate's factor would be 1/n.)  The initializer "xavier" draws W with the variance 1.
 
     The dicts have a key for each such weight; factors of others go before them.
 

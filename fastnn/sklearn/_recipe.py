@@ -159,8 +159,7 @@ class Recipe:
     def _scale_one_hot(self, encoder: TableEncoder, model: Sequential, rows: Any) -> None:
         """Let the front scale begin, for columns of 0 and 1, with the factor by which scaling and
         clipping would bring their values apart were they numbers: more for those that are rare."""
-        begin = encoder.numeric_
-        columns = rows[:, begin : begin + encoder.one_hot_].astype(np.float64)
+        columns = rows[:, encoder.numeric_ :][:, : encoder.one_hot_].astype(np.float64)
         low, first, third, high = np.quantile(columns, [0, 0.25, 0.75, 1], axis=0)
         spread = np.where(third > first, third - first, (high - low) / 2)
         varies = spread > 0
