@@ -350,10 +350,11 @@ def _rows(
         if x.shape[1:] != shape or not len(x):
             raise ValueError(f"X: expected rows of shape {shape}, got {x.shape}")
         return model._input(x if scaler is None else scaler.transform(x), "X")
-    rng, embedding = np.random.default_rng(0), model._chain.embedding
-    if embedding is not None:
-        return rng.integers(0, embedding.n, (1000, *shape)).astype(model.dtype)
-    return rng.standard_normal((1000, *shape)).astype(model.dtype)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1000, *shape)).astype(model.dtype)
+    for embedding, columns in model._chain.codes:
+        x[:, columns] = rng.integers(0, embedding.n, x[:, columns].shape)
+    return x
 
 
 def _quantization_error(steps: list[Any], x: Array) -> float:
