@@ -25,12 +25,12 @@ class Buffer:
 
     offset: int
     size: int
-    name: str | None = None  # None: a part of the workspace
+    name: object | None = None  # None: a part of the workspace
     shared: bool = False  # read later as well: nobody may write into it
 
     def __str__(self) -> str:
         if self.name is not None:
-            return self.name
+            return str(self.name)
         return f"workspace + {self.offset}" if self.offset else "workspace"
 
 
@@ -115,7 +115,7 @@ class Program:
     # ---- calls and constants ----
 
     def call(self, piece: str, *arguments: Any) -> None:
-        """Add a call of the function that kernels.inc defines in the piece of its name."""
+        """Add a call of the function that is defined in the piece of its name."""
         self.pieces.add(piece)
         self.lines.append((piece, arguments))
 
@@ -134,13 +134,19 @@ class Program:
         self.constant_bytes += values.nbytes
         return name
 
-    def weight(self, values: NDArray[Any]) -> tuple[str, str | None]:
+    def weight(self, values: NDArray[Any], blocks: int = 0) -> tuple[str, str | None]:
         """A constant weight, whose last axis are features; returns its name, and for int8 that of
-        the factors by which its features' sums must be multiplied."""
-        if not self.quantized:
-            return self.array(values, "weight"), None
-        whole, scale = quantize(values)
-        return self.array(whole, "weight"), self.array(scale)
+        the factors by which its features' sums must be multiplied.
+
+        blocks: how many matrices it is for `product`, each of so many of the features; 0: it is
+        none."""
+        scale = None
+        if self.quantized:
+            values, scale = quantize(values)
+        if blocks:
+            matrix = values.reshape(-1, values.shape[-1])
+            values = np.concatenate([_strips(part) for part in np.split(matrix, blocks, axis=1)])
+        return self.array(values, "weight"), None if scale is None else self.array(scale)
 
     def struct(self, ctype: str, fields: Iterable[int | tuple[int, ...]]) -> str:
         """A constant struct of integers and arrays of them; returns a pointer to it."""
@@ -177,6 +183,13 @@ class Program:
         return "\n".join(text for name, (_, text) in pieces.items() if name in wanted)
 
 
+def _strips(matrix: NDArray[Any]) -> NDArray[Any]:
+    """The matrix as `product` reads it: strips of up to 64 columns, each row after row."""
+    return np.concatenate(
+        [matrix[:, left : left + 64].ravel() for left in range(0, matrix.shape[1], 64)]
+    )
+
+
 def quantize(weight: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[Any]]:
     """Whole numbers from -127 to 127 and a scale for each feature: weight ≈ whole * scale."""
     largest = np.abs(weight).reshape(-1, weight.shape[-1]).max(axis=0)
@@ -207,12 +220,13 @@ def _wrapped(words: Iterable[str]) -> str:
 
 @cache
 def _pieces(is_float: bool) -> dict[str, tuple[list[str], str]]:
-    """The pieces of kernels.inc by name, in order: what each needs, and its text."""
-    text = Path(__file__).with_name("kernels.inc").read_text(encoding="utf-8")
-    _, *parts = re.split(r"^/\* \[(\w+)\](.*) \*/\n", text, flags=re.MULTILINE)
+    """The pieces of both files by name, in order: what each needs, and its text."""
     pieces = {}
-    for name, needs, part in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
-        pieces[name] = needs.split(), _chosen(part, is_float)
+    for file in ("functions.inc", "kernels.inc"):
+        text = Path(__file__).with_name(file).read_text(encoding="utf-8")
+        _, *parts = re.split(r"^/\* \[(\w+)\](.*) \*/\n", text, flags=re.MULTILINE)
+        for name, needs, part in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
+            pieces[name] = needs.split(), _chosen(part, is_float)
     return pieces
 
 

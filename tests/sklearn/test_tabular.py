@@ -549,7 +549,7 @@ def test_a_predictor_predicts_rows(kind, networks):
     for row, its in zip(X, wanted, strict=False):
         found = predictor(row)
         np.testing.assert_allclose(found, its, rtol=1e-5, atol=1e-6)
-        assert np.shape(found) == its.shape and (predictor(row.tolist()) == found).all()
+        assert np.shape(found) == its.shape and np.all(predictor(row.tolist()) == found)
     several = small(TabularRegressor).fit(X, X[:, :2]).predictor()
     assert several(X[0]).shape == (2,)
 
