@@ -2,7 +2,8 @@
 
 It takes the layer, the value that the layer takes and the program, adds calls of pieces of C
 (functions.inc, kernels.inc), and returns the value that the layer gives: in a new buffer, or in the
-one it took after `program.own`.  A new layer is such a function, and its piece if there is none.
+one it took after `program.own`.  A new layer is such a function, and its piece if there is none."""
+
 from __future__ import annotations
 
 import math
