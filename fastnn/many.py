@@ -180,7 +180,8 @@ class _Trainings:
         error: Any = self.errors[first]
         also = f"; so did those of models {', '.join(map(str, others))}" if others else ""
         checks.note(error, f"the training of model {first} of {len(self._models)} has failed{also}")
-        error.histories, error.errors = self.histories, self.errors
+        error.histories = self.histories
+        error.errors = {number: self.errors[number] for number in (first, *others)}
         raise error
 
 
