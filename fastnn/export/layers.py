@@ -18,6 +18,7 @@ from fastnn.layers import (
     Activation,
     BatchNorm,
     Block,
+    Columns,
     Dense,
     Dropout,
     Embedding,
@@ -27,6 +28,7 @@ from fastnn.layers import (
     LeakyReLU,
     Linear,
     Residual,
+    Scale,
     Softmax,
 )
 from fastnn.layers.convolution import _Convolution
@@ -107,6 +109,20 @@ def _(layer: Heads, x: Value, program: Program) -> Value:
     return y
 
 
+@_add.register
+def _(layer: Columns, x: Value, program: Program) -> Value:
+    y, first, at = program.new(layer.output_shape(x.shape)), 0, 0
+    for width, part in layer.parts:
+        its = program.new((width,))
+        program.call("copy", Behind(x, first), its, width)
+        if part is not None:
+            its = add_layers([part], its, program)
+        program.call("copy", its, Behind(y, at), its.size)
+        program.release(its)
+        first, at = first + width, at + its.size
+    return y
+
+
 # ---- elementwise ----
 
 _NAMES = {"tanh": "hyperbolic_tangent"}
@@ -123,6 +139,13 @@ def _(layer: Activation, x: Value, program: Program) -> Value:
     name = _NAMES.get(layer.activation_name, layer.activation_name)
     alpha = [program.number(layer.alpha)] if isinstance(layer, LeakyReLU | ELU) else []
     program.call(name, y, y.size, *alpha)
+    return y
+
+
+@_add.register
+def _(layer: Scale, x: Value, program: Program) -> Value:
+    y = program.own(x)
+    program.call("scale_rows", y, y.rows, y.shape[-1], program.array(layer.scale))
     return y
 
 

@@ -9,6 +9,7 @@ import copy
 import inspect
 import json
 import os
+import re
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
@@ -78,7 +79,7 @@ def load(kind: type[T], path: str | PathLike[str]) -> T:
         if _KEY not in metadata:
             raise ValueError("no file of an estimator's, but a model's: use fastnn.load")
         return _made(kind, safefile.parse(metadata[_KEY], "its estimator"), joined)
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{name}: {error}") from None
 
 
@@ -159,11 +160,15 @@ def _strings(found: Any, name: str, count: int) -> list[str]:
 def _classes(found: Any, outputs: int | None) -> Array:
     describe.check_keys(found, "classes", ("dtype", "values"), ("dtype", "values"))
     dtype, values = found["dtype"], found["values"]
-    kind = _KINDS.get(dtype.strip("<>|=")[:1]) if isinstance(dtype, str) else None
+    named = re.fullmatch("[<>|=]?([biufUO])[0-9]*", dtype) if isinstance(dtype, str) else None
+    kind = _KINDS[named[1]] if named else None
     right = isinstance(values, list) and all(type(value) is kind for value in values)
-    if kind is None or not right or len(values) != outputs:
-        raise ValueError(f"classes: expected {outputs} of one kind, found {found!r}")
-    return np.array(values, dtype)
+    if kind is None or not right or len(values) != outputs or values != sorted(set(values)):
+        raise ValueError(f"classes: expected {outputs} of one kind, in order, found {found!r}")
+    array = np.array(values, "U" if dtype[-1] != "O" and kind is str else dtype)  # no wider than it
+    if array.tolist() != values:
+        raise ValueError(f"classes: expected numbers that {dtype} holds, found {values!r}")
+    return array
 
 
 def _take_targets(
