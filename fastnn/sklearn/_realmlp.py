@@ -198,7 +198,10 @@ class TabularRegressor(RegressorMixin, Tabular):
 
     def _learn_targets(self, y: Array) -> int:
         columns = np.sort(y.reshape(len(y), -1).astype(np.float64), axis=0)  # in any order of rows
-        self.target_scaler_ = Standardizer().fit(columns)
+        try:
+            self.target_scaler_ = Standardizer().fit(columns)
+        except ValueError:  # which speaks of X
+            raise ValueError("y: too large, its variance overflows float64") from None
         self.target_range_ = np.stack([columns.min(axis=0), columns.max(axis=0)])
         self._is_flat = y.ndim == 1
         return columns.shape[1]

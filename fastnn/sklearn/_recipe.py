@@ -165,7 +165,7 @@ class Recipe:
             found["learning_rate"] = CosLog(4)
         if self.weight_decay_schedule and self.weight_decay:
             found["weight_decay"] = FlatCosine(0.5)
-        if self.dropout_schedule and self.dropout:
+        if self.dropout_schedule and self.dropout and self.hidden_layer_sizes:
             found["dropout"] = FlatCosine(0.5)
         return found
 

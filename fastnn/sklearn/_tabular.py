@@ -238,6 +238,11 @@ class Tabular(_Fitted, ABC):
         self.encoder_ = recipe.encoder(self.categorical_features, self.max_one_hot)
         rows, weight = self.encoder_.fit_transform(X), self._weighted(y, weight)
         targets = self._targets(y)
+        if weight is not None and not weight.all():  # those of a class of weight 0
+            used = np.flatnonzero(weight)
+            if len(used) == 0:
+                raise ValueError("class_weight: the weights of all rows are 0")
+            rows, targets, weight = rows[used], targets[used], weight[used]
         if len(rows) <= _FEW_ROWS:
             order = np.lexsort((*targets.reshape(len(rows), -1).T, *rows.T))
             rows, targets = rows[order], targets[order]

@@ -190,6 +190,7 @@ def _run_epochs(
 
 
 _TOGETHER_SECONDS = 0.03  # of epochs in one native call, between two looks at Ctrl-C
+_TOGETHER_MOST = 500  # of them, as beside other programs they may take many times as long
 
 
 def _can_train_together(run: Run, training: _Training, display: progress.Silent) -> bool:
@@ -205,7 +206,7 @@ def _train_together(run: Run, training: _Training) -> bool:
     """Train as many epochs as take some tens of milliseconds; False if nothing was done."""
     step, source, _, metrics, _ = training
     seconds = run.history.seconds[-1]
-    number = min(run.epochs - run.epoch, int(_TOGETHER_SECONDS / seconds))
+    number = min(run.epochs - run.epoch, _TOGETHER_MOST, int(_TOGETHER_SECONDS / seconds))
     if number < 2 or not isinstance(source, Rows):
         return False
     start = time.perf_counter()

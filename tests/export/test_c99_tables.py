@@ -76,6 +76,23 @@ MORE = {
         (3, 4), 10_000,
     ),
     "nothing": (lambda: [Flatten(), Dropout(0.5)], (2, 3), 10),
+    "ranges": (
+        lambda: [
+            Scale(6),
+            Columns(
+                (1, None), (2, ReLU()), (3, Block(Dense(3, 5), Columns((2, None), (3, Scale(3))))),
+            ),
+            Residual(Columns((4, Softmax()), (4, None))), Dense(8, 3),
+        ],
+        (6,), 10_000,
+    ),
+    "embedding among ranges": (
+        lambda: [
+            Columns((1, None), (2, Block(Embedding(50, 3), Flatten())), (1, Dense(1, 4))),
+            Dense(11, 3),
+        ],
+        (4,), 10_000,
+    ),
 }  # fmt: skip
 
 

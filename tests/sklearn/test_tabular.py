@@ -522,6 +522,12 @@ HOSTILE = [
     {"classes": {"dtype": "i4,i4", "values": [0, 1]}}, {"best_epochs": []}, {"features": 31},
     {"classes": {"dtype": "<i8", "values": [1, 1]}},
     {"classes": {"dtype": "<i1", "values": [0, 999]}},
+    {"classes": {"dtype": "<i8", "values": [0, 10**30]}},
+    {"classes": {"dtype": "|i1", "values": [0, 300]}},
+    {"classes": {"dtype": "<i8", "values": [1, 0]}},
+    {"classes": {"dtype": "<f8", "values": [0.5, float("nan")]}},
+    {"classes": {"dtype": "U1,U1", "values": ["a", "b"]}},
+    {"best_epochs": [10**400], "epochs": 0},
 ]  # fmt: skip
 
 
@@ -545,6 +551,28 @@ def test_classes_take_no_more_memory_than_their_text(tmp_path):
     assert content != metadata["fastnn.sklearn"]
     safefile.write(path, tensors, metadata | {"fastnn.sklearn": content})
     assert TabularClassifier.load(path).classes_.nbytes == 2 * 3 * 4
+
+
+def test_ranges_beyond_float64_are_refused(tmp_path):
+    path = str(tmp_path / "file.safetensors")
+    small(TabularRegressor).fit(*plane()).save(path)
+    metadata, tensors = safefile.read(path)
+    content = json.loads(metadata["fastnn.sklearn"]) | {"range": [[0], [10**400]]}
+    safefile.write(path, tensors, metadata | {"fastnn.sklearn": json.dumps(content)})
+    with pytest.raises(ValueError, match=r"file\.safetensors"):
+        TabularRegressor.load(path)
+
+
+def test_a_file_does_not_say_how_much_memory_names_take(tmp_path):
+    X, y = cancer()
+    path = str(tmp_path / "file.safetensors")
+    small().fit(X, np.array(["no", "yes"])[y]).save(path)
+    metadata, tensors = safefile.read(path)
+    content = json.loads(metadata["fastnn.sklearn"])
+    content["classes"]["dtype"] = "<U1000000"
+    safefile.write(path, tensors, metadata | {"fastnn.sklearn": json.dumps(content)})
+    classes = TabularClassifier.load(path).classes_
+    assert classes.tolist() == ["no", "yes"] and classes.dtype == "U3"
 
 
 def test_files_of_models_are_no_files_of_estimators(tmp_path):
@@ -588,6 +616,31 @@ def test_importances_name_the_column_that_matters():
     frame, y = table()
     names = small().fit(frame, y).feature_importances(frame, y, n_repeats=1)
     assert set(names) == {"age", "kind", "city"}
+
+
+# ---- the ends of what there is ----
+
+
+def test_classes_of_weight_0_are_as_if_their_rows_were_not_there():
+    X, y = cancer()
+    weights = {0: 0.0, 1: 1.0}
+    labels = np.where(np.arange(len(y)) < 9 * len(y) // 10, 0, y)  # most have none
+    classifier = small(class_weight=weights).fit(X, labels)
+    assert classifier.predict_proba(X)[:, 1].mean() > 0.5
+    with pytest.raises(ValueError, match="class_weight: the weights of all rows are 0"):
+        small(class_weight={0: 0.0, 1: 0.0}).fit(X, y)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_hidden_layers(kind):
+    X, y = data(kind)
+    assert np.isfinite(answers(small(kind, hidden_layer_sizes=()).fit(X, y), X)).all()
+
+
+def test_targets_too_large_are_named():
+    X, y = plane()
+    with pytest.raises(ValueError, match="y: too large, its variance overflows float64"):
+        small(TabularRegressor).fit(X, y * 1e200)
 
 
 # ---- within scikit-learn ----

@@ -362,3 +362,21 @@ def test_the_times_in_a_file_decide_nothing(tmp_path):
     model.fit(**data | {"epochs": 2, "callbacks": [Instant(), fastnn.ModelCheckpoint(path)]})
     history = model.fit(**data | {"epochs": 5, "resume": path})
     assert history.epochs == 5 and min(history.seconds[2:]) > 0
+
+
+def test_not_too_many_epochs_are_one_call(monkeypatch):
+    """For Ctrl-C is seen between calls, and beside other programs they take longer than before."""
+    numbers, replay = [], fastnn.TrainStep.replay_epochs
+
+    def counted(step, data, orders, *rest):
+        numbers.append(len(orders))
+        return replay(step, data, orders, *rest)
+
+    monkeypatch.setattr(fastnn.TrainStep, "replay_epochs", counted)
+    clock = iter(range(10**9))  # so that an epoch seems to take a nanosecond or two
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock) * 1e-9)
+    Sequential(Dense(5, 2)).fit(
+        X[:2], VALUES[:2], loss=fastnn.MeanSquaredError(), optimizer=fastnn.SGD(1e-3),
+        epochs=3000, batch_size=2, progress=False,
+    )  # fmt: skip
+    assert sum(numbers) >= 2900 and max(numbers) <= 500
