@@ -30,7 +30,8 @@ def dropout_forward(cnp.ndarray x, cnp.ndarray rate, seed, cnp.ndarray counter, 
     """Returns y = x * mask / (1 - rate) and the mask, whose bit is 1 where an element stays.
 
     rate[0], float64, and counter[0], the training step, are read when the kernel runs.  The rate is
-    rounded to a multiple of 1/65536.  mask is ((x.size + 7) // 8,) uint8, x flattened, the lowest bit first."""
+    rounded to a multiple of 1/65536.  mask is ((x.size + 7) // 8,) uint8, x flattened, the lowest
+    bit first."""
     check_real("x", x, 0)
     check_counter(counter)
     if not 0 <= seed < 2**64:

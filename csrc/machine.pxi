@@ -52,7 +52,7 @@ def get_threads():
 
 
 def granted_threads():
-    """How many of them its next large call would use, since callers share them; for tests."""
+    """How many of them its next large call would use, since callers share them."""
     return fnn_granted_threads()
 
 

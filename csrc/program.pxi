@@ -154,7 +154,8 @@ cdef class Program(_Recorder):
             check_doubles("rates", rates)
             s.columns = 1 if cnp.PyArray_NDIM(rates) < 2 else rates.shape[1]
             if s.columns < max(1, self.columns):
-                raise ValueError(f"rates: expected {max(1, self.columns)} columns, got {describe(rates)}")
+                raise ValueError(
+                    f"rates: expected {max(1, self.columns)} columns, got {describe(rates)}")
             s.rates, self.rates = <const double *>data(rates), cnp.PyArray_SIZE(rates) // s.columns
         self.fed, self.available = (x, targets, weights, outputs, index, losses, rates), available
 

@@ -65,6 +65,16 @@ def test_weights_are_normal_up_to_their_scale():
     assert abs(np.corrcoef(weight.T) - np.eye(300)).max() < 0.3
 
 
+def test_layers_draw_weights_of_their_own():
+    model = Sequential(Dense(7, 7), Dense(7, 7), dtype="float64")
+    initialize_from_data(model, rows())
+    first, second = (
+        weight / np.linalg.norm(weight, axis=0)
+        for weight in (model.parameters["0.weight"], model.parameters["1.weight"])
+    )
+    assert abs((first * second).sum(axis=0)).max() < 0.99
+
+
 def test_biases_lie_among_the_rows():
     """Each is minus a mean of its unit's sums over five rows with random weights, whose variance
     is that of a sum over 2 / (5 + 1) of a row's."""

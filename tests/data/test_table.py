@@ -297,6 +297,12 @@ def test_which_columns_are_categories(given, found):
     assert encoder.n_features_in_ == 5
 
 
+def test_a_second_fit_forgets_the_names_of_the_first():
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    encoder = TableEncoder().fit(pandas.DataFrame({"a": [1.0, 2.0]})).fit([[1.0], [2.0]])
+    assert encoder.get_feature_names_out().tolist() == ["x0"]
+
+
 def test_a_mask_may_change_after_fit():
     mask = np.array([True, False, False, True, False])
     encoder = TableEncoder(mask).fit(MIXED)

@@ -339,12 +339,20 @@ def test_epochs_in_one_call_have_the_bits_of_those_apart(training, rows, monkeyp
     assert all(np.isfinite(history.seconds)) and min(history.seconds) > 0
 
 
-@pytest.mark.parametrize("rows", [90, 64])
-def test_an_epoch_in_one_call_that_diverges_leaves_what_it_leaves_apart(rows, monkeypatch):
-    arguments = {"training": "numbers", "epochs": 60, "optimizer": fastnn.SGD(3.0)}
+@pytest.mark.parametrize("rows, rate", [(90, 3.0), (90, 1.8), (64, 3.0)])  # 1.8: in a last batch
+def test_an_epoch_in_one_call_that_diverges_leaves_what_it_leaves_apart(rows, rate, monkeypatch):
+    arguments = {"training": "numbers", "epochs": 60, "optimizer": fastnn.SGD(rate)}
     apart, its, message, _ = several(rows, True, monkeypatch, **arguments)
     model, history, error, together = several(rows, False, monkeypatch, **arguments)
     assert message is not None and error == message and together >= 2 and its.epochs > 2
+    assert_trained_alike([model], [history], [apart], [its])
+
+
+def test_where_epochs_cannot_be_one_call_their_orders_are_the_same(monkeypatch):
+    apart, its, _, _ = several(90, True, monkeypatch, training="classes", epochs=5)
+    monkeypatch.setattr(fastnn.TrainStep, "replay_epochs", lambda *arguments: None)
+    model, history, _, asked = several(90, False, monkeypatch, training="classes", epochs=5)
+    assert asked > 0
     assert_trained_alike([model], [history], [apart], [its])
 
 
@@ -380,3 +388,23 @@ def test_not_too_many_epochs_are_one_call(monkeypatch):
         epochs=3000, batch_size=2, progress=False,
     )  # fmt: skip
     assert sum(numbers) >= 2900 and max(numbers) <= 500
+
+
+class Looks(fastnn.Callback):
+    """Notes how many threads a training may use."""
+
+    def __init__(self, seen):
+        self.seen = seen
+
+    def on_epoch_end(self, run):
+        self.seen.append(fastnn.get_num_threads())
+
+
+@pytest.mark.parametrize("number, share", [(1, 4), (2, 2), (4, 1)])
+def test_few_trainings_share_the_threads(number, share, monkeypatch):
+    monkeypatch.setattr(fastnn.many._kernels, "granted_threads", lambda: 4)
+    models, seen = [classifier(seed) for seed in range(number)], [[] for _ in range(number)]
+    each = [{"callbacks": [Looks(its)]} for its in seen]
+    with fastnn.threads(4):
+        fastnn.fit_many(models, X, each=each, **CLASSES, **ALWAYS)
+    assert seen[0][0] == share and all(min(its) >= share for its in seen)
