@@ -41,7 +41,8 @@ class TableEncoder(Transformer):
        (1 or 0), unless ``add_indicator=False``.  Then the categories of every column that has at
        most `max_one_hot` of them, one column each, which is 1 or 0; two categories share one
        column, which is -1 for the first and 1 for the second.  What is missing, or was not seen in
-       `fit`, is 0 everywhere.
+       `fit`, is 0 everywhere.  With `scale_one_hot` all these are then centred, divided and clipped
+       as if they were numbers, so that rare ones stand out, as in RealMLP.
     3. `codes_` columns: for every column with more categories their codes, whole numbers below
        `n_codes_`, those of each column behind those of the column before, so that one `Embedding`
        serves all.  The first code of a column is for what is missing or was not seen.
@@ -87,6 +88,7 @@ class TableEncoder(Transformer):
     output_features_: int
     n_features_in_: int
     feature_names_in_: NDArray[np.object_]
+    _hot: NDArray[np.float64] | None  # centre and scale of the columns of 1 and 0
 
     def __init__(
         self,
@@ -96,6 +98,7 @@ class TableEncoder(Transformer):
         scaling: str | None = "robust",
         clip: float | None = 3.0,
         add_indicator: bool = True,
+        scale_one_hot: bool = False,
         dtype: DTypeLike = "float32",
     ) -> None:
         if isinstance(categorical_features, str):
@@ -107,6 +110,7 @@ class TableEncoder(Transformer):
         self.scaling = scaling
         self.clip = None if clip is None else checks.positive(clip, "clip")
         self.add_indicator = checks.flag(add_indicator, "add_indicator")
+        self.scale_one_hot = checks.flag(scale_one_hot, "scale_one_hot")
         self.dtype = arrays.real_dtype(dtype)
 
     # ---- fit -----------------------------------------------------------------------------------
@@ -125,10 +129,15 @@ class TableEncoder(Transformer):
                 what = "infinity" if np.isinf(present).any() else f"numbers of {_FAR} and more"
                 raise ValueError(f"X contains {what}{table.where(i)}")
             scales[:, j] = rule(present, dtype) if present.size else (0.0, np.inf, 0.0)
+        scales += 0.0  # so that no 0 has a sign, which would follow from the order of rows
         categories = [_categories(table, i) for i in np.flatnonzero(mask).tolist()]
         few = [len(items) <= self.max_one_hot for items in categories]
         gaps = np.flatnonzero(has_gaps).tolist() if self.add_indicator else []
         self._set(table.names, mask, scales, gaps, categories, few)
+        if self.scale_one_hot and self.one_hot_:
+            columns = self._encode(table)[:, self._one_hot].astype(np.float64)
+            found = [rule(column, columns.dtype)[:2] for column in columns.T]
+            self._hot = np.array(found).T
         return self
 
     def _mask(self, table: Table) -> NDArray[np.bool_]:
@@ -185,6 +194,7 @@ class TableEncoder(Transformer):
         self.center_, self.scale_, self.fill_ = scales
         self.categories_ = categories
         self.numeric_, self.one_hot_, self.output_features_ = numeric, one_hot, output
+        self._one_hot, self._hot = slice(numeric, numeric + one_hot), None
         self.codes_, self.n_codes_ = len(few) - sum(few), n_codes
         self._numeric, self._gaps = np.flatnonzero(~mask), np.array(gaps, np.intp)
         self._columns, shift = [], 0
@@ -214,6 +224,9 @@ class TableEncoder(Transformer):
                 self._scale(part, out[start : start + PART_ROWS], table)
         for column in self._columns:
             column.write(table, out)
+        if self._hot is not None:
+            columns = out[:, self._one_hot].astype(np.float64)
+            out[:, self._one_hot] = self._clipped(columns, *self._hot)
         return out
 
     def _scale(self, part: Numbers, out: NDArray[Any], table: Table) -> None:
@@ -231,18 +244,23 @@ class TableEncoder(Transformer):
             if gaps:
                 out[:, self.numeric_ : self.numeric_ + gaps] = missing[:, self._gaps]
         with np.errstate(over="ignore"):
-            part -= self.center_
-            part /= self.scale_
-            if self.clip is not None:
-                np.minimum(part, _FAR, out=part)
-                np.maximum(part, -_FAR, out=part)
-                square = part / self.clip
-                square *= square
-                square += 1.0
-                part /= np.sqrt(square, out=square)
-            else:
+            part = self._clipped(part, self.center_, self.scale_)
+            if self.clip is None:
                 part = arrays.cast(part, self.dtype, "X, scaled,")
             out[:, : self.numeric_] = part
+
+    def _clipped(self, part: Numbers, center: Numbers, scale: Numbers) -> Numbers:
+        """The same array, centred, divided and clipped."""
+        part -= center
+        part /= scale
+        if self.clip is not None:
+            np.minimum(part, _FAR, out=part)
+            np.maximum(part, -_FAR, out=part)
+            square = part / self.clip
+            square *= square
+            square += 1.0
+            part /= np.sqrt(square, out=square)
+        return part
 
     def _check_columns(self, table: Table) -> None:
         """Raise ValueError unless these are the columns of `fit`; the words are scikit-learn's."""

@@ -1,8 +1,8 @@
 """What each layer becomes in C: a function for each kind of layer.
 
-It takes the layer, the value that the layer takes and the program, adds calls of the pieces of
-kernels.inc, and returns the value that the layer gives: in a new buffer, or in the one it took
-after `program.own`.  A new layer is such a function, and its piece if there is none yet."""
+It takes the layer, the value that the layer takes and the program, adds calls of pieces of C
+(functions.inc, kernels.inc), and returns the value that the layer gives: in a new buffer, or in the
+one it took after `program.own`.  A new layer is such a function, and its piece if there is none."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.export.program import Behind, Program, Value
+from fastnn.export.program import Behind, Buffer, Program, Value
 from fastnn.layers import (
     ELU,
     Activation,
     BatchNorm,
     Block,
+    Columns,
     Dense,
     Dropout,
     Embedding,
@@ -26,7 +27,10 @@ from fastnn.layers import (
     LayerNorm,
     LeakyReLU,
     Linear,
+    ParametricActivation,
+    PeriodicEmbedding,
     Residual,
+    Scale,
     Softmax,
 )
 from fastnn.layers.convolution import _Convolution
@@ -107,6 +111,21 @@ def _(layer: Heads, x: Value, program: Program) -> Value:
     return y
 
 
+@_add.register
+def _(layer: Columns, x: Value, program: Program) -> Value:
+    width = layer.output_shape(x.shape)[0]
+    y, first, at = program.new((width,)), 0, 0
+    for count, part in layer.parts:
+        taken = its = Value(Buffer(0, count, Behind(x, first), shared=True), (count,))
+        if part is not None:
+            its = add(part, taken, program)
+        program.call("join", its, 1, its.size, Behind(y, at), width)
+        if its.buffer is not taken.buffer:
+            program.release(its)
+        first, at = first + count, at + its.size
+    return y
+
+
 # ---- elementwise ----
 
 _NAMES = {"tanh": "hyperbolic_tangent"}
@@ -123,6 +142,32 @@ def _(layer: Activation, x: Value, program: Program) -> Value:
     name = _NAMES.get(layer.activation_name, layer.activation_name)
     alpha = [program.number(layer.alpha)] if isinstance(layer, LeakyReLU | ELU) else []
     program.call(name, y, y.size, *alpha)
+    return y
+
+
+@_add.register
+def _(layer: Scale, x: Value, program: Program) -> Value:
+    y = program.own(x)
+    program.call("scale", y, y.rows, y.shape[-1], program.array(layer.scale))
+    return y
+
+
+@_add.register
+def _(layer: ParametricActivation, x: Value, program: Program) -> Value:
+    y, f = program.own(x), program.new(x.shape)
+    program.call("copy", y, f, y.size)
+    add(layer.activation, f, program)
+    program.call("mix", y, f, y.rows, y.shape[-1], program.array(layer.alpha))
+    program.release(f)
+    return y
+
+
+@_add.register
+def _(layer: PeriodicEmbedding, x: Value, program: Program) -> Value:
+    y = program.new(layer.output_shape(x.shape))
+    sizes = x.size, layer.frequencies, layer.out
+    arrays = [layer.frequency, layer.phase, layer.weight, layer.bias]
+    program.call("periodic", x, *sizes, *map(program.array, arrays), y)
     return y
 
 

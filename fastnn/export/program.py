@@ -25,12 +25,12 @@ class Buffer:
 
     offset: int
     size: int
-    name: str | None = None  # None: a part of the workspace
+    name: object | None = None  # None: a part of the workspace
     shared: bool = False  # read later as well: nobody may write into it
 
     def __str__(self) -> str:
         if self.name is not None:
-            return self.name
+            return str(self.name)
         return f"workspace + {self.offset}" if self.offset else "workspace"
 
 
@@ -115,7 +115,7 @@ class Program:
     # ---- calls and constants ----
 
     def call(self, piece: str, *arguments: Any) -> None:
-        """Add a call of the function that kernels.inc defines in the piece of its name."""
+        """Add a call of the function that is defined in the piece of its name."""
         self.pieces.add(piece)
         self.lines.append((piece, arguments))
 
@@ -220,12 +220,13 @@ def _wrapped(words: Iterable[str]) -> str:
 
 @cache
 def _pieces(is_float: bool) -> dict[str, tuple[list[str], str]]:
-    """The pieces of kernels.inc by name, in order: what each needs, and its text."""
-    text = Path(__file__).with_name("kernels.inc").read_text(encoding="utf-8")
-    _, *parts = re.split(r"^/\* \[(\w+)\](.*) \*/\n", text, flags=re.MULTILINE)
+    """The pieces of both files by name, in order: what each needs, and its text."""
     pieces = {}
-    for name, needs, part in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
-        pieces[name] = needs.split(), _chosen(part, is_float)
+    for file in ("functions.inc", "kernels.inc"):
+        text = Path(__file__).with_name(file).read_text(encoding="utf-8")
+        _, *parts = re.split(r"^/\* \[(\w+)\](.*) \*/\n", text, flags=re.MULTILINE)
+        for name, needs, part in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
+            pieces[name] = needs.split(), _chosen(part, is_float)
     return pieces
 
 

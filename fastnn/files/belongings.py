@@ -37,6 +37,8 @@ def describe(model: Network) -> tuple[dict[str, Any], Arrays]:
             described[name] = _describe_table(scaler, name)
             numbers = zip(_STATISTICS, (scaler.center_, scaler.scale_, scaler.fill_), strict=True)
             tensors |= {f"{name}.{part}": array.copy() for part, array in numbers if array.size}
+            if scaler._hot is not None:
+                tensors[f"{name}.one_hot"] = scaler._hot.copy()
         elif scaler is not None:
             described[name] = {"dtype": scaler.dtype.name}
             tensors |= {f"{name}.mean": scaler.mean.copy(), f"{name}.std": scaler.std.copy()}
@@ -125,6 +127,15 @@ def _make_table(name: str, described: Any, tensors: Arrays) -> TableEncoder:
     if gaps != sorted(set(gaps)):
         raise ValueError(f"{name}: expected indicators in order, found {gaps}")
     encoder._set(names, mask, scales, gaps, categories, few)
+    if encoder.scale_one_hot and encoder.one_hot_:
+        (hot,) = _take(name, ("one_hot",), tensors)
+        if hot.dtype != np.float64 or hot.shape != (2, encoder.one_hot_):
+            raise ValueError(
+                f"{name}: expected (2, {encoder.one_hot_}) float64 numbers for one_hot"
+            )
+        if not (np.isfinite(hot[0]) & (hot[1] > 0)).all():
+            raise ValueError(f"{name}: expected finite centres and scales > 0 for one_hot")
+        encoder._hot = hot
     return encoder
 
 

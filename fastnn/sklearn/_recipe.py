@@ -9,8 +9,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fastnn.data import TableEncoder
 from fastnn.from_data import initialize_from_data
 from fastnn.initializers import Normal
@@ -36,7 +34,7 @@ from fastnn.training.monitors import EarlyStopping
 if TYPE_CHECKING:
     from fastnn.schedules import Factors
 
-_EMBEDDING_SIZE, _CLIP = 8, 3.0
+_EMBEDDING_SIZE = 8
 _SLOWLY = 0.1  # as a factor of the learning rate: of biases, embeddings of numbers, activations
 
 
@@ -75,7 +73,8 @@ class Recipe:
             categorical_features,
             max_one_hot=max_one_hot,
             scaling="robust" if robust else "standard",
-            clip=_CLIP if robust else None,
+            clip=3.0 if robust else None,
+            scale_one_hot=robust,
         )
 
     def network(self, encoder: TableEncoder, outputs: int, seed: int) -> Sequential:
@@ -150,25 +149,9 @@ class Recipe:
     def begin(self, encoder: TableEncoder, outputs: int, rows: Any, seed: int) -> Sequential:
         """A network, with the parameters that it begins with on these rows."""
         model = self.network(encoder, outputs, seed)
-        if self.front_scale and self.robust_scaling and encoder.one_hot_:
-            self._scale_one_hot(encoder, model, rows)
         if self.data_dependent_init:
             initialize_from_data(model, rows, seed=seed)
         return model
-
-    def _scale_one_hot(self, encoder: TableEncoder, model: Sequential, rows: Any) -> None:
-        """Let the front scale begin, for columns of 0 and 1, with the factor by which scaling and
-        clipping would bring their values apart were they numbers: more for those that are rare."""
-        begin = encoder.numeric_
-        columns = rows[:, begin : begin + encoder.one_hot_].astype(np.float64)
-        low, first, third, high = np.quantile(columns, [0, 0.25, 0.75, 1], axis=0)
-        spread = np.where(third > first, third - first, (high - low) / 2)
-        varies = spread > 0
-        apart = (high - low)[varies] / spread[varies]
-        scale = next(layer for layer in model.layers if isinstance(layer, Scale)).scale
-        factors = apart / np.sqrt(1 + (apart / _CLIP) ** 2) / (high - low)[varies]
-        begin = scale.size - encoder.codes_ * _EMBEDDING_SIZE - encoder.one_hot_
-        scale[begin : begin + encoder.one_hot_][varies] = factors
 
     def keeper(self, monitor: str) -> EarlyStopping:
         """The callback that keeps the best epoch, and ends nothing."""

@@ -60,6 +60,22 @@ def test_random_tables(case, max_one_hot, clip):
     assert_same_bits(single.transform(rows), got.astype(np.float32))
 
 
+@pytest.mark.parametrize("scaling, clip", [("robust", 3.0), ("standard", None), (None, 1.0)])
+def test_columns_of_categories_may_be_scaled_as_numbers_are(scaling, clip):
+    rng = np.random.default_rng(0)
+    kinds = [rng.choice(["a", "b", None], 200, p=[0.9, 0.08, 0.02]), rng.choice(list("cdef"), 200)]
+    X = np.column_stack([*kinds, rng.normal(size=200), np.where(rng.random(200) < 0.3, None, 1.0)])
+    settings = {"scaling": scaling, "clip": clip, "dtype": "float64"}
+    plain = TableEncoder([0, 1], **settings).fit(X)
+    scaled = TableEncoder([0, 1], scale_one_hot=True, **settings).fit(X)
+    hot = plain.transform(X)[:, 2:]
+    assert plain.one_hot_ == hot.shape[1] == 6  # whether one is missing, a or b, c to f
+    wanted = TableEncoder(None, **settings).fit_transform(hot)
+    np.testing.assert_allclose(scaled.transform(X)[:, 2:], wanted, rtol=1e-12, atol=1e-12)
+    assert_same_bits(scaled.transform(X)[:, :2], plain.transform(X)[:, :2])
+    assert scaled.get_feature_names_out().tolist() == plain.get_feature_names_out().tolist()
+
+
 @pytest.mark.parametrize("rows", [1, 2, 5, 4096, 4097, 9000])
 @pytest.mark.parametrize("kind", ["f8", "f4", ">f4", "f2", "i2", "u1", "?"])
 def test_numbers_of_every_type(rows, kind, rng):
@@ -366,7 +382,7 @@ def test_parameters_copies_and_names():
     encoder = TableEncoder([0], max_one_hot=3, scaling=None, clip=None, dtype="float64")
     assert encoder.get_params() == {
         "categorical_features": [0], "max_one_hot": 3, "scaling": None, "clip": None,
-        "add_indicator": True, "dtype": np.float64,
+        "add_indicator": True, "scale_one_hot": False, "dtype": np.float64,
     }  # fmt: skip
     text = "TableEncoder(categorical_features=[0], max_one_hot=3, scaling=None, clip=None, "
     assert repr(encoder) == text + "dtype='float64')"

@@ -11,6 +11,8 @@ from c_files import COMPILERS, NATIVE, STRICT, Compiled, address, compiler
 from compare import assert_close, assert_same_bits
 from fastnn import (
     BatchNorm,
+    Block,
+    Columns,
     Conv2D,
     Dense,
     Embedding,
@@ -223,6 +225,16 @@ def test_int8_embeddings(rng, tmp_path):
     for name in ("0.weight", "2.weight"):
         model.parameters[name][...] = rounded(model.parameters[name])
     assert_close(run(codes), model.predict(codes), "float32", factor=8)
+
+
+def test_int8_tables_with_columns_of_codes(rng, tmp_path):
+    codes = Block(Embedding(7, 5), Flatten())
+    model = Sequential(Columns((2, None), (3, codes)), Dense(17, 40), Dense(40, 2), seed=0)
+    x = draw(rng, 500, 5)
+    x[:, 2:] = rng.integers(0, 7, (500, 3))
+    run, exact = Compiled(model, tmp_path, weights="int8"), model.predict(x)
+    assert 0 < np.sqrt(np.mean((run(x) - exact) ** 2)) < 0.02 * exact.std()
+    assert 0 < run.files.error < 0.02
 
 
 def test_numbers_that_are_no_codes_give_nan(tmp_path):

@@ -9,6 +9,7 @@ from fastnn import (
     AvgPool2D,
     BatchNorm,
     Block,
+    Columns,
     Conv1D,
     Conv2D,
     Dense,
@@ -19,8 +20,11 @@ from fastnn import (
     Heads,
     LayerNorm,
     MaxPool2D,
+    ParametricActivation,
+    PeriodicEmbedding,
     ReLU,
     Residual,
+    Scale,
     Sequential,
     Softmax,
 )
@@ -39,6 +43,16 @@ MORE = {
     "windows in chunks": (lambda: [AvgPool2D((9, 70), 1), GlobalAvgPool2D()], (40, 90, 2), 20),
     "embedding": (lambda: [Embedding(50, 6), Flatten(), Dense(24, 5)], (4,), 100_000),
     "embedding, convolution": (lambda: [Embedding(50, 6), Conv1D(6, 5, 2)], (4,), 10_000),
+    "table": (
+        lambda: [
+            Columns(
+                (3, PeriodicEmbedding(3)), (2, None), (4, Block(Embedding(50, 8), Flatten())),
+                (1, Scale(1)),
+            ),
+            Scale(47), Dense(47, 9), ParametricActivation(9, "selu"), Dense(9, 1),
+        ],
+        (10,), 100_000,
+    ),
     "policy": (
         lambda: [Dense(4, 64, activation="tanh"), Dense(64, 64, activation="tanh"), Dense(64, 2)],
         (4,), 100_000,
@@ -88,11 +102,10 @@ def moved(model, rng):
 def test_bits_are_the_predictors(name, compiler, dtype, rng, tmp_path):
     layers, shape, rows = rows_of(name)
     model = moved(Sequential(*layers, seed=1, dtype=dtype), rng)
-    if name.startswith("embedding"):
-        x = rng.integers(0, 50, (rows, *shape)).astype(dtype)
-    else:
-        sizes = 10 ** rng.uniform(-3, 1, (rows, *(1 for _ in shape)))
-        x = (sizes * rng.standard_normal((rows, *shape))).astype(dtype)
+    sizes = 10 ** rng.uniform(-3, 1, (rows, *(1 for _ in shape)))
+    x = (sizes * rng.standard_normal((rows, *shape))).astype(dtype)
+    for embedding, columns in model._chain.codes:
+        x[:, columns] = rng.integers(0, embedding.n, x[:, columns].shape)
     run = Compiled(model, tmp_path, compiler, shape=shape)
     assert_same_bits(run(x), model.predictor(len(x))(x))
 

@@ -9,6 +9,7 @@ import pytest
 import fastnn
 from compare import assert_same_bits
 from fastnn import SGD, Dense, Sequential, TableEncoder
+from fastnn.files import safefile
 from forged import made_up, refused, tensor, unpack
 
 NAN = float("nan")
@@ -35,6 +36,7 @@ def keeping(encoder):
     {"categorical_features": [1, 2, 3, 4], "dtype": "float64", "add_indicator": False},
     {"categorical_features": np.array([0, 1, 2, 3, 4, 5]), "max_one_hot": 2},
     {"categorical_features": (1, np.int64(2), 4), "scaling": None},
+    {"scale_one_hot": True}, {"scale_one_hot": True, "max_one_hot": 2, "add_indicator": False},
     {"categorical_features": np.array([False, True, False, False, True, True])},
 ])  # fmt: skip
 def test_an_encoder_comes_back(options, path):
@@ -56,6 +58,22 @@ def test_an_encoder_comes_back(options, path):
             fastnn.load(path).save(path)
             assert path.read_bytes() == first
             fastnn.save_checkpoint(path, model, SGD(0.1))
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda hot: None, "expected a tensor 'scaler.one_hot'"),
+    (lambda hot: hot[:, 1:], "float64 numbers for one_hot"),
+    (lambda hot: hot.astype(np.float32), "float64 numbers for one_hot"),
+    (lambda hot: np.add(hot, [[np.inf], [0]]), "finite centres"),
+    (lambda hot: hot * [[1], [0]], "scales > 0 for one_hot"),
+])  # fmt: skip
+def test_the_scales_of_columns_of_categories_are_checked(change, message, path):
+    keeping(TableEncoder(scale_one_hot=True, max_one_hot=2).fit(ROWS)).save(path)
+    metadata, tensors = safefile.read(path)
+    tensors["scaler.one_hot"] = change(tensors["scaler.one_hot"])
+    safefile.write(str(path), {k: v for k, v in tensors.items() if v is not None}, metadata)
+    with pytest.raises(ValueError, match=message):
+        fastnn.load(path)
 
 
 def test_names_of_columns_come_back(path):
@@ -111,7 +129,7 @@ def test_what_a_model_keeps():
 # ---- files that somebody made up ----
 
 ARGUMENTS = {"categorical_features": "auto", "max_one_hot": 8, "scaling": "robust", "clip": 3.0,
-             "add_indicator": True, "dtype": "float32"}  # fmt: skip
+             "add_indicator": True, "scale_one_hot": False, "dtype": "float32"}  # fmt: skip
 COLUMNS = [None, {"categories": ["a", 1, 2.5, False], "one_hot": True},
            {"categories": ["x"], "one_hot": False}, None]  # fmt: skip
 STATISTICS = {"center": [1.0, 2.0], "scale": [3.0, np.inf], "fill": [1.0, 2.0]}

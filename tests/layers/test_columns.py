@@ -245,11 +245,31 @@ def test_layers_of_ones_own():
         (lambda: Sequential(Columns((3, None)), Dense(2, 1)), "takes 2 features"),
         (lambda: Sequential(ReLU(), columns()), "first of a range of Columns"),
         (lambda: Sequential(Residual(columns(), shortcut=Dense(6, 17))), "first of a range"),
+        (lambda: Sequential(ReLU(), Heads(columns(), Dense(6, 2))), "first of a range"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(make, message):
     with pytest.raises((TypeError, ValueError), match=message):
         make()
+
+
+def test_heads_may_take_a_table_each():
+    alone = [Sequential(columns(), seed=seed) for seed in (0, 1)]
+    model = Sequential(Heads(*alone))
+    x = np.array([[0.5, -1.0, 2, 7, 0.25, 1], [1.5, 1.0, 0, 8, 0.5, 4]], np.float32)
+    wanted = [one.forward(x, training=True) for one in alone]
+    y = model.forward(x, training=True)
+    assert (y == np.hstack(wanted)).all()
+    assert (model.predictor(2)(x) == y).all()
+    dy = np.arange(y.size, dtype=np.float32).reshape(y.shape)
+    model.backward(dy)
+    for i, (one, its) in enumerate(zip(alone, np.split(dy, 2, axis=1), strict=True)):
+        one.backward(np.ascontiguousarray(its))
+        for name, gradient in one.gradients.items():
+            found = model.gradients[f"0.{i}.{name}"]
+            np.testing.assert_allclose(found, gradient, rtol=1e-6)
+    with pytest.raises(ValueError, match="codes of Embedding"):
+        model.predict(x + 0.5)
 
 
 def test_a_layer_stands_in_one_part():

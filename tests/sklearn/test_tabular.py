@@ -172,18 +172,6 @@ def test_the_optimizers_factors_are_those_of_the_public_code():
     assert optimizer.weight_decay == 0.02 and optimizer.beta1 == 0.9
 
 
-def test_columns_of_categories_are_scaled_as_if_they_were_numbers():
-    X, y = table()
-    settings = {"learning_rate_init": 1e-30, "validation_fraction": 0, "max_iter": 1}
-    classifier = small(**settings).fit(X, y)
-    hot = classifier.encoder_.transform(X)[:, 1:5]  # age is missing, three kinds
-    scaler = fastnn.TableEncoder(None, dtype="float64").fit(hot)
-    apart = scaler.transform(np.ones((1, 4))) - scaler.transform(np.zeros((1, 4)))
-    scale = classifier.model_.layers[1].scale
-    np.testing.assert_allclose(scale[4:8], apart[0], rtol=1e-6)
-    assert set(scale[:4]) == set(scale[8:]) == {1.0} and len(set(scale[4:8])) > 1
-
-
 def test_schedules_move_rate_decay_and_dropout():
     seen = []
 
@@ -561,7 +549,7 @@ def test_a_predictor_predicts_rows(kind, networks):
     for row, its in zip(X, wanted, strict=False):
         found = predictor(row)
         np.testing.assert_allclose(found, its, rtol=1e-5, atol=1e-6)
-        assert np.shape(found) == its.shape and (predictor(row.tolist()) == found).all()
+        assert np.shape(found) == its.shape and np.all(predictor(row.tolist()) == found)
     several = small(TabularRegressor).fit(X, X[:, :2]).predictor()
     assert several(X[0]).shape == (2,)
 
