@@ -15,13 +15,14 @@ from fastnn.data import TableEncoder
 from fastnn.export.ends import add_outputs, add_scaler, description
 from fastnn.export.layers import add_layers
 from fastnn.export.program import Buffer, Program, Value, quantize
-from fastnn.layers import Embedding
+from fastnn.layers import Embedding, Layer
 from fastnn.layers.weighted import Weighted
 from fastnn.network import Network
 from fastnn.predictor import Affine, Ensemble, fold, operation
 from fastnn.support import arrays, checks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from os import PathLike
 
     from numpy.typing import ArrayLike, NDArray
@@ -354,13 +355,18 @@ def _rows(
 def _quantization_error(steps: list[Any], x: Array) -> float:
     """By how much outputs change, relative to their spread, if weights are rounded; rounds them."""
     exact = _outputs(steps, x)
-    for step in steps:
-        for owner in [step, *getattr(step, "_within", list)()]:
-            if isinstance(owner, Affine | Weighted | Embedding):
-                whole, scale = quantize(owner.weight)
-                owner.weight[...] = whole * scale
+    _round_weights(steps)
     spread = float(exact.std()) or 1.0
     return float(np.sqrt(np.mean((_outputs(steps, x) - exact) ** 2))) / spread
+
+
+def _round_weights(steps: Iterable[Any]) -> None:
+    for step in steps:
+        if isinstance(step, Affine | Weighted | Embedding):
+            whole, scale = quantize(step.weight)
+            step.weight[...] = whole * scale
+        elif isinstance(step, Layer):
+            _round_weights(step._within())
 
 
 def _outputs(steps: list[Any], x: Array) -> Array:
