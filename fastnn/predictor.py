@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from fastnn.layers.weighted import Weighted
 from fastnn.support import arrays, checks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
     _Run = Callable[[Any, Array | None], Array | None]
+
+
+class Ensemble(NamedTuple):
+    """Networks, and what an estimator makes of their outputs; `export_c` writes it."""
+
+    model: Network  # the outputs of all side by side; with the estimator's scalers
+    networks: int = 1  # whose results are averaged
+    link: str = "identity"  # or "softmax", "logistic", "exp": from outputs to results
+    classes: Sequence[Any] | None = None
+    limits: Array | None = None  # the least and the largest value of each output
 
 
 class Predictor:

@@ -6,26 +6,28 @@ import copy
 import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from fastnn._version import __version__
 from fastnn.data import TableEncoder
+from fastnn.export.ends import add_outputs, add_scaler, description
 from fastnn.export.layers import add_layers
 from fastnn.export.program import Buffer, Program, Value, quantize
-from fastnn.layers import Embedding
+from fastnn.layers import Embedding, Layer
 from fastnn.layers.weighted import Weighted
-from fastnn.predictor import Affine, fold, operation
+from fastnn.network import Network
+from fastnn.predictor import Affine, Ensemble, fold, operation
 from fastnn.support import arrays, checks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from os import PathLike
 
     from numpy.typing import ArrayLike, NDArray
 
     from fastnn.data import Standardizer
-    from fastnn.network import Network
 
     Array = NDArray[Any]
 
@@ -53,8 +55,14 @@ class CFiles(NamedTuple):
     error: float | None
 
 
+class _Estimator(Protocol):
+    """An estimator of fastnn.sklearn."""
+
+    def _exported(self) -> Ensemble: ...
+
+
 def export_c(
-    model: Network,
+    model: Network | _Estimator,
     path: str | PathLike[str],
     name: str = "net",
     *,
@@ -79,8 +87,10 @@ def export_c(
 
     Parameters
     ----------
-    model : a `Sequential` of fastnn's own layers
+    model : a `Sequential` of fastnn's own layers, or an estimator of `fastnn.sklearn` after `fit`
         As in a `Predictor`, dropout is gone and a batch norm behind a layer is part of its weights.
+        Of a classifier y are the probabilities (of "hinge" scores), of a regressor the values, of
+        several networks their mean.
     path : such as ``"net.c"``
     name : of the function, an identifier of C
     shape : of a row, such as ``(28, 28, 1)``, for a model that takes several
@@ -96,7 +106,8 @@ def export_c(
 
     Raises ValueError or TypeError for a layer of your own, a name that is no identifier or that the
     file uses itself, a path that does not end in .c, a shape that the model does not take,
-    parameters that are not finite and scalers of other sizes; OSError if it cannot write.
+    parameters that are not finite, scalers of other sizes and categories that are numbers but no
+    doubles; scikit-learn's NotFittedError before `fit`; OSError if it cannot write.
 
     >>> import tempfile
     >>> from fastnn import Dense, Sequential, export_c
@@ -111,20 +122,24 @@ def export_c(
     _check_name(name)
     path = _checked_path(path)
     checks.choice(weights, "weights", ("real", "int8"))
-    scaler, target_scaler = (
-        (model.scaler, model.target_scaler) if checks.flag(scalers, "scalers") else (None, None)
-    )
-    if isinstance(scaler, TableEncoder):
-        raise TypeError(f"scaler: expected a Standardizer, got {scaler!r}; pass scalers=False")
-    shape = _row_shape(model, shape)
-    steps = fold(copy.deepcopy(model))
-    program = Program(model.dtype, weights == "int8")
-    x = Value(Buffer(0, math.prod(shape), "x", shared=True), shape)
-    y = _add_everything(steps, x, program, scaler, target_scaler)
+    ensemble = _ensemble(model, checks.flag(scalers, "scalers"))
+    network = ensemble.model
+    scaler, target_scaler = (network.scaler, network.target_scaler) if scalers else (None, None)
+    shape = _row_shape(network, shape)
+    steps = fold(copy.deepcopy(network))
+    is_table = isinstance(scaler, TableEncoder)
+    program = Program(network.dtype, weights == "int8", entry_double=is_table)
+    entries = (scaler.n_features_in_,) if isinstance(scaler, TableEncoder) else shape
+    x = Value(Buffer(0, math.prod(entries), "x", shared=True), entries)
+    rows = add_scaler(scaler, x, shape, program)
+    y = add_outputs(ensemble, target_scaler, add_layers(steps, rows, program), program)
+    if max(program.workspace, program.constant_bytes) > _MOST:
+        raise ValueError("model: expected less than 2^31 numbers, got more")
     error = None
     if program.quantized:
-        error = _quantization_error(steps, _rows(model, shape, X, scaler))
-    source, header = _source(name, program, x, y, path), _header(name, program, x, y, error)
+        error = _quantization_error(steps, _rows(network, shape, X, scaler))
+    source = _source(name, program, x, y, path)
+    header = _header(name, program, x, y, error, description(scaler, ensemble))
     if name in _taken(_source("", program, x, y, Path(".c"))):
         raise ValueError(f"name: expected one that the file does not use itself, got {name!r}")
     path.with_suffix(".h").write_text(header, encoding="utf-8")
@@ -155,6 +170,21 @@ def _checked_path(path: str | PathLike[str]) -> Path:
     return path
 
 
+def _ensemble(model: object, scalers: bool) -> Ensemble:
+    """The networks that are written, and what is made of their outputs."""
+    if isinstance(model, Network):
+        return Ensemble(model, classes=model.classes)
+    exported = getattr(model, "_exported", None)
+    if exported is None or isinstance(model, type):
+        raise TypeError(
+            f"model: expected a Sequential or an estimator of fastnn.sklearn, got {model!r}"
+        )
+    if not scalers:
+        raise ValueError("scalers: expected True for an estimator, got False; export its model_")
+    found: Ensemble = exported()
+    return found
+
+
 def _row_shape(model: Network, shape: tuple[int, ...] | None) -> tuple[int, ...]:
     if not model._chain.native:
         raise TypeError(f"model: expected layers of fastnn's own, got {model!r}")
@@ -183,81 +213,41 @@ def _taken(source: str) -> set[str]:
 # ---- the file ----
 
 
-def _add_everything(
-    steps: list[Any],
-    x: Value,
-    program: Program,
-    scaler: Standardizer | None,
-    target_scaler: Standardizer | None,
-) -> Value:
-    """Add everything; returns the outputs, whose buffer is then y."""
-    value = x
-    if scaler is not None:
-        _check_features("scaler", scaler, x)
-        value = program.new(x.shape)
-        piece = "standardize" + "_to_float" * (scaler.dtype == np.float32)
-        program.call(piece, x, value, x.rows, x.shape[-1], *_statistics(scaler, program))
-    value = add_layers(steps, value, program)
-    value = program.own(value)
-    if target_scaler is not None:
-        _check_features("target_scaler", target_scaler, value)
-        rows, n = value.rows, value.shape[-1]
-        program.call("restore", value, rows, n, *_statistics(target_scaler, program))
-    value.buffer.name = "y"
-    if max(program.workspace, program.constant_bytes) > _MOST:
-        raise ValueError("model: expected less than 2^31 numbers, got more")
-    return value
-
-
-def _check_features(name: str, scaler: Standardizer, value: Value) -> None:
-    if len(scaler.mean) != value.shape[-1]:
-        raise ValueError(
-            f"{name}: expected one of {value.shape[-1]} features, got {len(scaler.mean)}; with "
-            "scalers=False it is left out"
-        )
-
-
-def _statistics(scaler: Standardizer, program: Program) -> list[str]:
-    return [program.array(each, "double") for each in (scaler.mean, scaler.std)]
-
-
 def _about(name: str, program: Program, x: Value, y: Value) -> str:
     what = " to ".join(f"({', '.join(map(str, value.shape))})" for value in (x, y))
     return f"{name}: a network, {what}, {program.dtype.name}; written by fastnn {__version__}"
 
 
-def _header(name: str, program: Program, x: Value, y: Value, error: float | None) -> str:
-    real, workspace = _real(program), program.workspace * program.dtype.itemsize
+def _header(
+    name: str, program: Program, x: Value, y: Value, error: float | None, described: str
+) -> str:
+    workspace = program.workspace * program.dtype.itemsize
     if error is None:
         weights = ""
     else:
         weights = f"""
  * int8 weights: the outputs' root mean square error is {error:.2g} of their standard deviation"""
     return _HEADER.format(
-        about=_about(name, program, x, y), name=name, NAME=name.upper(), real=real, x=x.size,
-        y=y.size, numbers=max(program.workspace, 1), constants=program.constant_bytes,
+        about=_about(name, program, x, y), name=name, NAME=name.upper(), real=program.real,
+        entry=program.entry, x=x.size, y=y.size, described=described,
+        numbers=max(program.workspace, 1), constants=program.constant_bytes,
         workspace=workspace, weights=weights,
     )  # fmt: skip
 
 
 def _source(name: str, program: Program, x: Value, y: Value, path: Path) -> str:
-    real = _real(program)
     return _SOURCE.format(
-        about=_about(name, program, x, y), name=name, NAME=name.upper(), real=real, x=x.size,
-        y=y.size, file=path.name, header=path.with_suffix(".h").name, support=program.support(),
+        about=_about(name, program, x, y), name=name, NAME=name.upper(), x=x.size, y=y.size,
+        file=path.name, header=path.with_suffix(".h").name, support=program.support(),
         constants="\n".join(program.constants), body=program.body(),
-        digits=9 if real == "float" else 17,
+        digits=9 if program.entry == "float" else 17,
     )  # fmt: skip
-
-
-def _real(program: Program) -> str:
-    return "float" if program.dtype.itemsize == 4 else "double"
 
 
 _HEADER = """\
 /* {about}
  *
- * constants: {constants} bytes
+{described} * constants: {constants} bytes
  * workspace: {workspace} bytes, a static array of {name} and {name}_batch{weights} */
 #ifndef {NAME}_H
 #define {NAME}_H
@@ -273,14 +263,14 @@ extern "C" {{
 #endif
 
 /* y[{y}] = the outputs for the row x[{x}]; the two do not overlap.  One thread at a time. */
-void {name}(const {real} *x, {real} *y);
+void {name}(const {entry} *x, {entry} *y);
 
 /* The same for several rows, one behind the other. */
-void {name}_batch(const {real} *x, {real} *y, size_t rows);
+void {name}_batch(const {entry} *x, {entry} *y, size_t rows);
 
 /* The same for one row, with a workspace of {NAME}_WORKSPACE numbers: any number of threads may
  * call it, each with its own. */
-void {name}_with(const {real} *x, {real} *y, {real} *workspace);
+void {name}_with(const {entry} *x, {entry} *y, {real} *workspace);
 
 #ifdef __cplusplus
 }}
@@ -309,14 +299,14 @@ _SOURCE = """\
 {constants}
 static real its_workspace[{NAME}_WORKSPACE];
 
-void {name}_with(const real *x, real *y, real *workspace) {{
+void {name}_with(const entry *x, entry *y, real *workspace) {{
     (void)workspace;
 {body}
 }}
 
-void {name}(const real *x, real *y) {{ {name}_with(x, y, its_workspace); }}
+void {name}(const entry *x, entry *y) {{ {name}_with(x, y, its_workspace); }}
 
-void {name}_batch(const real *x, real *y, size_t rows) {{
+void {name}_batch(const entry *x, entry *y, size_t rows) {{
     for (; rows > 0; rows--, x += {NAME}_INPUTS, y += {NAME}_OUTPUTS) {name}(x, y);
 }}
 
@@ -325,12 +315,12 @@ void {name}_batch(const real *x, real *y, size_t rows) {{
 
 /* Reads rows of {x} numbers, prints {y} outputs for each; 1 if the last row is not complete. */
 int main(void) {{
-    static real x[{NAME}_INPUTS], y[{NAME}_OUTPUTS];
+    static entry x[{NAME}_INPUTS], y[{NAME}_OUTPUTS];
     for (;;) {{
         for (int i = 0; i < {NAME}_INPUTS; i++) {{
             double number;
             if (scanf("%lf", &number) != 1) return i > 0;
-            x[i] = (real)number;
+            x[i] = (entry)number;
         }}
         {name}(x, y);
         for (int i = 0; i < {NAME}_OUTPUTS; i++)
@@ -345,10 +335,12 @@ int main(void) {{
 
 
 def _rows(
-    model: Network, shape: tuple[int, ...], X: ArrayLike | None, scaler: Standardizer | None
+    model: Network, shape: tuple[int, ...], X: Any, scaler: Standardizer | TableEncoder | None
 ) -> Array:
     """Rows as the layers take them."""
     if X is not None:
+        if isinstance(scaler, TableEncoder):
+            return model._input(scaler.transform(X), "X")
         x = arrays.real_array(X, "X", model.dtype)
         if x.shape[1:] != shape or not len(x):
             raise ValueError(f"X: expected rows of shape {shape}, got {x.shape}")
@@ -363,13 +355,18 @@ def _rows(
 def _quantization_error(steps: list[Any], x: Array) -> float:
     """By how much outputs change, relative to their spread, if weights are rounded; rounds them."""
     exact = _outputs(steps, x)
-    for step in steps:
-        for owner in [step, *getattr(step, "_within", list)()]:
-            if isinstance(owner, Affine | Weighted | Embedding):
-                whole, scale = quantize(owner.weight)
-                owner.weight[...] = whole * scale
+    _round_weights(steps)
     spread = float(exact.std()) or 1.0
     return float(np.sqrt(np.mean((_outputs(steps, x) - exact) ** 2))) / spread
+
+
+def _round_weights(steps: Iterable[Any]) -> None:
+    for step in steps:
+        if isinstance(step, Affine | Weighted | Embedding):
+            whole, scale = quantize(step.weight)
+            step.weight[...] = whole * scale
+        elif isinstance(step, Layer):
+            _round_weights(step._within())
 
 
 def _outputs(steps: list[Any], x: Array) -> Array:

@@ -70,6 +70,7 @@ class Program:
 
     dtype: np.dtype[Any]
     quantized: bool  # weights are int8
+    entry_double: bool = False  # x and y are double whatever the dtype
     pieces: set[str] = field(default_factory=set)
     constants: list[str] = field(default_factory=list)
     constant_bytes: int = 0
@@ -79,6 +80,17 @@ class Program:
 
     def __post_init__(self) -> None:
         self.pieces |= {"real", "weight_int8" if self.quantized else "weight"}
+        self.pieces.add("entry_double" if self.entry_double else "entry")
+
+    @property
+    def real(self) -> str:
+        """The type of the network's numbers in C."""
+        return "float" if self.dtype.itemsize == 4 else "double"
+
+    @property
+    def entry(self) -> str:
+        """The type of x and y in C."""
+        return "double" if self.entry_double else self.real
 
     # ---- buffers ----
 
@@ -121,15 +133,15 @@ class Program:
 
     def number(self, value: float) -> str:
         """A real number as C reads it, with the bits that it has in the network's type."""
-        return _literal(self.dtype.type(value))
+        return literal(self.dtype.type(value))
 
     def array(self, values: NDArray[Any], ctype: str = "real") -> str:
         """A constant array; returns its name."""
         name = f"c{len(self.constants)}"
         values = np.asarray(values, self.dtype if ctype == "real" else None).ravel()
-        if not np.isfinite(values).all():
+        if not np.isfinite(values).all() and ctype != "double":
             raise ValueError("model: expected finite parameters, got NaN or infinity")
-        text = _wrapped(map(_literal, values))
+        text = _wrapped(map(literal, values))
         self.constants.append(f"static const {ctype} {name}[{len(values)}] = {{\n{text}\n}};\n")
         self.constant_bytes += values.nbytes
         return name
@@ -198,10 +210,12 @@ def quantize(weight: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[Any]]:
     return whole.astype(np.int8), scale
 
 
-def _literal(value: Any) -> str:
+def literal(value: Any) -> str:
     """The shortest decimal that C reads as the same number."""
     if isinstance(value, np.integer):
         return str(value)
+    if np.isinf(value):
+        return "INFINITY" if value > 0 else "-INFINITY"
     text = repr(float(value)) if isinstance(value, np.float64 | float) else str(value)
     if "." not in text and "e" not in text:
         text += ".0"

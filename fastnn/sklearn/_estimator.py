@@ -39,10 +39,12 @@ from fastnn.layers import (
     activations,
 )
 from fastnn.model import Sequential
+from fastnn.predictor import Ensemble
 from fastnn.sklearn import _lbfgs, _tables
 from fastnn.sklearn._batches import WeightedBatches, set_penalty
 from fastnn.sklearn._epochs import Epochs
 from fastnn.sklearn._members import fit_ensemble
+from fastnn.sklearn._saved import side_by_side
 from fastnn.sklearn._scoring import Scoring
 from fastnn.sklearn._task import LINKS, Task
 from fastnn.support import arrays
@@ -415,6 +417,16 @@ class Perceptron(_Fitted, ABC):
             self.best_validation_score_ = -np.inf if stopping else None
             self.best_loss_ = None if stopping else np.inf
             self._no_improvement_count, self._best = 0, None
+
+    def _exported(self) -> Ensemble:
+        """What `export_c` writes."""
+        check_is_fitted(self)
+        members = self._members()
+        joined = side_by_side([one._current() for one in members])
+        joined.scaler = self.__dict__.get("encoder_")
+        classes = self.__dict__.get("classes_")
+        labels = None if classes is None else classes.tolist()
+        return Ensemble(joined, len(members), self.out_activation_, labels)
 
     def _threads(self) -> AbstractContextManager[Any]:
         return nullcontext() if self.n_threads is None else threads(self.n_threads)

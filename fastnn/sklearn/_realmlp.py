@@ -13,10 +13,12 @@ from sklearn.base import ClassifierMixin, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted
 
 from fastnn.data import Standardizer
 from fastnn.layers import Softmax
-from fastnn.sklearn._saved import side_by_side
+from fastnn.predictor import Ensemble
+from fastnn.sklearn._saved import side_by_side, with_belongings
 from fastnn.sklearn._tabular import Tabular, between
 
 if TYPE_CHECKING:
@@ -153,7 +155,16 @@ class TabularClassifier(ClassifierMixin, Tabular):
         if networks == 1:
             return predictor, lambda likely: likely.astype(np.float64)
         shape = networks, classes
-        return predictor, lambda likely: likely.reshape(shape).mean(axis=0, dtype=np.float64)
+
+        def combine(likely: Array) -> Array:  # one by one, as `export_c` adds them
+            return likely.reshape(shape).cumsum(axis=0, dtype=np.float64)[-1] / networks
+
+        return predictor, combine
+
+    def _exported(self) -> Ensemble:
+        check_is_fitted(self)
+        joined, classes = with_belongings(self), self.classes_.tolist()
+        return Ensemble(joined, len(self.models_), "softmax", classes)
 
     def _score_meaning(self, found: Array, targets: Array, weight: Array | None) -> float:
         right = float(np.average(found.argmax(axis=1) == targets, weights=weight))
@@ -229,11 +240,16 @@ class TabularRegressor(RegressorMixin, Tabular):
 
         def combine(outputs: Array) -> Any:
             values = outputs.reshape(shape) * scaler.std + scaler.mean
-            value = np.minimum(np.maximum(values, low), high).mean(axis=0)
+            within = np.minimum(np.maximum(values, low), high)
+            value = within.cumsum(axis=0)[-1] / len(within)  # one by one, as `export_c` adds them
             return value[0] if is_flat else value
 
         predictor = side_by_side(self.models_).predictor()
         return predictor, one_value if is_flat and shape == (1, 1) else combine
+
+    def _exported(self) -> Ensemble:
+        check_is_fitted(self)
+        return Ensemble(with_belongings(self), len(self.models_), limits=self.target_range_)
 
     def _score_meaning(self, found: Array, targets: Array, weight: Array | None) -> float:
         error = (found - self._as_given(targets)) ** 2

@@ -39,8 +39,7 @@ _KINDS = {"b": bool, "i": int, "u": int, "f": float, "U": str, "O": str}  # of c
 def save(estimator: Any, path: str | PathLike[str]) -> None:
     """Write the estimator, after `fit`, to a file."""
     models = estimator.models_
-    joined = side_by_side(models)
-    joined.scaler = estimator.encoder_
+    joined = with_belongings(estimator)
     content: dict[str, Any] = {
         "format": _FORMAT,
         "estimator": type(estimator).__name__,
@@ -55,7 +54,6 @@ def save(estimator: Any, path: str | PathLike[str]) -> None:
     if (classes := estimator.__dict__.get("classes_")) is not None:
         content["classes"] = {"dtype": classes.dtype.str, "values": _labels(classes)}
     else:
-        joined.target_scaler = estimator.__dict__["target_scaler_"]
         content["range"] = estimator.__dict__["target_range_"].tolist()
         content["is_flat"] = bool(estimator.__dict__["_is_flat"])
     metadata = {_KEY: json.dumps(content, allow_nan=False)}
@@ -66,8 +64,17 @@ def side_by_side(models: list[Sequential], *last: type[Layer]) -> Sequential:
     """One network, a copy, with the outputs of all side by side; each has such a layer `last`."""
     parts = [[*copy.deepcopy(model.layers), *(kind() for kind in last)] for model in models]
     if len(parts) > 1:
-        return Sequential(Heads(*(Block(*layers) for layers in parts)))
-    return Sequential(*parts[0], seed=models[0].seed)
+        heads = Heads(*(Block(*layers) for layers in parts))
+        return Sequential(heads, dtype=models[0].dtype)
+    return Sequential(*parts[0], seed=models[0].seed, dtype=models[0].dtype)
+
+
+def with_belongings(estimator: Any) -> Sequential:
+    """An estimator's networks side by side, with its encoder and the scale of its targets."""
+    joined = side_by_side(estimator.models_)
+    joined.scaler = estimator.encoder_
+    joined.target_scaler = estimator.__dict__.get("target_scaler_")
+    return joined
 
 
 def load(kind: type[T], path: str | PathLike[str]) -> T:

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from fastnn.data import TableEncoder
     from fastnn.history import History
     from fastnn.model import Sequential
-    from fastnn.predictor import Predictor
+    from fastnn.predictor import Ensemble, Predictor
 
     Array = NDArray[Any]
 
@@ -369,6 +369,10 @@ class Tabular(_Fitted, ABC):
         """Prediction of single rows, made ready for many calls: see `RowPredictor`."""
         check_is_fitted(self)
         return RowPredictor(self)
+
+    @abstractmethod
+    def _exported(self) -> Ensemble:
+        """What `export_c` writes."""
 
     def feature_importances(
         self,

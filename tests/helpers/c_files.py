@@ -2,6 +2,7 @@
 
 import ctypes
 import platform
+import re
 import shutil
 import subprocess
 
@@ -24,7 +25,8 @@ def compiler(name):
 
 
 class Compiled:
-    """The functions of a network written by export_c; arguments as export_c's, but for the path."""
+    """The functions of a network or estimator written by export_c; arguments as export_c's, but for
+    the path."""
 
     def __init__(self, model, folder, command="gcc", flags=("-O3", *NATIVE), **arguments):
         self.files = fastnn.export_c(model, folder / "net.c", **arguments)
@@ -37,8 +39,13 @@ class Compiled:
         self.one, self.batch = getattr(loaded, name), getattr(loaded, f"{name}_batch")
         self.with_workspace = getattr(loaded, f"{name}_with")
         self.one.restype = self.batch.restype = self.with_workspace.restype = None
-        shape = arguments.get("shape") or (model.in_features,)
-        self.outputs, self.dtype = model.output_shape(shape), model.dtype
+        header = self.files.header.read_text()
+        ctype = re.search(r"\(const (\w+) \*x, \1 \*y\);", header)[1]
+        self.dtype = np.dtype({"float": "float32", "double": "float64"}[ctype])
+        self.outputs = (int(re.search(r"_OUTPUTS (\d+)", header)[1]),)
+        if hasattr(model, "output_shape"):
+            shape = arguments.get("shape") or (model.in_features,)
+            self.outputs = model.output_shape(shape)
 
     def __call__(self, x):
         """The outputs of a batch; the numbers behind them must stay as they are."""

@@ -1,0 +1,189 @@
+"""export_c: the estimators of fastnn.sklearn, compared with their predictions."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn.base", reason="scikit-learn is not installed: fastnn.sklearn untested")
+
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+
+from c_files import Compiled
+from compare import assert_same_bits
+from fastnn import export_c
+from fastnn.sklearn import MLPClassifier, MLPRegressor, TabularClassifier, TabularRegressor
+from perceptrons import cancer, counts, digits, fast, multilabel, outputs_of, plane
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+NAN = float("nan")
+CATEGORICAL = [2, 3, 4]
+
+
+def table(rows, rng, new=False):
+    """Numbers, of which some are missing, text, truth values and codes; new rows have more: what
+    is unseen, and numbers at the edges."""
+    numbers = rng.normal([1.6e9, 0], [1e4, 1], (rows, 2))
+    numbers[rng.random(rows) < 0.1, 1] = NAN
+    if new:
+        edges = rng.random(rows) < 0.2
+        numbers[edges, 0] = rng.choice([NAN, 0.0, 1e300, -1.7e308, 1e-310], edges.sum())
+    text = ["red", "green", None, "new"]
+    categories = [
+        [text[i] for i in rng.integers(0, 3 + new, rows)],
+        [bool(i) for i in rng.integers(0, 2, rows)],
+        [[*range(0, 90, 10), None, 5, -1.0][i] for i in rng.integers(0, 10 + 2 * new, rows)],
+    ]
+    return np.column_stack([numbers.astype(object), *(np.array(c, object) for c in categories)])
+
+
+def as_numbers(rows):
+    """The rows as C takes them."""
+    x = rows.copy()
+    x[:, 2] = [{"green": 0, "red": 1, None: NAN, "new": 2}[item] for item in x[:, 2]]
+    x[x == None] = NAN  # noqa: E711
+    return np.ascontiguousarray(x.astype(float))
+
+
+def value_of(rows):
+    """What can be learnt of such rows."""
+    codes = np.array([0 if code is None else code for code in rows[:, 4]], float)
+    return np.nan_to_num(rows[:, 1].astype(float)) + 2.0 * (rows[:, 2] == "red") + codes / 30
+
+
+def targets_of(rows, kind):
+    value = value_of(rows)
+    if kind == "two classes":
+        return np.where(value > 2, "yes */", "no")
+    if kind == "three classes":
+        return np.digitize(value, [1.0, 3.0]) * 10
+    return 1e9 + value if kind == "values" else np.stack([value, 1e6 - value], axis=1)
+
+
+# ---- tables ----
+
+
+@pytest.mark.parametrize("n_ensembles", [1, 3, 9])
+@pytest.mark.parametrize("kind", ["two classes", "three classes", "values", "two values"])
+def test_the_estimators_for_tables_have_the_bits_of_their_predictor(
+    kind, n_ensembles, rng, tmp_path
+):
+    of = TabularClassifier if "classes" in kind else TabularRegressor
+    estimator = of(
+        (16, 16), max_iter=4, n_ensembles=n_ensembles, random_state=0, max_one_hot=3,
+        categorical_features=CATEGORICAL,
+    )  # fmt: skip
+    rows, others = table(300, rng), table(10_000, rng, new=True)
+    estimator.fit(rows, targets_of(rows, kind))
+    found = Compiled(estimator, tmp_path)(as_numbers(others))
+    predictor = estimator.predictor()
+    some = [0, *range(0, 10_000, 25)]
+    wanted = np.array([predictor(others[i]) for i in some]).reshape(len(some), -1)
+    assert_same_bits(found[some], wanted)
+    predicted = outputs_of(estimator, others).reshape(len(found), -1)
+    np.testing.assert_allclose(found, predicted, rtol=1e-6, atol=1e-6)
+    if of is TabularRegressor:
+        assert (np.ptp(found, axis=0) > 0).all()
+        low, high = estimator.target_range_
+        assert (found >= low).all() and (found <= high).all()
+
+
+@pytest.mark.parametrize("settings", [{}, {"loss": "hinge"}, {"n_ensembles": 3}])
+def test_categories_of_a_perceptron(settings, dtype, rng, tmp_path):
+    rows, others = table(300, rng), table(10_000, rng)
+    others[rng.random(10_000) < 0.3, 2] = "new"
+    classifier = MLPClassifier(
+        **fast(categorical_features=CATEGORICAL, dtype=dtype.name, **settings)
+    )
+    classifier.fit(rows, targets_of(rows, "three classes"))
+    run = Compiled(classifier, tmp_path)
+    found = run(as_numbers(others))
+    if "loss" in settings:
+        wanted = classifier.model_.predict(classifier.encoder_.transform(others))
+    else:
+        wanted = classifier.predict_proba(others)
+    if "n_ensembles" in settings:  # their mean is double here
+        np.testing.assert_allclose(found, wanted, rtol=4 * np.finfo(dtype).eps, atol=0)
+    else:
+        assert_same_bits(found, wanted.astype(np.float64))
+    chosen = classifier.classes_[found.argmax(axis=1)]
+    assert (chosen == classifier.predict(others)).mean() > 0.999
+
+
+# ---- arrays ----
+
+CASES = {
+    "two classes": (MLPClassifier, cancer(), {}),
+    "ten classes": (MLPClassifier, digits(), {}),
+    "softmax of two": (MLPClassifier, cancer(), {"activation": "mish", "solver": "lbfgs"}),
+    "one class": (MLPClassifier, (cancer()[0], np.ones(569)), {}),
+    "labels": (MLPClassifier, multilabel(), {}),
+    "hinge": (MLPClassifier, digits(), {"loss": "hinge"}),
+    "value": (MLPRegressor, plane(), {}),
+    "two values": (MLPRegressor, plane(2), {"activation": "tanh"}),
+    "counts": (MLPRegressor, counts(2), {"loss": "poisson"}),
+    "dropout": (MLPClassifier, digits(), {"dropout": 0.2}),
+    "batch norm": (MLPRegressor, plane(), {"batch_norm": True}),
+}
+
+
+@pytest.mark.parametrize("n_ensembles", [1, 3])
+@pytest.mark.parametrize("case", CASES)
+def test_perceptrons(case, n_ensembles, dtype, tmp_path):
+    of, (X, y), settings = CASES[case]
+    X = X.astype(dtype)
+    estimator = of(**fast(n_ensembles=n_ensembles, dtype=dtype.name, **settings)).fit(X, y)
+    run = Compiled(estimator, tmp_path, name="mlp")
+    assert run.dtype == dtype
+    found = run(np.ascontiguousarray(X))
+    if case == "hinge":
+        members = [estimator, *getattr(estimator, "others_", ())]
+        wanted = np.mean([one.model_.predict(X) for one in members], axis=0)
+    else:
+        wanted = outputs_of(estimator, X)
+    wanted = wanted.reshape(len(X), -1).astype(dtype)
+    if case in ("counts", "batch norm"):  # NumPy's exp; the norm is folded
+        scale = np.abs(wanted).max() if case == "batch norm" else np.abs(wanted)
+        assert (np.abs(found - wanted) <= 16 * np.finfo(dtype).eps * scale).all()
+    else:
+        assert_same_bits(found, wanted)
+
+
+def test_the_header_names_the_classes(tmp_path):
+    X, y = cancer()
+    classifier = MLPClassifier(**fast()).fit(X, np.where(y, "*/ evil", "b\n"))
+    header = export_c(classifier, tmp_path / "net.c").header.read_text()
+    assert ' * y[0] the probability of "*\\u002f evil"\n' in header
+    assert ' * y[1] the probability of "b\\n"\n' in header
+    regressor = MLPRegressor(**fast()).fit(X, y)
+    assert "y[0]" not in export_c(regressor, tmp_path / "net.c").header.read_text()
+
+
+def test_int8_weights_of_an_ensemble(rng, tmp_path):
+    rows = table(300, rng)
+    regressor = TabularRegressor(
+        (16, 16), max_iter=20, n_ensembles=2, random_state=0, categorical_features=CATEGORICAL
+    )
+    regressor.fit(rows, targets_of(rows, "values"))
+    run = Compiled(regressor, tmp_path, weights="int8", X=rows)
+    real = export_c(regressor, tmp_path / "real.c")
+    assert run.files.constants < 0.7 * real.constants and 0 < run.files.error < 0.1
+    found, wanted = run(as_numbers(rows))[:, 0], regressor.predict(rows)
+    assert 0 < np.sqrt(np.mean((found - wanted) ** 2)) < 0.1 * wanted.std()
+
+
+# ---- what is refused ----
+
+
+def test_what_is_refused(tmp_path):
+    X, y = plane()
+    regressor, path = MLPRegressor(**fast()), tmp_path / "net.c"
+    for of in (MLPClassifier, MLPRegressor, TabularClassifier, TabularRegressor):
+        with pytest.raises(NotFittedError):
+            export_c(of(), path)
+    regressor.fit(X, y)
+    with pytest.raises(ValueError, match="scalers: expected True for an estimator"):
+        export_c(regressor, path, scalers=False)
+    with pytest.raises(TypeError, match="model: expected a Sequential or an estimator of"):
+        export_c(make_pipeline(regressor), path)
+    assert list(tmp_path.iterdir()) == []
