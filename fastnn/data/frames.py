@@ -88,7 +88,7 @@ class Table:
         for kind, is_missing in kinds.items():
             if not (is_missing or columns.is_number(kind)):
                 first = next(item for item in items if type(item) is kind)
-                advice = "; categories are named in categorical_features before fit"
+                advice = ", which is not among the categorical_features"
                 advice = columns.TIMES if columns.is_time(kind) else advice
                 self._refuse(i, columns.shown(first), advice)
         try:

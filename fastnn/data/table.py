@@ -48,9 +48,10 @@ class TableEncoder(Transformer):
        serves all.  The first code of a column is for what is missing or was not seen.
 
     Categories may be any hashable objects.  They are sorted: numbers, then others by type and text.
-    `categorical_features` says which columns hold them: "auto", all but columns of numbers (of
-    truth values too, and pandas' "category"); or, as in scikit-learn's
-    `HistGradientBoostingClassifier`, an array of their indices, their names or a mask, or None.
+    `categorical_features` says which columns hold them.  "auto" (or "from_dtype"): those of text,
+    of truth values and of pandas' "category", with a warning for text that is nearly all numbers.
+    Or, as in scikit-learn's `HistGradientBoostingClassifier`, an array of the indices or names of
+    all of them, or a mask; None for no column.
 
     Scaling and clipping are those of RealMLP (D. Holzmüller, L. Grinsztajn, I. Steinwart, 2024).
     They are computed in float64 and rounded once.
@@ -102,7 +103,7 @@ class TableEncoder(Transformer):
         dtype: DTypeLike = "float32",
     ) -> None:
         if isinstance(categorical_features, str):
-            checks.choice(categorical_features, "categorical_features", ["auto"])
+            checks.choice(categorical_features, "categorical_features", ["auto", "from_dtype"])
         self.categorical_features = categorical_features
         self.max_one_hot = checks.whole(max_one_hot, "max_one_hot", 0)
         if scaling is not None:
@@ -132,6 +133,10 @@ class TableEncoder(Transformer):
         scales += 0.0  # so that no 0 has a sign, which would follow from the order of rows
         categories = [_categories(table, i) for i in np.flatnonzero(mask).tolist()]
         few = [len(items) <= self.max_one_hot for items in categories]
+        if isinstance(self.categorical_features, str):
+            for i, items in zip(np.flatnonzero(mask).tolist(), categories, strict=True):
+                if len(items) > self.max_one_hot:
+                    _warn_of_numbers(items, table.where(i))
         gaps = np.flatnonzero(has_gaps).tolist() if self.add_indicator else []
         self._set(table.names, mask, scales, gaps, categories, few)
         if self.scale_one_hot and self.one_hot_:
@@ -144,7 +149,7 @@ class TableEncoder(Transformer):
         """Which columns hold categories."""
         features, given = table.shape[1], self.categorical_features
         mask = np.zeros(features, bool)
-        if isinstance(given, str):  # "auto"
+        if isinstance(given, str):  # "auto", and as scikit-learn calls it
             mask[:] = [table.is_categorical(i) for i in range(features)]
             return mask
         chosen = np.asarray([] if given is None else given)
@@ -160,7 +165,10 @@ class TableEncoder(Transformer):
             if not (unknown := [name for name in chosen.tolist() if name not in table.names]):
                 mask[:] = [name in chosen.tolist() for name in table.names]
                 return mask
-            raise ValueError(f"categorical_features: expected names of columns, got {unknown}")
+            there = ", ".join(map(repr, table.names[:9])) + ", ..." * (len(table.names) > 9)
+            raise ValueError(
+                f"categorical_features: expected names of columns, {there}, got {unknown}"
+            )
         raise ValueError(
             f"categorical_features: expected 'auto', None, indices below {features}, a mask of "
             f"{features} or names of a DataFrame's columns, got {given!r}"
@@ -385,6 +393,28 @@ def _categories(table: Table, i: int) -> list[Any]:
     plain = {item.item() if isinstance(item, _SCALARS) else item for item in found}
     present = [item for item in plain if not (columns.is_missing(type(item)) or item != item)]
     return sorted(present, key=_sort_key)
+
+
+def _warn_of_numbers(items: list[Any], where: str) -> None:
+    """Warn of categories that are numbers, but for a few such as "?"."""
+    texts = [item for item in items if not _reads_as_number(item)]
+    if 0 < len(texts) <= len(items) / 10:
+        warnings.warn(
+            f"X: {len(items) - len(texts)} numbers and {len(texts)} texts, such as {texts[0]!r}"
+            f"{where}: all are taken for categories; make the texts missing "
+            "(pandas.to_numeric(column, errors='coerce')), or name the column in "
+            "categorical_features",
+            UserWarning,
+            stacklevel=checks.users_level(),
+        )
+
+
+def _reads_as_number(item: Any) -> bool:
+    try:
+        float(item)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
 
 
 _SCALARS = (np.bool_, np.integer, np.floating, np.str_)  # their like in Python is equal

@@ -41,9 +41,9 @@ class TabularClassifier(ClassifierMixin, Tabular):
     of 0 and 1 or learnt features (see `fastnn.data.TableEncoder`); the network begins as suits the
     rows, and its learning rate goes up and down four times.
 
-    X is a DataFrame, or an array of numbers, of which `categorical_features` may be codes.  NaN and
-    None are missing values; categories that `fit` has not seen count as missing.  It may not be
-    sparse.
+    X is a DataFrame, a list of rows or an array, of objects too; columns of numbers that are codes
+    are named by `categorical_features`.  NaN and None are missing values; categories that `fit` has
+    not seen count as missing.  It may not be sparse.
 
     Parameters:
 
@@ -67,7 +67,7 @@ class TabularClassifier(ClassifierMixin, Tabular):
     - `class_weight`: a dict of weights by class, or "balanced"; it multiplies `sample_weight`, also
       of the rows that are held out.
     - `callbacks`: a list of `fastnn.Callback` objects, told of every epoch; several networks get
-      copies.
+      copies.  ``fastnn.EarlyStopping("validation_score", patience=20)`` ends training early.
     - `random_state`: an int, a RandomState or None; it decides everything that is random.
     - `verbose`: prints each epoch's loss and score.
     - `n_threads`: of training and prediction; None for `fastnn.get_num_threads`, which jobs of
@@ -77,7 +77,7 @@ class TabularClassifier(ClassifierMixin, Tabular):
     `TableEncoder`; ``models_``, the networks, each a `Sequential` that takes what the encoder
     gives, and ``model_``, the first; ``histories_``, what each had after every epoch
     (``validation_loss``, ``validation_score``); ``best_epochs_``, those that are kept, from 1;
-    ``n_iter_``, how many there were.
+    ``n_iter_``, the most epochs that any had.
 
     With 100 rows or fewer the order of the rows makes no difference, and a weight of 2 is the same
     as a row that comes twice.  All errors are scikit-learn's, ValueError or TypeError;
@@ -121,11 +121,13 @@ class TabularClassifier(ClassifierMixin, Tabular):
         """The probability of each class, float64 (n, classes), in the order of ``classes_``."""
         return self.predict_ensemble(X).mean(axis=0)
 
-    def _learn_targets(self, y: Array) -> int:
+    def _learn_classes(self, y: Array) -> None:
         check_classification_targets(y)
         if y.ndim > 1:
             raise ValueError(f"y: expected one label a row, (n,), got an array of shape {y.shape}")
         self.classes_ = np.unique(y)
+
+    def _learn_targets(self, y: Array) -> int:
         return len(self.classes_)
 
     def _targets(self, y: Array) -> Array:
@@ -261,7 +263,8 @@ def search_space(estimator: Tabular) -> dict[str, Any]:
 
     It is the search space that was published with RealMLP, but for two other kinds of embeddings of
     numbers, in place of which the periodic one is tried more often.  Lists have their elements as
-    often as they are likely.
+    often as they are likely.  Raises TypeError for another estimator; in a pipeline each name needs
+    the step's before it, as in ``tabularclassifier__dropout``.
 
     >>> from sklearn.model_selection import ParameterSampler
     >>> settings = ParameterSampler(search_space(TabularRegressor()), 20, random_state=0)
@@ -270,6 +273,9 @@ def search_space(estimator: Tabular) -> dict[str, Any]:
     """
     from scipy.stats import loguniform
 
+    if not isinstance(estimator, Tabular):
+        wanted = "estimator: expected a TabularClassifier or a TabularRegressor"
+        raise TypeError(f"{wanted}, got {type(estimator).__name__}")
     space = {
         "hidden_layer_sizes": [(256,) * 3] * 3 + [(64,) * 5] + [(512,)],
         "activation": ["relu", "selu", "mish"],

@@ -74,6 +74,10 @@ def with_belongings(estimator: Any) -> Sequential:
     joined = side_by_side(estimator.models_)
     joined.scaler = estimator.encoder_
     joined.target_scaler = estimator.__dict__.get("target_scaler_")
+    labels = estimator.__dict__.get("classes_")
+    classes = [] if labels is None else labels.tolist()
+    if len(estimator.models_) == 1 and set(map(type, classes)) in ({str}, {int}):
+        joined.classes = tuple(classes)
     return joined
 
 

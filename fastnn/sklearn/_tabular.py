@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import KW_ONLY, dataclass, replace
 from numbers import Integral, Real
@@ -139,9 +140,12 @@ class Tabular(_Fitted, ABC):
 
     # ---- what the derived class says -----------------------------------------------------------
 
+    def _learn_classes(self, y: Array) -> None:
+        """Note the classes, those of rows of weight 0 too."""
+
     @abstractmethod
     def _learn_targets(self, y: Array) -> int:
-        """Note the classes, or the targets' scale and range; returns the number of outputs."""
+        """Note the targets' scale and range; returns the number of outputs."""
 
     @abstractmethod
     def _targets(self, y: Array) -> Array:
@@ -189,6 +193,8 @@ class Tabular(_Fitted, ABC):
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         check_consistent_length(X, y)
+        if reset:
+            self._learn_classes(y)
         if weight is None:
             return X, y, None
         weight = _check_sample_weight(weight, X, dtype=np.float64, ensure_non_negative=True)
@@ -403,9 +409,11 @@ class RowPredictor:
     estimator for tables predicts for one row; made by its `predictor`.
 
     A row is an array or list of as many entries as the table has columns, in their order.  It is
-    not checked by scikit-learn, and encoder and networks are called at once: some microseconds in
-    place of a hundred.  It has copies of the networks as they are.  One thread at a time may call
-    it.
+    not checked by scikit-learn, and encoder and networks are called at once: tens of microseconds
+    in place of hundreds.  It has copies of the networks as they are.  One thread at a time may call
+    it; each may have its own.  ``classes`` are the estimator's, None for regression.  Raises
+    TypeError for a row with names, ValueError for another number of entries and for text or
+    infinity where there were numbers.
 
     >>> from fastnn.sklearn import TabularClassifier
     >>> X = np.random.default_rng(0).normal(size=(200, 3))
@@ -416,11 +424,21 @@ class RowPredictor:
     """
 
     def __init__(self, estimator: Tabular) -> None:
+        self._estimator = copy.copy(estimator)  # which may be trained again
+        self.classes = estimator.__dict__.get("classes_")
         encoder = copy.copy(estimator.encoder_)
         vars(encoder).pop("feature_names_in_", None)  # no row has names
         self._encode = encoder.transform
         self._networks, self._combine = estimator._for_rows()
 
+    def __reduce__(self) -> Any:
+        return RowPredictor, (self._estimator,)
+
     def __call__(self, row: ArrayLike) -> Any:
+        if isinstance(row, Mapping) or hasattr(row, "iloc"):
+            raise TypeError(
+                "row: expected a list or an array of entries in the order of the columns in fit, "
+                f"got a {type(row).__name__}, whose names would not be looked at"
+            )
         x = self._encode(np.reshape(_as_array(row), (1, -1)))
         return self._combine(self._networks(x)[0])

@@ -123,7 +123,7 @@ def test_what_stands_where_in_messages():
     encoder = TableEncoder().fit(FRAME)
     with pytest.raises(ValueError, match="X contains infinity in column 'age'"):
         encoder.transform(FRAME.assign(age=np.inf))
-    with pytest.raises(ValueError, match="got 'old' in column 'age'; categories are named in"):
+    with pytest.raises(ValueError, match="got 'old' in column 'age', which is not among"):
         encoder.transform(FRAME.assign(age="old"))
     with pytest.raises(TypeError, match=r"hashable.* in column 'city'"):
         encoder.transform(FRAME.assign(city=[[1]] * 4))

@@ -322,7 +322,7 @@ REFUSED = {
        "categorical_features: expected 'auto', None, indices below 5, a mask of 5")
        for given in ([5], [-1], [True], [0.5], ["a"], 3, [[0]], {"a": 1})},
     "text": ({"categorical_features": None}, [[1.0, "tall"]], ValueError,
-             "X: expected real numbers, got 'tall' in column 1; categories are named in"),
+             "X: expected real numbers, got 'tall' in column 1, which is not among"),
     "date": ({}, [[DAY]], ValueError, "X: .*got dates or times in column 0; turn"),
     "datetime": ({}, np.array([["2020-01-01"]], "M8[D]"), ValueError, "X: .*dtype datetime64"),
     "a date as a number": ({"categorical_features": None}, [[DAY]], ValueError, "X: .*; turn"),
@@ -355,7 +355,7 @@ def test_fit_refuses(name):
 
 
 @pytest.mark.parametrize("options, message", [
-    ({"categorical_features": "all"}, "categorical_features: expected one of auto, got 'all'"),
+    ({"categorical_features": "all"}, "expected one of auto, from_dtype, got 'all'"),
     ({"max_one_hot": -1}, "max_one_hot: expected an integer >= 0"),
     ({"max_one_hot": 2.5}, "max_one_hot: expected an integer >= 0"),
     ({"scaling": "minmax"}, "scaling: expected one of robust, standard, got 'minmax'"),
@@ -380,7 +380,10 @@ def test_transform_refuses_other_columns():
     encoder = TableEncoder().fit([["a", 1.0], ["b", 2.0]])
     with pytest.raises(ValueError, match="X has 3 features, but TableEncoder is expecting 2"):
         encoder.transform([["a", 1.0, 2.0]])
-    with pytest.raises(ValueError, match="X: expected real numbers, got 'x' in column 1; categ"):
+    with pytest.raises(
+        ValueError,
+        match="X: expected real numbers, got 'x' in column 1, which",
+    ):
         encoder.transform([["a", "x"]])
     with pytest.raises(TypeError, match=r"hashable.*unhashable type: 'dict' in column 0"):
         encoder.transform([[{}, 1.0]])
@@ -458,3 +461,14 @@ def test_an_encoder_in_scikit_learn(rng):
     columns = ColumnTransformer([("t", TableEncoder(), [1, 2]), ("d", "drop", [0])]).fit(x)
     np.testing.assert_array_equal(columns.transform(x), TableEncoder().fit_transform(x[:, 1:]))
     assert columns.get_feature_names_out().tolist() == ["t__x2", "t__x1_a", "t__x1_b", "t__x1_c"]
+
+
+def test_numbers_with_a_few_texts_among_them_are_named():
+    mixed = [[float(i)] for i in range(40)] + [["?"], ["?"], ["n/a"]]
+    with pytest.warns(UserWarning, match=r"40 numbers and 2 texts, such as '\?' in column 0: "):
+        TableEncoder().fit(mixed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TableEncoder([0]).fit(mixed)
+        TableEncoder().fit([[str(i)] for i in range(40)])  # codes as text
+        TableEncoder("from_dtype").fit([["?"], ["1"], ["2"]])

@@ -40,7 +40,7 @@ def test_the_package_is_small():
     core = [path for path in files if path.suffix != ".npz" and not wings & set(path.parents)]
     # a wheel, which is compressed, has less than half of this; .ci/check_wheel.py weighs that, too
     assert sum(path.stat().st_size for path in core) < 2_500_000
-    assert sum(path.stat().st_size for path in (PACKAGE / "datasets").iterdir()) < 500_000
+    assert sum(path.stat().st_size for path in (PACKAGE / "datasets").iterdir()) < 100_000
 
 
 def test_version():
