@@ -36,8 +36,10 @@ def test_no_file_is_missing():
 
 def test_the_package_is_small():
     files = [path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix != ".pyc"]
-    # a wheel, which is compressed, has about a third of this; .ci/check_wheel.py weighs that, too
-    assert sum(path.stat().st_size for path in files if path.suffix != ".npz") < 2_500_000
+    # a wheel, which is compressed, has about a third of this; .ci/check_wheel.py weighs that, too.
+    # Wheels are made by GCC; Clang's code is larger.
+    limit = 3_000_000 if fastnn.build_info()["compiler"].startswith("Clang") else 2_500_000
+    assert sum(path.stat().st_size for path in files if path.suffix != ".npz") < limit
     assert sum(path.stat().st_size for path in (PACKAGE / "datasets").iterdir()) < 500_000
 
 
