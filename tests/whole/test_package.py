@@ -38,8 +38,10 @@ def test_the_package_is_small():
     files = [path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix != ".pyc"]
     wings = {PACKAGE / "export", PACKAGE / "sklearn"}  # what the core does not know
     core = [path for path in files if path.suffix != ".npz" and not wings & set(path.parents)]
-    # a wheel, which is compressed, has less than half of this; .ci/check_wheel.py weighs that, too
-    assert sum(path.stat().st_size for path in core) < 2_500_000
+    # a wheel, which is compressed, has less than half of this; .ci/check_wheel.py weighs that, too.
+    # Wheels are made by GCC; Clang's code is larger.
+    limit = 3_000_000 if fastnn.build_info()["compiler"].startswith("Clang") else 2_500_000
+    assert sum(path.stat().st_size for path in core) < limit
     assert sum(path.stat().st_size for path in (PACKAGE / "datasets").iterdir()) < 100_000
 
 
