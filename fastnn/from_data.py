@@ -39,8 +39,8 @@ def initialize_from_data(model: Network, X: ArrayLike, *, seed: int = 0) -> None
     trained the model keeps its numbers, so make a new one.
 
     Raises TypeError or ValueError as `predict` does, for a model without dense layers that train
-    and where a unit's sums or weights are not finite: the model is then unchanged.  RuntimeError if another
-    thread is training the model.
+    and where a unit's sums or weights are not finite: the model is then unchanged.  RuntimeError if
+    another thread is training the model.
 
     >>> import fastnn
     >>> X, y = fastnn.datasets.digits()

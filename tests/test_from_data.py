@@ -241,6 +241,8 @@ def test_a_model_trains_from_there():
 def test_rows_too_small_for_finite_weights_leave_the_model_as_it_was():
     model = Sequential(Dense(3, 2), seed=0)
     before = model.flat_parameters.copy()
-    with pytest.raises(ValueError, match=r"X: too small, gives weights that are not finite in Dens"):
+    with pytest.raises(
+        ValueError, match=r"X: too small, gives weights that are not finite in Dens"
+    ):
         initialize_from_data(model, np.eye(3, dtype=np.float32) * np.float32(1e-42))
     assert_same_bits(model.flat_parameters, before)
