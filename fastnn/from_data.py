@@ -40,8 +40,8 @@ def initialize_from_data(model: Network, X: ArrayLike, *, seed: int = 0) -> None
     trained the model keeps its numbers, so make a new one.
 
     Raises TypeError or ValueError as `predict` does, for a model without dense layers that train
-    and where a unit's sums are not finite: the model is then unchanged.  RuntimeError if another
-    thread is training the model.
+    and where a unit's sums or weights are not finite: the model is then unchanged.  RuntimeError if
+    another thread is training the model.
 
     >>> import fastnn
     >>> X, y = fastnn.datasets.digits()
@@ -86,7 +86,10 @@ def _begin_and_run(
         raise ValueError(f"X: gives sums that are not finite in {label(layer)}")
     constant = arrays.is_constant(variance, mean, len(z), weight.dtype)
     scale = np.where(constant, 1.0, np.sqrt(variance))
-    weight[...] = weight / scale
+    with np.errstate(over="ignore"):
+        weight[...] = weight / scale
+    if not np.isfinite(weight).all():
+        raise ValueError(f"X: too small, gives weights that are not finite in {label(layer)}")
     if bias is not None:
         rows = rng.integers(0, len(z), (_MIXED, len(bias)))
         part = rng.standard_exponential(rows.shape)

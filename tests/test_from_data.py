@@ -263,3 +263,13 @@ def test_a_model_trains_from_there():
         each.fit(X, X[:, :3], loss=fastnn.MeanSquaredError(), optimizer=fastnn.Adam(), epochs=2,
                  progress=False)  # fmt: skip
     assert_same_bits(model.flat_parameters, twin.flat_parameters)
+
+
+def test_rows_too_small_for_finite_weights_leave_the_model_as_it_was():
+    model = Sequential(Dense(3, 2), seed=0)
+    before = model.flat_parameters.copy()
+    with pytest.raises(
+        ValueError, match=r"X: too small, gives weights that are not finite in Dens"
+    ):
+        initialize_from_data(model, np.eye(3, dtype=np.float32) * np.float32(1e-42))
+    assert_same_bits(model.flat_parameters, before)

@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 def add_layers(layers: Iterable[Any], x: Value, program: Program) -> Value:
     """Add layers, or steps of a predictor, one after the other."""
     for layer in layers:
+        if type(layer) is Block:  # it releases what it took
+            x = add_layers(layer.layers, x, program)
+            continue
         its = layer.layer if isinstance(layer, Affine) else layer
         program.note(f"{type(its).__name__} of ({', '.join(map(str, x.shape))})")
         y = add(layer, x, program)

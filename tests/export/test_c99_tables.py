@@ -71,7 +71,8 @@ MORE = {
     "paths in paths": (
         lambda: [
             Flatten(), Heads(Flatten(), Residual(Dense(12, 12)), Block(Dense(12, 3), Softmax())),
-            Residual(Dropout(0.1)), Heads(Heads(ReLU(), Dense(27, 1)), Dense(27, 2)),
+            Residual(Dropout(0.1)), Residual(Dense(27, 3), Block(Dense(3, 27), Block(ReLU()))),
+            Heads(Heads(ReLU(), Dense(27, 1)), Dense(27, 2)),
         ],
         (3, 4), 10_000,
     ),
