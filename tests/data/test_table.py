@@ -355,7 +355,7 @@ def test_fit_refuses(name):
 
 
 @pytest.mark.parametrize("options, message", [
-    ({"categorical_features": "all"}, "expected one of auto, from_dtype, got 'all'"),
+    ({"categorical_features": "all"}, "categorical_features: expected one of auto, from"),
     ({"max_one_hot": -1}, "max_one_hot: expected an integer >= 0"),
     ({"max_one_hot": 2.5}, "max_one_hot: expected an integer >= 0"),
     ({"scaling": "minmax"}, "scaling: expected one of robust, standard, got 'minmax'"),
