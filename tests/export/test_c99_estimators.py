@@ -8,7 +8,7 @@ pytest.importorskip("sklearn.base", reason="scikit-learn is not installed: fastn
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
-from c_files import Compiled
+from c_files import NATIVE, Compiled
 from compare import assert_same_bits
 from fastnn import export_c
 from fastnn.sklearn import MLPClassifier, MLPRegressor, TabularClassifier, TabularRegressor
@@ -18,6 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 NAN = float("nan")
 CATEGORICAL = [2, 3, 4]
+FLAGS = ("-O1", *NATIVE)  # compiled sooner
 
 
 def table(rows, rng, new=False):
@@ -63,7 +64,7 @@ def targets_of(rows, kind):
 # ---- tables ----
 
 
-@pytest.mark.parametrize("n_ensembles", [1, 3, 9])
+@pytest.mark.parametrize("n_ensembles", [1, 3, pytest.param(9, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["two classes", "three classes", "values", "two values"])
 def test_the_estimators_for_tables_have_the_bits_of_their_predictor(
     kind, n_ensembles, rng, tmp_path
@@ -75,7 +76,7 @@ def test_the_estimators_for_tables_have_the_bits_of_their_predictor(
     )  # fmt: skip
     rows, others = table(300, rng), table(10_000, rng, new=True)
     estimator.fit(rows, targets_of(rows, kind))
-    found = Compiled(estimator, tmp_path)(as_numbers(others))
+    found = Compiled(estimator, tmp_path, flags=FLAGS)(as_numbers(others))
     predictor = estimator.predictor()
     some = [0, *range(0, 10_000, 25)]
     wanted = np.array([predictor(others[i]) for i in some]).reshape(len(some), -1)
@@ -96,7 +97,7 @@ def test_categories_of_a_perceptron(settings, dtype, rng, tmp_path):
         **fast(categorical_features=CATEGORICAL, dtype=dtype.name, **settings)
     )
     classifier.fit(rows, targets_of(rows, "three classes"))
-    run = Compiled(classifier, tmp_path)
+    run = Compiled(classifier, tmp_path, flags=FLAGS)
     found = run(as_numbers(others))
     if "loss" in settings:
         wanted = classifier.model_.predict(classifier.encoder_.transform(others))
@@ -127,13 +128,13 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("n_ensembles", [1, 3])
+@pytest.mark.parametrize("n_ensembles", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", CASES)
 def test_perceptrons(case, n_ensembles, dtype, tmp_path):
     of, (X, y), settings = CASES[case]
     X = X.astype(dtype)
     estimator = of(**fast(n_ensembles=n_ensembles, dtype=dtype.name, **settings)).fit(X, y)
-    run = Compiled(estimator, tmp_path, name="mlp")
+    run = Compiled(estimator, tmp_path, flags=FLAGS, name="mlp")
     assert run.dtype == dtype
     found = run(np.ascontiguousarray(X))
     if case == "hinge":
