@@ -82,6 +82,13 @@ def test_readme_from_scikit_learn(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "digits.joblib").stat().st_size < 200_000
 
 
+def test_the_page_of_the_package(capsys):
+    text = (ROOT / "docs" / "package.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    exec(compile(block, "package.md", "exec"), {})
+    assert float(capsys.readouterr().out.split("'accuracy': ")[1].rstrip("}\n")) > 0.9
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of scikit-learn's searches, about small data
 def test_the_page_about_tables(tmp_path, monkeypatch, capsys):
