@@ -115,6 +115,7 @@ def moved(model, rng):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiler", COMPILERS)
 @pytest.mark.parametrize("name", [*LAYERS, *IMAGE_LAYERS, *MORE])
 def test_bits_are_the_predictors(name, compiler, dtype, rng, tmp_path):
