@@ -120,7 +120,7 @@ class Perceptron(_Fitted, ABC):
         "dropout": [_at_least(0, high=1)],
         "batch_norm": ["boolean"],
         "callbacks": [list, tuple, None],
-        "categorical_features": ["array-like", StrOptions({"auto"}), None],
+        "categorical_features": ["array-like", StrOptions({"auto", "from_dtype"}), None],
         "scoring": [StrOptions(set(get_scorer_names())), callable, None],
         "dtype": "no_validation",  # NumPy has many names for a type, which fastnn checks itself
         "n_threads": [_at_least(1, kind=Integral), None],

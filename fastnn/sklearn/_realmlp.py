@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from fastnn.data import Standardizer
 from fastnn.layers import Softmax
 from fastnn.predictor import Ensemble
+from fastnn.sklearn._recipe import Recipe
 from fastnn.sklearn._saved import side_by_side, with_belongings
 from fastnn.sklearn._tabular import Tabular, between
 
@@ -98,7 +99,7 @@ class TabularClassifier(ClassifierMixin, Tabular):
         "class_weight": [StrOptions({"balanced"}), dict, None],
     }
 
-    label_smoothing: float = field(default=0.1, kw_only=True)
+    label_smoothing: float = field(default=Recipe.label_smoothing, kw_only=True)
     class_weight: Any = field(default=None, kw_only=True)
 
     @_fit_context(prefer_skip_nested_validation=True)

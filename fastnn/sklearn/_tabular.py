@@ -110,18 +110,18 @@ class Tabular(_Fitted, ABC):
         "n_threads": [between(1, None, kind=Integral), None],
     }
 
-    hidden_layer_sizes: Any = (256, 256, 256)
-    activation: str = "selu"
+    hidden_layer_sizes: Any = Recipe.hidden_layer_sizes  # defaults stand there alone
+    activation: str = Recipe.activation
     _: KW_ONLY
     n_ensembles: int = 1
     batch_size: int = 256
-    learning_rate_init: float = 0.04
-    weight_decay: float = 0.02
-    dropout: float = 0.15
+    learning_rate_init: float = Recipe.learning_rate
+    weight_decay: float = Recipe.weight_decay
+    dropout: float = Recipe.dropout
     max_iter: int = 256
-    periodic_embedding: bool = True
-    embedding_sigma: float = 0.1
-    front_scale: bool = True
+    periodic_embedding: bool = Recipe.periodic_embedding
+    embedding_sigma: float = Recipe.embedding_sigma
+    front_scale: bool = Recipe.front_scale
     categorical_features: Any = "auto"
     max_one_hot: int = 8
     validation_fraction: float = 0.2

@@ -45,6 +45,7 @@ def settings(**others):
     {"batch_norm": True, "dropout": 0.1}, {"hidden_layer_sizes": (32, 16)},
     {"early_stopping": True, "scoring": "roc_auc", "n_iter_no_change": 30},
     {"early_stopping": True, "n_iter_no_change": 30}, {"categorical_features": "auto"},
+    {"categorical_features": "from_dtype"},
 ], ids=str)  # fmt: skip
 def test_what_follows_from_categories_is_learnt(options):
     X, y = table()
