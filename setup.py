@@ -33,8 +33,8 @@ link_args += ["-Wl,--strip-all", "-Wl,-z,noseparate-code"] * (sys.platform == "l
 
 
 # What Cython writes: with GCC 150 kB less than with -O3, and no slower.  (-Os takes off another
-# 30 kB, but makes calls 3-8 % slower.)
-CYTHON_ARGS = ["-O2"]
+# 30 kB, but makes calls 3-8 % slower.)  Nobody would read warnings about it.
+CYTHON_ARGS = ["-O2", "-w"]
 CYTHON_ARGS_GCC = [
     "-falign-functions=1", "-falign-loops=1", "-falign-jumps=1",
     "-freorder-blocks-algorithm=simple", "--param=max-inline-insns-single=2",

@@ -201,14 +201,14 @@ static void run_long_sums(const fnn_kernels *kernel, int d, void *const *array, 
         report("embedding_backward of many rows", variant, d, out, 5 * 37);
     }
     for (int variant = 0; variant < 4; variant++) {
-        fnn_pool p = {.x = a, .dy = b, .y = z, .dx = out, .batch = 3, .height = 40, .width = 50,
-                      .channels = 37, .out_height = 16, .kernel = {25, 23}, .stride = {1, 1},
+        fnn_pool p = {.x = a, .dy = b, .y = z, .dx = out, .batch = 3, .height = 30, .width = 50,
+                      .channels = 37, .out_height = 6, .kernel = {25, 23}, .stride = {1, 1},
                       .average = variant % 2, .excess = sums};
         p.stride[1] += variant / 2, p.out_width = 27 / p.stride[1] + 1;
         RUN(pool_forward, &p, p.batch * p.out_height);
-        report("pool_forward of large windows", variant, d, z, 3 * 16 * p.out_width * 37);
+        report("pool_forward of large windows", variant, d, z, 3 * 6 * p.out_width * 37);
         RUN(pool_backward, &p, p.batch);
-        report("pool_backward of large windows", variant, d, out, 3 * 40 * 50 * 37);
+        report("pool_backward of large windows", variant, d, out, 3 * 30 * 50 * 37);
     }
     static const ptrdiff_t images[][3] = {{130, 5, 8}, {2, 41, 30}, {2, 3, 700}, {65, 17, 16}};
     for (int variant = 0; variant < 8; variant++) {

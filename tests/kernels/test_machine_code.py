@@ -7,10 +7,8 @@ import subprocess
 
 import pytest
 
-from paths import ROOT
+from machine import OBJECTS, is_current
 
-OBJECTS = {path.stem: path for path in sorted((ROOT / "build").glob("temp.*/**/*.o"))}
-SOURCES = [*(ROOT / "csrc").rglob("*.inc"), *(ROOT / "csrc").rglob("*.[ch]"), ROOT / "setup.py"]
 
 
 def disassemble(name):
@@ -19,7 +17,7 @@ def disassemble(name):
         pytest.skip("objdump is not installed")
     if name not in OBJECTS:
         pytest.skip(f"no {name}.o in build/: build the extension in this tree to check its code")
-    if OBJECTS[name].stat().st_mtime < max(path.stat().st_mtime for path in SOURCES):
+    if not is_current(name):
         pytest.skip(f"{name}.o is older than the sources: build the extension again")
     text = subprocess.run(
         ["objdump", "-d", "--no-show-raw-insn", str(OBJECTS[name])], text=True,
