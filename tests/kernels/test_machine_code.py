@@ -10,7 +10,6 @@ import pytest
 from machine import OBJECTS, is_current
 
 
-
 def disassemble(name):
     """{function: [(address, instruction)]} of an object file."""
     if shutil.which("objdump") is None:
