@@ -218,9 +218,13 @@ class TableEncoder(Transformer):
     def transform(self, X: Any) -> Any:
         """The rows for a network, a new array; or what `set_output` asks for."""
         self._check_fitted("transform")
+        return self._as_asked(self.encode(X), X)
+
+    def encode(self, X: Any) -> NDArray[Any]:
+        """What `transform` gives after `fit`, always as an array."""
         table = Table(X)
         self._check_columns(table)
-        return self._as_asked(self._encode(table), X)
+        return self._encode(table)
 
     def _encode(self, table: Table) -> NDArray[Any]:
         rows = table.shape[0]
@@ -358,12 +362,11 @@ class _Categories:
         self.numbers = {item: number for number, item in enumerate(items, 1)}
         n = len(items)
         self.width = 1 if n == 2 or not is_few else n
-        self.values: NDArray[Any] | None = None  # what stands for each number, 0 being the others'
-        self.places = np.arange(1, n + 1)  # the numbers that have a column of their own
+        # what stands for each number, (1 + n, width), first for the others' number, 0
+        self.values: NDArray[Any] = np.eye(n + 1)[:, 1:] if is_few else shift + np.arange(n + 1)
         if n == 2 and is_few:
-            self.values = np.array([0, -1, 1])
-        elif not is_few:
-            self.values = np.arange(shift, shift + n + 1)
+            self.values = np.array([0.0, -1.0, 1.0])
+        self.values = self.values.reshape(n + 1, self.width)
 
     def write(self, table: Table, out: NDArray[Any]) -> None:
         try:
@@ -373,10 +376,7 @@ class _Categories:
             raise _not_hashable(error, table.where(self.i)) from None
         if which is not None:
             index = np.append(index, 0)[which]
-        if self.values is not None:
-            out[:, self.first] = self.values[index]
-        else:
-            out[:, self.first : self.first + self.width] = index[:, None] == self.places
+        out[:, self.first : self.first + self.width] = self.values[index]
 
 
 def _not_hashable(error: TypeError, where: str) -> TypeError:
