@@ -1,0 +1,10 @@
+"""Networks as ONNX files, which other programs run and write.
+
+Needs onnx (``pip install onnx``), which ``import fastnn`` does not.
+"""
+
+from importlib.util import find_spec
+
+if find_spec("onnx") is None:
+    raise ImportError("fastnn.onnx needs onnx: pip install onnx")
+del find_spec
