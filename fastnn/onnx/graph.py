@@ -1,4 +1,4 @@
-"""Graph: what an ONNX file is made of while it grows: nodes, and arrays under the names of parameters.
+"""Graph: what an ONNX file is made of while it grows: nodes, and arrays named as parameters are.
 
 The batch is the first axis of every value.  Where a value has channels besides positions, they lie
 behind these, as in fastnn, or before them, as ONNX's operators take them."""
