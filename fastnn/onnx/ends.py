@@ -3,6 +3,7 @@ table, and what an estimator makes of its networks' outputs."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -198,10 +199,8 @@ def _label_array(classes: Any) -> NDArray[Any]:
     kinds = {type(item) for item in classes}
     for kind, dtype in ((str, object), (int, np.int64), (bool, np.bool_), (float, np.float64)):
         if kinds == {kind}:
-            try:
-                return np.array(classes, dtype)
-            except OverflowError:
-                break
+            with suppress(OverflowError, UnicodeEncodeError):
+                return np.array([x.encode() if kind is str else x for x in classes], dtype)
     raise TypeError(
         "model: expected classes that are all texts, integers of 64 bits, truth values or numbers, "
         f"got {list(classes)!r:.200}"

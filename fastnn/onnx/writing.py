@@ -108,7 +108,7 @@ def export(
     inputs = [_info(input_name, entry, x.dims)]
     outputs = _name_outputs(results, wanted, input_name, graph)
     metadata = _metadata(model, scaler, ensemble)
-    safefile.replace(os.fspath(path), _file(graph, inputs, outputs, metadata))
+    safefile.replace(os.fsdecode(path), _file(graph, inputs, outputs, metadata))
 
 
 export.__module__ = "fastnn.onnx"
@@ -121,6 +121,8 @@ def _checked_names(value: str | Sequence[str], argument: str) -> list[str]:
         raise TypeError(f"{argument}: expected a name or several, got {value!r}")
     if not all(names) or len(set(names)) < len(names):
         raise ValueError(f"{argument}: expected names that differ and are not empty, got {value!r}")
+    if any("\ud800" <= letter <= "\udfff" for letter in "".join(names)):
+        raise ValueError(f"{argument}: expected text that UTF-8 can hold, got {value!r}")
     return list(names)
 
 
