@@ -4,8 +4,8 @@
 `from_module` and `to_module` whole networks, an `nn.Sequential`, where PyTorch is installed.
 
 fastnn's models take images (batch, height, width, channels) and sequences (batch, length,
-channels); PyTorch's have the channels behind the batch.  `fastnn.to_nhwc` turns images.  Weights are
-turned here, also those of a dense layer behind a flattened image, whose numbers PyTorch has in
+channels); PyTorch's have the channels behind the batch.  `fastnn.to_nhwc` turns images.  Weights
+are turned here, also those of a dense layer behind a flattened image, whose numbers PyTorch has in
 another order.  Nothing is guessed: what is not certain is refused.
 
 Training differs in one thing: of a batch norm's running variance PyTorch takes the unbiased one.

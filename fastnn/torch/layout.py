@@ -1,7 +1,7 @@
 """How a model's arrays lie in PyTorch: under which names, along which axes, in which order.
 
 PyTorch's weights are (out, in), and its images have their channels first.  So a Flatten gives the
-same numbers in another order there, which the layers behind it, up to the next dense one, must undo.
+same numbers in another order there, which the layers behind it, up to a dense one, must undo.
 Imports nothing of PyTorch."""
 
 from __future__ import annotations

@@ -42,8 +42,8 @@ def _check_same(step: Step) -> None:
     by_channel = ours.BatchNorm | ours.Conv1D | _Pool | _GlobalPool
     if isinstance(layer, by_channel) and several and not row.channels_first:
         raise ValueError(
-            f"layer {step.name}, {label(layer)}: behind an Embedding PyTorch has the features last, "
-            "and this module of its takes them first"
+            f"layer {step.name}, {label(layer)}: PyTorch has an Embedding's features last, and "
+            "this module of its takes them first"
         )
 
 
@@ -221,7 +221,7 @@ _LAYERS: dict[str, Callable[[Any], Layer]] = {
 }
 _SAME = ("ReLU", "Sigmoid", "Tanh", "SELU", "SiLU", "GELU", "Mish", "Softmax")
 for _name in _SAME:
-    _LAYERS[_name] = lambda m: getattr(ours, type(m).__name__)()  # type: ignore[no-any-return]
+    _LAYERS[_name] = lambda m: getattr(ours, type(m).__name__)()
 
 
 def _dtype(leaves: Iterable[Any]) -> str:
@@ -281,7 +281,8 @@ def to_module(model: Sequential, *, channels: int | None = None) -> Any:
     torch = _torch()
     if not isinstance(model, Sequential):
         raise TypeError(f"model: expected a Sequential of fastnn's, got {arrays.describe(model)}")
-    found, names = steps(model, channels), []
+    found = steps(model, channels)
+    names: list[str] = []
     for step in found:
         try:
             _check_same(step)

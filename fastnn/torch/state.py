@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -263,7 +264,9 @@ class _File:
         kind = os.path.splitext(path)[1].lower()
         if kind not in (".safetensors", ".npz"):
             pickled = kind in (".pt", ".pth", ".bin", ".ckpt")
-            what = f"{kind} is a pickle, which runs code when it is loaded" if pickled else "unknown"
+            what = (
+                f"{kind} is a pickle, which runs code when it is loaded" if pickled else "unknown"
+            )
             raise ValueError(f"expected a .safetensors or .npz file; {what}: {_SAVE}")
         self._path, self._zipped = path, kind == ".npz"
 
@@ -288,7 +291,8 @@ def _members(file: BinaryIO) -> dict[str, Stored]:
     """The arrays of an .npz file, of which the headers alone are read."""
     from zipfile import ZipFile
 
-    return _guarded(lambda: _listed(ZipFile(file)))
+    found: dict[str, Stored] = _guarded(lambda: _listed(ZipFile(file)))
+    return found
 
 
 def _listed(archive: Any) -> dict[str, Stored]:
@@ -306,7 +310,7 @@ def _listed(archive: Any) -> dict[str, Stored]:
             size = int(np.prod([int(n) for n in shape], dtype=object)) * dtype.itemsize
             if member.tell() + size != info.file_size:
                 raise ValueError(f"{name}: {dtype} of shape {shape} does not fill its bytes")
-        found[name] = Stored(shape, dtype, lambda info=info: _guarded(lambda: _array(archive, info)))
+        found[name] = Stored(shape, dtype, partial(_guarded, partial(_array, archive, info)))
     return found
 
 
