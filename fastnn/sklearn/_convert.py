@@ -26,7 +26,9 @@ _SHARED = (
     "n_iter_", "t_", "loss_", "best_loss_", "loss_curve_", "validation_scores_",
     "best_validation_score_", "_no_improvement_count",
 )  # fmt: skip
-_ACTIVATIONS = ("identity", "logistic", "tanh", "relu")  # of scikit-learn
+# scikit-learn's names of activations, by all names that they have here
+_ACTIVATIONS = {name: name for name in ("identity", "logistic", "tanh", "relu")}
+_ACTIVATIONS |= {ours: its for its, ours in _NAMES.items()}
 
 
 def convert_from(fitted: Any, kinds: Mapping[type, type]) -> Any:
@@ -78,10 +80,10 @@ def convert_to(estimator: Any, kinds: Mapping[type, type]) -> Any:
         if not _is_default(own[name], getattr(default, name)):
             raise ValueError(f"estimator: scikit-learn has no {name}, got {own[name]!r}")
     _check_loss(estimator, "loss" in known)
-    names = {**{ours: its for its, ours in _NAMES.items()}, **{its: its for its in _ACTIVATIONS}}
-    if not isinstance(own["activation"], str) or own["activation"] not in names:
-        raise ValueError(f"estimator: scikit-learn has no activation={own['activation']!r}")
-    own["activation"] = names[own["activation"]]
+    activation = own["activation"]
+    if not isinstance(activation, str) or activation not in _ACTIVATIONS:
+        raise ValueError(f"estimator: scikit-learn has no activation={activation!r}")
+    own["activation"] = _ACTIVATIONS[activation]
     _check_network(estimator)
     made = kind(**{name: deepcopy(own[name]) for name in known})
     _share(estimator, made)

@@ -22,6 +22,7 @@ from fastnn.layers import (
     Flatten,
     Layer,
     LayerNorm,
+    Residual,
 )
 from fastnn.layers.chain import known_after
 from fastnn.layers.pooling import _Pool
@@ -150,6 +151,8 @@ def _follow_paths(layer: Layer, row: Row, prefix: str, found: list[Step]) -> Row
     ends = [_follow(chain, takes, prefix, found) for chain in layer._chains]
     if type(layer) is Block:
         return ends[0]
+    if isinstance(layer, Residual) and layer.shortcut is None:
+        ends.append(row)  # the other path
     if any(end.flattened is not None for end in ends):
         raise ValueError(
             f"model: {type(layer).__name__} joins features of flattened images, which PyTorch has "
