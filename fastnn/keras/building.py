@@ -73,10 +73,19 @@ def _layers(config: Config, weights: Group, types: set[str]) -> list[Layer]:
         variables = group.variables() if group else []
         types.update(variable.dtype.name for variable in variables)
         try:
-            made.append(_LAYERS[kind](its, variables))
+            layer = _LAYERS[kind](its, variables)
+            _check_shapes(layer, [variable.shape for variable in variables])
+            made.append(layer)
         except (TypeError, ValueError, KeyError, IndexError) as error:
             raise ValueError(f"{who}: {error}") from None
     return made
+
+
+def _check_shapes(layer: Layer, shapes: list[tuple[int, ...]]) -> None:
+    """Raise ValueError unless the layer has arrays of these shapes, before they are made."""
+    wanted = [*layer.parameter_shapes().values(), *(its.shape for its in layer.state.values())]
+    if wanted != shapes:
+        raise ValueError(f"expected arrays of shapes {wanted}, got {shapes}")
 
 
 def counted(name: str, counts: dict[str, int]) -> str:
@@ -103,6 +112,8 @@ def _policy(config: Config, who: str) -> str:
 
 
 def _activation(name: Any) -> Any:
+    if not isinstance(name, str):
+        raise ValueError(f"activation: expected a name, got {name!r}")
     if name == "leaky_relu":
         return ours.LeakyReLU(0.2)  # Keras' default
     return activations.resolve({"swish": "silu"}.get(name, name), "activation")

@@ -81,7 +81,7 @@ def _guarded(path: str | os.PathLike[str], use: Callable[[File], Any]) -> Any:
     except Exception as error:  # h5py and zipfile raise errors of many kinds
         if isinstance(error, TypeError) and str(error).startswith("model: "):
             raise
-        text = str(error).strip("'\"") or type(error).__name__
+        text = f"no {error}" if isinstance(error, KeyError) else str(error) or repr(error)
         raise ValueError(f"{name}: {text}") from None
 
 

@@ -87,7 +87,7 @@ def test_weights_alone():
      "dense_1 has 2 arrays; layer 1, Dense.*has weight"),
     (lambda: Sequential(Dense(4, 5), Dense(5, 4), Dense(4, 4)),
      r"of another shape .*dense/vars/0 expected \(4, 5\), got \(4, 4\)"),
-    (lambda: Sequential(Dense(4, 4), ReLU(), Dense(4, 4), Block(Dense(4, 4))), "missing sequential"),
+    (lambda: Sequential(Dense(4, 4), ReLU(), Block(Dense(4, 4))), "missing sequential"),
     (lambda: Sequential(Dense(4, 4), LayerNorm(4), Dense(4, 4)), "missing layer_normalization"),
 ])  # fmt: skip
 def test_other_layers_are_refused(make, message):
@@ -99,7 +99,7 @@ def test_other_layers_are_refused(make, message):
 
 
 def test_what_keras_does_not_have_is_refused():
-    with pytest.raises(TypeError, match="model: layer 0, Residual.*Keras has no such"):
+    with pytest.raises(TypeError, match=r"model: layer 0, Residual.*Keras has no such"):
         load_weights(Sequential(Residual(Dense(4, 4))), DATA / "straight.weights.h5")
     with pytest.raises(TypeError, match="model: expected a Sequential"):
         load_weights(Dense(4, 4), DATA / "straight.weights.h5")
@@ -170,7 +170,7 @@ def many(file, place):
     (external, "do not lie in the file"), (virtual, "do not lie in the file"),
     (lambda f, p: f.create_dataset(p, data=VALUES, compression="gzip"), "do not lie in the file"),
     (lambda f, p: f.create_dataset(p, (10**6, 10**6), "f4"), "do not lie in the file"),
-    (lambda f, p: f.create_dataset(p, data=VALUES.astype(int)), "floating-point numbers, got int64"),
+    (lambda f, p: f.create_dataset(p, data=VALUES.astype(int)), "floating-point .* got int64"),
     (lambda f, p: f.create_dataset(p, data=VALUES.astype("f2")), "arrays of one type"),
     (lambda f, p: f.create_dataset(p, data=VALUES[0]), "Dense: not enough values"),
     (lambda f, p: f.create_dataset(p, data=VALUES[:3]), "Dense|of another shape|features"),
@@ -200,11 +200,12 @@ def test_arrays_that_share_their_bytes_are_counted(tmp_path):
     (2, "data_format", "channels_first", "data_format='channels_first'"),
     (2, "filters", 5, "filters=5, but its arrays have 4"), (2, "groups", 2, "expected|groups"),
     (2, "padding", "reflect", "padding"), (2, "activation", "relu6", "activation"),
-    (2, "activation", {"class_name": "Own"}, "activation"), (2, "kernel_size", 2, "shape"),
-    (2, "kernel_size", [10**9], "Conv1D"), (2, "strides", -1, "stride"),
-    (2, "use_bias", False, "arrays"), (1, "mask_zero", True, "mask_zero=True"),
+    (2, "activation", {"class_name": "Own"}, "activation: expected a name"),
+    (2, "kernel_size", 2, "arrays of shapes"),
+    (2, "kernel_size", [10**9], "arrays of shapes"), (2, "strides", -1, "stride"),
+    (2, "use_bias", False, "arrays of shapes"), (1, "mask_zero", True, "mask_zero=True"),
     (3, "axis", 1, "axis=1"), (3, "center", False, "center=False"), (3, "epsilon", None, "eps"),
-    (3, "momentum", "x", "BatchNormalization"), (3, "dtype", "mixed_float16", "got 'mixed_float16'"),
+    (3, "momentum", "x", "BatchNormalization"), (3, "dtype", "float16", "got 'float16'"),
     (6, "quantization_config", {}, "quantization_config"), (6, "units", 10**12, "units=10"),
     (4, "pool_size", [2, 2], "pool|kernel_size"), (7, "alpha", -1, "alpha"),
 ])  # fmt: skip
@@ -249,7 +250,7 @@ def test_other_files_are_refused(tmp_path):
         load(rewritten(tmp_path, method=zipfile.ZIP_DEFLATED))
     with h5py.File(tmp_path / "old.h5", "w") as file:
         file.create_group("model_weights")
-    with pytest.raises(ValueError, match="it has no 'layers'.*written by Keras 3"):
+    with pytest.raises(ValueError, match=r"it has no 'layers'.*written by Keras 3"):
         load_weights(straight(), tmp_path / "old.h5")
     with h5py.File(tmp_path / "linked.h5", "w") as file:
         file["layers"] = h5py.ExternalLink(str(DATA / "straight.weights.h5"), "layers")
@@ -262,7 +263,7 @@ def test_damaged_files_are_refused(tmp_path):
     rng = np.random.default_rng(0)
     for name, make in (("codes.keras", codes), ("straight.weights.h5", straight)):
         good, path = (DATA / name).read_bytes(), tmp_path / name
-        for at in range(0, len(good), 101):
+        for at in range(0, len(good), 151):
             bad = bytearray(good)
             bad[at] ^= int(rng.integers(1, 256))
             path.write_bytes(bad[: at + 1] if at % 5 == 0 else bad)
