@@ -48,7 +48,6 @@ class First:
 def exported(case: First) -> Path:
     """The network's file, as fastnn writes it."""
     import fastnn.onnx
-
     from peers.fastnn_peer import build
 
     path = Path(tempfile.mkdtemp()) / "network.onnx"
