@@ -213,7 +213,8 @@ def _(layer: BatchNorm, x: Value, graph: Graph) -> Value:
         graph.array("gamma", layer.gamma), graph.array("beta", layer.beta),
         graph.array("running_mean", layer.running_mean), graph.array("running_var", variance),
     ]  # fmt: skip
-    return x._replace(name=graph.add("BatchNormalization", x.name, *arrays, epsilon=eps))
+    its = {"epsilon": eps, "momentum": 1 - layer.momentum}
+    return x._replace(name=graph.add("BatchNormalization", x.name, *arrays, **its))
 
 
 @_add.register
