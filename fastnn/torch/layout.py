@@ -46,12 +46,12 @@ _KNOWN = (Dense, Conv1D, Conv2D, BatchNorm, LayerNorm, Embedding)
 @dataclass(frozen=True)
 class Row:
     """What is known of a row where a layer takes it: its dimensions, how many features or channels
-    it has, whether PyTorch has the channels first, and, of images that were flattened, how many
-    channels they had."""
+    it has, whether PyTorch has the channels first (None: not certain), and, of images that were
+    flattened, how many channels they had."""
 
     dimensions: int | None
     width: int | None
-    channels_first: bool = True
+    channels_first: bool | None = True
     flattened: int | None = None
 
 
@@ -173,11 +173,20 @@ def _after(step: Step) -> Row:
                 f"channels: layer {step.name}, Flatten(), takes inputs of unknown channels, which "
                 "PyTorch has first; pass channels=1 for grey images and rows without channels"
             )
+        if first is None:
+            raise ValueError(
+                f"model: layer {step.name}, Flatten(), stands behind an Embedding and a layer that "
+                "takes its features first in PyTorch: in which order they come is not certain"
+            )
         flattened = row.width if first and row.width != 1 else None
     elif isinstance(layer, Dense):
         flattened = None
     elif isinstance(layer, Embedding):
         first = False
-    elif isinstance(layer, Conv1D | Conv2D | _Pool):
+    elif isinstance(layer, Conv1D | Conv2D):
         first = True
+    elif isinstance(layer, BatchNorm | _Pool) and not first:
+        first = None
+    elif isinstance(layer, LayerNorm) and dimensions is None:
+        dimensions = 1  # PyTorch's runs over the last axis, so that these are features
     return Row(dimensions, width, first, flattened)

@@ -251,9 +251,11 @@ def _check_global_pools(leaves: dict[str, Any]) -> None:
         raise ValueError(f"module: {pool}, {leaves[pool]}: expected a Flatten behind it")
 
 
-def _softmax_axes(step: Step) -> tuple[int, int]:
+def _softmax_axes(step: Step) -> tuple[int, ...]:
     """The axis of the channels in PyTorch, counted from either end."""
-    dimensions = step.row.dimensions or 1
+    dimensions = step.row.dimensions
+    if dimensions is None:
+        return (1,)
     return (1, -dimensions) if step.row.channels_first else (dimensions, -1)
 
 

@@ -42,14 +42,14 @@ class Stored(NamedTuple):
 
 
 def state_dict(
-    model: Sequential, *, names: Sequence[str] | None = None, channels: int | None = None
+    model: Sequential, *, names: Sequence[str | None] | None = None, channels: int | None = None
 ) -> dict[str, NDArray[Any]]:
     """The model's arrays as PyTorch has them: names, axes, order.
 
     Names begin with the layers' numbers, as those of an `nn.Sequential` with a module for each
-    layer, or with `names`, one for each layer that has parameters.  `channels`: see
-    `load_state_dict`.  They are copies, as NumPy arrays: ``safetensors.numpy.save_file`` and
-    `numpy.savez` write them, ``{name: torch.from_numpy(array) ...}`` makes tensors.
+    layer, or with `names`, one for each layer that has parameters, None for one to be left out.
+    `channels`: see `load_state_dict`.  They are copies, as NumPy arrays: `numpy.savez` and
+    ``safetensors.numpy.save_file`` write them, `torch.from_numpy` makes tensors of them.
 
     Raises TypeError or ValueError for a layer that PyTorch does not have, and where the order of
     features behind `Flatten` is not known.
@@ -62,9 +62,10 @@ def state_dict(
     kept = _kept(model, channels)
     prefixes = _given(names, kept) if names is not None else {name: name for name in kept}
     return {
-        _joined(prefixes[layer] or layer, each.their_name): each.theirs()
-        for layer, its in kept.items()
-        for each in its
+        _joined(prefix, each.their_name): each.theirs()
+        for layer, prefix in prefixes.items()
+        for each in kept[layer]
+        if prefix is not None
     }
 
 
@@ -93,7 +94,8 @@ def load_state_dict(
 
     The first dense layer behind a `Flatten` of images or sequences gets its inputs in fastnn's
     order, height, width, channels.  `channels` is how many the inputs have, where no layer before
-    the `Flatten` says it.  Embeddings are (batch, length, features) in both.
+    the `Flatten` says it.  Embeddings are (batch, length, features) in both; behind a convolution
+    PyTorch has the features first again.
 
     Unless `strict`, keys that are missing or unexpected are passed over; the result names them,
     ``(missing_keys, unexpected_keys)``.
@@ -197,9 +199,9 @@ def _matched(shapes: Shapes, kept: Mapping[str, list[Kept]]) -> dict[str, str | 
         groups.setdefault(prefix, {})[last] = shape
     if groups.keys() == kept.keys():
         return {name: name for name in kept}
-    numbers = {prefix: _number(prefix) for prefix in _short(list(groups))}
-    if len(groups) == len(kept) and all(numbers.values()):
-        ordered = sorted(zip(numbers.values(), groups, strict=True))
+    numbers = [_number(prefix) for prefix in _short(list(groups))]
+    if len(set(numbers)) == len(kept) == len(groups) and all(numbers):
+        ordered = sorted(zip(numbers, groups, strict=True))
         return dict(zip(kept, (prefix for _, prefix in ordered), strict=True))
     signs = {name: {each.their_name: each.their_shape() for each in kept[name]} for name in kept}
     fits = {name: [prefix for prefix in groups if groups[prefix] == signs[name]] for name in kept}

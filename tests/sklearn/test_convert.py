@@ -127,7 +127,9 @@ def test_from_here():
 def test_others_are_refused(make, message):
     with pytest.raises(TypeError, match=f"fitted: expected an sklearn.*{message}"):
         from_sklearn(make())
-    with pytest.raises(TypeError, match=r"estimator: expected an fastnn\.sklearn\.MLPClassifier or"):
+    with pytest.raises(
+        TypeError, match=r"estimator: expected an fastnn\.sklearn\.MLPClassifier or"
+    ):
         to_sklearn(TheirRegressor())
     for convert, estimator in ((from_sklearn, TheirRegressor()), (to_sklearn, MLPRegressor())):
         with pytest.raises(NotFittedError):

@@ -22,6 +22,7 @@ from fastnn import (
     GlobalAvgPool2D,
     Heads,
     LayerNorm,
+    MaxPool1D,
     MaxPool2D,
     PeriodicEmbedding,
     ReLU,
@@ -120,6 +121,8 @@ def test_names_say_it_else_it_must_be_certain():
     assert order(model) == [2, 0, 1]
     with pytest.raises(ValueError, match="not certain"):  # one number is missing
         load_state_dict(model, state_of("0", "2"), strict=False)
+    with pytest.raises(ValueError, match="not certain"):
+        load_state_dict(model, state_of("0", "00", "1"))
     with pytest.raises(ValueError, match="not certain"):  # two containers
         load_state_dict(model, state_of("head.0", "body.0", "body.1"))
     embedded = Sequential(Embedding(2, 2), Flatten(), Dense(2, 2, bias=False))
@@ -140,6 +143,11 @@ def test_shapes_may_say_it():
              "first.weight": np.zeros((3, 2)), "first.bias": np.zeros(3)}  # fmt: skip
     load_state_dict(model, state)
     assert model.layers[0].weight.max() == 0 and model.layers[1].weight.min() == 1
+    alone = Sequential(Dense(3, 2))
+    load_state_dict(alone, {"weight": np.ones((2, 3)), "bias": np.ones(2)})  # of a Linear itself
+    assert (alone.predict([[1.0, 2.0, 3.0]]) == 7).all()
+    assert state_dict(alone, names=[""]).keys() == {"weight", "bias"}
+    assert state_dict(model, names=[None, "b"]).keys() == {"b.weight", "b.bias"}
 
 
 def test_all_that_does_not_fit_is_listed():
@@ -245,6 +253,8 @@ class Own:
     (lambda: [Conv2D(1, 2, 1), Flatten()], "no dense layer follows"),
     (lambda: [Conv2D(1, 2, 1), Flatten(), Residual(ReLU()), Dense(8, 1)], "Residual joins"),
     (lambda: [Conv2D(1, 2, 1), Flatten(), Residual(Dense(8, 8))], "Residual joins"),
+    (lambda: [Embedding(3, 2), MaxPool1D(2), Flatten(), Dense(4, 1)], "order .* not certain"),
+    (lambda: [Embedding(3, 2), BatchNorm(2), Flatten(), Dense(4, 1)], "order .* not certain"),
     (lambda: [PeriodicEmbedding(3)], "layer 0, PeriodicEmbedding.* has no like"),
     (lambda: [Own(), Dense(2, 2)], "layers of fastnn's own"),
 ])  # fmt: skip
