@@ -103,7 +103,7 @@ def _elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
         node.claim(math.prod(np.broadcast_shapes(*(a.shape for a in arrays))))
         if any(a.dtype.kind not in "fiub" for a in arrays):
             raise ValueError("expected numbers known when the file is loaded")
-        return np.asarray(function(*arrays)).astype(arrays[0].dtype, copy=False)
+        return np.asarray(function(*arrays))
 
     return fold
 
@@ -227,4 +227,8 @@ FOLD: dict[str, Callable[..., Any]] = {
     "Mul": _elementwise(np.multiply), "Div": _elementwise(_divide),
     "Neg": _elementwise(np.negative), "Sqrt": _elementwise(np.sqrt),
     "Reciprocal": _elementwise(np.reciprocal), "Abs": _elementwise(np.abs),
+    "Less": _elementwise(np.less), "GreaterOrEqual": _elementwise(np.greater_equal),
+    "Not": _elementwise(np.logical_not),
+    "Where": _elementwise(np.where),
 }  # fmt: skip
+CODED = {"Add", "Sub", "Mul", "Less", "GreaterOrEqual", "Not", "Where", "Cast"}

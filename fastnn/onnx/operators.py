@@ -24,7 +24,7 @@ from fastnn.onnx.constants import (
     plain,
     slices,
 )
-from fastnn.onnx.paths import Labels, Named, Spec, Step, Value, features, numbers, turned, weight
+from fastnn.onnx.paths import Codes, Labels, Named, Spec, Step, Value, features, numbers, turned, weight
 from fastnn.onnx.windows import channels_last, conv, global_pool, pad, pool, reduction
 
 if TYPE_CHECKING:
@@ -283,6 +283,9 @@ def _(reader: Reader, node: Node, data: Any, indices: Any) -> Any:
             raise ValueError("indices: expected neighbours, got others")
         part = _part(value, slice(first, first + len(places)), node)
         return part if indices.ndim else part._replace(axes=part.axes[:-1])
+    if isinstance(indices, Codes):
+        indices, table = indices
+        data = data[table[: len(data)]] if table[: len(data)].min() >= 0 else None
     if not isinstance(indices, Value) or indices.dtype.kind not in "iu":
         raise ValueError("indices: expected integers, the codes of an embedding")
     value = reader.fixed(indices)

@@ -118,6 +118,27 @@ class Named(NamedTuple):
     classes: Array
 
 
+class Codes(NamedTuple):
+    """What a formula makes of the input's codes 0, 1, ...: `table` has its result for each."""
+
+    of: Value
+    table: Array
+
+
+def codes_of(inputs: Sequence[Any]) -> Value | None:
+    """The codes that all inputs follow from, beside single constants; None for others."""
+    found = []
+    for value in inputs:
+        if isinstance(value, Codes):
+            found.append(value.of)
+        elif isinstance(value, Value) and value.dtype.kind in "iu":
+            found.append(value)
+        elif not isinstance(value, np.ndarray) or value.size != 1:
+            return None
+    alike = all((v.step, v.axes) == (found[0].step, found[0].axes) for v in found)
+    return found[0] if found and alike else None
+
+
 def turned(array: NDArray[Any], value: Value) -> NDArray[Any]:
     """An array whose first axis is the features of a flattened value, in fastnn's order."""
     if value.order is None:

@@ -16,10 +16,10 @@ from fastnn.data import Standardizer
 from fastnn.data.belongings import check_classes
 from fastnn.layers import Softmax
 from fastnn.model import Sequential
-from fastnn.onnx.constants import FOLD, array_of, dtype_of, plain
+from fastnn.onnx.constants import CODED, FOLD, array_of, dtype_of, plain
 from fastnn.onnx.attributes import Node
 from fastnn.onnx.operators import ML, READ
-from fastnn.onnx.paths import Builder, Labels, Named, Spec, Step, Value, fork, fused
+from fastnn.onnx.paths import Builder, Codes, Labels, Named, Spec, Step, Value, codes_of, fork, fused
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -233,10 +233,26 @@ class Reader:
             if node.op not in FOLD:
                 raise ValueError("this operator cannot be read where it has constants alone")
             return (plain(np.asarray(FOLD[node.op](node, *inputs))),)
+        if codes_of(inputs) is not None and node.op in CODED:
+            return (self._code(node, inputs),)
         if node.op not in READ:
             raise ValueError("this operator cannot be read")
         result = READ[node.op](self, node, *inputs)
         return result if type(result) is tuple else (result,)
+
+
+    def _code(self, node: Node, inputs: list[Any]) -> Any:
+        """Arithmetic of codes: what it makes of each code that any table here has."""
+        of = codes_of(inputs)
+        most = max((t.dims[0] for t in self.graph.initializer if len(t.dims) == 2), default=0)
+        tables = []
+        for value in inputs:
+            if isinstance(value, Value):
+                self.claim(most)
+                tables.append(np.arange(most).astype(value.dtype))
+            else:
+                tables.append(value.table if isinstance(value, Codes) else value.reshape(()))
+        return Codes(of, FOLD[node.op](node, *tables))  # type: ignore[arg-type]
 
 
 def _fail(label: str, error: BaseException) -> NoReturn:

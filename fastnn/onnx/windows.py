@@ -121,7 +121,7 @@ def conv(reader: Reader, node: Node, x: Any, array: Any, bias: Any = None) -> Va
     if before is not None and before.kind == "pad":
         if windows.auto.startswith("SAME"):
             raise ValueError("auto_pad: expected none behind a Pad")
-        for i, sides in enumerate(before.args):
+        for i, sides in zip(keep, before.args, strict=True):
             windows.sides[i] = [a + b for a, b in zip(windows.sides[i], sides, strict=True)]
         inner = [n - sum(s) if n else n for n, s in zip(value.rows, before.args, strict=False)]
         value = value._replace(step=value.step.before, rows=(*inner, value.rows[-1]))
@@ -213,21 +213,24 @@ def reduction(reader: Reader, node: Node, x: Any, axes: Any = None) -> Value:
 
 def pad(reader: Reader, node: Node, x: Any, *arrays: Any) -> Value:
     """Zeros around an image, which the convolution behind it takes as its padding."""
-    value, keep = channels_last(reader, numbers(x))
+    value = numbers(x)
     node.expect("mode", "constant")
     count = len(value.axes)
-    pads, number = (*arrays, None, None)[:2]
-    listed = node.take("pads") if pads is None else integers(pads, "pads")
+    pads, number, listed = (*arrays, None, None, None)[:3]
+    sizes = node.take("pads") if pads is None else integers(pads, "pads")
     zero = node.take("value", 0.0) if number is None else float(np.asarray(number).item())
-    axes = list(range(count)) if len(arrays) < 3 else integers(arrays[2], "axes")
-    if zero or len(listed) != 2 * len(axes) or any(n < 0 for n in listed):
+    axes = list(range(count)) if listed is None else [i % count for i in integers(listed, "axes")]
+    if zero or len(sizes) != 2 * len(axes) or min(sizes) < 0:
         raise ValueError("expected zeros, so many before and behind each axis")
-    around = {i % count: (listed[j], listed[j + len(axes)]) for j, i in enumerate(axes)}
-    sides = tuple(around.pop(i + 2, (0, 0)) for i in keep)
-    if any(map(any, around.values())):
-        raise ValueError("pads: expected them around the positions of an image or sequence")
-    if not any(map(any, sides)):
+    pairs = zip(sizes, sizes[len(axes) :], strict=False)
+    around = {i: pair for i, pair in zip(axes, pairs, strict=False) if any(pair)}
+    if not around:
         return value
-    rows = [n + sum(s) if n else n for n, s in zip(value.rows, sides, strict=False)]
-    spec = Spec("pad", sides, node=node.label)
-    return value.then(spec)._replace(rows=(*rows, value.rows[-1]))
+    value = reader.fixed(value, image=1 not in around)
+    sides = {value.axes[i]: pair for i, pair in around.items()}
+    positions = range(1, len(value.rows))
+    if not sides.keys() <= set(positions) or value.order is not None:
+        raise ValueError("pads: expected them around the positions of an image or sequence")
+    each = tuple(sides.get(place, (0, 0)) for place in positions)
+    rows = [n + sum(pair) if n else n for n, pair in zip(value.rows, each, strict=False)]
+    return value.then(Spec("pad", each, node=node.label))._replace(rows=(*rows, value.rows[-1]))

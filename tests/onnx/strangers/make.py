@@ -18,8 +18,13 @@ def save(name, path, x):
     session = onnxruntime.InferenceSession(path)
     outputs = session.run(None, {session.get_inputs()[0].name: x})
     names = [output.name for output in session.get_outputs()]
-    arrays = {f"y{i}": np.asarray(y) for i, y in enumerate(outputs) if isinstance(y, np.ndarray)}
-    np.savez_compressed(f"{name}.npz", x=x, names=names[: len(arrays)], **arrays)
+    for i, y in enumerate(outputs):
+        if isinstance(y, list):  # of a ZipMap: a dict for each row
+            outputs[i] = np.array([list(row.values()) for row in y])
+        elif y.dtype == object:
+            outputs[i] = y.astype(str)
+    arrays = {f"y{i}": y for i, y in enumerate(outputs)}
+    np.savez_compressed(f"{name}.npz", x=x, names=names, **arrays)
 
 
 def without_origin(path):
@@ -171,8 +176,8 @@ def with_keras():
     }  # fmt: skip
     for name, (model, shape) in models.items():
         for variable in model.variables:
-            if "moving" in variable.path:
-                variable.assign(rng.uniform(0.5, 2, variable.shape))
+            noise = rng.uniform(0.1, 0.5, variable.shape) * (variable.dtype == "float32")
+            variable.assign(variable + noise.astype(variable.dtype))
         x = rng.normal(size=shape).astype(np.float32)
         if name == "codes":
             x = rng.integers(0, 11, shape).astype(np.float32)
