@@ -231,4 +231,6 @@ FOLD: dict[str, Callable[..., Any]] = {
     "Not": _elementwise(np.logical_not),
     "Where": _elementwise(np.where),
 }  # fmt: skip
-CODED = {"Add", "Sub", "Mul", "Less", "GreaterOrEqual", "Not", "Where", "Cast"}
+# those that codes may go through, and the kinds of types that tell codes from numbers there
+CODED = {"Add": "iu", "Sub": "iu", "Mul": "iu", "Where": "iu", "Cast": "", "Not": "",
+         "Less": "iuf", "GreaterOrEqual": "iuf"}  # fmt: skip

@@ -24,7 +24,7 @@ from fastnn.onnx.constants import (
     plain,
     slices,
 )
-from fastnn.onnx.paths import Codes, Labels, Named, Spec, Step, Value, features, numbers, turned, weight
+from fastnn.onnx.paths import Codes, Labels, Named, Spec, Step, Value, features, is_plain, numbers, turned, weight
 from fastnn.onnx.windows import channels_last, conv, global_pool, pad, pool, reduction
 
 if TYPE_CHECKING:
@@ -150,19 +150,9 @@ def _(reader: Reader, node: Node, x: Any, ratio: Any = None, training: Any = Non
         node.take("to", 1)
         return x
     before, after = x.dtype, dtype_of(node.take("to"))
-    if (before.kind == "f") != (after.kind == "f") and not _is_plain(x):
+    if (before.kind == "f") != (after.kind == "f") and not is_plain(x):
         raise ValueError(f"expected a cast of the network's inputs, got one from {before} to {after}")
     return x._replace(dtype=after)
-
-
-def _is_plain(value: Value) -> bool:
-    """Whether it is the input or columns of it."""
-    step: Step | None = value.step
-    while step is not None and step.spec is not None:
-        if step.spec.kind != "part":
-            return False
-        step = step.before
-    return True
 
 
 @_read("Pow")

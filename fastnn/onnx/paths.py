@@ -125,18 +125,29 @@ class Codes(NamedTuple):
     table: Array
 
 
-def codes_of(inputs: Sequence[Any]) -> Value | None:
-    """The codes that all inputs follow from, beside single constants; None for others."""
+def codes_of(inputs: Sequence[Any], kinds: str) -> Value | None:
+    """The codes that all inputs follow from, beside single constants; None for others.  `kinds` are
+    those of NumPy's types that a code may have."""
     found = []
     for value in inputs:
         if isinstance(value, Codes):
             found.append(value.of)
-        elif isinstance(value, Value) and value.dtype.kind in "iu":
+        elif isinstance(value, Value) and value.dtype.kind in kinds and is_plain(value):
             found.append(value)
         elif not isinstance(value, np.ndarray) or value.size != 1:
             return None
     alike = all((v.step, v.axes) == (found[0].step, found[0].axes) for v in found)
     return found[0] if found and alike else None
+
+
+def is_plain(value: Value) -> bool:
+    """Whether it is the input or columns of it."""
+    step: Step | None = value.step
+    while step is not None and step.spec is not None:
+        if step.spec.kind != "part":
+            return False
+        step = step.before
+    return True
 
 
 def turned(array: NDArray[Any], value: Value) -> NDArray[Any]:

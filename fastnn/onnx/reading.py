@@ -85,6 +85,9 @@ def load(
         raise ValueError(f"{name}: {text}") from None
 
 
+load.__module__ = "fastnn.onnx"
+
+
 def _content(path: str) -> bytes:
     with open(path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -233,17 +236,16 @@ class Reader:
             if node.op not in FOLD:
                 raise ValueError("this operator cannot be read where it has constants alone")
             return (plain(np.asarray(FOLD[node.op](node, *inputs))),)
-        if codes_of(inputs) is not None and node.op in CODED:
-            return (self._code(node, inputs),)
+        if node.op in CODED and (codes := codes_of(inputs, CODED[node.op])) is not None:
+            return (self._code(node, codes, inputs),)
         if node.op not in READ:
             raise ValueError("this operator cannot be read")
         result = READ[node.op](self, node, *inputs)
         return result if type(result) is tuple else (result,)
 
 
-    def _code(self, node: Node, inputs: list[Any]) -> Any:
+    def _code(self, node: Node, of: Value, inputs: list[Any]) -> Codes:
         """Arithmetic of codes: what it makes of each code that any table here has."""
-        of = codes_of(inputs)
         most = max((t.dims[0] for t in self.graph.initializer if len(t.dims) == 2), default=0)
         tables = []
         for value in inputs:
@@ -252,7 +254,7 @@ class Reader:
                 tables.append(np.arange(most).astype(value.dtype))
             else:
                 tables.append(value.table if isinstance(value, Codes) else value.reshape(()))
-        return Codes(of, FOLD[node.op](node, *tables))  # type: ignore[arg-type]
+        return Codes(of, FOLD[node.op](node, *tables))
 
 
 def _fail(label: str, error: BaseException) -> NoReturn:

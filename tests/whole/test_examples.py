@@ -7,6 +7,7 @@ import pkgutil
 import re
 import runpy
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -16,10 +17,12 @@ from paths import ROOT
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 AGENTS = ["dqn", "ppo", "sac"]
-MODULES = ["fastnn", *(
-    module.name for module in pkgutil.walk_packages(fastnn.__path__, "fastnn.")
-    if module.name not in ("fastnn.__main__", "fastnn._kernels")
-)]  # fmt: skip
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # onnx, which is imported here, may warn
+    MODULES = ["fastnn", *(
+        module.name for module in pkgutil.walk_packages(fastnn.__path__, "fastnn.")
+        if module.name not in ("fastnn.__main__", "fastnn._kernels")
+    )]  # fmt: skip
 
 
 def load(name):
@@ -35,6 +38,8 @@ def load(name):
 def test_docstrings(name):
     if name.startswith("fastnn.sklearn"):
         pytest.importorskip("sklearn.base", reason=f"no scikit-learn: {name} needs it")
+    if name.startswith("fastnn.onnx"):
+        pytest.importorskip("onnx", reason=f"no onnx: {name} needs it")
     module = importlib.import_module(name)
     user = {"np": np, "__name__": "__main__"}  # as in a user's program
     assert doctest.testmod(module, extraglobs=user).failed == 0
@@ -100,6 +105,17 @@ def test_the_page_about_tables(tmp_path, monkeypatch, capsys):
         exec(compile(block, "tables.md", "exec"), namespace)
     scores = [float(number) for number in re.findall(r"R² (0\.\d+)", capsys.readouterr().out)]
     assert len(scores) == 3 and min(scores) > 0.2
+
+
+def test_the_page_about_onnx(tmp_path, monkeypatch, capsys):
+    for name in ("sklearn.base", "onnx", "onnxruntime"):
+        pytest.importorskip(name, reason=f"no {name}: docs/onnx.md needs it")
+    monkeypatch.chdir(tmp_path)
+    text, namespace = (ROOT / "docs" / "onnx.md").read_text(encoding="utf-8"), {}
+    for block in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        exec(compile(block, "onnx.md", "exec"), namespace)
+    for line in capsys.readouterr().out.splitlines():  # what is printed stands there
+        assert f"# {line}\n" in text
 
 
 def test_every_example_is_tested_here():
