@@ -274,7 +274,7 @@ def _(reader: Reader, node: Node, data: Any, indices: Any) -> Any:
         part = _part(value, slice(first, first + len(places)), node)
         return part if indices.ndim else part._replace(axes=part.axes[:-1])
     if isinstance(indices, Codes):
-        indices, table = indices
+        indices, table = indices.of._replace(dtype=np.dtype(np.int64)), indices.table
         data = data[table[: len(data)]] if table[: len(data)].min() >= 0 else None
     if not isinstance(indices, Value) or indices.dtype.kind not in "iu":
         raise ValueError("indices: expected integers, the codes of an embedding")
