@@ -56,7 +56,7 @@ def _aligned(reader: Reader, value: Value, array: Any) -> tuple[Value, Any]:
     along = [i for i, size in enumerate(shape) if size != 1]
     if not along:
         return value, array.reshape(()).astype(np.float64)
-    value = reader.fixed(value, image=along == [1] and count > 2)
+    value = reader.fixed(value, channels=along[0])
     if len(along) > 1 or along == [0] or value.axes[along[0]] != len(value.rows):
         raise ValueError(
             f"constant: expected a number, or one for each feature or channel, got {array.shape}"
@@ -133,8 +133,9 @@ def _combined(reader: Reader, node: Node, a: Value, b: Value) -> Value:
     found = formula(step, x, y, width)
     if found is None and node.op in ("Add", "Mul"):
         found = formula(step, y, x, width)
-    if found is None and node.op == "Add" and (x or y):
-        found = step, Spec(L.Residual, paths=(x, y) if x else (y, x))
+    if found is None and node.op == "Add":
+        x, y = (x, y) if x else (y or (Spec(L.Linear, dtype=a.dtype),), x)
+        found = step, Spec(L.Residual, paths=(x, y))
     if found is None and node.op == "Mul":
         found = step, Spec("times", paths=(x, y))
     if found is None:
@@ -257,11 +258,11 @@ _FORMULAS: dict[str, Any] = {"Mul": _product, "Add": _sum, "Sub": _difference, "
 
 def concat(reader: Reader, node: Node, *inputs: Any) -> Value:
     """Columns where each path begins with some columns of x, one behind the other, else heads."""
-    values = [reader.fixed(numbers(value)) for value in inputs]
+    axis = axis_of(node.take("axis"), len(numbers(inputs[0]).axes))
+    values = [reader.fixed(numbers(value), channels=axis) for value in inputs]
     if len(values[0].axes) == 2:
         values = [features(value, node.label) for value in values]
     first = values[0]
-    axis = axis_of(node.take("axis"), len(first.axes))
     if (found := periodic.joined(node, values, axis)) is not None:
         return found
     if first.axes[axis] != len(first.rows) or any(

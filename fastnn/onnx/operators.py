@@ -129,9 +129,9 @@ def _(reader: Reader, node: Node, x: Any, *limits: Any) -> Value:
 
 @_read("Softmax")
 def _(reader: Reader, node: Node, x: Any) -> Value:
-    value = reader.fixed(numbers(x))
-    count = len(value.axes)
-    axis = axis_of(node.take("axis", -1 if node.opset >= 13 else 1), count)
+    value = numbers(x)
+    axis = axis_of(node.take("axis", -1 if node.opset >= 13 else 1), len(value.axes))
+    value = reader.fixed(value, channels=axis)
     if node.opset < 13 and any(size != 1 for size in value.sizes()[axis:]):
         raise ValueError("axis: expected the last one, as all behind it count too before opset 13")
     if value.axes[axis] != len(value.rows):
@@ -173,7 +173,7 @@ def _(reader: Reader, node: Node, x: Any) -> Value:
 def _linear(reader: Reader, node: Node, x: Any, array: Any, bias: Any) -> Value:
     """x @ array + bias over the last axis: a dense layer, of sequences and images a convolution
     of 1 or 1x1."""
-    value = reader.fixed(numbers(x))
+    value = reader.fixed(numbers(x), channels=-1)
     array = weight(array, value, "weight", 2, 3)
     if array.ndim == 3 and (found := periodic.product(node, value, array)) is not None:
         return found
@@ -245,7 +245,7 @@ def _norm(kind: Any, value: Value, node: Node, arrays: Any, options: Any) -> Val
 
 @_read("LayerNormalization")
 def _(reader: Reader, node: Node, x: Any, gamma: Any, beta: Any = None) -> Value:
-    value = reader.fixed(numbers(x))
+    value = reader.fixed(numbers(x), channels=-1)
     axis = axis_of(node.take("axis", -1), len(value.axes))
     node.expect("stash_type", 1)
     if axis != len(value.axes) - 1 or value.axes[axis] != len(value.rows):
@@ -263,7 +263,7 @@ def _(reader: Reader, node: Node, data: Any, indices: Any) -> Any:
         return indices._replace(classes=data)
     axis = node.take("axis", 0)
     if isinstance(data, Value):
-        value = reader.fixed(data)
+        value = reader.fixed(data, channels=-1)
         if axis_of(axis, len(value.axes)) != len(value.axes) - 1 or indices.ndim > 1:
             raise ValueError("expected columns, by their numbers")
         places = integers(indices, "indices")
@@ -309,7 +309,7 @@ def _part(value: Value, columns: slice, node: Node) -> Value:
 
 @_read("Slice")
 def _(reader: Reader, node: Node, x: Any, *limits: Any) -> Value:
-    value = reader.fixed(x)
+    value = reader.fixed(x, channels=-1)
     *others, last = slices(node, len(value.axes), limits)
     if any(each != slice(None) for each in others):
         raise ValueError("expected a slice of the features")
@@ -318,7 +318,7 @@ def _(reader: Reader, node: Node, x: Any, *limits: Any) -> Value:
 
 @_read("Split")
 def _(reader: Reader, node: Node, x: Any, widths: Any = None) -> tuple[Value, ...]:
-    value = reader.fixed(x)
+    value = reader.fixed(x, channels=-1)
     if axis_of(node.take("axis", 0), len(value.axes)) != len(value.axes) - 1:
         raise ValueError("axis: expected the last one")
     listed = node.take("split", None) if widths is None else integers(widths, "split")
@@ -386,7 +386,7 @@ def _(reader: Reader, node: Node, x: Any) -> Value:
 
 def _flat(reader: Reader, node: Node, x: Value) -> Value:
     """The numbers of each row as features; whose order is another if channels come first."""
-    value = reader.fixed(x)
+    value = reader.fixed(x, channels=-1)
     order = value.order
     if len(value.rows) > 1:
         places = [a for a in value.axes[1:] if a is not None and value.rows[a - 1] != 1]
@@ -439,7 +439,7 @@ def _renamed(x: Value, sizes: tuple[Size, ...], wanted: list[Any]) -> Value:
 
 @_read("ArgMax")
 def _(reader: Reader, node: Node, x: Any) -> Labels:
-    value = reader.fixed(numbers(x))
+    value = reader.fixed(numbers(x), channels=-1)
     node.expect("select_last_index", 0)
     node.take("keepdims", 1)
     axis = axis_of(node.take("axis", 0), len(value.axes))

@@ -153,13 +153,15 @@ class Reader:
         if self._left < 0:
             raise ValueError("expected constants in proportion to the file, got larger ones")
 
-    def fixed(self, value: Value, image: bool = False) -> Value:
-        """The value with axes of fastnn's array; `image` if it needs channels in ONNX's axis 1."""
+    def fixed(self, value: Value, channels: int | None = None) -> Value:
+        """The value with axes of fastnn's array.  `channels` is the axis in ONNX that must hold
+        features or channels: where it is the file's axis 1, the model takes its input with this one
+        moved behind the others."""
         if not value.loose:
             return value
         last = len(self.axes) - 1
         if self.moved is None:
-            self.moved = image and value.axes == self.axes
+            self.moved = channels is not None and value.axes[channels] == 1
         if self.moved:
             places = {None: None, 0: 0, 1: last} | {i: i - 1 for i in range(2, last + 1)}
             axes = tuple(places[a] for a in value.axes)

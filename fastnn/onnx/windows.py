@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def channels_last(reader: Reader, x: Value) -> tuple[Value, list[int]]:
     """The value with its channels in ONNX's axis 1, and which of ONNX's positions (0 for axis 2) are
     axes of fastnn's array, in order: the others have size 1 and are not in it."""
-    value = reader.fixed(x, image=True)
+    value = reader.fixed(x, channels=1)
     wanted, sizes = len(value.rows), (None, *value.sizes())
     order = [*range(2, len(value.axes)), 1]
     for i in list(order):
@@ -195,7 +195,9 @@ def reduction(reader: Reader, node: Node, x: Any, axes: Any = None) -> Value:
     node.take("noop_with_empty_axes", 0)
     if not listed or 0 in listed:
         raise ValueError("axes: expected positions or features")
-    value = reader.fixed(value, image=1 not in listed and len(value.axes) > 2)
+    others = [i for i in range(1, len(value.axes)) if i not in listed]
+    positions = len(others) == 1 and not (keeps and listed == [2])  # else the features, if open
+    value = reader.fixed(value, channels=others[-1] if positions else listed[-1])
     channels = len(value.rows)
     if listed == [len(value.axes) - 1] and value.axes[-1] == channels:
         if node.op == "ReduceMean" and keeps:
@@ -226,7 +228,7 @@ def pad(reader: Reader, node: Node, x: Any, *arrays: Any) -> Value:
     around = {i: pair for i, pair in zip(axes, pairs, strict=False) if any(pair)}
     if not around:
         return value
-    value = reader.fixed(value, image=1 not in around)
+    value = reader.fixed(value, channels=1 if 1 not in around else count - 1)
     sides = {value.axes[i]: pair for i, pair in around.items()}
     positions = range(1, len(value.rows))
     if not sides.keys() <= set(positions) or value.order is not None:
