@@ -17,23 +17,22 @@ from fastnn.onnx.paths import Spec, Value, features, fork, numbers, turned, weig
 
 if TYPE_CHECKING:
     from fastnn.onnx.attributes import Node
-    from fastnn.onnx.paths import Step
-    from fastnn.onnx.reading import Reader
+    from fastnn.onnx.paths import Input, Step
 
 _ZERO, _ONE = np.float64(0), np.float64(1)
 _WEIGHTED = (L.Dense, L.Conv1D, L.Conv2D)
 _SELU = (1.6732632423543772, 1.0507009873554805)  # its alpha and factor
 
 
-def arithmetic(reader: Reader, node: Node, a: Any, b: Any) -> Value:
+def arithmetic(source: Input, node: Node, a: Any, b: Any) -> Value:
     """Add, Sub, Mul and Div."""
     if isinstance(a, Value) and isinstance(b, Value):
-        return _combined(reader, node, numbers(a), numbers(b))
+        return _combined(source, node, numbers(a), numbers(b))
     value = numbers(a if isinstance(a, Value) else b)
     constant = weight(b if isinstance(a, Value) else a, value, "constant")
     if (found := periodic.with_constant(node, value, constant)) is not None:
         return found
-    value, constant = _aligned(reader, value, constant)
+    value, constant = _aligned(source, value, constant)
     if node.op == "Add":
         return affine(node, value, shift=constant)
     if node.op == "Mul":
@@ -47,7 +46,7 @@ def arithmetic(reader: Reader, node: Node, a: Any, b: Any) -> Value:
     return affine(node, value, std=constant)
 
 
-def _aligned(reader: Reader, value: Value, array: Any) -> tuple[Value, Any]:
+def _aligned(source: Input, value: Value, array: Any) -> tuple[Value, Any]:
     """The value, and a constant as a number or as one for each feature or channel."""
     count = len(value.axes)
     if array.ndim > count:
@@ -56,7 +55,7 @@ def _aligned(reader: Reader, value: Value, array: Any) -> tuple[Value, Any]:
     along = [i for i, size in enumerate(shape) if size != 1]
     if not along:
         return value, array.reshape(()).astype(np.float64)
-    value = reader.fixed(value, channels=along[0])
+    value = source.fixed(value, channels=along[0])
     if len(along) > 1 or along == [0] or value.axes[along[0]] != len(value.rows):
         raise ValueError(
             f"constant: expected a number, or one for each feature or channel, got {array.shape}"
@@ -67,19 +66,25 @@ def _aligned(reader: Reader, value: Value, array: Any) -> tuple[Value, Any]:
 
 
 def affine(
-    node: Node, value: Value, *, mean: Any = None, scale: Any = None, std: Any = None, shift: Any = None
+    node: Node,
+    value: Value,
+    *,
+    mean: Any = None,
+    scale: Any = None,
+    std: Any = None,
+    shift: Any = None,
 ) -> Value:
     """The value minus `mean`, times `scale`, divided by `std` or plus `shift`, one of these; joined
     with what was done to it just before."""
     last, count = value.step.spec, value.rows[-1]
     done = None if last is None else _within(last, count, scale, shift)
     if done is not None:
-        return _instead(value, done)
+        return value.earlier().then(done)
     names = ("mean", "scale", "std", "shift")
     m, s, d, t = _ZERO, _ONE, _ONE, _ZERO
     if last is not None and last.kind == "affine" and last.dtype == value.dtype:
         m, s, d, t = (last.arrays[name] for name in names)
-        value = value._replace(step=value.step.before)
+        value = value.earlier()
     if mean is not None:
         alone = np.all(s == 1) and not np.any(t)
         m, t = (m + mean, t) if alone else (m, t - mean)
@@ -96,8 +101,8 @@ def affine(
 
 
 def _within(last: Spec, count: Any, scale: Any, shift: Any) -> Spec | None:
-    """The layer with a bias, or a norm with the factor and the summand that its formula lacked: they
-    have no axes then; None for any other."""
+    """The layer with a bias, or a norm with the factor and the summand that its formula lacked,
+    whose arrays have no axes then; None for any other."""
     if shift is not None and last.kind in _WEIGHTED and not last.options["bias"]:
         bias = np.broadcast_to(shift, last.args[1])
         return replace(
@@ -113,19 +118,12 @@ def _within(last: Spec, count: Any, scale: Any, shift: Any) -> Spec | None:
     return None
 
 
-def _instead(value: Value, spec: Spec) -> Value:
-    """The value with another layer in place of its last."""
-    before = value.step.before
-    assert before is not None
-    return value._replace(step=before.behind(spec))
-
-
 # ---- two values ----
 
 
-def _combined(reader: Reader, node: Node, a: Value, b: Value) -> Value:
+def _combined(source: Input, node: Node, a: Value, b: Value) -> Value:
     if not (a.loose and b.loose):
-        a, b = reader.fixed(a), reader.fixed(b)
+        a, b = source.fixed(a), source.fixed(b)
     if a[1:] != b[1:]:
         raise ValueError(f"expected two values of one shape, got {a.sizes()} and {b.sizes()}")
     step, (x, y) = fork(a.step, b.step)
@@ -190,7 +188,7 @@ def _product(step: Step, x: Specs, y: Specs, width: Any) -> Any:
 
 
 def _sum(step: Step, x: Specs, y: Specs, width: Any) -> Any:
-    """Activations that leak, ones that are blended with x, and a layer norm as Keras computes it."""
+    """Activations that leak, or are blended with x, and a layer norm as Keras computes it."""
     kinds = _kinds(y)
     scale = _scale(y[-1]) if y else None
     if not x and kinds == ["bend", "affine"] and scale is not None:
@@ -256,18 +254,17 @@ def _quotient(step: Step, x: Specs, y: Specs, width: Any) -> Any:
 _FORMULAS: dict[str, Any] = {"Mul": _product, "Add": _sum, "Sub": _difference, "Div": _quotient}
 
 
-def concat(reader: Reader, node: Node, *inputs: Any) -> Value:
+def concat(source: Input, node: Node, *inputs: Any) -> Value:
     """Columns where each path begins with some columns of x, one behind the other, else heads."""
     axis = axis_of(node.take("axis"), len(numbers(inputs[0]).axes))
-    values = [reader.fixed(numbers(value), channels=axis) for value in inputs]
+    values = [source.fixed(numbers(value), channels=axis) for value in inputs]
     if len(values[0].axes) == 2:
         values = [features(value, node.label) for value in values]
     first = values[0]
     if (found := periodic.joined(node, values, axis)) is not None:
         return found
     if first.axes[axis] != len(first.rows) or any(
-        (v.rows[:-1], v.axes, v.order, v.dtype)
-        != (first.rows[:-1], first.axes, None, first.dtype)
+        (v.rows[:-1], v.axes, v.order, v.dtype) != (first.rows[:-1], first.axes, None, first.dtype)
         for v in values
     ):
         raise ValueError("axis: expected the features or channels, of values that are alike else")

@@ -1,19 +1,61 @@
-"""One node of an ONNX graph: its attributes, of which none may be left unread, and its name for
-messages."""
+"""What an ONNX file says: tensors, checked before they get memory, and the attributes of a node, of
+which none may be left unread."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.onnx.constants import array_of
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
 _MISSING = object()
 _LONGEST_NAME = 100
+_TYPES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64",
+          9: "bool", 11: "float64", 12: "uint32", 13: "uint64"}  # fmt: skip
+MOST_AXES = 16
+
+
+def array_of(tensor: Any) -> NDArray[Any]:
+    """A tensor of the file as an array, after its size was checked against what is there."""
+    from onnx import numpy_helper
+
+    if tensor.data_location == 1 or tensor.external_data:
+        raise ValueError("expected its numbers in the file, got the name of another file")
+    if tensor.HasField("segment"):
+        raise ValueError("expected a whole tensor, got a segment")
+    dims, kind = tuple(tensor.dims), tensor.data_type
+    if len(dims) > MOST_AXES or any(n < 0 for n in dims):
+        raise ValueError(f"expected at most {MOST_AXES} sizes >= 0, got {dims[:99]}")
+    count = math.prod(dims)
+    if kind == 8:
+        if len(tensor.string_data) != count:
+            raise ValueError(f"expected {count} strings, got {len(tensor.string_data)}")
+        texts = [text.decode("utf-8") for text in tensor.string_data]
+        return np.array(texts, dtype=object).reshape(dims)
+    if kind not in _TYPES:
+        raise ValueError(f"expected real numbers, got a tensor of ONNX's type {kind}")
+    if tensor.HasField("raw_data"):
+        wanted, found = count * np.dtype(_TYPES[kind]).itemsize, len(tensor.raw_data)
+        if wanted != found:
+            raise ValueError(f"expected {wanted} bytes for the shape {dims}, got {found}")
+        little = np.dtype(_TYPES[kind]).newbyteorder("<")
+        return np.frombuffer(tensor.raw_data, little).reshape(dims)
+    array: NDArray[Any] = numpy_helper.to_array(
+        tensor
+    )  # lists of numbers: never more than there are
+    return array
+
+
+def dtype_of(kind: int) -> Any:
+    """NumPy's type for a number of ONNX's."""
+    if kind not in _TYPES:
+        raise ValueError(f"expected a real type, got ONNX's type {kind}")
+    return np.dtype(_TYPES[kind])
 
 
 class Node:
@@ -70,6 +112,6 @@ def _value(a: Any, number: Callable[[float], float]) -> Any:
 
 
 def _decimal(value: float) -> float:
-    """The shortest decimal that is this float32, as 0.01 for 0.009999999776: in a network of float32
-    both have the same bits."""
+    """The shortest decimal that is this float32, as 0.01 for 0.009999999776: a network of float32
+    computes the same with both."""
     return float(str(np.float32(value)))

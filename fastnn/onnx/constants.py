@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn.onnx.attributes import MOST_AXES, Node, dtype_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
-
-    from fastnn.onnx.attributes import Node
 
 
 class Unknown:
@@ -26,51 +26,13 @@ class Unknown:
 
 
 BATCH, OTHER = Unknown(), Unknown()
-_TYPES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64",
-          9: "bool", 11: "float64", 12: "uint32", 13: "uint64"}  # fmt: skip
-_MOST_AXES = 16
-
-
-def array_of(tensor: Any) -> NDArray[Any]:
-    """A tensor of the file as an array, after its size was checked against what is there."""
-    from onnx import numpy_helper
-
-    if tensor.data_location == 1 or tensor.external_data:
-        raise ValueError("expected its numbers in the file, got the name of another file")
-    if tensor.HasField("segment"):
-        raise ValueError("expected a whole tensor, got a segment")
-    dims, kind = tuple(tensor.dims), tensor.data_type
-    if len(dims) > _MOST_AXES or any(n < 0 for n in dims):
-        raise ValueError(f"expected at most {_MOST_AXES} sizes >= 0, got {dims[:99]}")
-    count = math.prod(dims)
-    if kind == 8:
-        if len(tensor.string_data) != count:
-            raise ValueError(f"expected {count} strings, got {len(tensor.string_data)}")
-        texts = [text.decode("utf-8") for text in tensor.string_data]
-        return np.array(texts, dtype=object).reshape(dims)
-    if kind not in _TYPES:
-        raise ValueError(f"expected real numbers, got a tensor of ONNX's type {kind}")
-    if tensor.HasField("raw_data"):
-        wanted, found = count * np.dtype(_TYPES[kind]).itemsize, len(tensor.raw_data)
-        if wanted != found:
-            raise ValueError(f"expected {wanted} bytes for the shape {dims}, got {found}")
-        little = np.dtype(_TYPES[kind]).newbyteorder("<")
-        return np.frombuffer(tensor.raw_data, little).reshape(dims)
-    array: NDArray[Any] = numpy_helper.to_array(tensor)  # lists of numbers: never more than there are
-    return array
-
-
-def dtype_of(kind: int) -> Any:
-    """NumPy's type for a number of ONNX's."""
-    if kind not in _TYPES:
-        raise ValueError(f"expected a real type, got ONNX's type {kind}")
-    return np.dtype(_TYPES[kind])
 
 
 def plain(array: NDArray[Any]) -> NDArray[Any]:
     """Sizes that are all known as int64."""
     if array.dtype == object and all(isinstance(item, int) for item in array.flat):
-        return array.astype(np.int64)
+        known: NDArray[Any] = array.astype(np.int64)
+        return known
     return array
 
 
@@ -111,7 +73,7 @@ def _elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
 def _divide(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     """Integers are cut towards zero."""
     if a.dtype.kind == "f":
-        return a / b
+        return np.true_divide(a, b, dtype=a.dtype)
     if not b.all():
         raise ValueError("expected a divisor that is not 0")
     quotient: NDArray[Any] = np.abs(a) // np.abs(b) * np.sign(a) * np.sign(b)
@@ -140,8 +102,8 @@ def _squeeze(node: Node, data: NDArray[Any], axes: Any = None) -> Any:
 
 def _unsqueeze(node: Node, data: NDArray[Any], axes: Any = None) -> Any:
     count = len(node.take("axes") if axes is None else integers(axes, "axes"))
-    if data.ndim + count > _MOST_AXES:
-        raise ValueError(f"expected at most {_MOST_AXES} axes")
+    if data.ndim + count > MOST_AXES:
+        raise ValueError(f"expected at most {MOST_AXES} axes")
     return np.expand_dims(data, axes_of(node, axes, data.ndim + count) or ())
 
 
@@ -173,7 +135,7 @@ def _reshape(node: Node, data: NDArray[Any], shape: NDArray[Any]) -> Any:
     wanted = integers(shape, "shape")
     if not node.take("allowzero", 0):
         wanted = [data.shape[i] if n == 0 else n for i, n in enumerate(wanted)]
-    return data.reshape(wanted[: _MOST_AXES + 1])
+    return data.reshape(wanted[: MOST_AXES + 1])
 
 
 def _expand(node: Node, data: NDArray[Any], shape: NDArray[Any]) -> Any:

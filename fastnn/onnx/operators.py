@@ -13,18 +13,30 @@ import numpy as np
 from fastnn import layers as L
 from fastnn.onnx import periodic
 from fastnn.onnx.arithmetic import affine, arithmetic, concat
+from fastnn.onnx.attributes import dtype_of
 from fastnn.onnx.constants import (
     BATCH,
     OTHER,
     Unknown,
     axes_of,
     axis_of,
-    dtype_of,
     integers,
     plain,
     slices,
 )
-from fastnn.onnx.paths import Codes, Labels, Named, Spec, Step, Value, features, is_plain, numbers, turned, weight
+from fastnn.onnx.paths import (
+    Codes,
+    Input,
+    Labels,
+    Named,
+    Spec,
+    Value,
+    features,
+    is_plain,
+    numbers,
+    turned,
+    weight,
+)
 from fastnn.onnx.windows import channels_last, conv, global_pool, pad, pool, reduction
 
 if TYPE_CHECKING:
@@ -32,7 +44,6 @@ if TYPE_CHECKING:
 
     from fastnn.onnx.attributes import Node
     from fastnn.onnx.paths import Size
-    from fastnn.onnx.reading import Reader
 
 READ: dict[str, Callable[..., Any]] = {
     "Conv": conv, "MaxPool": pool, "AveragePool": pool, "Pad": pad,
@@ -55,7 +66,7 @@ def _read(*names: str) -> Callable[[Any], Any]:
 
 
 def _alone(kind: Any) -> Any:
-    def read(reader: Reader, node: Node, x: Any) -> Value:
+    def read(source: Input, node: Node, x: Any) -> Any:
         return numbers(x).then(Spec(kind, node=node.label, scope=node.scope))
 
     return read
@@ -70,7 +81,7 @@ for _op, _kind in (
 
 
 @_read("LeakyRelu", "Elu")
-def _(reader: Reader, node: Node, x: Any) -> Value:
+def _(source: Input, node: Node, x: Any) -> Any:
     leaky = node.op == "LeakyRelu"
     alpha = node.take("alpha", 0.01 if leaky else 1.0)
     kind = L.LeakyReLU if leaky else L.ELU
@@ -78,38 +89,38 @@ def _(reader: Reader, node: Node, x: Any) -> Value:
 
 
 @_read("Selu")
-def _(reader: Reader, node: Node, x: Any) -> Value:
+def _(source: Input, node: Node, x: Any) -> Any:
     for name, wanted in (("alpha", 1.6732632423543772), ("gamma", 1.0507009873554805)):
         found = node.take(name, wanted)
-        if reader.exact or np.float32(found) != np.float32(wanted):
+        if source.exact or np.float32(found) != np.float32(wanted):
             raise ValueError(f"{name}: expected {wanted} to the last digit, got {found}")
     return numbers(x).then(Spec(L.SELU, node=node.label, scope=node.scope))
 
 
 @_read("Gelu")
-def _(reader: Reader, node: Node, x: Any) -> Value:
+def _(source: Input, node: Node, x: Any) -> Any:
     node.expect("approximate", "none")
     return numbers(x).then(Spec(L.GELU, node=node.label, scope=node.scope))
 
 
 @_read("Swish")
-def _(reader: Reader, node: Node, x: Any) -> Value:
+def _(source: Input, node: Node, x: Any) -> Any:
     node.expect("alpha", 1.0)
     return numbers(x).then(Spec(L.SiLU, node=node.label, scope=node.scope))
 
 
 @_read("PRelu")
-def _(reader: Reader, node: Node, x: Any, slope: Any) -> Value:
+def _(source: Input, node: Node, x: Any, slope: Any) -> Any:
     x = numbers(x)
     slopes = np.unique(weight(slope, x, "slope"))
     if len(slopes) != 1:
         raise ValueError(f"slope: expected one number, got {len(slopes)} different ones")
-    alpha = float(slopes[0]) if reader.exact else float(str(slopes[0]))
+    alpha = float(slopes[0]) if source.exact else float(str(slopes[0]))
     return x.then(Spec(L.LeakyReLU, (alpha,), node=node.label, scope=node.scope))
 
 
 @_read("Clip", "Min", "Max")
-def _(reader: Reader, node: Node, x: Any, *limits: Any) -> Value:
+def _(source: Input, node: Node, x: Any, *limits: Any) -> Any:
     """A maximum of x and 0 is a ReLU; a minimum of them may become part of one that leaks."""
     if not isinstance(x, Value) and len(limits) == 1:
         x, *limits = *limits, x  # type: ignore[assignment]
@@ -128,10 +139,10 @@ def _(reader: Reader, node: Node, x: Any, *limits: Any) -> Value:
 
 
 @_read("Softmax")
-def _(reader: Reader, node: Node, x: Any) -> Value:
+def _(source: Input, node: Node, x: Any) -> Any:
     value = numbers(x)
     axis = axis_of(node.take("axis", -1 if node.opset >= 13 else 1), len(value.axes))
-    value = reader.fixed(value, channels=axis)
+    value = source.fixed(value, channels=axis)
     if node.opset < 13 and any(size != 1 for size in value.sizes()[axis:]):
         raise ValueError("axis: expected the last one, as all behind it count too before opset 13")
     if value.axes[axis] != len(value.rows):
@@ -140,7 +151,7 @@ def _(reader: Reader, node: Node, x: Any) -> Value:
 
 
 @_read("Identity", "Dropout", "Cast", "CastLike")
-def _(reader: Reader, node: Node, x: Any, ratio: Any = None, training: Any = None) -> Any:
+def _(source: Input, node: Node, x: Any, ratio: Any = None, training: Any = None) -> Any:
     node.take("ratio", 0.5)
     node.take("seed", 0)
     node.take("saturate", 1)
@@ -151,29 +162,31 @@ def _(reader: Reader, node: Node, x: Any, ratio: Any = None, training: Any = Non
         return x
     before, after = x.dtype, dtype_of(node.take("to"))
     if (before.kind == "f") != (after.kind == "f") and not is_plain(x):
-        raise ValueError(f"expected a cast of the network's inputs, got one from {before} to {after}")
+        raise ValueError(
+            f"expected a cast of the network's inputs, got one from {before} to {after}"
+        )
     return x._replace(dtype=after)
 
 
 @_read("Pow")
-def _(reader: Reader, node: Node, x: Any, power: Any) -> Value:
+def _(source: Input, node: Node, x: Any, power: Any) -> Any:
     if not isinstance(power, np.ndarray) or power.size != 1 or power.item() != 2:
         raise ValueError("expected the power of 2")
     return numbers(x).then(Spec("square", node=node.label))
 
 
 @_read("Neg")
-def _(reader: Reader, node: Node, x: Any) -> Value:
+def _(source: Input, node: Node, x: Any) -> Any:
     return affine(node, numbers(x), scale=np.float64(-1))
 
 
 # ---- with a weight ----
 
 
-def _linear(reader: Reader, node: Node, x: Any, array: Any, bias: Any) -> Value:
+def _linear(source: Input, node: Node, x: Any, array: Any, bias: Any) -> Any:
     """x @ array + bias over the last axis: a dense layer, of sequences and images a convolution
     of 1 or 1x1."""
-    value = reader.fixed(numbers(x), channels=-1)
+    value = source.fixed(numbers(x), channels=-1)
     array = weight(array, value, "weight", 2, 3)
     if array.ndim == 3 and (found := periodic.product(node, value, array)) is not None:
         return found
@@ -196,12 +209,12 @@ def _linear(reader: Reader, node: Node, x: Any, array: Any, bias: Any) -> Value:
 
 
 @_read("MatMul")
-def _(reader: Reader, node: Node, x: Any, array: Any) -> Value:
-    return _linear(reader, node, x, array, None)
+def _(source: Input, node: Node, x: Any, array: Any) -> Any:
+    return _linear(source, node, x, array, None)
 
 
 @_read("Gemm")
-def _(reader: Reader, node: Node, x: Any, array: Any, bias: Any = None) -> Value:
+def _(source: Input, node: Node, x: Any, array: Any, bias: Any = None) -> Any:
     node.expect("transA", 0)
     value = numbers(x)
     array = weight(array, value, "B", 2)
@@ -213,18 +226,18 @@ def _(reader: Reader, node: Node, x: Any, array: Any, bias: Any = None) -> Value
     if bias is not None:
         bias = weight(bias, value, "C")
         bias = bias if beta == 1 else (beta * bias).astype(bias.dtype)
-    return _linear(reader, node, x, array, bias)
+    return _linear(source, node, x, array, bias)
 
 
 @_read("BatchNormalization")
-def _(reader: Reader, node: Node, x: Any, *arrays: Any) -> Value:
+def _(source: Input, node: Node, x: Any, *arrays: Any) -> Any:
     value = numbers(x)
     node.expect("training_mode", 0)
     node.expect("spatial", 1)
     if len(value.axes) > 2:
-        value, _ = channels_last(reader, value)
+        value, _ = channels_last(source, value)
     else:
-        value = features(reader.fixed(value), node.label)
+        value = features(source.fixed(value), node.label)
     names = ("gamma", "beta", "running_mean", "running_var")
     its = {
         name: turned(weight(array, value, name, 1), value)
@@ -235,7 +248,7 @@ def _(reader: Reader, node: Node, x: Any, *arrays: Any) -> Value:
     return _norm(L.BatchNorm, value, node, its, options)
 
 
-def _norm(kind: Any, value: Value, node: Node, arrays: Any, options: Any) -> Value:
+def _norm(kind: Any, value: Value, node: Node, arrays: Any, options: Any) -> Any:
     sizes = {array.shape for array in arrays.values()}
     if len(sizes) != 1 or value.rows[-1] not in (None, *sizes.copy().pop()):
         raise ValueError(f"expected arrays of {value.rows[-1]} numbers, got {sorted(sizes)}")
@@ -244,8 +257,8 @@ def _norm(kind: Any, value: Value, node: Node, arrays: Any, options: Any) -> Val
 
 
 @_read("LayerNormalization")
-def _(reader: Reader, node: Node, x: Any, gamma: Any, beta: Any = None) -> Value:
-    value = reader.fixed(numbers(x), channels=-1)
+def _(source: Input, node: Node, x: Any, gamma: Any, beta: Any = None) -> Any:
+    value = source.fixed(numbers(x), channels=-1)
     axis = axis_of(node.take("axis", -1), len(value.axes))
     node.expect("stash_type", 1)
     if axis != len(value.axes) - 1 or value.axes[axis] != len(value.rows):
@@ -257,13 +270,13 @@ def _(reader: Reader, node: Node, x: Any, gamma: Any, beta: Any = None) -> Value
 
 
 @_read("Gather")
-def _(reader: Reader, node: Node, data: Any, indices: Any) -> Any:
+def _(source: Input, node: Node, data: Any, indices: Any) -> Any:
     """Of a table by codes an embedding; of x by places a part of its columns."""
     if isinstance(indices, Labels):
         return indices._replace(classes=data)
     axis = node.take("axis", 0)
     if isinstance(data, Value):
-        value = reader.fixed(data, channels=-1)
+        value = source.fixed(data, channels=-1)
         if axis_of(axis, len(value.axes)) != len(value.axes) - 1 or indices.ndim > 1:
             raise ValueError("expected columns, by their numbers")
         places = integers(indices, "indices")
@@ -278,22 +291,20 @@ def _(reader: Reader, node: Node, data: Any, indices: Any) -> Any:
         data = data[table[: len(data)]] if table[: len(data)].min() >= 0 else None
     if not isinstance(indices, Value) or indices.dtype.kind not in "iu":
         raise ValueError("indices: expected integers, the codes of an embedding")
-    value = reader.fixed(indices)
+    value = source.fixed(indices)
     if not isinstance(data, np.ndarray) or data.ndim != 2 or data.dtype.kind != "f" or axis != 0:
         raise ValueError("expected rows of a table of two axes")
     if len(value.rows) != 1:
         raise ValueError(f"indices: expected (batch, columns), got {len(value.rows) + 1} axes")
     spec = Spec(L.Embedding, data.shape, arrays={"weight": data}, node=node.label)
     then = value.then(spec)
-    return then._replace(
-        rows=(*value.rows, data.shape[1]), axes=(*value.axes, 2), dtype=data.dtype
-    )
+    return then._replace(rows=(*value.rows, data.shape[1]), axes=(*value.axes, 2), dtype=data.dtype)
 
 
 # ---- columns ----
 
 
-def _part(value: Value, columns: slice, node: Node) -> Value:
+def _part(value: Value, columns: slice, node: Node) -> Any:
     """Some neighbouring columns of rows of features."""
     (count,) = value.rows[-1:]
     if len(value.rows) != 1 or value.axes != (0, 1) or value.order is not None or count is None:
@@ -308,8 +319,8 @@ def _part(value: Value, columns: slice, node: Node) -> Value:
 
 
 @_read("Slice")
-def _(reader: Reader, node: Node, x: Any, *limits: Any) -> Value:
-    value = reader.fixed(x, channels=-1)
+def _(source: Input, node: Node, x: Any, *limits: Any) -> Any:
+    value = source.fixed(x, channels=-1)
     *others, last = slices(node, len(value.axes), limits)
     if any(each != slice(None) for each in others):
         raise ValueError("expected a slice of the features")
@@ -317,8 +328,8 @@ def _(reader: Reader, node: Node, x: Any, *limits: Any) -> Value:
 
 
 @_read("Split")
-def _(reader: Reader, node: Node, x: Any, widths: Any = None) -> tuple[Value, ...]:
-    value = reader.fixed(x, channels=-1)
+def _(source: Input, node: Node, x: Any, widths: Any = None) -> tuple[Value, ...]:
+    value = source.fixed(x, channels=-1)
     if axis_of(node.take("axis", 0), len(value.axes)) != len(value.axes) - 1:
         raise ValueError("axis: expected the last one")
     listed = node.take("split", None) if widths is None else integers(widths, "split")
@@ -335,7 +346,7 @@ def _(reader: Reader, node: Node, x: Any, widths: Any = None) -> tuple[Value, ..
 
 
 @_read("Shape")
-def _(reader: Reader, node: Node, x: Any) -> Any:
+def _(source: Input, node: Node, x: Any) -> Any:
     start, end = node.take("start", 0), node.take("end", len(x.axes))
     sizes = [OTHER if size is None else size for size in x.sizes()]
     marks = np.empty(len(sizes) + 1, object)
@@ -344,7 +355,7 @@ def _(reader: Reader, node: Node, x: Any) -> Any:
 
 
 @_read("Transpose")
-def _(reader: Reader, node: Node, x: Any) -> Value:
+def _(source: Input, node: Node, x: Any) -> Any:
     perm = node.take("perm", list(range(len(x.axes)))[::-1])
     if sorted(perm) != list(range(len(x.axes))) or perm[0] != 0:
         raise ValueError(f"perm: expected the batch to stay the first axis, got {perm}")
@@ -352,7 +363,7 @@ def _(reader: Reader, node: Node, x: Any) -> Value:
 
 
 @_read("Squeeze")
-def _(reader: Reader, node: Node, x: Any, axes: Any = None) -> Any:
+def _(source: Input, node: Node, x: Any, axes: Any = None) -> Any:
     if isinstance(x, Labels):
         node.take("axes", None)
         return x
@@ -366,7 +377,7 @@ def _(reader: Reader, node: Node, x: Any, axes: Any = None) -> Any:
 
 
 @_read("Unsqueeze")
-def _(reader: Reader, node: Node, x: Any, axes: Any = None) -> Value:
+def _(source: Input, node: Node, x: Any, axes: Any = None) -> Any:
     listed = node.take("axes") if axes is None else integers(axes, "axes")
     count = len(x.axes) + len(listed)
     places = {axis_of(i, count) for i in listed}
@@ -377,16 +388,16 @@ def _(reader: Reader, node: Node, x: Any, axes: Any = None) -> Value:
 
 
 @_read("Flatten")
-def _(reader: Reader, node: Node, x: Any) -> Value:
+def _(source: Input, node: Node, x: Any) -> Any:
     axis = axis_of(node.take("axis", 1), len(x.axes) + 1)
     if axis == 0 or any(size != 1 for size in x.sizes()[: axis - 1]):
         raise ValueError(f"axis: expected 1, so that the batch stays the first axis, got {axis}")
-    return _flat(reader, node, x)
+    return _flat(source, node, x)
 
 
-def _flat(reader: Reader, node: Node, x: Value) -> Value:
+def _flat(source: Input, node: Node, x: Value) -> Any:
     """The numbers of each row as features; whose order is another if channels come first."""
-    value = reader.fixed(x, channels=-1)
+    value = source.fixed(x, channels=-1)
     order = value.order
     if len(value.rows) > 1:
         places = [a for a in value.axes[1:] if a is not None and value.rows[a - 1] != 1]
@@ -397,7 +408,7 @@ def _flat(reader: Reader, node: Node, x: Value) -> Value:
 
 
 @_read("Reshape")
-def _(reader: Reader, node: Node, x: Any, shape: Any) -> Any:
+def _(source: Input, node: Node, x: Any, shape: Any) -> Any:
     keeps = not node.take("allowzero", 0)
     if isinstance(x, Labels):
         return x
@@ -411,17 +422,17 @@ def _(reader: Reader, node: Node, x: Any, shape: Any) -> Any:
     first, *rest = wanted
     total = None if None in sizes else math.prod(sizes)
     fits = total is not None and -1 not in rest and not any(isinstance(n, Unknown) for n in rest)
-    if not (first is BATCH or first == reader.batch or (first == -1 and fits)):
+    if not (first is BATCH or first == source.batch or (first == -1 and fits)):
         raise ValueError(f"shape: expected the batch to stay the first axis, got {wanted}")
     if rest.count(-1) == 1 and total is not None:
         others = math.prod(n for n in rest if n != -1)
         rest[rest.index(-1)] = total // others if others else 0
     if len(rest) == 1 and (rest[0] == -1 or rest[0] == total):
-        return _flat(reader, node, x)
+        return _flat(source, node, x)
     return _renamed(x, sizes, rest)
 
 
-def _renamed(x: Value, sizes: tuple[Size, ...], wanted: list[Any]) -> Value:
+def _renamed(x: Value, sizes: tuple[Size, ...], wanted: list[Any]) -> Any:
     """The value with other axes of size 1 among its own."""
     places = [(a, n) for a, n in zip(x.axes[1:], sizes, strict=True) if n != 1]
     kept = [n for n in wanted if n != 1]
@@ -438,8 +449,8 @@ def _renamed(x: Value, sizes: tuple[Size, ...], wanted: list[Any]) -> Value:
 
 
 @_read("ArgMax")
-def _(reader: Reader, node: Node, x: Any) -> Labels:
-    value = reader.fixed(numbers(x), channels=-1)
+def _(source: Input, node: Node, x: Any) -> Labels:
+    value = source.fixed(numbers(x), channels=-1)
     node.expect("select_last_index", 0)
     node.take("keepdims", 1)
     axis = axis_of(node.take("axis", 0), len(value.axes))
@@ -449,28 +460,28 @@ def _(reader: Reader, node: Node, x: Any) -> Labels:
 
 
 @_read("ArrayFeatureExtractor")
-def _(reader: Reader, node: Node, classes: Any, which: Any) -> Labels:
+def _(source: Input, node: Node, classes: Any, which: Any) -> Labels:
     if not isinstance(which, Labels) or not isinstance(classes, np.ndarray):
         raise ValueError("expected classes by the place of the largest number")
     return which._replace(classes=classes.ravel())
 
 
 @_read("Greater", "Binarizer")
-def _(reader: Reader, node: Node, x: Any, limit: Any = None) -> Labels:
+def _(source: Input, node: Node, x: Any, limit: Any = None) -> Labels:
     node.take("threshold", 0.5)
     return Labels(numbers(x))
 
 
 @_read("ZipMap")
-def _(reader: Reader, node: Node, x: Any) -> Named:
+def _(source: Input, node: Node, x: Any) -> Named:
     texts, numbered = node.take("classlabels_strings", None), node.take("classlabels_int64s", None)
     listed = numbered if texts is None else texts
     return Named(numbers(x), np.array(listed, object if texts is not None else np.int64))
 
 
 @_read("Scaler")
-def _(reader: Reader, node: Node, x: Any) -> Value:
-    value = reader.fixed(numbers(x))
+def _(source: Input, node: Node, x: Any) -> Any:
+    value = source.fixed(numbers(x))
     arrays = [np.array(node.take(name), np.float64) for name in ("offset", "scale")]
     if len(value.rows) != 1 or any(its.shape not in (value.rows, (1,)) for its in arrays):
         raise ValueError("expected (batch, features), and a number for each feature or one")

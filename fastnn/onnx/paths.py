@@ -1,5 +1,5 @@
-"""What the values of an ONNX graph are to fastnn: paths of layers from the input, and where the axes
-of each value lie in fastnn's array, whose channels come last.  Paths become a model at the end."""
+"""What the values of an ONNX graph are to fastnn: paths of layers from the input, and where the
+axes of each value lie in fastnn's array, whose channels come last.  At last a path is a model."""
 
 from __future__ import annotations
 
@@ -66,6 +66,15 @@ class Step:
             step = Step(step, spec)
         return step
 
+    def path(self) -> tuple[Spec, ...]:
+        """All layers from the input to here."""
+        specs: list[Spec] = []
+        step = self
+        while step.before is not None and step.spec is not None:
+            specs.append(step.spec)
+            step = step.before
+        return tuple(reversed(specs))
+
 
 def fork(*ends: Step) -> tuple[Step, list[tuple[Spec, ...]]]:
     """The last step that several paths have in common, and what each has behind it."""
@@ -97,11 +106,41 @@ class Value(NamedTuple):
 
     def sizes(self) -> tuple[Size, ...]:
         """The sizes of all axes in ONNX but the first, which is the batch."""
-        return tuple(1 if a is None else self.rows[a - 1] for a in self.axes[1:])  # type: ignore[operator]
+        return tuple(1 if a is None else self.rows[a - 1] for a in self.axes[1:])
+
+    def earlier(self) -> Value:
+        """The value before its last layer, which keeps the shape."""
+        assert self.step.before is not None
+        return self._replace(step=self.step.before)
 
     def then(self, spec: Spec) -> Value:
         """The value behind a layer that keeps the shape."""
         return self._replace(step=self.step.behind(replace(spec, dtype=self.dtype)))
+
+
+class Input:
+    """The network's input: its number of rows where the file is for one only, whether its numbers
+    are float64, and whether the model takes them with the file's axis 1 moved behind the others,
+    which is open (None) until an operator tells where the channels are."""
+
+    def __init__(self, value: Value, batch: int | None) -> None:
+        self.axes, self.batch = value.axes, batch
+        self.exact = value.dtype == np.float64
+        self.moved: bool | None = None
+
+    def fixed(self, value: Value, channels: int | None = None) -> Value:
+        """The value with axes of fastnn's array; `channels` is the axis in ONNX that must hold its
+        features or channels."""
+        if not value.loose:
+            return value
+        last = len(self.axes) - 1
+        if self.moved is None:
+            self.moved = channels is not None and value.axes[channels] == 1
+        if self.moved:
+            places = {None: None, 0: 0, 1: last} | {i: i - 1 for i in range(2, last + 1)}
+            axes = tuple(places[a] for a in value.axes)
+            value = value._replace(rows=(*value.rows[1:], value.rows[0]), axes=axes)
+        return value._replace(loose=False)
 
 
 class Labels(NamedTuple):

@@ -1,14 +1,12 @@
 """The formula of a `PeriodicEmbedding` as `export` writes it: of each number x of a row, in axes
-(batch, features, 1, 1), waves cos(2 pi (x frequency + phase)), their products with a weight, a bias,
-and x itself beside them."""
+(batch, features, 1, 1), waves cos(2 pi (x frequency + phase)), their products with a weight and a
+bias, and x itself beside them."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from fastnn.layers import PeriodicEmbedding
 from fastnn.onnx.paths import Spec, fork
@@ -20,13 +18,6 @@ if TYPE_CHECKING:
 _AXES = (0, 1, None, None)
 
 
-def _grown(value: Value, spec: Spec, **arrays: Any) -> Value:
-    """The value, whose last part of the formula has these arrays, too."""
-    step = value.step.before
-    assert step is not None
-    return value._replace(step=step.behind(replace(spec, arrays={**spec.arrays, **arrays})))
-
-
 def with_constant(node: Node, value: Value, array: Any) -> Value | None:
     """A product with the frequencies, or a sum with the phases or the bias; None for another."""
     last = value.step.spec
@@ -36,18 +27,21 @@ def with_constant(node: Node, value: Value, array: Any) -> Value | None:
         return value.then(Spec("waves", arrays={"frequency": array[:, 0]}, node=node.label))
     for kind, name in (("waves", "phase"), ("periodic", "bias")):
         if node.op == "Add" and last is not None and last.kind == kind and name not in last.arrays:
-            return _grown(value, last, **{name: array[:, 0]})
+            arrays = {**last.arrays, name: array[:, 0]}
+            return value.earlier().then(replace(last, arrays=arrays))
     return None
 
 
 def product(node: Node, value: Value, weight: Any) -> Value | None:
     """The product of the waves with the weight; None for another."""
     before = value.step
-    specs = []
+    specs: list[Spec] = []
     while before.spec is not None and len(specs) < 3:
         specs.append(before.spec)
         before = before.before  # type: ignore[assignment]
-    if [spec.kind for spec in specs] != ["cos", "affine", "waves"] or "phase" not in specs[2].arrays:
+    if [spec.kind for spec in specs] != ["cos", "affine", "waves"] or "phase" not in specs[
+        2
+    ].arrays:
         return None
     its, turn = specs[2].arrays, specs[1].arrays
     two_pi = turn["scale"].size == 1 and turn["scale"].item() == value.dtype.type(2 * math.pi)

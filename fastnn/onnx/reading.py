@@ -16,10 +16,21 @@ from fastnn.data import Standardizer
 from fastnn.data.belongings import check_classes
 from fastnn.layers import Softmax
 from fastnn.model import Sequential
-from fastnn.onnx.constants import CODED, FOLD, array_of, dtype_of, plain
-from fastnn.onnx.attributes import Node
+from fastnn.onnx.attributes import Node, array_of, dtype_of
+from fastnn.onnx.constants import CODED, FOLD, plain
 from fastnn.onnx.operators import ML, READ
-from fastnn.onnx.paths import Builder, Codes, Labels, Named, Spec, Step, Value, codes_of, fork, fused
+from fastnn.onnx.paths import (
+    Builder,
+    Codes,
+    Input,
+    Named,
+    Spec,
+    Step,
+    Value,
+    codes_of,
+    fork,
+    fused,
+)
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -40,8 +51,8 @@ def load(
 
     The model computes what the graph does: `predict` takes what the graph takes, but for images and
     sequences whose channels come first there, before a convolution or pooling: the model takes
-    (batch, height, width, channels) and (batch, length, channels), as everywhere in fastnn.  Outputs
-    that are images have their channels last, too.  Dropout does not come back.
+    (batch, height, width, channels) and (batch, length, channels), as everywhere in fastnn.  So are
+    outputs that are images.  Dropout does not come back.
 
     Parameters
     ----------
@@ -57,8 +68,9 @@ def load(
     >>> import numpy as np
     >>> from onnx import TensorProto, helper, numpy_helper
     >>> weight = numpy_helper.from_array(np.ones((3, 2), np.float32), "weight")
+    >>> product = helper.make_node("MatMul", ["x", "weight"], ["z"])
     >>> graph = helper.make_graph(
-    ...     [helper.make_node("MatMul", ["x", "weight"], ["z"]), helper.make_node("Relu", ["z"], ["y"])],
+    ...     [product, helper.make_node("Relu", ["z"], ["y"])],
     ...     "net",
     ...     [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3])],
     ...     [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 2])],
@@ -106,7 +118,7 @@ def _load(content: bytes, output: str | None, scalers: bool) -> Sequential:
     with np.errstate(all="ignore"):
         reader = Reader(model, len(content))
         value, classes = reader.result(output)
-        return _build(reader.fixed(value), classes, scalers, reader.room)
+        return _build(reader.input.fixed(value), classes, scalers, reader.room)
 
 
 class Reader:
@@ -125,10 +137,9 @@ class Reader:
             raise ValueError("expected ONNX's own operators, got functions in their place")
         self._tensors = {tensor.name: tensor for tensor in self.graph.initializer}
         self.values: dict[str, Any] = {}
-        self.moved: bool | None = None  # whether the model takes the input's channels last
-        self._take_input()
+        self.input = self._take_input()
 
-    def _take_input(self) -> None:
+    def _take_input(self) -> Input:
         inputs = [value for value in self.graph.input if value.name not in self._tensors]
         if len(inputs) != 1:
             raise ValueError(
@@ -137,36 +148,23 @@ class Reader:
         kind = inputs[0].type.tensor_type
         dims = kind.shape.dim
         if len(dims) < 2:
-            raise ValueError(f"input {inputs[0].name!r}: expected (batch, ...), got {len(dims)} axes")
+            raise ValueError(
+                f"input {inputs[0].name!r}: expected (batch, ...), got {len(dims)} axes"
+            )
         if any(dim.dim_value < 0 for dim in dims):
             raise ValueError(f"input {inputs[0].name!r}: expected sizes >= 1")
-        self.batch: int | None = dims[0].dim_value or None  # where the file is for one size only
         rows = tuple(dim.dim_value or None for dim in dims[1:])
-        self.axes = tuple(range(len(dims)))
-        dtype = dtype_of(kind.elem_type)
-        self.exact = dtype == np.float64  # attributes are float32, and mean that very number
-        self.values[inputs[0].name] = Value(Step(), rows, self.axes, dtype, loose=len(dims) > 2)
+        value = Value(
+            Step(), rows, tuple(range(len(dims))), dtype_of(kind.elem_type), loose=len(dims) > 2
+        )
+        self.values[inputs[0].name] = value
+        return Input(value, dims[0].dim_value or None)
 
     def claim(self, count: int) -> None:
         """Take room for so many numbers of a constant; ValueError if the file has too little."""
         self._left -= 8 * count
         if self._left < 0:
             raise ValueError("expected constants in proportion to the file, got larger ones")
-
-    def fixed(self, value: Value, channels: int | None = None) -> Value:
-        """The value with axes of fastnn's array.  `channels` is the axis in ONNX that must hold
-        features or channels: where it is the file's axis 1, the model takes its input with this one
-        moved behind the others."""
-        if not value.loose:
-            return value
-        last = len(self.axes) - 1
-        if self.moved is None:
-            self.moved = channels is not None and value.axes[channels] == 1
-        if self.moved:
-            places = {None: None, 0: 0, 1: last} | {i: i - 1 for i in range(2, last + 1)}
-            axes = tuple(places[a] for a in value.axes)
-            value = value._replace(rows=(*value.rows[1:], value.rows[0]), axes=axes)
-        return value._replace(loose=False)
 
     # ---- the nodes ----
 
@@ -204,10 +202,10 @@ class Reader:
         needed: set[int] = set()
         open_names = list(wanted)
         while open_names:
-            i = made_by.get(open_names.pop())
-            if i is not None and i not in needed:
-                needed.add(i)
-                open_names += nodes[i].input
+            name = open_names.pop()
+            if name in made_by and made_by[name] not in needed:
+                needed.add(made_by[name])
+                open_names += nodes[made_by[name]].input
         return [nodes[i] for i in sorted(needed)]
 
     def _value(self, name: str) -> Any:
@@ -221,7 +219,7 @@ class Reader:
 
     def _run(self, proto: Any) -> None:
         domain = "" if proto.domain == "ai.onnx" else proto.domain
-        node = Node(proto, self.opsets.get(domain, 0), self.exact, self.claim)
+        node = Node(proto, self.opsets.get(domain, 0), self.input.exact, self.claim)
         try:
             if domain not in ("", "ai.onnx.ml") or (proto.op_type in ML) != (domain != ""):
                 raise ValueError(f"this operator of {domain or 'ai.onnx'!r} cannot be read")
@@ -242,9 +240,8 @@ class Reader:
             return (self._code(node, codes, inputs),)
         if node.op not in READ:
             raise ValueError("this operator cannot be read")
-        result = READ[node.op](self, node, *inputs)
+        result = READ[node.op](self.input, node, *inputs)
         return result if type(result) is tuple else (result,)
-
 
     def _code(self, node: Node, of: Value, inputs: list[Any]) -> Codes:
         """Arithmetic of codes: what it makes of each code that any table here has."""
@@ -276,10 +273,10 @@ def _same_order(a: Step, b: Step) -> bool:
 def _build(value: Value, classes: Any, scalers: bool, room: int) -> Sequential:
     if value.order is not None:
         raise ValueError(
-            "expected a dense layer behind an image that is flattened, got the outputs: the numbers "
-            "would have another order than in the graph"
+            "expected a dense layer behind an image that is flattened, got the outputs, "
+            "whose order would be another one than in the graph"
         )
-    specs = _path(value.step)
+    specs = value.step.path()
     owned: dict[str, Any] = {}
     kinds = [spec.dtype for spec in specs if spec.kind != "affine" and spec.dtype.kind == "f"]
     dtype = kinds[0] if kinds else value.dtype
@@ -297,14 +294,6 @@ def _build(value: Value, classes: Any, scalers: bool, room: int) -> Sequential:
     for name, array in model.state.items():
         array[...] = builder.arrays[name]
     return model
-
-
-def _path(step: Step) -> tuple[Spec, ...]:
-    specs = []
-    while step.before is not None:
-        specs.append(step.spec)
-        step = step.before
-    return tuple(reversed(specs))
 
 
 def _scalers(specs: tuple[Spec, ...], dtype: Any) -> tuple[tuple[Spec, ...], dict[str, Any]]:

@@ -1,5 +1,5 @@
-"""Convolution and pooling: operators of ONNX over images and sequences, whose channels it has before
-the positions and fastnn behind them."""
+"""Convolution and pooling: operators over images and sequences, whose channels ONNX has before the
+positions and fastnn behind them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from fastnn.onnx.paths import Spec, numbers, weight
 
 if TYPE_CHECKING:
     from fastnn.onnx.attributes import Node
-    from fastnn.onnx.paths import Size, Value
-    from fastnn.onnx.reading import Reader
+    from fastnn.onnx.paths import Input, Size, Value
 
 
-def channels_last(reader: Reader, x: Value) -> tuple[Value, list[int]]:
-    """The value with its channels in ONNX's axis 1, and which of ONNX's positions (0 for axis 2) are
-    axes of fastnn's array, in order: the others have size 1 and are not in it."""
-    value = reader.fixed(x, channels=1)
+def channels_last(source: Input, x: Value) -> tuple[Value, list[int]]:
+    """The value with its channels in ONNX's axis 1, and which of ONNX's positions (0 for axis 2)
+    are axes of fastnn's array, in order: the others have size 1 and are not in it."""
+    value = source.fixed(x, channels=1)
     wanted, sizes = len(value.rows), (None, *value.sizes())
     order = [*range(2, len(value.axes)), 1]
     for i in list(order):
@@ -53,7 +52,9 @@ class _Windows:
         self.dilation = _list(node, "dilations", [1] * n)
         pads, auto = _list(node, "pads", [0] * 2 * n), node.take("auto_pad", "NOTSET")
         if auto not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
-            raise ValueError(f"auto_pad: expected NOTSET, VALID, SAME_UPPER or SAME_LOWER, got {auto}")
+            raise ValueError(
+                f"auto_pad: expected NOTSET, VALID, SAME_UPPER or SAME_LOWER, got {auto}"
+            )
         pads = pads if auto == "NOTSET" else [0] * 2 * n
         for i in set(range(n)) - set(keep):
             if kernel[i] != 1 or pads[i] or pads[i + n]:
@@ -71,7 +72,9 @@ class _Windows:
             size = self.sizes[i]
             if size is None:
                 raise ValueError("auto_pad: expected an image of known size for SAME_LOWER")
-            total = max(0, (-(-size // self.stride[i]) - 1) * self.stride[i] + self._covered(i) - size)
+            total = max(
+                0, (-(-size // self.stride[i]) - 1) * self.stride[i] + self._covered(i) - size
+            )
             self.sides[i] = [total - total // 2, total // 2]
 
     def ceil(self, counted: bool) -> None:
@@ -109,8 +112,8 @@ def _behind(value: Value, spec: Spec) -> Value:
     return value.then(spec)._replace(rows=shape)
 
 
-def conv(reader: Reader, node: Node, x: Any, array: Any, bias: Any = None) -> Value:
-    value, keep = channels_last(reader, numbers(x))
+def conv(source: Input, node: Node, x: Any, array: Any, bias: Any = None) -> Value:
+    value, keep = channels_last(source, numbers(x))
     array = weight(array, value, "W", len(value.axes))
     kernel, groups = list(array.shape[2:]), node.take("group", 1)
     if node.take("kernel_shape", kernel) != kernel:
@@ -124,7 +127,7 @@ def conv(reader: Reader, node: Node, x: Any, array: Any, bias: Any = None) -> Va
         for i, sides in zip(keep, before.args, strict=True):
             windows.sides[i] = [a + b for a, b in zip(windows.sides[i], sides, strict=True)]
         inner = [n - sum(s) if n else n for n, s in zip(value.rows, before.args, strict=False)]
-        value = value._replace(step=value.step.before, rows=(*inner, value.rows[-1]))
+        value = value.earlier()._replace(rows=(*inner, value.rows[-1]))
     made, channels = array.shape[0], array.shape[1] * groups
     flat = np.moveaxis(array, (0, 1), (-1, -2))
     shape = tuple(kernel[i] for i in keep)
@@ -150,8 +153,8 @@ def conv(reader: Reader, node: Node, x: Any, array: Any, bias: Any = None) -> Va
     return _behind(value, Spec(kind, args, options, arrays, **named))
 
 
-def pool(reader: Reader, node: Node, x: Any) -> Value:
-    value, keep = channels_last(reader, numbers(x))
+def pool(source: Input, node: Node, x: Any) -> Value:
+    value, keep = channels_last(source, numbers(x))
     kernel = _list(node, "kernel_shape", [0] * (len(value.axes) - 2))
     windows = _Windows(node, value, kernel, keep)
     average = node.op == "AveragePool"
@@ -171,8 +174,8 @@ def pool(reader: Reader, node: Node, x: Any) -> Value:
     return _behind(value, Spec(kinds[len(keep) - 1], args, options, node=node.label))
 
 
-def global_pool(reader: Reader, node: Node, x: Any) -> Value:
-    value, _ = channels_last(reader, numbers(x))
+def global_pool(source: Input, node: Node, x: Any) -> Value:
+    value, _ = channels_last(source, numbers(x))
     return _pooled(value, "Average" in node.op, node, (0, 1, *[None] * (len(value.axes) - 2)))
 
 
@@ -188,7 +191,7 @@ def _pooled(value: Value, average: bool, node: Node, axes: tuple[Size, ...]) -> 
     return value._replace(rows=value.rows[-1:], axes=axes)
 
 
-def reduction(reader: Reader, node: Node, x: Any, axes: Any = None) -> Value:
+def reduction(source: Input, node: Node, x: Any, axes: Any = None) -> Value:
     """Over all positions a global pool; over the features the mean is part of a layer norm."""
     value = numbers(x)
     listed, keeps = axes_of(node, axes, len(value.axes)), node.take("keepdims", 1)
@@ -197,7 +200,7 @@ def reduction(reader: Reader, node: Node, x: Any, axes: Any = None) -> Value:
         raise ValueError("axes: expected positions or features")
     others = [i for i in range(1, len(value.axes)) if i not in listed]
     positions = len(others) == 1 and not (keeps and listed == [2])  # else the features, if open
-    value = reader.fixed(value, channels=others[-1] if positions else listed[-1])
+    value = source.fixed(value, channels=others[-1] if positions else listed[-1])
     channels = len(value.rows)
     if listed == [len(value.axes) - 1] and value.axes[-1] == channels:
         if node.op == "ReduceMean" and keeps:
@@ -213,7 +216,7 @@ def reduction(reader: Reader, node: Node, x: Any, axes: Any = None) -> Value:
     return _pooled(value, node.op == "ReduceMean", node, kept)
 
 
-def pad(reader: Reader, node: Node, x: Any, *arrays: Any) -> Value:
+def pad(source: Input, node: Node, x: Any, *arrays: Any) -> Value:
     """Zeros around an image, which the convolution behind it takes as its padding."""
     value = numbers(x)
     node.expect("mode", "constant")
@@ -228,7 +231,7 @@ def pad(reader: Reader, node: Node, x: Any, *arrays: Any) -> Value:
     around = {i: pair for i, pair in zip(axes, pairs, strict=False) if any(pair)}
     if not around:
         return value
-    value = reader.fixed(value, channels=1 if 1 not in around else count - 1)
+    value = source.fixed(value, channels=1 if 1 not in around else count - 1)
     sides = {value.axes[i]: pair for i, pair in around.items()}
     positions = range(1, len(value.rows))
     if not sides.keys() <= set(positions) or value.order is not None:

@@ -9,4 +9,3 @@ from networks import MORE, moved, rows_of
 from onnx_files import fastnn as _  # noqa: F401
 from tables import IMAGE_LAYERS, LAYERS
 from test_writing import ON_IMAGES
-
