@@ -152,10 +152,12 @@ def _(source: Input, node: Node, x: Any) -> Any:
 
 @_read("Identity", "Dropout", "Cast", "CastLike")
 def _(source: Input, node: Node, x: Any, ratio: Any = None, training: Any = None) -> Any:
+    keeps_all = isinstance(ratio, np.ndarray) and not ratio.any()
     node.take("ratio", 0.5)
     node.take("seed", 0)
     node.take("saturate", 1)
-    if training is not None and (not isinstance(training, np.ndarray) or training.any()):
+    known = training is None or isinstance(training, np.ndarray)
+    if not known or (training is not None and training.any() and not keeps_all):
         raise ValueError("training_mode: expected false")
     if node.op != "Cast" or isinstance(x, Labels | Named):
         node.take("to", 1)
@@ -210,7 +212,10 @@ def _linear(source: Input, node: Node, x: Any, array: Any, bias: Any) -> Any:
 
 @_read("MatMul")
 def _(source: Input, node: Node, x: Any, array: Any) -> Any:
-    return _linear(source, node, x, array, None)
+    if not isinstance(array, np.ndarray) or array.ndim != 1:
+        return _linear(source, node, x, array, None)
+    value = _linear(source, node, x, array[:, None], None)
+    return value._replace(axes=value.axes[:-1])
 
 
 @_read("Gemm")
@@ -389,8 +394,9 @@ def _(source: Input, node: Node, x: Any, axes: Any = None) -> Any:
 
 @_read("Flatten")
 def _(source: Input, node: Node, x: Any) -> Any:
-    axis = axis_of(node.take("axis", 1), len(x.axes) + 1)
-    if axis == 0 or any(size != 1 for size in x.sizes()[: axis - 1]):
+    axis = node.take("axis", 1)
+    axis += len(x.axes) if axis < 0 else 0
+    if not 1 <= axis <= len(x.axes) or any(size != 1 for size in x.sizes()[: axis - 1]):
         raise ValueError(f"axis: expected 1, so that the batch stays the first axis, got {axis}")
     return _flat(source, node, x)
 

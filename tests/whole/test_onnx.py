@@ -1,5 +1,5 @@
 """The node tests of ONNX, which its package carries up to 1.22: each case is a small model of one
-operator with inputs and outputs.  Every case of an operator that fastnn has is run, or listed with
+operator with inputs and outputs, of which the first is compared.  Every case of an operator that fastnn has is run, or listed with
 the reason why not: those of layers through `fastnn.onnx.load`, those of training by hand."""
 
 import fnmatch
@@ -29,11 +29,13 @@ LAYERS = {
     "LeakyRelu", "Elu", "Selu", "Gelu", "Sigmoid", "Tanh", "Softplus", "Mish", "Swish", "PRelu",
     "LogSoftmax",
 }  # fmt: skip
+MOVED_ALONE = ["test_softmax_axis_1"]  # there, too, they are in axis 1
+# cases whose outputs have four digits
+ROUNDED = ["test_averagepool_2d_ceil_last_window_starts_on_pad"]
 # name -> what fastnn lacks; of layers `load` refuses them
 LISTED = {
     "test_*pool_3d_*": "windows over three axes",
     "test_*pool_2d_dilations": "dilation in pooling",
-    "test_maxpool_with_argmax_*": "indices of the maxima",
     "test_gemm_default_matrix_bias": "a bias of each row's own",
     "test_gelu_tanh_*": "GELU's approximation",
     "test_selu": "other constants of SELU",
@@ -41,8 +43,24 @@ LISTED = {
     "test_logsoftmax_*": "the logarithm of a softmax outside the loss",
     "test_nllloss_*": "the loss of logarithms of probabilities",
     "test_sce_*_log_prob": "the loss's logarithms of probabilities",
-    "test_*dropout_*mask*": "dropout's mask",
-    "test_training_dropout*": "dropout in evaluation",
+    "test_training_dropout": "dropout in evaluation",
+    "test_training_dropout_mask": "dropout in evaluation",
+    "test_training_dropout_default*": "dropout in evaluation",
+    "test_flatten_axis[023]": "axes before the features that are no batch",
+    "test_flatten_negative_axis[124]": "axes before the features that are no batch",
+    "test_gemm_all_attributes": "rows in the second axis",
+    "test_gemm_transposeA": "rows in the second axis",
+    "test_layer_normalization_?d_axis0*": "a norm over several axes",
+    "test_layer_normalization_[34]d_axis1*": "a norm over several axes",
+    "test_layer_normalization_4d_axis2": "a norm over several axes",
+    "test_layer_normalization_*negative_[234]*": "a norm over several axes",
+    "test_matmul_3d": "a factor of each row's own",
+    "test_matmul_4d": "a factor of each row's own",
+    "test_matmul_bcast": "a factor of each row's own",
+    "test_matmul_1d_3d": "a factor of each row's own",
+    "test_maxpool_2d_uint8": "integers",
+    "test_prelu_*": "a slope of each position's own",
+    "test_softmax_axis_0": "a softmax over the batch",
     "test_batchnorm_*training_mode": "training",
 }
 
@@ -154,11 +172,12 @@ LOADED = [name for name in CASES if CASES[name].op_type in LAYERS]
 @pytest.mark.parametrize("name", [name for name in LOADED if not reasons(name)])
 def test_layer(name):
     model, x = network(name)
-    moved = CASES[name].op_type in MOVED and x.ndim > 2
-    y = fastnn.onnx.load(model).predict(channels_last(x) if moved else x)
-    (expected,) = arrays(name, "output")
-    y = np.moveaxis(y, -1, 1) if moved else y
-    np.testing.assert_allclose(y.reshape(expected.shape), expected, rtol=1e-5, atol=1e-6)
+    moved = (CASES[name].op_type in MOVED and x.ndim > 2) or name in MOVED_ALONE
+    loaded = fastnn.onnx.load(model, output=CASES[name].output[0])
+    y, expected = loaded.predict(channels_last(x) if moved else x), arrays(name, "output")[0]
+    y = np.moveaxis(y, -1, 1) if moved and y.ndim > 2 else y
+    atol = 1e-4 if name in ROUNDED else 1e-6
+    np.testing.assert_allclose(y.reshape(expected.shape), expected, rtol=1e-5, atol=atol)
 
 
 @pytest.mark.parametrize("name", [name for name in LOADED if reasons(name)])
