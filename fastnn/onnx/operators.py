@@ -278,6 +278,7 @@ def _(source: Input, node: Node, x: Any, gamma: Any, beta: Any = None) -> Any:
 def _(source: Input, node: Node, data: Any, indices: Any) -> Any:
     """Of a table by codes an embedding; of x by places a part of its columns."""
     if isinstance(indices, Labels):
+        node.expect("axis", 0)
         return indices._replace(classes=data)
     axis = node.take("axis", 0)
     if isinstance(data, Value):
