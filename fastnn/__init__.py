@@ -40,7 +40,6 @@ The machine    set_num_threads, get_num_threads, threads; set_runtime, get_runti
                build_info
 
 scikit-learn's estimators, trained by fastnn: fastnn.sklearn.  ONNX files: fastnn.onnx.
-scikit-learn's estimators, trained by fastnn: fastnn.sklearn.
 Networks from and for PyTorch, and from Keras: fastnn.torch, fastnn.keras.
 """
 
