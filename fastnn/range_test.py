@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from fastnn.optimizers import Optimizer
 
 _BETA, _LAG = 0.9, 9  # the average is that of beta / (1 - beta) = 9 steps ago
-_DIVERGED = 4.0  # so many times the smallest smoothed loss ends the test
+_FIRST, _DIVERGED = 10, 4.0  # so many times the largest of the first losses ends the test
 
 
 class LearningRateRange(NamedTuple):
@@ -31,7 +32,7 @@ class LearningRateRange(NamedTuple):
     rates: NDArray[np.float64]  # (steps,): the learning rate of each step that was done
     losses: NDArray[np.float64]  # (steps,): the batch's loss before it
     smoothed: NDArray[np.float64]  # (steps,): their `ExponentialAverage`, beta 0.9
-    suggestion: float  # a tenth of the rate at which the loss is smallest
+    suggestion: float  # a tenth of the rate at which the loss is smallest; NaN if it never falls
 
 
 def learning_rate_range(
@@ -50,9 +51,10 @@ def learning_rate_range(
     """Train a copy of the model while the learning rate grows from `low` to `high`, step by step
     by the same factor, and say where the loss falls and where it diverges.
 
-    The range test of L. N. Smith, 2017.  It ends early once the smoothed loss is 4 times the
-    smallest so far, or a number is not finite.  `suggestion` is a good rate to begin with: a tenth
-    of the one at which the loss is smallest, which is 9 steps before the smoothed loss is.
+    The range test of L. N. Smith, 2017, for a model that has not been trained yet.  It ends early
+    once the smoothed loss is 4 times the largest of the first 10, or a number is not finite.
+    `suggestion` is a good rate to begin with: a tenth of the one at which the loss is smallest,
+    which is 9 steps before the smoothed loss is.
 
     The model and the optimizer (default: `Adam`; the rate it has does not count) stay as they are,
     and the same arguments give the same numbers.  Shapes: `X` and `y` as in `fit`, in batches of
@@ -88,9 +90,10 @@ def learning_rate_range(
             break
         losses.append(value)
         smoothed.append(average.update(value))
-        if smoothed[-1] > _DIVERGED * min(smoothed):
+        if smoothed[-1] > _DIVERGED * max(losses[:_FIRST]):
             break
-    best = rates[max(0, int(np.argmin(smoothed)) - _LAG)]
+    best = int(np.argmin(smoothed)) - _LAG
+    suggestion = float(rates[best]) / 10 if best > 0 else math.nan
     return LearningRateRange(
-        rates[: len(losses)], np.array(losses), np.array(smoothed), float(best) / 10
+        rates[: len(losses)], np.array(losses), np.array(smoothed), suggestion
     )

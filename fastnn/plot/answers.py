@@ -113,7 +113,7 @@ def calibration_curve(
     Of one column, or of two classes, it is the probability of yes, or of the second class, and how
     often it occurs; of more classes that of the answer, and how often this is right (a reliability
     diagram: C. Guo et al., 2017).  The points are means over `bins` bins of equal width; grey bars
-    show the share of rows in each.  The legend has the expected calibration error, the mean
+    show the share of rows in each.  The title has the expected calibration error, the mean
     distance from the diagonal.  Shapes: as in `fastnn.metrics.accuracy`.  Returns the Axes.
 
     >>> import fastnn
@@ -136,11 +136,12 @@ def calibration_curve(
     middle = (np.arange(bins) + 0.5) / bins
     ax.bar(middle, share, 0.9 / bins, color="0.85", label="share of the rows")
     ax.plot([0, 1], [0, 1], "--", color=GREY, label="perfect")
-    ax.plot(x, y, "o-", color=BLUE, label=f"expected calibration error {error:.3f}")
+    ax.plot(x, y, "o-", color=BLUE, label="model")
+    ax.set_title(f"expected calibration error {error:.3f}")
     what = ("probability of yes", "share of yes") if two else ("confidence", "accuracy")
     ax.set(xlabel=what[0], ylabel=what[1], xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
     figures.plain(ax)
-    ax.legend(loc="upper left")
+    ax.legend(loc="best")
     return ax
 
 
@@ -185,7 +186,7 @@ def decision_boundary(
     colors = np.array([_rgb(COLORS[j % len(COLORS)]) for j in range(p.shape[2])])
     sure = p - (1 - p) / max(1, p.shape[2] - 1)  # 0 where all are alike, 1 for certainty
     ax = figures.one(ax, 5.6, 4.6)
-    tint = 1 - 0.6 * np.clip(sure, 0, 1) @ (1 - colors)
+    tint = 1 - 0.45 * np.clip(sure, 0, 1) @ (1 - colors)
     extent = (ends[0, 0], ends[1, 0], ends[0, 1], ends[1, 1])
     ax.imshow(tint, extent=extent, origin="lower", aspect="auto", interpolation="bilinear")
     for j in range(p.shape[2] - (p.shape[2] == 2)):
@@ -195,7 +196,7 @@ def decision_boundary(
     for j in np.unique(label):
         its = points[label == j]
         marker = MARKERS[j % len(MARKERS)]
-        how = {"edgecolors": "white", "linewidths": 0.7, "label": names[j], "s": 32}
+        how = {"edgecolors": "black", "linewidths": 0.5, "label": names[j], "s": 32}
         ax.scatter(its[:, 0], its[:, 1], color=COLORS[j % len(COLORS)], marker=marker, **how)
     ax.set(xlabel="feature 0", ylabel="feature 1", xlim=extent[:2], ylim=extent[2:])
     ax.legend(title="class", loc="best")

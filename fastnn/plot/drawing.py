@@ -123,20 +123,23 @@ class _Pen(NamedTuple):
         self.frame(left, y, width, height, "0.97", linestyle="--")
         self.text(left + 0.1, y - 0.14, _text(key, layer), ha="left")
         top, bottom = y - 0.24, y - height + 0.36
-        x, meet, middle = left + 0.2, bottom - 0.18, left + width / 2
+        x, meet, middle, ends = left + 0.2, bottom - 0.18, left + width / 2, list[float]()
         rows = layer._inner_rows(row) if isinstance(layer, Layer) else ()
         ways = [(*_size(inner, self.box), inner, its)
                 for inner, its in zip(inner_chains(layer), rows, strict=True)]  # fmt: skip
         for wide, high, inner, its in ways:
             self.draw(inner, its, x + wide / 2, top, f"{key}.")
-            self.line(x + wide / 2, top - high, x + wide / 2, bottom)
-            self.line(x + wide / 2, bottom, middle, meet)
+            ends.append(x + wide / 2)
+            self.line(ends[-1], top - high, ends[-1], meet)
             x += wide + 0.2
         if _has_plain_path(layer):
-            self.line(x + 0.3, top, x + 0.3, bottom)
-            self.line(x + 0.3, bottom, middle, meet)
-            self.text(x + 0.36, (top + bottom) / 2, "x", ha="left")
-        if len(ways) + _has_plain_path(layer) > 1:
+            ends.append(x + 0.3)
+            self.line(ends[-1], top, ends[-1], meet)
+            self.text(ends[-1] + 0.06, (top + bottom) / 2, "x", ha="left")
+        for high, at, to in ((top, y, top), (meet, meet, y - height)):
+            self.line(min(ends), high, max(ends), high)
+            self.line(middle, at, middle, to)
+        if len(ends) > 1:
             sign = "+" if isinstance(layer, Residual) else "side by side"
             self.text(middle, meet, sign, bbox={"boxstyle": "round", "fc": "white", "ec": "0.3"})
 

@@ -71,7 +71,7 @@ def filters(
     ax = _axes(ax, images, columns, 0.7)
     drawn = figures.tiles(ax, images, columns, **how)
     if how:
-        ax.figure.colorbar(drawn, ax=ax, label="weight", shrink=0.8)
+        ax.figure.colorbar(drawn, ax=ax, label="weight", shrink=0.8, aspect=25, pad=0.02)
     ax.set_title(f"{n} filters of layer {layer % len(model)}", fontsize=10)
     return ax
 
@@ -133,7 +133,7 @@ def worst_examples(
     >>> ax = fastnn.plot.worst_examples([[2.0, 0.0], [0.0, 3.0], [0.0, 1.0]], [0, 0, 0], images)
     >>> print(ax.texts[0].get_text())
     0, read as 1
-    95 %, row 1
+    95%, row 1
     """
     n, (p, yes) = checks.positive_int(n, "n"), _probabilities(outputs, targets)
     images = arrays.numeric_array(X, "X")
@@ -143,7 +143,7 @@ def worst_examples(
     wrong = np.flatnonzero(answer != true)
     loss = np.array([metrics.log_loss(_rows_of(outputs, [i]), true[[i]]) for i in wrong])
     rows = wrong[np.argsort(-loss, kind="stable")][:n]
-    titles = [f"{names[true[i]]}, read as {names[answer[i]]}\n{100 * p[i, answer[i]]:.0f} %, row {i}"
+    titles = [f"{names[true[i]]}, read as {names[answer[i]]}\n{p[i, answer[i]]:.0%}, row {i}"
               for i in rows]  # fmt: skip
     columns = math.ceil(math.sqrt(max(1, len(rows)) * 1.4))
     pictures = [images[i] if images.shape[3] == 3 else images[i, :, :, 0] for i in rows]
@@ -175,6 +175,7 @@ def _axes(
 ) -> Any:
     """The Axes for images of so many inches, with lines of text above each."""
     columns = min(columns, len(images))
-    height = width * images[0].shape[0] / images[0].shape[1] + 0.16 * lines
     rows = math.ceil(len(images) / columns)
+    width = min(width, 12 / columns, 12 / rows)
+    height = width * images[0].shape[0] / images[0].shape[1] + 0.16 * lines
     return figures.one(ax, 1.2 + 1.1 * width * columns, 0.6 + 1.1 * height * rows)

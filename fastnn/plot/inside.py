@@ -107,16 +107,16 @@ def histograms(
 def _ridge(ax: Any, its: Statistics, row: int, color: str, log: bool) -> None:
     """One histogram that stands on the line of its row."""
     counts, edges = (its.magnitudes, 10.0**DECADES) if log else (its.counts, its.edges)
-    used = np.flatnonzero(counts)
+    used = np.flatnonzero(counts >= 0.005 * max(1, counts.max()))  # what is high enough to be seen
     if len(used):
         counts, edges = counts[used[0] : used[-1] + 1], edges[used[0] : used[-1] + 2]
         heights = row - 0.85 * counts / counts.max()  # the axis points down
-        ax.stairs(heights, edges, baseline=row, fill=True, color=color, alpha=0.75)
+        ax.stairs(heights, edges, baseline=row, fill=True, color=color, alpha=0.75, linewidth=1)
     notes = [f"{its.zeros:.0%} zeros"] if log and its.zeros >= 0.01 else []
     notes += [f"{its.not_finite:.1%} not finite"] if its.not_finite else []
-    place = {"transform": ax.get_yaxis_transform(), "ha": "right", "va": "bottom", "fontsize": 8}
     if notes:
-        ax.text(0.995, row - 0.05, "\n".join(notes), **place)
+        place = {"transform": ax.get_yaxis_transform(), "va": "bottom", "fontsize": 8}
+        ax.text(1.01, row, "\n".join(notes), **place)
 
 
 def dead_units(inspection: Inspection, *, ax: Any = None) -> Any:

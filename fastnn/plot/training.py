@@ -60,8 +60,9 @@ def learning_curves(
         each.set(xlabel="epoch", ylabel=name.replace("_", " "))
         if len(each.lines) > 1:
             each.legend()
-        if name == "learning_rate" and min(history.get(name, [0.0])) > 0:
-            each.set_yscale("log")
+        rates = history.get(name, [0.0]) if name == "learning_rate" else [0.0]
+        if 1e-4 < min(rates) / (max(rates) or 1.0) < 0.1:  # else the last steps of a cosine
+            each.set_yscale("log")  # would leave no room for the others
     return all_axes
 
 
@@ -76,7 +77,7 @@ def _curve(ax: Any, values: Sequence[float], text: str, color: str, style: str) 
 def learning_rate_range(found: LearningRateRange, *, ax: Any = None) -> Any:
     """The loss by the learning rate, as `fastnn.learning_rate_range` found it, and its suggestion.
 
-    Returns the Axes.
+    What lies far above the part where the loss falls is cut off.  Returns the Axes.
 
     >>> import fastnn
     >>> X, y = fastnn.datasets.digits()
@@ -88,11 +89,12 @@ def learning_rate_range(found: LearningRateRange, *, ax: Any = None) -> Any:
     ax = figures.one(ax)
     ax.plot(found.rates, found.losses, ".", color=GREY, label="loss of a batch")
     ax.plot(found.rates, found.smoothed, "-", color=BLUE, label="smoothed")
-    text = f"suggestion {found.suggestion:.2g}"
-    ax.axvline(found.suggestion, color=GREEN, linestyle="--", label=text)
-    top = max(found.smoothed.max(where=found.smoothed < np.inf, initial=0.0), found.smoothed[0])
-    low, room = min(0.0, found.losses.min()), 1.05 * top
-    ax.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=(low, room))
+    if np.isfinite(found.suggestion):
+        text = f"suggestion {found.suggestion:.2g}"
+        ax.axvline(found.suggestion, color=GREEN, linestyle="--", label=text)
+    falling = [*found.smoothed[: int(np.argmin(found.smoothed)) + 1], *found.losses[:10]]
+    low, high = min(0.0, float(found.losses.min())), 1.3 * float(max(falling))
+    ax.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=(low, max(high, low + 1e-12)))
     figures.plain(ax)
-    ax.legend()
+    ax.legend(loc="lower left")
     return ax
