@@ -130,12 +130,13 @@ def inspect(
         if isinstance(layer, Dropout):
             layer.rate = 0.0
     layers = {key: layer for key, layer, _ in _named(model._chain)}
-    activations, passed, dead = dict[str, Statistics](), dict[str, Statistics](), {}
+    activations, passed = dict[str, Statistics](), dict[str, Statistics]()
+    dead: dict[str, NDArray[np.bool_]] = {}
 
     def saw(key: str, y: NDArray[Any]) -> None:
         activations[key] = statistics(y)
         if _fires(layers[key]):
-            dead[key] = ~y.reshape(-1, y.shape[-1]).any(axis=0)
+            dead[key] = (y.reshape(-1, y.shape[-1]) == 0).all(axis=0)
 
     def got(key: str, dy: NDArray[Any]) -> None:
         passed[key] = statistics(dy)

@@ -94,6 +94,4 @@ def learning_rate_range(
             break
     best = int(np.argmin(smoothed)) - _LAG
     suggestion = float(rates[best]) / 10 if best > 0 else math.nan
-    return LearningRateRange(
-        rates[: len(losses)], np.array(losses), np.array(smoothed), suggestion
-    )
+    return LearningRateRange(rates[: len(losses)], np.array(losses), np.array(smoothed), suggestion)

@@ -1,4 +1,4 @@
-"""Pictures of a classifier's answers: confusion, ROC, calibration, the boundary in two dimensions."""
+"""Pictures of a classifier's answers: confusion, ROC, calibration, boundary in two dimensions."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def decision_boundary(
     low, high = points.min(axis=0), points.max(axis=0)
     room = 0.08 * np.where(high > low, high - low, 1.0)
     ends = np.stack([low - room, high + room])
-    across, up = np.linspace(*ends, resolution).T
+    across, up = np.linspace(ends[0], ends[1], resolution).T
     grid = np.stack(np.meshgrid(across, up), axis=-1).reshape(-1, 2)
     outputs = model.predict(grid)
     p = _probabilities(outputs, np.zeros(len(grid), int))[0].reshape(resolution, resolution, -1)

@@ -147,7 +147,7 @@ class _Pen(NamedTuple):
         """An arrow downwards with the shape of a row beside it; returns its end."""
         style = {"arrowstyle": "-|>", "color": "0.3", "shrinkA": 0, "shrinkB": 0}
         self.ax.annotate("", (x, y - _GAP), (x, y), arrowprops=style)
-        self.text(x + 0.08, y - _GAP / 2, " × ".join(map(str, row or ())), ha="left")
+        self.text(x + 0.08, y - _GAP / 2, "x".join(map(str, row or ())), ha="left")
         return y - _GAP
 
     def frame(self, x: float, y: float, width: float, height: float, fill: str, **how: Any) -> None:

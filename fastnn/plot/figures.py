@@ -20,9 +20,7 @@ LINES = ("-", "--", "-.", ":")
 GREY = "0.5"
 
 
-def axes(
-    ax: Any, size: tuple[float, float], n: int = 1, columns: int = 1
-) -> NDArray[np.object_]:
+def axes(ax: Any, size: tuple[float, float], n: int = 1, columns: int = 1) -> NDArray[np.object_]:
     """The n Axes to draw in: those of `ax`, or new ones in `columns` columns, each of that size in
     inches."""
     if ax is not None:

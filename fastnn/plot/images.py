@@ -62,7 +62,7 @@ def filters(
     if channels == 3:
         low, high = weight.min(axis=(0, 1, 2)), weight.max(axis=(0, 1, 2))
         weight = (weight - low) / np.where(high > low, high - low, 1.0)
-        images, how = [weight[..., i] for i in range(n)], {}
+        images, how = [weight[..., i] for i in range(n)], dict[str, Any]()
     else:
         most = float(np.abs(weight).max()) or 1.0
         images = [weight[:, :, c, i] for i in range(n) for c in range(channels)]
@@ -139,9 +139,10 @@ def worst_examples(
     images = arrays.numeric_array(X, "X")
     arrays.same_length(outputs=p, X=images)
     images = _as_images(images, shape, "X")
+    logits = np.asarray(outputs)
     names, answer, true = figures.class_names(classes, p.shape[1]), p.argmax(1), yes.argmax(1)
     wrong = np.flatnonzero(answer != true)
-    loss = np.array([metrics.log_loss(_rows_of(outputs, [i]), true[[i]]) for i in wrong])
+    loss = np.array([metrics.log_loss(logits[[i]], true[[i]]) for i in wrong])
     rows = wrong[np.argsort(-loss, kind="stable")][:n]
     titles = [f"{names[true[i]]}, read as {names[answer[i]]}\n{p[i, answer[i]]:.0%}, row {i}"
               for i in rows]  # fmt: skip
@@ -153,10 +154,6 @@ def worst_examples(
     ax.set_axis_off()
     ax.set_title(f"{len(wrong)} of {len(p)} are read wrongly", fontsize=10)
     return ax
-
-
-def _rows_of(outputs: ArrayLike, rows: list[int]) -> NDArray[Any]:
-    return np.asarray(outputs)[rows]
 
 
 def _as_images(X: NDArray[Any], shape: tuple[int, ...] | None, name: str) -> NDArray[Any]:

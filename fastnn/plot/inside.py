@@ -49,7 +49,7 @@ def activations(
         each.axhline(0, color="0.6", linewidth=0.8)
         each.axvline(0, color="0.6", linewidth=0.8)
         each.plot(x, y[:, 0], "-", color=BLUE, linewidth=2, label="f(x)")
-        each.plot(x, pull(np.ones((len(x), 1)))[:, 0], "--", color=VERMILLION, label="f′(x)")
+        each.plot(x, pull(np.ones((len(x), 1)))[:, 0], "--", color=VERMILLION, label="f'(x)")
         each.set(title=repr(layer), xlabel="x")
         figures.plain(each)
         if i == 0:

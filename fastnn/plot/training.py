@@ -39,9 +39,10 @@ def learning_curves(
     >>> [line.get_label() for line in ax.lines]
     ['training', 'training, smoothed (β = 0.6)', 'validation']
     """
-    panels = [n for n in dict.fromkeys(n.removeprefix(_HELD) for n in history)
-              if n not in _NO_CURVES]  # fmt: skip
-    if not any(len(history.get(name, ())) for name in panels):
+    measured = [name for name, values in history.items() if len(values)]
+    panels = [name for name in dict.fromkeys(name.removeprefix(_HELD) for name in measured)
+              if name not in _NO_CURVES]  # fmt: skip
+    if not panels:
         raise ValueError("history: expected one with at least one epoch, got none")
     average = ExponentialAverage(beta)
     all_axes = figures.axes(ax, (4.2, 3.2), len(panels), columns=3)
