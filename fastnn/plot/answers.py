@@ -88,14 +88,14 @@ def roc_curve(
     for i, j in enumerate(columns):
         area = metrics.auc(p[:, j], yes[:, j])
         text = f"AUC {area:.3f}" if len(columns) == 1 else f"{names[j]}: {area:.3f}"
-        style = LINES[(i // len(COLORS)) if len(columns) > 4 else i % len(LINES)]
         # the largest scores first; a curve has a point where the next score is another
         order = np.argsort(-p[:, j], kind="stable")
         ends = np.append(np.flatnonzero(np.diff(p[order, j])), len(order) - 1)
         hits = np.cumsum(yes[order, j])[ends]
         misses = ends + 1 - hits
         x, y = (np.append(0, counts) / counts[-1] for counts in (misses, hits))
-        ax.plot(x, y, style, color=COLORS[i % len(COLORS)], label=text, zorder=2)
+        color, style = COLORS[i % len(COLORS)], LINES[i % len(LINES)]
+        ax.plot(x, y, style, color=color, label=text, zorder=2)
     ax.lines[0].set_label("chance")
     lines = [*ax.lines[1:], ax.lines[0]]
     ax.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
@@ -199,7 +199,7 @@ def decision_boundary(
         how = {"edgecolors": "black", "linewidths": 0.5, "label": names[j], "s": 32}
         ax.scatter(its[:, 0], its[:, 1], color=COLORS[j % len(COLORS)], marker=marker, **how)
     ax.set(xlabel="feature 0", ylabel="feature 1", xlim=extent[:2], ylim=extent[2:])
-    ax.legend(title="class", loc="best")
+    ax.legend(title="class", loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return ax
 
 

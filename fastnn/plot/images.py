@@ -33,8 +33,8 @@ def filters(
 
     `layer` is its number, by default that of the first dense or convolutional one.  Filters of 3
     channels are drawn in colour, each from its smallest weight, black, to its largest; others are
-    blue where they are negative and red where they are positive, and of several channels each has
-    an image, from left to right.  Those of a 1D convolution have a row for each channel.  A dense
+    darker than the middle grey where they are negative and lighter where they are positive, and of
+    several channels each has an image, from left to right.  Those of a 1D convolution have a row for each channel.  A dense
     layer needs the `shape` of the image that it sees, (height, width) or (height, width, channels).
     Returns the Axes.  Raises ValueError for a layer without such weights, and another shape.
 
@@ -66,7 +66,7 @@ def filters(
     else:
         most = float(np.abs(weight).max()) or 1.0
         images = [weight[:, :, c, i] for i in range(n) for c in range(channels)]
-        how = {"cmap": "RdBu_r", "vmin": -most, "vmax": most}
+        how = {"cmap": "gray", "vmin": -most, "vmax": most}
         columns = columns if channels == 1 else channels
     ax = _axes(ax, images, columns, 0.7)
     drawn = figures.tiles(ax, images, columns, **how)
