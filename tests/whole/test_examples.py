@@ -50,6 +50,8 @@ def test_docstrings(name):
         pytest.importorskip("onnx", reason=f"no onnx: {name} needs it")
     if name == "fastnn.torch.modules":
         import_torch()
+    if name.startswith("fastnn.plot"):
+        pytest.importorskip("matplotlib.pyplot", reason=f"no matplotlib: {name} needs it")
     module = importlib.import_module(name)
     user = {"np": np, "__name__": "__main__"}  # as in a user's program
     assert doctest.testmod(module, extraglobs=user).failed == 0
@@ -102,6 +104,19 @@ def test_the_page_of_the_package(capsys):
     (block,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     exec(compile(block, "package.md", "exec"), {})
     assert float(capsys.readouterr().out.split("'accuracy': ")[1].rstrip("}\n")) > 0.9
+
+
+def test_the_page_about_pictures(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib.pyplot", reason="no matplotlib: docs/pictures.md needs it")
+    monkeypatch.chdir(tmp_path)
+    text, namespace = (ROOT / "docs" / "pictures.md").read_text(encoding="utf-8"), {}
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    for block in blocks:
+        exec(compile(block, "pictures.md", "exec"), namespace)
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    for name in fastnn.plot.__all__:
+        assert sum(f"plot.{name}(" in block for block in blocks) == 1, name
+    assert str(namespace["found"]) in text
 
 
 @pytest.mark.slow
