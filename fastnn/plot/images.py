@@ -34,9 +34,10 @@ def filters(
     `layer` is its number, by default that of the first dense or convolutional one.  Filters of 3
     channels are drawn in colour, each from its smallest weight, black, to its largest; others are
     darker than the middle grey where they are negative and lighter where they are positive, and of
-    several channels each has an image, from left to right.  Those of a 1D convolution have a row for each channel.  A dense
-    layer needs the `shape` of the image that it sees, (height, width) or (height, width, channels).
-    Returns the Axes.  Raises ValueError for a layer without such weights, and another shape.
+    several channels each has an image, from left to right.  Those of a 1D convolution have a row
+    for each channel.  A dense layer needs the `shape` of the image that it sees, (height, width) or
+    (height, width, channels).  Returns the Axes.  Raises ValueError for a layer without such
+    weights, and another shape.
 
     >>> import fastnn
     >>> model = fastnn.Sequential(fastnn.Conv2D(1, 8, 3), fastnn.ReLU(), fastnn.Flatten())
