@@ -66,6 +66,7 @@ def test_the_settings_of_a_whole_network():
     assert [layer.rate for layer in model.layers if isinstance(layer, Dropout)] == [
         pytest.approx(0.3, abs=1e-5)
     ]
+    assert model.layers[8].activation.alpha == 0.2
     assert isinstance(model.layers[10], Block)
 
 
@@ -172,6 +173,7 @@ def many(file, place):
     (lambda f, p: f.create_dataset(p, (10**6, 10**6), "f4"), "do not lie in the file"),
     (lambda f, p: f.create_dataset(p, data=VALUES.astype(int)), "floating-point .* got int64"),
     (lambda f, p: f.create_dataset(p, data=VALUES.astype("f2")), "arrays of one type"),
+    (lambda f, p: f.create_dataset(p, data=VALUES.astype("f8")), "arrays of one type"),
     (lambda f, p: f.create_dataset(p, data=VALUES[0]), "Dense: not enough values"),
     (lambda f, p: f.create_dataset(p, data=VALUES[:3]), "Dense|of another shape|features"),
     (lambda f, p: f.create_dataset(p, data=VALUES[:, :2]), "units=3, but its arrays have 2"),
