@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import sys
 import zipfile
 from pathlib import Path
 
@@ -232,6 +233,12 @@ def test_settings_that_no_layer_has_are_refused(layer, setting, value, message, 
 def test_other_descriptions_are_refused(change, message, tmp_path):
     with pytest.raises(ValueError, match=rf"bad.keras: .*({message})"):
         load(rewritten(tmp_path, config=lambda layers: change(layers[6])))
+
+
+def test_it_needs_h5py(monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(ImportError, match=r"fastnn.keras needs h5py: pip install h5py"):
+        load(DATA / "codes.keras")
 
 
 def test_other_files_are_refused(tmp_path):

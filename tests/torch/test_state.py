@@ -2,6 +2,7 @@
 
 import io
 import os
+import sys
 import zipfile
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from fastnn import (
     Sigmoid,
     Tanh,
 )
-from fastnn.torch import load_state_dict, state_dict
+from fastnn.torch import from_module, load_state_dict, state_dict, to_module
 
 DATA = Path(__file__).parent / "data"
 EXPECTED = np.load(DATA / "expected.npz")
@@ -263,6 +264,13 @@ class Own:
 def test_what_pytorch_does_not_have_is_refused(layers, message):
     with pytest.raises((TypeError, ValueError), match=message):
         state_dict(Sequential(*layers()))
+
+
+def test_whole_networks_need_pytorch(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for convert in (from_module, to_module):
+        with pytest.raises(ImportError, match=r"need PyTorch: pip install torch"):
+            convert(Sequential(Dense(2, 2)))
 
 
 # ---- files ----
