@@ -45,7 +45,6 @@ def convert_from(fitted: Any, kinds: Mapping[type, type]) -> Any:
     dtype = arrays.real_dtype("float64" if "float64" in types else types.pop())
     made = kind(**deepcopy(fitted.get_params(deep=False)), dtype=dtype.name)
     _share(fitted, made)
-    made._fitted_type = dtype
     if "classes_" in made.__dict__:
         binarizer = fitted._label_binarizer
         made._kind, made._sparse = binarizer.y_type_.split("-")[0], bool(binarizer.sparse_input_)
@@ -54,8 +53,7 @@ def convert_from(fitted: Any, kinds: Mapping[type, type]) -> Any:
         made._task = made._get_ready(np.zeros((1, fitted.n_outputs_)), True, False)
     made.converged_ = bool(fitted.n_iter_ < fitted.max_iter)
     made.validation_loss_curve_, made._best = [], None
-    made.coefs_ = [array.copy() for array in fitted.coefs_]
-    made.intercepts_ = [array.copy() for array in fitted.intercepts_]
+    made.coefs_, made.intercepts_ = list(fitted.coefs_), list(fitted.intercepts_)
     shapes = [(*pair, (pair[1],)) for pair in pairwise(_widths(fitted))]
     found = [
         (*weight.shape, bias.shape)
@@ -63,7 +61,7 @@ def convert_from(fitted: Any, kinds: Mapping[type, type]) -> Any:
     ]
     if found != shapes or made._task.outputs != fitted.n_outputs_:
         raise ValueError(f"fitted: coefs_ of {found} do not follow hidden_layer_sizes and outputs")
-    made._current()
+    made._current()  # copies them into a network
     return made
 
 

@@ -14,7 +14,6 @@ import numpy as np
 from fastnn.layers import (
     BatchNorm,
     Block,
-    Columns,
     Conv1D,
     Conv2D,
     Dense,
@@ -147,8 +146,7 @@ def _follow(chain: Chain, row: Row, prefix: str, found: list[Step]) -> Row:
 
 
 def _follow_paths(layer: Layer, row: Row, prefix: str, found: list[Step]) -> Row:
-    takes = Row(1, None) if isinstance(layer, Columns) else row
-    ends = [_follow(chain, takes, prefix, found) for chain in layer._chains]
+    ends = [_follow(chain, row, prefix, found) for chain in layer._chains]
     if type(layer) is Block:
         return ends[0]
     if isinstance(layer, Residual) and layer.shortcut is None:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import sys
 import zipfile
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def test_the_settings_of_a_whole_network():
     assert [layer.rate for layer in model.layers if isinstance(layer, Dropout)] == [
         pytest.approx(0.3, abs=1e-5)
     ]
+    assert model.layers[8].activation.alpha == 0.2
     assert isinstance(model.layers[10], Block)
 
 
@@ -172,6 +174,7 @@ def many(file, place):
     (lambda f, p: f.create_dataset(p, (10**6, 10**6), "f4"), "do not lie in the file"),
     (lambda f, p: f.create_dataset(p, data=VALUES.astype(int)), "floating-point .* got int64"),
     (lambda f, p: f.create_dataset(p, data=VALUES.astype("f2")), "arrays of one type"),
+    (lambda f, p: f.create_dataset(p, data=VALUES.astype("f8")), "arrays of one type"),
     (lambda f, p: f.create_dataset(p, data=VALUES[0]), "Dense: not enough values"),
     (lambda f, p: f.create_dataset(p, data=VALUES[:3]), "Dense|of another shape|features"),
     (lambda f, p: f.create_dataset(p, data=VALUES[:, :2]), "units=3, but its arrays have 2"),
@@ -230,6 +233,12 @@ def test_settings_that_no_layer_has_are_refused(layer, setting, value, message, 
 def test_other_descriptions_are_refused(change, message, tmp_path):
     with pytest.raises(ValueError, match=rf"bad.keras: .*({message})"):
         load(rewritten(tmp_path, config=lambda layers: change(layers[6])))
+
+
+def test_it_needs_h5py(monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(ImportError, match=r"fastnn.keras needs h5py: pip install h5py"):
+        load(DATA / "codes.keras")
 
 
 def test_other_files_are_refused(tmp_path):

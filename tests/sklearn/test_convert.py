@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("sklearn.base", reason="scikit-learn is not installed")
+from scipy.sparse import csr_matrix, issparse
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression
 from sklearn.neural_network import MLPClassifier as TheirClassifier
@@ -56,6 +57,14 @@ def test_classifiers(name, dtype, rtol, activation):
     assert back.get_params() == theirs.get_params()
     ours.coefs_[0][...] = 0
     np.testing.assert_array_equal(theirs.coefs_[0], before[0])
+
+
+def test_sparse_labels():
+    theirs = fitted(TheirClassifier, csr_matrix(TARGETS["labels"]))
+    ours = from_sklearn(theirs)
+    for each in (ours, to_sklearn(ours)):
+        assert issparse(each.predict(X))
+        np.testing.assert_array_equal(each.predict(X).toarray(), theirs.predict(X).toarray())
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "poisson"])

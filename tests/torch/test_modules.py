@@ -54,7 +54,7 @@ MODULES = {
     "dense": (lambda: [nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 5, bias=False), nn.LayerNorm(5)],
               (5,), None),
     "images": (lambda: [
-        nn.Conv2d(3, 4, (3, 2), stride=(2, 1), padding=(1, 2)), nn.BatchNorm2d(4, eps=1e-3),
+        nn.Conv2d(3, 4, (3, 2), stride=(2, 1), padding=(1, 2)), nn.BatchNorm2d(4, 1e-3, 0.3),
         nn.LeakyReLU(0.2), nn.MaxPool2d(3, 2, padding=1),
         nn.Conv2d(4, 6, 3, groups=2, dilation=2, padding="same", bias=False),
         nn.AvgPool2d((2, 1), padding=(1, 0)), nn.Dropout(), nn.Flatten(),
@@ -87,6 +87,10 @@ def module_of(name, dtype=torch.float32):
     return module.eval(), x, channels
 
 
+def norms(module):
+    return [m for m in module.modules() if hasattr(m, "eps")]
+
+
 @pytest.mark.parametrize("dtype, rtol", [(torch.float32, 1e-6), (torch.float64, 1e-12)])
 @pytest.mark.parametrize("name", MODULES)
 def test_there_and_back(name, dtype, rtol):
@@ -103,6 +107,11 @@ def test_there_and_back(name, dtype, rtol):
         arrays = [a for a in module.state_dict().values() if a.ndim]
         theirs = [a for a in back.state_dict().values() if a.ndim]
         assert all(torch.equal(a, b) for a, b in zip(arrays, theirs, strict=True))
+    for norm, other in zip(norms(module), norms(back), strict=True):
+        assert (norm.eps, getattr(norm, "momentum", 0)) == (
+            other.eps,
+            getattr(other, "momentum", 0),
+        )
     again = from_module(back, channels=channels)
     np.testing.assert_array_equal(again.flat_parameters, model.flat_parameters)
     np.testing.assert_array_equal(again.predict(last(x, name)), got)
