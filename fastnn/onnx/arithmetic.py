@@ -13,7 +13,7 @@ import numpy as np
 from fastnn import layers as L
 from fastnn.onnx import periodic
 from fastnn.onnx.constants import axis_of
-from fastnn.onnx.paths import Spec, Value, features, fork, numbers, turned, weight
+from fastnn.onnx.paths import Spec, Value, features, fork, is_activation, numbers, turned, weight
 
 if TYPE_CHECKING:
     from fastnn.onnx.attributes import Node
@@ -237,7 +237,7 @@ def _difference(step: Step, x: Specs, y: Specs, width: Any) -> Any:
         return step, Spec("center")
     if not x and kinds == ["round"] and step.spec is not None and step.spec.kind == "waves":
         return step, None
-    if len(x) == 1 and not y and hasattr(x[0].kind, "activation_name"):
+    if len(x) == 1 and not y and is_activation(x[0]):
         return step, Spec("bend", x)
     return None
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastnn.layers import (
+    Activation,
     BatchNorm,
     Block,
     Columns,
@@ -49,6 +50,10 @@ class Spec:
     node: str = ""
     scope: str = ""
     dtype: Any = None
+
+
+def is_activation(spec: Spec) -> bool:
+    return isinstance(spec.kind, type) and issubclass(spec.kind, Activation)
 
 
 class Step:
@@ -327,8 +332,7 @@ def fused(specs: tuple[Spec, ...]) -> tuple[Spec, ...]:
             and last.scope
             and last.scope == spec.scope
             and "activation" not in last.options
-            and not spec.arrays
-            and hasattr(spec.kind, "activation_name")
+            and is_activation(spec)
             and spec.dtype == last.dtype
         ):
             its = spec.kind(*spec.args) if spec.args else spec.kind.activation_name

@@ -53,7 +53,9 @@ def test_outputs_are_those_of_onnxruntime(name):
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_wrong_file_is_refused(name):
-    with pytest.raises(ValueError, match=rf"{name}.onnx: node '\w+' \({REFUSED[name]}\): expected|shape"):
+    with pytest.raises(
+        ValueError, match=rf"{name}.onnx: node '\w+' \({REFUSED[name]}\): expected|shape"
+    ):
         fastnn.onnx.load(FOLDER / f"{name}.onnx")
 
 
