@@ -198,9 +198,6 @@ def _(layer: PeriodicEmbedding, x: Value, graph: Graph) -> Value:
     )
     column = graph.add("Unsqueeze", x.name, graph.constant([2, 3], np.int64))  # (n, features, 1, 1)
     turns = graph.add("Add", graph.add("Mul", column, frequency), phase)
-    turns = graph.add(
-        "Sub", turns, graph.add("Round", turns)
-    )  # the cosine of small angles is exact
     waves = graph.add("Cos", graph.add("Mul", turns, graph.constant(2 * math.pi)))
     found = graph.add("MatMul", waves, graph.array("weight", layer.weight))  # one for each feature
     y = graph.add("Concat", column, graph.add("Add", found, bias), axis=3)
@@ -216,7 +213,8 @@ def _(layer: BatchNorm, x: Value, graph: Graph) -> Value:
         graph.array("gamma", layer.gamma), graph.array("beta", layer.beta),
         graph.array("running_mean", layer.running_mean), graph.array("running_var", variance),
     ]  # fmt: skip
-    return x._replace(name=graph.add("BatchNormalization", x.name, *arrays, epsilon=eps))
+    its = {"epsilon": eps, "momentum": 1 - layer.momentum}
+    return x._replace(name=graph.add("BatchNormalization", x.name, *arrays, **its))
 
 
 @_add.register

@@ -67,8 +67,9 @@ def export(
     shape : of a row, in fastnn's order such as ``(28, 28, 1)``, for a model that takes several
     scalers : whether the model's `scaler` and `target_scaler`, if there are any, are written in
         They are computed in double; the output is rounded to the model's dtype.  With a
-        `TableEncoder` input and values are double: categories as `export_c` takes them, NaN for
-        what is missing.  Infinity is not refused as by `transform`.
+        `TableEncoder` the input is double, and so are values in the unit of a target scaler:
+        categories as `export_c` takes them, NaN for what is missing.  Infinity is not refused, as
+        `transform` does.
 
     In the file's metadata stand, as JSON, "features", the names of columns; "categories", for each
     column the texts whose places from 0 it takes, or null; and "classes".
@@ -90,7 +91,7 @@ def export(
     ensemble = exported(model, checks.flag(scalers, "scalers"))
     is_first = checks.choice(channels, "channels", ("last", "first")) == "first"
     wanted = [] if output_names is None else _checked_names(output_names, "output_names")
-    names = [*_checked_names(input_name, "input_name"), *wanted]
+    names = [*_checked_names([input_name], "input_name"), *wanted]
     network = ensemble.model
     scaler, target_scaler = (network.scaler, network.target_scaler) if scalers else (None, None)
     shape = row_shape(network, shape)

@@ -17,8 +17,8 @@ with warnings.catch_warnings():
 
     import fastnn.onnx
 
-# operators of which onnxruntime has kernels of float32 only
-ONLY_FLOAT32 = {"AveragePool", "Conv", "Elu", "Erf", "Softplus"}
+# operators of which onnxruntime, or an older one, has no kernel of float64
+ONLY_FLOAT32 = {"AveragePool", "Conv", "Cos", "Elu", "Erf", "Sigmoid", "Softplus"}
 
 
 class Erf(OpRun):

@@ -175,6 +175,8 @@ def test_numbers_that_attributes_do_not_hold(rng, tmp_path):
     file = Written(exact, tmp_path, shape=(3,))
     assert file.operators == ["LeakyRelu", "BatchNormalization"]
     np.testing.assert_array_equal(file.arrays["1.running_var"], np.ones(3))
+    attributes = {a.name: a.f for a in file.graph.node[1].attribute}
+    assert attributes == {"epsilon": 2.0**-10, "momentum": np.float32(0.9)}
 
 
 def test_names_of_ones_own(rng, tmp_path):
@@ -280,6 +282,8 @@ def test_what_is_refused(tmp_path):
         export(model, path, channels="middle")
     with pytest.raises(TypeError, match="output_names: expected a name or several, got 3"):
         export(model, path, output_names=3)
+    with pytest.raises(TypeError, match="input_name: expected a name"):
+        export(model, path, input_name=["x"])
     for wrong in ("", ["y", "y"], "\ud800"):
         with pytest.raises(ValueError, match="output_names: expected"):
             export(model, path, output_names=wrong)
