@@ -1,6 +1,7 @@
 """The node tests of ONNX, which its package carries up to 1.22: each case is a small model of one
-operator with inputs and outputs, of which the first is compared.  Every case of an operator that fastnn has is run, or listed with
-the reason why not: those of layers through `fastnn.onnx.load`, those of training by hand."""
+operator with inputs and outputs, of which the first is compared.  Every case of an operator that
+fastnn has is run, or listed with the reason why not: those of layers through `fastnn.onnx.load`,
+those of training by hand."""
 
 import fnmatch
 import warnings
