@@ -26,10 +26,14 @@ _SELU = (1.6732632423543772, 1.0507009873554805)  # its alpha and factor
 
 def arithmetic(source: Input, node: Node, a: Any, b: Any) -> Value:
     """Add, Sub, Mul and Div."""
+    aligned = bool(node.opset < 7 and node.take("broadcast", 0))
     if isinstance(a, Value) and isinstance(b, Value):
         return _combined(source, node, numbers(a), numbers(b))
     value = numbers(a if isinstance(a, Value) else b)
     constant = weight(b if isinstance(a, Value) else a, value, "constant")
+    if aligned and (axis := node.take("axis", None)) is not None:  # of the constant's first
+        behind = len(value.axes) - axis - constant.ndim
+        constant = constant.reshape(*constant.shape, *(1,) * behind)
     if (found := periodic.with_constant(node, value, constant)) is not None:
         return found
     value, constant = _aligned(source, value, constant)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_OLDEST = 7  # of the operator sets of ONNX, of 2017
+_OLDEST = 6  # of the operator sets of ONNX, of 2017
 _ROOM = 2**20  # bytes that a model may have beside sixteen times its file
 _LONGEST_MESSAGE = 600
 _FAULTS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, MemoryError)

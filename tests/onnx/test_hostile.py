@@ -85,7 +85,7 @@ def other_domain(model, graph):
 
 
 FILES = {
-    "nothing": (b"", "expected operators of ONNX's set 7"),
+    "nothing": (b"", "expected operators of ONNX's set 6"),
     "text": (b"no model at all", "expected an ONNX model"),
     "half a file": (written("y = MatMul(x, a)", {"a": (6, 2)}, ROWS)[:90], "expected"),
     "claimed size": (with_array(dims=[10**9, 10**9], data_type=FLOAT, raw_data=bytes(48)),
@@ -98,7 +98,7 @@ FILES = {
     "strings": (with_array(dims=[6, 2], data_type=8, string_data=[b"x"]), "expected 12 strings"),
     "another file": (changed(elsewhere), "numbers in the file, got the name of another file"),
     "subgraph": (changed(subgraph), r"\(If\): this operator cannot be read"),
-    "no operator set": (changed(without_opset), "expected operators of ONNX's set 7"),
+    "no operator set": (changed(without_opset), "expected operators of ONNX's set 6"),
     "operators replaced": (changed(functions), "got functions in their place"),
     "another domain": (changed(other_domain), "operator of 'com.microsoft' cannot be read"),
     "circle": (changed(set_output(0, "z"), "y = Relu(z) z = Relu(y)", {}), "once|before"),
