@@ -37,7 +37,7 @@ def arithmetic(source: Input, node: Node, a: Any, b: Any) -> Value:
     if (found := periodic.with_constant(node, value, constant)) is not None:
         return found
     value, constant = _aligned(source, value, constant)
-    if node.op == "Add":
+    if node.op in ("Add", "Sum"):
         return affine(node, value, shift=constant)
     if node.op == "Mul":
         return affine(node, value, scale=constant)
@@ -131,14 +131,15 @@ def _combined(source: Input, node: Node, a: Value, b: Value) -> Value:
     if a[1:] != b[1:]:
         raise ValueError(f"expected two values of one shape, got {a.sizes()} and {b.sizes()}")
     step, (x, y) = fork(a.step, b.step)
-    formula, width = _FORMULAS[node.op], a.rows[-1]
+    op = "Add" if node.op == "Sum" else node.op
+    formula, width = _FORMULAS[op], a.rows[-1]
     found = formula(step, x, y, width)
-    if found is None and node.op in ("Add", "Mul"):
+    if found is None and op in ("Add", "Mul"):
         found = formula(step, y, x, width)
-    if found is None and node.op == "Add":
+    if found is None and op == "Add":
         x, y = (x, y) if x else (y or (Spec(L.Linear, dtype=a.dtype),), x)
         found = step, Spec(L.Residual, paths=(x, y))
-    if found is None and node.op == "Mul":
+    if found is None and op == "Mul":
         found = step, Spec("times", paths=(x, y))
     if found is None:
         raise ValueError("expected paths that are added, or the formula of an activation or a norm")

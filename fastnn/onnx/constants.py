@@ -101,10 +101,10 @@ def _squeeze(node: Node, data: NDArray[Any], axes: Any = None) -> Any:
 
 
 def _unsqueeze(node: Node, data: NDArray[Any], axes: Any = None) -> Any:
-    count = len(node.take("axes") if axes is None else integers(axes, "axes"))
-    if data.ndim + count > MOST_AXES:
+    listed = node.take("axes") if axes is None else integers(axes, "axes")
+    if data.ndim + len(listed) > MOST_AXES:
         raise ValueError(f"expected at most {MOST_AXES} axes")
-    return np.expand_dims(data, axes_of(node, axes, data.ndim + count) or ())
+    return np.expand_dims(data, tuple(axis_of(i, data.ndim + len(listed)) for i in listed))
 
 
 def _slice(node: Node, data: NDArray[Any], *limits: Any) -> Any:

@@ -179,6 +179,13 @@ def _(source: Input, node: Node, x: Any, power: Any) -> Any:
     return numbers(x).then(Spec("square", node=node.label))
 
 
+@_read("Sum")
+def _(source: Input, node: Node, first: Any, *others: Any) -> Any:
+    for other in others:
+        first = arithmetic(source, node, first, other)
+    return first
+
+
 @_read("Neg")
 def _(source: Input, node: Node, x: Any) -> Any:
     return affine(node, numbers(x), scale=np.float64(-1))

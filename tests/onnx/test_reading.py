@@ -184,3 +184,47 @@ def test_activations_join_the_layer_whose_scope_they_have():
         "Dense(6, 2, activation='tanh', bias=False)", "ReLU()", "Dense(2, 2, bias=False)",
         "Residual(Linear())",
     ]  # fmt: skip
+
+
+OLDER = {  # as older operator sets have it: attributes in place of inputs
+    "axes": (
+        "u = Unsqueeze <axes = [1, 2]> (a) z = Mul(x, u) p = GlobalAveragePool(z) "
+        "y = Squeeze <axes = [2, 3]> (p)", {"a": (2,)}, IMAGE, "Scale GlobalAvgPool2D", 11,
+    ),
+    "pads": ('p = Pad <mode = "constant", pads = [0, 0, 1, 0, 0, 0, 0, 1]> (x) y = Conv(p, a)',
+             {"a": (3, 2, 2, 2)}, IMAGE, "Conv2D", 10),
+    "limits": ("y = Clip <min = 0.0> (x)", {}, ROWS, "ReLU", 10),
+    "softmax": ("y = Softmax(x)", {}, ROWS, "Softmax", 11),
+    "columns": ("u = Slice <starts = [0], ends = [2], axes = [1]> (x) v = Slice <starts = [2], "
+                "ends = [100], axes = [-1]> (x) y = Concat <axis = 1> (v, u) ", {}, ROWS, None, 9),
+    "split": ("u, v = Split <axis = 1, split = [2, 4]> (x) t = Tanh(u) y = Concat <axis = 1> (t, v)",
+              {}, ROWS, "Columns", 11),
+    "sum": ("t = Tanh(x) y = Sum(t, x)", {}, ROWS, "Residual", 8),
+    "dropout": ("y = Dropout <ratio = 0.5> (x)", {}, ROWS, "Linear", 7),
+    "broadcast": ("z = Conv(x, a) y = Add <broadcast = 1, axis = 1> (z, b)",
+                  {"a": (3, 2, 2, 2), "b": (3,)}, IMAGE, "Conv2D", 6),
+    "training": ("y = Dropout(x)", {}, ROWS, None, 6),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OLDER)
+def test_older_operator_sets(name):
+    nodes, arrays, sizes, layers, opset = OLDER[name]
+    content = written(nodes, arrays, sizes, opset=opset)
+    if layers is None:
+        with pytest.raises(ValueError, match="in order, each once|is_test: expected 1, got 0"):
+            fastnn.onnx.load(content)
+        return
+    x = np.random.default_rng(1).normal(size=(3, *map(int, sizes.split(",")[1:])))
+    x = x.astype(np.float32)
+    if opset > 6:
+        expected = ort.InferenceSession(content).run(None, {"x": x})[0]
+    else:  # onnxruntime has no such operators
+        model = onnx.load_model_from_string(content)
+        weight, bias = map(onnx.numpy_helper.to_array, model.graph.initializer)
+        windows = np.lib.stride_tricks.sliding_window_view(x, (2, 2), (2, 3))
+        expected = np.einsum("nchwij,kcij->nkhw", windows, weight) + bias[:, None, None]
+    model = fastnn.onnx.load(content)
+    assert " ".join(type(layer).__name__ for layer in model) == layers
+    y = model.predict(np.moveaxis(x, 1, -1) if sizes != ROWS else x)
+    assert_close(np.moveaxis(y, -1, 1) if y.ndim > 2 else y, expected.astype(np.float32))
