@@ -197,8 +197,8 @@ OLDER = {  # as older operator sets have it: attributes in place of inputs
     "softmax": ("y = Softmax(x)", {}, ROWS, "Softmax", 11),
     "columns": ("u = Slice <starts = [0], ends = [2], axes = [1]> (x) v = Slice <starts = [2], "
                 "ends = [100], axes = [-1]> (x) y = Concat <axis = 1> (v, u) ", {}, ROWS, None, 9),
-    "split": ("u, v = Split <axis = 1, split = [2, 4]> (x) t = Tanh(u) y = Concat <axis = 1> (t, v)",
-              {}, ROWS, "Columns", 11),
+    "split": ("u, v = Split <axis = 1, split = [2, 4]> (x) t = Tanh(u) "
+              "y = Concat <axis = 1> (t, v)", {}, ROWS, "Columns", 11),
     "sum": ("t = Tanh(x) y = Sum(t, x)", {}, ROWS, "Residual", 8),
     "dropout": ("y = Dropout <ratio = 0.5> (x)", {}, ROWS, "Linear", 7),
     "broadcast": ("z = Conv(x, a) y = Add <broadcast = 1, axis = 1> (z, b)",
@@ -212,7 +212,7 @@ def test_older_operator_sets(name):
     nodes, arrays, sizes, layers, opset = OLDER[name]
     content = written(nodes, arrays, sizes, opset=opset)
     if layers is None:
-        with pytest.raises(ValueError, match="in order, each once|is_test: expected 1, got 0"):
+        with pytest.raises(ValueError, match=r"in order, each once|is_test: expected 1, got 0"):
             fastnn.onnx.load(content)
         return
     x = np.random.default_rng(1).normal(size=(3, *map(int, sizes.split(",")[1:])))
