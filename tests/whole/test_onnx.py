@@ -209,7 +209,6 @@ UNREAD = {
     "test_GLU*": "products of two halves",
     "test_[lL]og[_S]*oftmax*": "the logarithm of a softmax",
     "test_MaxPool?d_*dilation": "dilation in pooling",
-    "test_PReLU_?d_multiparam": "a slope of each channel's own",
     "test_PixelShuffle": "positions out of channels",
     "test_PoissonNLLLLoss_no_reduce": "a loss",
     "test_Re*Pad2d": "padding by other numbers than zero",
