@@ -73,7 +73,8 @@ def _elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
 def _divide(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     """Integers are cut towards zero."""
     if a.dtype.kind == "f":
-        return np.true_divide(a, b, dtype=a.dtype)
+        ratio: NDArray[Any] = a / b
+        return ratio
     if not b.all():
         raise ValueError("expected a divisor that is not 0")
     quotient: NDArray[Any] = np.abs(a) // np.abs(b) * np.sign(a) * np.sign(b)

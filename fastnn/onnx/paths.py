@@ -249,7 +249,6 @@ class Builder:
     def __init__(self, dtype: Any, room: int) -> None:
         self.dtype, self.room = dtype, room
         self.arrays: dict[str, Array] = {}
-        self._seen: set[int] = set()
 
     def layers(self, specs: Sequence[Spec], prefix: str = "") -> tuple[Any, ...]:
         """The layers of a path; an activation joins the layer before it if both have one scope."""
@@ -263,9 +262,6 @@ class Builder:
         return tuple(made) or (Linear(),)
 
     def _layer(self, spec: Spec, name: str) -> Any:
-        if id(spec) in self._seen:
-            raise ValueError("expected paths that part and join again, got one of several uses")
-        self._seen.add(id(spec))
         if spec.kind == "affine":
             spec = _scaling(spec)
         if isinstance(spec.kind, str):
@@ -316,6 +312,18 @@ def _scaling(spec: Spec) -> Spec:
         return replace(spec, kind=Scale, arrays={"scale": scale})
     arrays = {"gamma": scale, "beta": shift, "running_mean": mean, "running_var": 1 - _EPS}
     return replace(spec, kind=BatchNorm, options={"eps": _EPS}, arrays=arrays)
+
+
+def check_uses(specs: tuple[Spec, ...], seen: set[int]) -> None:
+    """Raise ValueError unless each layer is used once; a network could grow without end else."""
+    for spec in specs:
+        if id(spec) in seen:
+            raise ValueError(
+                f"{spec.node}: expected paths that part and join again, got one of several uses"
+            )
+        seen.add(id(spec))
+        for path in spec.paths:
+            check_uses(path, seen)
 
 
 def fused(specs: tuple[Spec, ...]) -> tuple[Spec, ...]:

@@ -128,6 +128,12 @@ FILES = {
                 {"s": [2**14], "a": (9, 60)}, ROWS), "in proportion to the file"),
     "range": (written("c = Range(a, b, d) y = Add(x, c)", {"a": 0, "b": 2**60, "d": 1}, ROWS),
               "in proportion to the file"),
+    "range backwards": (
+        written("c = Range(a, b, d) e = ConstantOfShape(s) y = Add(x, c)",
+                {"a": 0, "b": -(2**60), "d": 1, "s": [2**30]}, ROWS), "in proportion to the file"),
+    "used again and again": (written("u0 = Tanh(x) v0 = Relu(u0) " + " ".join(
+        f"u{i + 1} = Add(v{i}, x) v{i + 1} = Add(u{i + 1}, u{i})" for i in range(200)
+    ) + " y = Tanh(v200)", {}, ROWS), "several uses"),
     "many channels": (written("y = Mul(x, a)", {"a": 2.0}, f"N, {10**10}"), "in proportion"),
     "large padding": (
         written("y = Conv <pads = [9223372036854775807, 0, 0, 0]> (x, a)", {"a": (1, 2, 1, 1)},
