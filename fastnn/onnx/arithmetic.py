@@ -13,7 +13,7 @@ import numpy as np
 from fastnn import layers as L
 from fastnn.onnx import periodic
 from fastnn.onnx.constants import axis_of
-from fastnn.onnx.paths import Spec, Value, features, fork, numbers, turned, weight
+from fastnn.onnx.paths import Spec, Value, features, fork, is_activation, numbers, turned, weight
 
 if TYPE_CHECKING:
     from fastnn.onnx.attributes import Node
@@ -26,14 +26,18 @@ _SELU = (1.6732632423543772, 1.0507009873554805)  # its alpha and factor
 
 def arithmetic(source: Input, node: Node, a: Any, b: Any) -> Value:
     """Add, Sub, Mul and Div."""
+    aligned = bool(node.opset < 7 and node.take("broadcast", 0))
     if isinstance(a, Value) and isinstance(b, Value):
         return _combined(source, node, numbers(a), numbers(b))
     value = numbers(a if isinstance(a, Value) else b)
     constant = weight(b if isinstance(a, Value) else a, value, "constant")
+    if aligned and (axis := node.take("axis", None)) is not None:  # of the constant's first
+        behind = len(value.axes) - axis - constant.ndim
+        constant = constant.reshape(*constant.shape, *(1,) * behind)
     if (found := periodic.with_constant(node, value, constant)) is not None:
         return found
     value, constant = _aligned(source, value, constant)
-    if node.op == "Add":
+    if node.op in ("Add", "Sum"):
         return affine(node, value, shift=constant)
     if node.op == "Mul":
         return affine(node, value, scale=constant)
@@ -127,14 +131,15 @@ def _combined(source: Input, node: Node, a: Value, b: Value) -> Value:
     if a[1:] != b[1:]:
         raise ValueError(f"expected two values of one shape, got {a.sizes()} and {b.sizes()}")
     step, (x, y) = fork(a.step, b.step)
-    formula, width = _FORMULAS[node.op], a.rows[-1]
+    op = "Add" if node.op == "Sum" else node.op
+    formula, width = _FORMULAS[op], a.rows[-1]
     found = formula(step, x, y, width)
-    if found is None and node.op in ("Add", "Mul"):
+    if found is None and op in ("Add", "Mul"):
         found = formula(step, y, x, width)
-    if found is None and node.op == "Add":
+    if found is None and op == "Add":
         x, y = (x, y) if x else (y or (Spec(L.Linear, dtype=a.dtype),), x)
         found = step, Spec(L.Residual, paths=(x, y))
-    if found is None and node.op == "Mul":
+    if found is None and op == "Mul":
         found = step, Spec("times", paths=(x, y))
     if found is None:
         raise ValueError("expected paths that are added, or the formula of an activation or a norm")
@@ -237,7 +242,7 @@ def _difference(step: Step, x: Specs, y: Specs, width: Any) -> Any:
         return step, Spec("center")
     if not x and kinds == ["round"] and step.spec is not None and step.spec.kind == "waves":
         return step, None
-    if len(x) == 1 and not y and hasattr(x[0].kind, "activation_name"):
+    if len(x) == 1 and not y and is_activation(x[0]):
         return step, Spec("bend", x)
     return None
 

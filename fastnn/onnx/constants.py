@@ -73,7 +73,8 @@ def _elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
 def _divide(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     """Integers are cut towards zero."""
     if a.dtype.kind == "f":
-        return np.true_divide(a, b, dtype=a.dtype)
+        ratio: NDArray[Any] = a / b
+        return ratio
     if not b.all():
         raise ValueError("expected a divisor that is not 0")
     quotient: NDArray[Any] = np.abs(a) // np.abs(b) * np.sign(a) * np.sign(b)
@@ -101,10 +102,10 @@ def _squeeze(node: Node, data: NDArray[Any], axes: Any = None) -> Any:
 
 
 def _unsqueeze(node: Node, data: NDArray[Any], axes: Any = None) -> Any:
-    count = len(node.take("axes") if axes is None else integers(axes, "axes"))
-    if data.ndim + count > MOST_AXES:
+    listed = node.take("axes") if axes is None else integers(axes, "axes")
+    if data.ndim + len(listed) > MOST_AXES:
         raise ValueError(f"expected at most {MOST_AXES} axes")
-    return np.expand_dims(data, axes_of(node, axes, data.ndim + count) or ())
+    return np.expand_dims(data, tuple(axis_of(i, data.ndim + len(listed)) for i in listed))
 
 
 def _slice(node: Node, data: NDArray[Any], *limits: Any) -> Any:

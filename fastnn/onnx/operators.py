@@ -155,6 +155,8 @@ def _(source: Input, node: Node, x: Any, ratio: Any = None, training: Any = None
     keeps_all = isinstance(ratio, np.ndarray) and not ratio.any()
     node.take("ratio", 0.5)
     node.take("seed", 0)
+    if node.op == "Dropout":
+        _in_evaluation(node)
     node.take("saturate", 1)
     known = training is None or isinstance(training, np.ndarray)
     if not known or (training is not None and training.any() and not keeps_all):
@@ -175,6 +177,13 @@ def _(source: Input, node: Node, x: Any, power: Any) -> Any:
     if not isinstance(power, np.ndarray) or power.size != 1 or power.item() != 2:
         raise ValueError("expected the power of 2")
     return numbers(x).then(Spec("square", node=node.label))
+
+
+@_read("Sum")
+def _(source: Input, node: Node, first: Any, *others: Any) -> Any:
+    for other in others:
+        first = arithmetic(source, node, first, other)
+    return first
 
 
 @_read("Neg")
@@ -221,6 +230,7 @@ def _(source: Input, node: Node, x: Any, array: Any) -> Any:
 @_read("Gemm")
 def _(source: Input, node: Node, x: Any, array: Any, bias: Any = None) -> Any:
     node.expect("transA", 0)
+    node.take("broadcast", 0)
     value = numbers(x)
     array = weight(array, value, "B", 2)
     array = array.T if node.take("transB", 0) else array
@@ -234,11 +244,18 @@ def _(source: Input, node: Node, x: Any, array: Any, bias: Any = None) -> Any:
     return _linear(source, node, x, array, bias)
 
 
+def _in_evaluation(node: Node) -> None:
+    """Before opset 7 an attribute says that the network is not in training."""
+    if node.opset < 7 and not node.take("is_test", 0):
+        raise ValueError("is_test: expected 1, got 0")
+
+
 @_read("BatchNormalization")
 def _(source: Input, node: Node, x: Any, *arrays: Any) -> Any:
     value = numbers(x)
     node.expect("training_mode", 0)
     node.expect("spatial", 1)
+    _in_evaluation(node)
     if len(value.axes) > 2:
         value, _ = channels_last(source, value)
     else:

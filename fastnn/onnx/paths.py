@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastnn.layers import (
+    Activation,
     BatchNorm,
     Block,
     Columns,
@@ -49,6 +50,10 @@ class Spec:
     node: str = ""
     scope: str = ""
     dtype: Any = None
+
+
+def is_activation(spec: Spec) -> bool:
+    return isinstance(spec.kind, type) and issubclass(spec.kind, Activation)
 
 
 class Step:
@@ -244,7 +249,6 @@ class Builder:
     def __init__(self, dtype: Any, room: int) -> None:
         self.dtype, self.room = dtype, room
         self.arrays: dict[str, Array] = {}
-        self._seen: set[int] = set()
 
     def layers(self, specs: Sequence[Spec], prefix: str = "") -> tuple[Any, ...]:
         """The layers of a path; an activation joins the layer before it if both have one scope."""
@@ -258,9 +262,6 @@ class Builder:
         return tuple(made) or (Linear(),)
 
     def _layer(self, spec: Spec, name: str) -> Any:
-        if id(spec) in self._seen:
-            raise ValueError("expected paths that part and join again, got one of several uses")
-        self._seen.add(id(spec))
         if spec.kind == "affine":
             spec = _scaling(spec)
         if isinstance(spec.kind, str):
@@ -313,6 +314,18 @@ def _scaling(spec: Spec) -> Spec:
     return replace(spec, kind=BatchNorm, options={"eps": _EPS}, arrays=arrays)
 
 
+def check_uses(specs: tuple[Spec, ...], seen: set[int]) -> None:
+    """Raise ValueError unless each layer is used once; a network could grow without end else."""
+    for spec in specs:
+        if id(spec) in seen:
+            raise ValueError(
+                f"{spec.node}: expected paths that part and join again, got one of several uses"
+            )
+        seen.add(id(spec))
+        for path in spec.paths:
+            check_uses(path, seen)
+
+
 def fused(specs: tuple[Spec, ...]) -> tuple[Spec, ...]:
     """The path with activations as part of the layer before, where both come from one layer of the
     network that was written: their nodes' names have one scope, as in "dense/MatMul", "dense/Relu".
@@ -327,8 +340,7 @@ def fused(specs: tuple[Spec, ...]) -> tuple[Spec, ...]:
             and last.scope
             and last.scope == spec.scope
             and "activation" not in last.options
-            and not spec.arrays
-            and hasattr(spec.kind, "activation_name")
+            and is_activation(spec)
             and spec.dtype == last.dtype
         ):
             its = spec.kind(*spec.args) if spec.args else spec.kind.activation_name

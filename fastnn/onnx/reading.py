@@ -14,6 +14,7 @@ import numpy as np
 
 from fastnn.data import Standardizer
 from fastnn.data.belongings import check_classes
+from fastnn.files import safefile
 from fastnn.layers import Softmax
 from fastnn.model import Sequential
 from fastnn.onnx.attributes import Node, array_of, dtype_of
@@ -27,6 +28,7 @@ from fastnn.onnx.paths import (
     Spec,
     Step,
     Value,
+    check_uses,
     codes_of,
     fork,
     fused,
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_OLDEST = 7  # of the operator sets of ONNX, of 2017
+_OLDEST = 6  # of the operator sets of ONNX, of 2017
 _ROOM = 2**20  # bytes that a model may have beside sixteen times its file
 _LONGEST_MESSAGE = 600
 _FAULTS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, MemoryError)
@@ -101,7 +103,7 @@ load.__module__ = "fastnn.onnx"
 
 
 def _content(path: str) -> bytes:
-    with open(path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as file:
+    with open(path, "rb", opener=safefile._open) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ValueError("expected a regular file")
         return file.read()
@@ -163,7 +165,7 @@ class Reader:
     def claim(self, count: int) -> None:
         """Take room for so many numbers of a constant; ValueError if the file has too little."""
         self._left -= 8 * count
-        if self._left < 0:
+        if self._left < 0 or count < 0:
             raise ValueError("expected constants in proportion to the file, got larger ones")
 
     # ---- the nodes ----
@@ -282,6 +284,7 @@ def _build(value: Value, classes: Any, scalers: bool, room: int) -> Sequential:
     dtype = kinds[0] if kinds else value.dtype
     if dtype.kind != "f":
         raise ValueError(f"expected outputs of float32 or float64, got {dtype}")
+    check_uses(specs, set())
     if scalers:
         specs, owned = _scalers(specs, dtype)
     builder = Builder(dtype, room)

@@ -139,7 +139,7 @@ def test_an_output_is_chosen_by_name(tmp_path):
     model.classes = ("a", "b", "c")
     with pytest.raises(ValueError, match=r"one of \['output', 'output_label'\], got 'logits'"):
         loaded(model, tmp_path, output="logits")
-    with pytest.raises(ValueError, match="expected one output of numbers .*, got 0"):
+    with pytest.raises(ValueError, match=r"expected one output of numbers .*, got 0"):
         loaded(model, tmp_path, output="output_label")
     x = np.ones((1, 4), np.float32)
     y = loaded(model, tmp_path, output="output").predict(x)

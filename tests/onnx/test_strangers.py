@@ -12,8 +12,8 @@ from onnx_files import onnx
 FOLDER = Path(__file__).parent / "strangers"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.onnx"))
 REFUSED = {"sklearn_values": "Reshape"}  # it puts the two outputs of a row below one another
-CLASSES = {"sklearn_three": ("blue", "green", "red"), "sklearn_three_zipmap": ("blue", "green", "red"),
-           "sklearn_two": (1, 4)}  # fmt: skip
+COLOURS = ("blue", "green", "red")
+CLASSES = {"sklearn_three": COLOURS, "sklearn_three_zipmap": COLOURS, "sklearn_two": (1, 4)}
 # the layers of some, whose graphs are not layer by layer the network that was written
 LAYERS = {
     "torch_features_script": ["Dense", "LayerNorm", "Residual", "Mish", "Dense", "Scale"],

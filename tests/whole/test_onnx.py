@@ -1,6 +1,7 @@
 """The node tests of ONNX, which its package carries up to 1.22: each case is a small model of one
-operator with inputs and outputs, of which the first is compared.  Every case of an operator that fastnn has is run, or listed with
-the reason why not: those of layers through `fastnn.onnx.load`, those of training by hand."""
+operator with inputs and outputs, of which the first is compared.  Every case of an operator that
+fastnn has is run, or listed with the reason why not: those of layers through `fastnn.onnx.load`,
+those of training by hand."""
 
 import fnmatch
 import warnings
@@ -195,3 +196,44 @@ def test_training(name):
     for result, array in zip(results, expected, strict=False):
         assert np.shape(result) == array.shape
         np.testing.assert_allclose(result, array, rtol=1e-5, atol=1e-6)
+
+
+# ---- networks of one module that PyTorch once converted ----
+
+CONVERTED = NODES.parent / "pytorch-converted"
+UNREAD = {
+    "test_Conv3d*": "windows over three axes",
+    "test_*Pool3d*": "windows over three axes",
+    "test_ConstantPad2d": "padding by other numbers than zero",
+    "test_ConvTranspose2d*": "transposed convolution",
+    "test_GLU*": "products of two halves",
+    "test_[lL]og[_S]*oftmax*": "the logarithm of a softmax",
+    "test_MaxPool?d_*dilation": "dilation in pooling",
+    "test_PixelShuffle": "positions out of channels",
+    "test_PoissonNLLLLoss_no_reduce": "a loss",
+    "test_Re*Pad2d": "padding by other numbers than zero",
+    "test_ZeroPad2d": "padding without a convolution",
+    "test_Softsign": "another activation",
+}
+
+
+def unread(name):
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in UNREAD)
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in CONVERTED.iterdir()))
+def test_converted(name):
+    model, data = CONVERTED / name / "model.onnx", CONVERTED / name / "test_data_set_0"
+    if unread(name):
+        with pytest.raises(ValueError, match=r"model\.onnx: node "):
+            fastnn.onnx.load(model)
+        return
+    x, y = (
+        onnx.numpy_helper.to_array(onnx.load_tensor(data / f"{which}_0.pb"))
+        for which in ("input", "output")
+    )
+    loaded = fastnn.onnx.load(model)
+    moved = any(part in repr(loaded) for part in ("1D", "2D", "BatchNorm")) and x.ndim > 2
+    z = loaded.predict(channels_last(x) if moved else x)
+    z = np.moveaxis(z, -1, 1) if moved and z.ndim > 2 else z
+    np.testing.assert_allclose(z.reshape(y.shape), y, rtol=1e-4, atol=1e-5)

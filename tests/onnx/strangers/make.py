@@ -172,7 +172,8 @@ def with_keras():
             layers.MaxPooling1D(2), layers.Conv1D(4, 3, dilation_rate=2), layers.ReLU(),
             layers.GlobalMaxPooling1D(), layers.Dense(2)]), (3, 12, 2)),
         "codes": (keras.Sequential([
-            keras.Input((6,)), layers.Embedding(11, 4), layers.Flatten(), layers.Dense(2)]), (4, 6)),
+            keras.Input((6,)), layers.Embedding(11, 4), layers.Flatten(), layers.Dense(2),
+            ]), (4, 6)),
     }  # fmt: skip
     for name, (model, shape) in models.items():
         for variable in model.variables:
@@ -182,7 +183,8 @@ def with_keras():
         if name == "codes":
             x = rng.integers(0, 11, shape).astype(np.float32)
         path = f"keras_{name}.onnx"
-        call = tf.function(model, input_signature=[tf.TensorSpec((None, *shape[1:]), tf.float32, name="x")])  # fmt: skip
+        spec = tf.TensorSpec((None, *shape[1:]), tf.float32, name="x")
+        call = tf.function(model, input_signature=[spec])
         tf2onnx.convert.from_function(
             call, input_signature=call.input_signature, opset=17, output_path=path
         )
