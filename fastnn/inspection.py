@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fastnn.losses import Loss
     from fastnn.network import Network
 
-_BINS = 50
+_BINS, _MOST = 50, 1e300  # beyond that the width of a bin could overflow
 DECADES = np.arange(-20.0, 10.25, 0.25)  # the edges of `magnitudes`, as powers of ten
 
 
@@ -167,12 +167,24 @@ def statistics(x: NDArray[Any]) -> Statistics:
     finite = x[np.isfinite(x)]
     size = np.abs(finite[finite != 0])
     decades = np.clip(np.log10(size), DECADES[0], DECADES[-1])
-    counts, edges = np.histogram(finite, _BINS)
+    counts, edges = np.histogram(np.clip(finite, -_MOST, _MOST), _BINS, _range(finite))
     with np.errstate(invalid="ignore", over="ignore"):
         mean, std, norm = float(x.mean()), float(x.std()), float(np.sqrt((x * x).sum()))
     zeros, odd = float((x == 0).mean()), 1 - len(finite) / len(x)
     magnitudes = np.histogram(decades, DECADES)[0]
     return Statistics(mean, std, norm, zeros, odd, counts, edges, magnitudes)
+
+
+def _range(finite: NDArray[np.float64]) -> tuple[float, float]:
+    """Where a histogram begins and ends: wide enough for bins of numbers that are nearly equal."""
+    if not finite.size:
+        return 0.0, 1.0
+    low, high = max(float(finite.min()), -_MOST), min(float(finite.max()), _MOST)
+    most = max(abs(low), abs(high))
+    if high - low > max(1e-9 * most, 1e-290):
+        return low, high
+    room = 1e-6 * most if most > 1e-280 else 0.5
+    return low - room, high + room
 
 
 def _named(chain: Chain, within: str = "") -> Iterator[tuple[str, Any, Any]]:

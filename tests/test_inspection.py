@@ -8,6 +8,7 @@ import fastnn
 from fastnn import (
     BatchNorm,
     Block,
+    Columns,
     Conv2D,
     Dense,
     Dropout,
@@ -160,6 +161,27 @@ def test_numbers_that_are_not_finite_are_counted():
     its = fastnn.inspection.statistics(np.array([1.0, np.nan, -np.inf, 0.0]))
     assert its.not_finite == 0.5 and its.zeros == 0.25 and np.isnan(its.mean)
     assert its.counts.sum() == 2 and its.magnitudes.sum() == 1
+
+
+@pytest.mark.parametrize("values", [
+    [1e20], [-1e20, -1e20], [0.0], [1.0, 1.0 + 2e-16], [1e-300, 1e-300], [-1.7e308, 1.7e308],
+    [5e-324, 1e-323], [np.nan],
+])  # fmt: skip
+def test_histograms_of_extreme_and_of_equal_numbers(values):
+    its = fastnn.inspection.statistics(np.array(values))
+    assert its.counts.sum() == its.magnitudes.sum() + round(its.zeros) == np.isfinite(values).sum()
+    assert (np.diff(its.edges) >= 0).all() and np.isfinite(its.edges).all()
+
+
+def test_columns_with_codes():
+    embed = Block(Embedding(9, 2), Flatten())
+    model = Sequential(Columns((3, None), (2, embed)), Dense(7, 1))
+    x = np.concatenate([np.ones((4, 3)), np.arange(8).reshape(4, 2)], axis=1)
+    found = fastnn.inspect(model, x, np.ones((4, 1)), LOSS)
+    assert list(found.activations) == ["0", "0.1.0", "0.1.1", "1"]
+    table = model.parameters["0.1.0.weight"].astype(float)
+    check(found.activations["0.1.0"], table[x[:, 3:].astype(int)])
+    assert found.gradients["0.1.0.weight"].zeros == 1 / 9  # code 8 is in no row
 
 
 def test_sizes_beyond_the_decades_are_in_the_last_ones():

@@ -84,7 +84,6 @@ def roc_curve(
     if not columns:
         raise ValueError("targets: expected rows of two classes at least, got one")
     ax = figures.one(ax, 5.4 if len(columns) < 9 else 6.6, 5.0)
-    ax.plot([0, 1], [0, 1], "-", color="0.75", linewidth=1, zorder=1)
     for i, j in enumerate(columns):
         area = metrics.auc(p[:, j], yes[:, j])
         text = f"AUC {area:.3f}" if len(columns) == 1 else f"{names[j]}: {area:.3f}"
@@ -96,12 +95,11 @@ def roc_curve(
         x, y = (np.append(0, counts) / counts[-1] for counts in (misses, hits))
         color, style = COLORS[i % len(COLORS)], LINES[i % len(LINES)]
         ax.plot(x, y, style, color=color, label=text, zorder=2)
-    ax.lines[0].set_label("chance")
-    lines = [*ax.lines[1:], ax.lines[0]]
+    ax.plot([0, 1], [0, 1], "-", color="0.75", linewidth=1, zorder=1, label="chance")
     ax.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
     figures.plain(ax)
     title = "AUC" if len(columns) > 1 else None
-    ax.legend(lines, [line.get_label() for line in lines], title=title, loc="lower right")
+    ax.legend(title=title, loc="lower right")
     return ax
 
 

@@ -34,7 +34,7 @@ def network(model: Network, shape: tuple[int, ...] | None = None, *, ax: Any = N
 
     >>> import fastnn
     >>> ax = fastnn.plot.network(fastnn.Sequential(fastnn.Dense(64, 10), fastnn.Softmax()))
-    >>> [text.get_text() for text in ax.texts]
+    >>> [text.get_text() for text in ax.texts if text.get_text()]
     ['64', '0  Dense(64, 10)\\n650 parameters', '10', '1  Softmax()', '10']
     """
     checks.objects(model=model)

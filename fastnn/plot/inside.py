@@ -31,7 +31,7 @@ def activations(
 
     >>> import fastnn
     >>> (ax,) = fastnn.plot.activations("tanh")
-    >>> value, derivative = ax.lines
+    >>> value, derivative = ax.lines[:2]
     >>> float(derivative.get_ydata().max())
     1.0
     """
@@ -46,10 +46,10 @@ def activations(
         if layer.activation_name == "softmax":
             raise ValueError("functions: expected elementwise ones, got softmax")
         y, pull = layer._vjp(x[:, None])
-        each.axhline(0, color="0.6", linewidth=0.8)
-        each.axvline(0, color="0.6", linewidth=0.8)
         each.plot(x, y[:, 0], "-", color=BLUE, linewidth=2, label="f(x)")
         each.plot(x, pull(np.ones((len(x), 1)))[:, 0], "--", color=VERMILLION, label="f'(x)")
+        each.axhline(0, color="0.6", linewidth=0.8, zorder=1)
+        each.axvline(0, color="0.6", linewidth=0.8, zorder=1)
         each.set(title=repr(layer), xlabel="x")
         figures.plain(each)
         if i == 0:
@@ -129,8 +129,8 @@ def dead_units(inspection: Inspection, *, ax: Any = None) -> Any:
     >>> X, y = fastnn.datasets.digits()
     >>> model = fastnn.Sequential(fastnn.Dense(64, 32, activation="relu"), fastnn.Dense(32, 10))
     >>> found = fastnn.inspect(model, X, y, fastnn.SoftmaxCrossEntropy())
-    >>> [bar.get_width() for bar in fastnn.plot.dead_units(found).patches]
-    [0.0]
+    >>> [float(bar.get_width()) for bar in fastnn.plot.dead_units(found).patches]  # of 32, 2
+    [6.25]
     """
     dead = inspection.dead
     if not dead:

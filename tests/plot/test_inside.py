@@ -16,7 +16,7 @@ LOSS = fastnn.MeanSquaredError()
 def test_activations_and_derivatives():
     sigmoid, elu = fastnn.plot.activations("sigmoid", fastnn.ELU(0.5), low=-2, high=3)
     for ax, name in ((sigmoid, "Sigmoid()"), (elu, "ELU(alpha=0.5)")):
-        *_, value, slope = ax.lines
+        value, slope = ax.lines[:2]
         x, y = value.get_xydata().T
         if ax is sigmoid:
             wanted, derivative = 1 / (1 + np.exp(-x)), np.exp(-x) / (1 + np.exp(-x)) ** 2
