@@ -6,7 +6,11 @@ from pathlib import Path
 
 LIMIT = 2_500_000  # bytes unpacked, without the data set and the wings
 LIMIT_COMPILED, LIMIT_DOWNLOAD = 1_800_000, 1_200_000
-WINGS = ("fastnn/export/", "fastnn/sklearn/")  # what the core does not know, and nobody must import
+WINGS = (
+    "fastnn/commands/",
+    "fastnn/export/",
+    "fastnn/sklearn/",
+)  # what the core does not know, and nobody must import
 COMPILED = {"_kernels", "_openmp"} if sys.platform == "linux" else {"_kernels"}
 
 
