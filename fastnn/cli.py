@@ -47,6 +47,13 @@ _EXAMPLES = {
 }
 
 
+_FORMATS = {
+    "c": "one C99 file and its header, preprocessing included",
+    "onnx": "an ONNX file, preprocessing included",
+    "torch": "the weights as PyTorch names and turns them, in a safetensors file",
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = _parser().parse_args(arguments)
@@ -175,10 +182,9 @@ def _export(commands: Any) -> None:
     command = _new(commands, "export", _run("models", "export"), text)
     command.add_argument("model", help="file of a network")
     formats = command.add_mutually_exclusive_group(required=True)
-    for name, text in (("c", "one C99 file and its header"),):
-        formats.add_argument(
-            f"--{name}", action="store_const", dest="format", const=name, help=text
-        )
+    for name, text in _FORMATS.items():
+        add = formats.add_argument
+        add(f"--{name}", action="store_const", dest="format", const=name, help=text)
     add = command.add_argument
     add("-o", "--output", metavar="FILE", help="default: the model's name with another ending")
     add("--name", default="net", help="of the function in C, default %(default)s")

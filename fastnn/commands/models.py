@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,12 +12,14 @@ from fastnn.commands import pictures, trained
 from fastnn.commands.tables import listed
 from fastnn.commands.trained import Trained, say
 from fastnn.data import TableEncoder
+from fastnn.files import safefile
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
 _SHADES = " .:-=+*#%@"
 _BINS = 16
+_ENDINGS = {"c": ".c", "onnx": ".onnx", "torch": ".torch.safetensors"}
 
 
 def inspect(options: Namespace) -> int:
@@ -62,16 +65,28 @@ def _preprocessing(network: Trained) -> list[str]:
 
 def export(options: Namespace) -> int:
     """Run the command; returns the exit code."""
-    ending = {"c": ".c", "onnx": ".onnx", "torch": ".pt"}[options.format]
-    output = options.output or os.path.splitext(options.model)[0] + ending
+    stem = os.path.splitext(options.model)[0]
+    output = options.output or stem + _ENDINGS[options.format]
     outputs = [output, os.path.splitext(output)[0] + ".h"] if options.format == "c" else [output]
     trained.check_outputs(outputs, options.force)
     network = trained.read(options.model)
+    try:
+        _export(network, options, output)
+    except TypeError as error:  # such as a layer that the other side does not have
+        raise ValueError(f"{options.model}: {error}") from None
+    say(f"Saved {' and '.join(outputs)}.")
+    return 0
+
+
+def _export(network: Trained, options: Namespace, output: str) -> None:
     if options.format == "c":
         from fastnn.export.c99 import export_c
 
-        files = export_c(network.exported(), output, options.name)
-        say(f"Saved {files.source} and {files.header}: {files.constants:,} bytes of constants.")
+        export_c(network.exported(), output, options.name)
+    elif options.format == "onnx":
+        import_module("fastnn.onnx").export(network.exported(), output)
     else:
-        raise NotImplementedError
-    return 0
+        state = import_module("fastnn.torch").state_dict(network.model)
+        safefile.write(output, state, {"format": "pt"})
+        if network.encoder is not None:
+            say("These are the network's weights alone; what makes numbers of a row is not there.")

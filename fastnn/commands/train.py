@@ -129,12 +129,7 @@ class Plan:
         model = self.recipe.begin(encoder, outputs, rows, seed)
         model.scaler, model.target_scaler, model.classes = encoder, scaler, goal.classes
         y = targets if scaler is None else scaler.transform(targets)
-        by_accuracy = goal.classes is not None and self.kind == "tabular"
-        keeper = EarlyStopping(
-            "validation_accuracy" if by_accuracy else "validation_loss",
-            patience=self.patience,
-            ties="last" if by_accuracy else "first",
-        )
+        keeper = EarlyStopping(patience=self.patience)  # keeps the epoch of the least loss
         arguments = {
             "X": rows,
             "y": y[train],
@@ -241,7 +236,7 @@ def _train(options: Namespace, picture: str) -> int:
         if not history.epochs:
             return 130
     best = f"epoch {learner.keeper.best_epoch} was the best"
-    print(f"\nTrained {history.epochs} epochs in {seconds:.1f} s; {best} and is kept.")
+    print(f"Trained {history.epochs} epochs in {seconds:.1f} s; {best} and is kept.")
     held = found.X[learner.held], targets[learner.held]
     _report("rows held out, which chose the epoch", held, learner)
     if found.test is not None:
