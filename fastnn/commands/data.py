@@ -115,6 +115,8 @@ def _used(path: str, X: Frame, options: Namespace, say: Callable[[str], None]) -
                     f"{path}: column {name!r} has dates, such as {min(dates)!r}{columns.TIMES}, or "
                     f"leave it out: --drop {_quoted(name)}"
                 )
+            if name not in options.categorical:
+                _note_numbers(name, items, say)
             single, what = len(items) > max(20, len(X) / 2), f"{len(items)} different texts"
         else:
             steps = np.diff(array)
@@ -126,6 +128,14 @@ def _used(path: str, X: Frame, options: Namespace, say: Callable[[str], None]) -
     if not used:
         raise ValueError(f"{path}: no column is left beside the target")
     return used
+
+
+def _note_numbers(name: str, items: set[str], say: Callable[[str], None]) -> None:
+    """Tell of a column that is text because of a few texts among its numbers."""
+    texts = [item for item in items if not tables.reads_as_number(item)]
+    if 0 < len(texts) <= len(items) / 10:
+        shown = listed(sorted(texts)[:3])
+        say(f"Column {name!r} is taken for text, because of {shown} among its numbers.")
 
 
 def _quoted(name: str) -> str:

@@ -34,8 +34,8 @@ def inspect(options: Namespace) -> int:
         f"\n{'parameter':<22} {'mean':>10} {'deviation':>10} {'least':>10} {'most':>10}  histogram"
     )
     for name, values in network.model.parameters.items():
-        counts = np.histogram(values, _BINS)[0]
-        level = np.ceil(counts / counts.max() * (len(_SHADES) - 1)).astype(int)
+        counts = np.histogram(values[np.isfinite(values)], _BINS)[0]
+        level = np.ceil(counts / max(counts.max(), 1) * (len(_SHADES) - 1)).astype(int)
         numbers = (values.mean(), values.std(), values.min(), values.max())
         shown = " ".join(f"{float(number):>10.3g}" for number in numbers)
         print(f"{name:<22} {shown}  |{''.join(_SHADES[i] for i in level)}|")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from fastnn.history import History
     from fastnn.model import Sequential
@@ -47,7 +49,8 @@ def histograms(model: Sequential, path: str) -> bool:
     rows = -(-len(names) // columns)
     figure = figure_class(figsize=(3.2 * columns, 2 * rows), layout="constrained")
     for axes, name in zip(figure.subplots(rows, columns, squeeze=False).flat, names, strict=False):
-        axes.hist(model.parameters[name].ravel(), bins=40)
+        values = model.parameters[name]
+        axes.hist(values[np.isfinite(values)], bins=40)
         axes.set_title(name, fontsize=9)
     for axes in figure.axes[len(names) :]:
         axes.axis("off")

@@ -58,8 +58,8 @@ class Frame:
 
 
 class Part(NamedTuple):
-    """Consecutive rows of a file: by name an array of numbers or a list of items, the word for a
-    row ("line" or "row"), the number of each, and whether numbers have a decimal comma."""
+    """Consecutive rows of a file: by name an array of numbers or a list of text, the word for a row
+    ("line" or "row"), the number of each, and whether numbers have a decimal comma."""
 
     columns: dict[str, Any]
     word: str
@@ -72,7 +72,7 @@ class Part(NamedTuple):
         if isinstance(items, np.ndarray):
             return items
         try:
-            return np.array([self._number(item) for item in items])
+            return _as_numbers(items, self.comma)
         except ValueError:
             return None
 
@@ -82,25 +82,27 @@ class Part(NamedTuple):
         if isinstance(items, np.ndarray):
             whole = [int(x) if x.is_integer() else x for x in items.tolist()]
             return [None if x != x else str(x) for x in whole]
-        return [None if item is None or item in MISSING else str(item) for item in items]
+        return [None if item in MISSING else item for item in items]
 
     def wrong(self, name: str) -> str:
         """The first item that is no number, and where it stands."""
         for place, item in zip(self.places, self.columns[name], strict=True):
             try:
-                self._number(item)
+                _as_numbers([item], self.comma)
             except ValueError:
                 return f"{self.word} {place}: column {name!r}: expected a number, got {item!r}"
         raise AssertionError("all items are numbers")
 
-    def _number(self, item: Any) -> float:
-        if item is None or item in MISSING:
-            return np.nan
-        if isinstance(item, str) and ("_" in item or not item.isascii()):  # float takes these
-            raise ValueError(item)
-        if self.comma and isinstance(item, str):
-            item = item.replace(",", ".")
-        return float(item)
+
+def _as_numbers(items: list[str], comma: bool) -> Array:
+    """Numbers, NaN for what is missing; ValueError for text."""
+    whole = "".join(items)
+    if "_" in whole or not whole.isascii():  # `float` would take 1_000 and other alphabets' digits
+        raise ValueError(whole)
+    if comma:
+        items = [item.replace(",", ".") for item in items]
+    nan = np.nan
+    return np.array([nan if item in MISSING else float(item) for item in items])
 
 
 def parts(path: str, encoding: str = "utf-8") -> Iterator[Part]:
@@ -156,9 +158,13 @@ def listed(names: Any) -> str:
 
 def _csv_parts(path: str, encoding: str) -> Iterator[Part]:
     csv.field_size_limit(_LONGEST_FIELD)
-    with open(path, encoding="utf-8-sig" if encoding == "utf-8" else encoding, newline="") as file:
-        if not os.path.isfile(path):
-            raise ValueError(f"{path}: expected a regular file")
+    _check_regular(path)
+    try:
+        "".encode(encoding)
+    except LookupError as error:
+        raise ValueError(f"--encoding: {error}") from None
+    encoding = "utf-8-sig" if encoding == "utf-8" else encoding
+    with open(path, encoding=encoding, newline="") as file:
         reader = None
         try:
             first = file.readline(_LONGEST_FIELD)
@@ -187,6 +193,12 @@ def _csv_parts(path: str, encoding: str) -> Iterator[Part]:
             raise ValueError(f"{path}: line {line}: {error}") from None
 
 
+def _check_regular(path: str) -> None:
+    """ValueError for a folder, and for a pipe, which could not be read twice."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"{path}: expected a regular file")
+
+
 def _numbered(reader: Any) -> Iterator[tuple[int, list[str]]]:
     """Rows with the number of their last line, without empty lines."""
     return ((reader.line_num, row) for row in reader if row)
@@ -198,13 +210,13 @@ def _header(path: str, names: list[str]) -> list[str]:
         raise ValueError(f"{path}: line 1: expected the columns' names, found nothing")
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"{path}: line 1: two columns are called {twice[0]!r}")
-    if all(_reads_as_number(name) for name in names):
+    if all(reads_as_number(name) for name in names):
         got = f"only numbers, {listed(names)}"
         raise ValueError(f"{path}: line 1: expected the columns' names, found {got}")
     return names
 
 
-def _reads_as_number(text: str) -> bool:
+def reads_as_number(text: str) -> bool:
     try:
         float(text)
     except ValueError:
@@ -221,6 +233,7 @@ def _parquet_parts(path: str) -> Iterator[Part]:
         import pyarrow.parquet as pq
     except ImportError:
         raise ImportError(f"{path}: Parquet files need pyarrow: pip install pyarrow") from None
+    _check_regular(path)
     with open(path, "rb") as opened:  # for Python's words where it cannot be
         try:
             file = pq.ParquetFile(opened)
@@ -236,7 +249,7 @@ def _parquet_parts(path: str) -> Iterator[Part]:
 
 
 def _plain(path: str, field: Any, array: Any) -> Any:
-    """A column of Parquet as float64 numbers or as a list."""
+    """A column of Parquet as float64 numbers or as a list of text."""
     import pyarrow as pa
 
     kind = field.type
@@ -244,8 +257,7 @@ def _plain(path: str, field: Any, array: Any) -> Any:
         return np.array(array.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
     if pa.types.is_temporal(kind):
         raise ValueError(f"{path}: column {field.name!r}: {kind}{columns.TIMES}")
-    if pa.types.is_dictionary(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
-        return array.to_pylist()
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return array.to_pylist()
+    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_dictionary)
+    if any(check(kind) for check in (*texts, pa.types.is_boolean, pa.types.is_null)):
+        return ["" if item is None else str(item) for item in array.to_pylist()]
     raise ValueError(f"{path}: column {field.name!r}: expected numbers or text, got {kind}")

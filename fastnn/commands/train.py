@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from fastnn.commands.data import Goal
+    from fastnn.commands.data import Data, Goal
     from fastnn.model import Sequential
     from fastnn.training.run import Run
 
@@ -122,7 +122,7 @@ class Plan:
     def begin(self, X: Any, targets: Array, goal: Goal, seed: int) -> Learner:
         """A network for these rows, of which it holds out a part."""
         train, held = split(targets, self.fraction, seed)
-        encoder = self.recipe.encoder("auto", 8)
+        encoder = self.recipe.encoder(_texts(X), 8)
         rows = encoder.fit_transform(X[train])
         scaler = None if goal.classes else Standardizer().fit(targets[train])
         outputs = len(goal.classes) if goal.classes else 1
@@ -194,6 +194,13 @@ class Learner:
         return f"always {self.model.classes[np.bincount(self.seen).argmax()]!r}"
 
 
+def _texts(X: Any) -> list[str] | None:
+    """The names of a table's columns of text."""
+    if isinstance(X, np.ndarray):
+        return None
+    return [name for name, array in X.arrays.items() if array.dtype.kind == "O"] or None
+
+
 def split(targets: Array, fraction: float, seed: int) -> tuple[Array, Array]:
     """Rows to learn from and rows held out, of each class the same part."""
     labels = targets if targets.ndim == 1 else np.zeros(len(targets))
@@ -204,12 +211,17 @@ def train(options: Namespace) -> int:
     """Run the command; returns the exit code."""
     picture = os.path.splitext(options.output)[0] + ".png"
     check_outputs([options.output, picture], options.force)
-    with nullcontext() if options.threads is None else threads(options.threads):
-        return _train(options, picture)
-
-
-def _train(options: Namespace, picture: str) -> int:
     found = reading.read(options, say)
+    with nullcontext() if options.threads is None else threads(options.threads):
+        try:
+            return _train(options, found, picture)
+        except ValueError as error:  # such as infinity in a column
+            text = str(error)
+            known = text.startswith(("--", found.name, options.test or found.name))
+            raise ValueError(text if known else f"{found.name}: {text}") from None
+
+
+def _train(options: Namespace, found: Data, picture: str) -> int:
     goal = reading.goal(found.y, options.task, found.target)
     targets = goal.targets(found.y, found.name)
     if len(targets) < _FEWEST_ROWS:
@@ -218,8 +230,9 @@ def _train(options: Namespace, picture: str) -> int:
     plan = Plan.of(options, len(targets), features, goal, is_table)
     what = "classification" if goal.classes else "regression"
     print(f"{found.name}: {len(targets)} rows, {features} columns.")
-    other = "" if options.task else " (--task says otherwise)"
-    print(f"{what.capitalize()}: {found.target} is {goal.why}.{other}")
+    other = "regression" if goal.classes else "classification"
+    otherwise = "" if options.task else f" (If not: --task {other})"
+    print(f"{what.capitalize()}: {found.target} is {goal.why}.{otherwise}")
     if options.cv:
         _cross_validate(plan, found.X, targets, goal, options.cv)
     learner = plan.begin(found.X, targets, goal, plan.seed)

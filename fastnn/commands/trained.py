@@ -64,6 +64,8 @@ class Trained:
         return self._meaning(self.model.predict(rows))
 
     def _meaning(self, outputs: Array) -> Array:
+        if outputs.ndim != 2:
+            raise ValueError(f"the network's outputs have shape {outputs.shape}, expected a row's")
         outputs = outputs.astype(np.float64)
         if self.classes is not None:
             if outputs.shape[1:] == (1,) and len(self.classes) == 2:
