@@ -25,9 +25,9 @@ _EXAMPLES = {
     "train": """\
   fastnn train passengers.csv --target survived --drop name
   fastnn train houses.parquet --target price --layers 128,128 --cv 5
-  fastnn train mnist/ -o mnist.safetensors       a folder with MNIST's four files
-  fastnn train arrays.npz                        X (n, ...) and y (n,)
-  fastnn train                                   the digits inside the package
+  fastnn train mnist/                    a folder with MNIST's four files
+  fastnn train arrays.npz                X (n, ...) and y (n,)
+  fastnn train                           the digits inside the package
 """,
     "predict": """\
   fastnn predict model.safetensors new.csv -o predictions.csv

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn.commands import trained
+
 if TYPE_CHECKING:
     from fastnn.history import History
     from fastnn.model import Sequential
@@ -35,7 +37,8 @@ def learning_curves(history: History, path: str) -> bool:
         axes.plot(epochs, history[name], style, label=text)
     axes.set(xlabel="epoch", ylabel="loss")
     axes.legend()
-    figure.savefig(path, dpi=120)
+    with trained.replacing(path, binary=True) as file:
+        figure.savefig(file, format="png", dpi=120)
     return True
 
 
@@ -54,5 +57,6 @@ def histograms(model: Sequential, path: str) -> bool:
         axes.set_title(name, fontsize=9)
     for axes in figure.axes[len(names) :]:
         axes.axis("off")
-    figure.savefig(path, dpi=120)
+    with trained.replacing(path, binary=True) as file:
+        figure.savefig(file, format="png", dpi=120)
     return True

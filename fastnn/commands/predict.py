@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-import os
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from fastnn.data import TableEncoder
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterator
-    from typing import TextIO
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
@@ -59,22 +58,9 @@ def _results(network: Trained, options: Namespace, X: Any) -> Array:
         raise ValueError(f"{options.data}: {error}") from None
 
 
-@contextmanager
-def _opened(path: str | None) -> Iterator[TextIO]:
-    """The file to write, which is there under its name only when it is whole; None is stdout."""
-    if path is None:
-        yield sys.stdout
-        return
-    folder, name = os.path.split(os.path.realpath(path))
-    temporary = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
-    try:
-        with open(temporary, "x", encoding="utf-8", newline="") as file:
-            yield file
-        os.replace(temporary, os.path.realpath(path))
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
+def _opened(path: str | None) -> AbstractContextManager[Any]:
+    """The file to write; None is stdout."""
+    return nullcontext(sys.stdout) if path is None else trained.replacing(path)
 
 
 # ---- what is written ---------------------------------------------------------------------------

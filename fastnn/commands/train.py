@@ -273,7 +273,7 @@ def _described(plan: Plan, learner: Learner) -> str:
     return (
         f"Network ({plan.kind}): {widths}, {', '.join([recipe.activation, *extras])}, "
         f"{learner.model.flat_parameters.size:,} parameters.\n"
-        f"It learns from {len(arguments['X'])} rows and is tried on {len(learner.held)}: "
+        f"It learns from {len(arguments['X'])} rows and is tried on {len(learner.held)}:\n"
         f"{plan.epochs} epochs{stop}, batches of {arguments['batch_size']}, seed {plan.seed}.\n"
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from fastnn.model import Sequential, load
 from fastnn.predictor import Ensemble
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
@@ -37,6 +40,23 @@ def check_outputs(paths: list[str], force: bool) -> None:
             raise ValueError(f"{path}: is a folder")
         if os.path.lexists(path) and not force:
             raise ValueError(f"{path}: is there already; --force replaces it")
+
+
+@contextmanager
+def replacing(path: str, binary: bool = False) -> Iterator[Any]:
+    """A file to write, which is there under its name only when it is whole."""
+    target = os.path.realpath(path)
+    folder, name = os.path.split(target)
+    temporary = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
+    text: dict[str, Any] = {} if binary else {"encoding": "utf-8", "newline": ""}
+    try:
+        with open(temporary, "xb" if binary else "x", **text) as file:
+            yield file
+        os.replace(temporary, target)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
 
 
 class Trained:
