@@ -163,8 +163,8 @@ def _csv_parts(path: str, encoding: str) -> Iterator[Part]:
         "".encode(encoding)
     except LookupError as error:
         raise ValueError(f"--encoding: {error}") from None
-    encoding = "utf-8-sig" if encoding == "utf-8" else encoding
-    with open(path, encoding=encoding, newline="") as file:
+    marked = "utf-8-sig" if encoding == "utf-8" else encoding  # skips a mark that Excel writes
+    with open(path, encoding=marked, newline="") as file:
         reader = None
         try:
             first = file.readline(_LONGEST_FIELD)

@@ -224,6 +224,8 @@ def train(options: Namespace) -> int:
 def _train(options: Namespace, found: Data, picture: str) -> int:
     goal = reading.goal(found.y, options.task, found.target)
     targets = goal.targets(found.y, found.name)
+    if options.balanced and goal.classes is None:
+        raise ValueError(f"--balanced: expected classes, but {found.target} is {goal.why}")
     if len(targets) < _FEWEST_ROWS:
         raise ValueError(f"{found.name}: expected {_FEWEST_ROWS} rows or more, got {len(targets)}")
     features, is_table = found.X.shape[1], not isinstance(found.X, np.ndarray)

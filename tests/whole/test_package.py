@@ -36,11 +36,7 @@ def test_no_file_is_missing():
 
 def test_the_package_is_small():
     files = [path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix != ".pyc"]
-    wings = {
-        PACKAGE / "commands",
-        PACKAGE / "export",
-        PACKAGE / "sklearn",
-    }  # what the core does not know
+    wings = {PACKAGE / name for name in ("commands", "export", "sklearn")}  # unknown to the core
     core = [path for path in files if path.suffix != ".npz" and not wings & set(path.parents)]
     # a wheel, which is compressed, has less than half of this; .ci/check_wheel.py weighs that, too.
     # Wheels are made by GCC; Clang's code is larger.
