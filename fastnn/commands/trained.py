@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -152,6 +153,5 @@ def read(path: str) -> Trained:
     name = safefile.parse(metadata, f"{path}: its estimator").get("estimator")
     if name not in _ESTIMATORS:
         raise ValueError(f"{path}: estimator: expected one of {_ESTIMATORS}, found {name!r}")
-    import fastnn.sklearn as estimators
-
+    estimators = import_module("fastnn.sklearn")
     return _Estimator(model, getattr(estimators, name).load(path))

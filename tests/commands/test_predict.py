@@ -3,6 +3,9 @@
 import csv
 import json
 import os
+import re
+import shlex
+from importlib.util import find_spec
 
 import numpy as np
 import pandas as pd
@@ -12,9 +15,10 @@ import fastnn
 import passengers
 from c_files import Compiled
 from fastnn import Dense, Sequential, cli
-from fastnn.commands import tables, trained
+from fastnn.commands import tables, train, trained
 from fastnn.files import safefile
 from fastnn.sklearn import TabularClassifier, TabularRegressor
+from paths import ROOT
 
 TRAIN = ("train", "a.csv", "--target", "survived", "--epochs", "4", "--layers", "16", "--quiet")
 
@@ -208,3 +212,20 @@ def test_bench(capsys):
     assert cli.main(["bench", "--seconds", "0.01", "--peers"]) == 0
     out = capsys.readouterr().out
     assert "GFLOP/s" in out and "GB/s" in out and out.count(" us") == 4
+
+
+def test_the_page_about_the_command_line(folder, capsys, monkeypatch):
+    """All its commands run one after the other, with fewer epochs."""
+    passengers.write("passengers.csv")
+    monkeypatch.setattr(train, "_FEWEST_EPOCHS", 2)
+    monkeypatch.setattr(train, "_MOST_ROWS_SEEN", 1)
+    text = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    for line in "".join(blocks).splitlines():
+        program, *arguments = shlex.split(line)
+        slow = arguments[0] in ("bench", "demo")  # which have tests of their own
+        if not slow and ("--onnx" not in arguments or find_spec("fastnn.onnx")):
+            assert program == "fastnn" and cli.main(arguments) == 0, line
+    assert (folder / "passengers.c").is_file() and (folder / "predictions.csv").is_file()
+    for block in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        exec(compile(block, "command_line.md", "exec"), {})

@@ -10,7 +10,7 @@ def write(path, rows=150, seed=0):
     rng = np.random.default_rng(seed)
     table = []
     for number in range(1, rows + 1):
-        sex = str(rng.choice(["female", "male"]))
+        sex = str(rng.choice(["female", "male"], p=[0.3, 0.7]))
         pclass, age = int(rng.integers(1, 4)), round(float(rng.uniform(1, 70)), 1)
         lives = rng.random() < (0.9 if sex == "female" else 0.15)
         table.append(
