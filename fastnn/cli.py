@@ -188,6 +188,7 @@ def _export(commands: Any) -> None:
     add = command.add_argument
     add("-o", "--output", metavar="FILE", help="default: the model's name with another ending")
     add("--name", default="net", help="of the function in C, default %(default)s")
+    add("--shape", type=_widths, metavar="28,28,1", help="of a row, for networks that take several")
     add("--force", action="store_true", help="replace files that are there already")
 
 

@@ -6,7 +6,6 @@ import math
 import os
 import re
 import zipfile
-import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -24,16 +23,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-_DAMAGED = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    ValueError,
-    TypeError,
-    OverflowError,
-    RuntimeError,
-    MemoryError,
-)  # RuntimeError: encrypted, or a method that Python lacks
 _FEW_CLASSES = 20  # so many whole numbers are rather classes than amounts
 _DATE = re.compile(
     r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([ T].*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d\d){1,2}( .*)?"
@@ -76,6 +65,8 @@ def _table(path: str, options: Namespace, say: Callable[[str], None]) -> Data:
     frame = tables.read(path, options.encoding, options.categorical)
     _check_names(path, frame, [options.target, *options.drop, *options.use])
     X, y = _split(frame, options, say)
+    if y.dtype.kind == "O" and options.target not in options.categorical:
+        _note_numbers(options.target, set(y.tolist()), say)
     X = Frame({name: X.arrays[name] for name in _used(path, X, options, say)})
     test = None
     if options.test:
@@ -198,8 +189,10 @@ def npz(path: str) -> dict[str, Array]:
                     with archive.open(info) as file:
                         found[info.filename[:-4].lower()] = _npy(file)
         return found
-    except _DAMAGED as error:
-        raise ValueError(f"{path}: no NPZ file that can be read ({error})") from None
+    except (FileNotFoundError, PermissionError):
+        raise
+    except Exception as error:  # of zipfile, zlib and NumPy, many kinds
+        raise tables.unreadable(path, "NPZ", error) from None
 
 
 def _npy(file: Any) -> Array:

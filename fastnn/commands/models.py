@@ -82,9 +82,9 @@ def _export(network: Trained, options: Namespace, output: str) -> None:
     if options.format == "c":
         from fastnn.export.c99 import export_c
 
-        export_c(network.exported(), output, options.name)
+        export_c(network.exported(), output, options.name, shape=options.shape)
     elif options.format == "onnx":
-        import_module("fastnn.onnx").export(network.exported(), output)
+        import_module("fastnn.onnx").export(network.exported(), output, shape=options.shape)
     else:
         state = import_module("fastnn.torch").state_dict(network.model)
         safefile.write(output, state, {"format": "pt"})

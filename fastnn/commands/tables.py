@@ -153,6 +153,12 @@ def listed(names: Any) -> str:
     return ", ".join(names[:8]) + f" and {len(names) - 8} more" * (len(names) > 8)
 
 
+def unreadable(path: str, kind: str, error: Exception) -> ValueError:
+    """The error for a damaged file, from that of a library."""
+    text = " ".join(str(error).split())[:200] or type(error).__name__
+    return ValueError(f"{path}: no {kind} file that can be read ({text})")
+
+
 # ---- CSV ---------------------------------------------------------------------------------------
 
 
@@ -244,8 +250,8 @@ def _parquet_parts(path: str) -> Iterator[Part]:
                     named[str(field.name)] = _plain(path, field, array)
                 yield Part(named, "row", range(done + 1, done + len(batch) + 1))
                 done += len(batch)
-        except pa.ArrowException as error:
-            raise ValueError(f"{path}: no Parquet file that can be read ({error})") from None
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise unreadable(path, "Parquet", error) from None
 
 
 def _plain(path: str, field: Any, array: Any) -> Any:

@@ -14,7 +14,7 @@ import pytest
 import fastnn
 import passengers
 from c_files import Compiled
-from fastnn import Dense, Sequential, cli
+from fastnn import Conv2D, Dense, Flatten, Sequential, cli
 from fastnn.commands import tables, train, trained
 from fastnn.files import safefile
 from fastnn.sklearn import TabularClassifier, TabularRegressor
@@ -206,6 +206,15 @@ def test_export_c(folder, model, capsys):
     row = pd.DataFrame([[2.0, "male", 30.0, 12.5, "C"]], columns=network.names)
     wanted = softmax(loaded.predict(loaded.scaler.transform(row)))
     np.testing.assert_allclose(compiled(x), wanted, rtol=1e-5)
+
+
+def test_export_of_a_network_for_images(folder, capsys):
+    layers = Conv2D(1, 2, 3), Flatten(), Dense(8, 2)
+    Sequential(*layers, seed=0).save("m.safetensors")
+    assert cli.main(["export", "m.safetensors", "--c"]) == 2
+    assert "shape: expected that of a row" in capsys.readouterr().err
+    assert cli.main(["export", "m.safetensors", "--c", "--shape", "4,4,1"]) == 0
+    assert "NET_INPUTS 16" in (folder / "m.h").read_text()
 
 
 def test_bench(capsys):

@@ -229,6 +229,9 @@ def test_what_a_column_is_taken_for_is_said(folder, capsys):
     (folder / "a.csv").write_text("code,rare,n,y\n" + "\n".join(lines))
     assert run("train", "a.csv", "--target", "y", "--categorical", "code", *QUICK) == 0
     assert "Column 'n' is taken for text, because of 'none'" in capsys.readouterr().err
+    assert run("train", "a.csv", "--target", "n", "--force", *QUICK) == 0  # as a target, too
+    assert "Column 'n' is taken for text, because of 'none'" in capsys.readouterr().err
+    assert run("train", "a.csv", "--target", "y", "--categorical", "code", "--force", *QUICK) == 0
     encoder = fastnn.load("model.safetensors").scaler
     assert encoder.is_categorical_.tolist() == [True, True, True]
     assert encoder.categories_[0] == [str(i) for i in range(7)]
