@@ -7,7 +7,10 @@ from pathlib import Path
 LIMIT = 2_500_000  # bytes unpacked, without the data set and the wings
 LIMIT_COMPILED, LIMIT_DOWNLOAD = 1_800_000, 1_200_000
 # what the core does not know, and nobody must import
-WINGS = tuple(f"fastnn/{name}/" for name in ("export", "keras", "onnx", "plot", "sklearn", "torch"))
+WINGS = tuple(
+    f"fastnn/{name}/"
+    for name in ("commands", "export", "keras", "onnx", "plot", "sklearn", "torch")
+)
 COMPILED = {"_kernels", "_openmp"} if sys.platform == "linux" else {"_kernels"}
 
 

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from fastnn.data import Standardizer
 from fastnn.layers import Softmax
 from fastnn.predictor import Ensemble
-from fastnn.sklearn._recipe import Recipe
+from fastnn.recipe import Recipe
 from fastnn.sklearn._saved import side_by_side, with_belongings
 from fastnn.sklearn._tabular import Tabular, between
 

@@ -31,9 +31,9 @@ from sklearn.utils.validation import (
 from fastnn.data.frames import Table
 from fastnn.layers import activations
 from fastnn.many import fit_many
+from fastnn.recipe import Recipe
 from fastnn.sklearn import _saved
 from fastnn.sklearn._held import Score, hold_out
-from fastnn.sklearn._recipe import Recipe
 from fastnn.support import checks
 from fastnn.support.threads import threads
 from fastnn.training.monitors import EarlyStopping

@@ -21,9 +21,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
+from fastnn.recipe import Recipe
 from fastnn.sklearn import MLPClassifier, TabularClassifier, TabularRegressor, search_space
 from fastnn.sklearn._held import hold_out
-from fastnn.sklearn._recipe import Recipe
 from perceptrons import cancer, plane
 from small_tables import KINDS, SMALL, answers, data, small, table
 

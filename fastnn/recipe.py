@@ -1,7 +1,7 @@
 """Recipe: the network, the optimizer and the schedules of RealMLP-TD, made of fastnn's parts.
 
-D. Holzmüller, L. Grinsztajn, I. Steinwart, 2024, arXiv 2407.04491.  Imports nothing of
-scikit-learn."""
+D. Holzmüller, L. Grinsztajn, I. Steinwart, 2024, arXiv 2407.04491.  The estimators for tables and
+the command line train by it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from fastnn.data import TableEncoder
 from fastnn.from_data import initialize_from_data
 from fastnn.initializers import Normal
 from fastnn.layers import (
+    BatchNorm,
     Block,
     Columns,
     Dense,
@@ -54,6 +55,7 @@ class Recipe:
     periodic_embedding: bool = True
     embedding_sigma: float = 0.1
     front_scale: bool = True
+    batch_norm: bool = False  # before each activation; not a part of RealMLP
 
     robust_scaling: bool = True  # else mean 0 and standard deviation 1, not clipped
     parametric_activation: bool = True
@@ -83,7 +85,8 @@ class Recipe:
         if self.front_scale:
             layers.append(Scale(features))
         for width in self.hidden_layer_sizes:
-            layers += [Dense(features, width), self._activation(width)]
+            layers += [Dense(features, width), *[BatchNorm(width)] * self.batch_norm]
+            layers.append(self._activation(width))
             if self.dropout:
                 layers.append(Dropout(self.dropout))
             features = width

@@ -1,0 +1,1 @@
+"""What the command ``fastnn`` does, a module for each part; `fastnn.cli` reads its arguments."""

@@ -1,0 +1,240 @@
+"""``fastnn predict``, ``inspect``, ``export`` and ``bench``: what is done with a network's file."""
+
+import csv
+import json
+import os
+import re
+import shlex
+from importlib.util import find_spec
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import fastnn
+import passengers
+from c_files import Compiled
+from fastnn import Conv2D, Dense, Flatten, Sequential, cli
+from fastnn.commands import tables, train, trained
+from fastnn.files import safefile
+from fastnn.sklearn import TabularClassifier, TabularRegressor
+from paths import ROOT
+
+TRAIN = ("train", "a.csv", "--target", "survived", "--epochs", "4", "--layers", "16", "--quiet")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """The file of a network that is trained on passengers."""
+    folder = tmp_path_factory.mktemp("model")
+    passengers.write(folder / "a.csv")
+    arguments = [str(folder / word) if word == "a.csv" else word for word in TRAIN]
+    assert cli.main([*arguments, "-o", str(folder / "model.safetensors")]) == 0
+    return str(folder / "model.safetensors")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def softmax(outputs):
+    powers = np.exp(outputs.astype(float))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("part_rows", [7, 10_000])
+def test_predictions_are_those_of_the_loaded_network(folder, model, monkeypatch, part_rows, capsys):
+    monkeypatch.setattr(tables, "PART_ROWS", part_rows)
+    rows = passengers.write("new.csv", rows=40, seed=1)
+    table = pd.read_csv("new.csv")[["fare", "port", "name", "age", "sex", "class", "id"]]
+    table.loc[3:8, "port"] = "Zürich"
+    table.to_csv("new.csv", index=False)  # in another order, with a column more and one less
+    arguments = ("--probabilities", "--keep", "id", "--keep", "name", "-o", "p.csv")
+    assert cli.main(["predict", model, "new.csv", *arguments]) == 0
+    out, err = capsys.readouterr()
+    assert out == "" and "40 predictions in p.csv" in err
+    assert "Column 'port': 6 values that the training had not seen ('Zürich')" in err
+    with open("p.csv", newline="") as file:
+        header, *lines = csv.reader(file)
+    assert header == ["id", "name", "prediction", "probability_no", "probability_yes"]
+    assert [line[:2] for line in lines] == [[row["id"], row["name"]] for row in rows]
+    loaded = fastnn.load(model)
+    X = table[loaded.scaler.feature_names_in_].astype({"class": float})
+    likely = softmax(loaded.predict(loaded.scaler.transform(X)))
+    np.testing.assert_allclose(np.array([line[3:] for line in lines], float), likely, rtol=1e-6)
+    assert [line[2] for line in lines] == [["no", "yes"][i] for i in likely.argmax(axis=1)]
+
+
+def test_predictions_on_standard_output(folder, model, capsys):
+    passengers.write("new.csv", rows=3)
+    assert cli.main(["predict", model, "new.csv"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0] == "prediction" and set(out.splitlines()[1:]) <= {"yes", "no"}
+    assert len(out.splitlines()) == 4 and err == ""
+
+
+@pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])
+def test_estimators(folder, kind, capsys):
+    """Their files may hold several networks, and categories that are numbers."""
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"a": rng.normal(size=60), "b": pd.Categorical(rng.integers(3, size=60))})
+    y = X["a"] + X["b"].astype(int) > 1 if kind is TabularClassifier else X["a"] * 2
+    estimator = kind((8,), n_ensembles=2, max_iter=3, random_state=0).fit(X, y)
+    estimator.save("e.safetensors")
+    X.to_csv("new.csv", index=False)
+    options = ["--probabilities"] if kind is TabularClassifier else []
+    assert cli.main(["predict", "e.safetensors", "new.csv", *options]) == 0
+    out, err = capsys.readouterr()
+    found = pd.read_csv(pd.io.common.StringIO(out))
+    assert err == "" and (found["prediction"].dtype == bool) == (kind is TabularClassifier)
+    if kind is TabularClassifier:
+        wanted, found = estimator.predict_proba(X), found.iloc[:, 1:]
+    else:
+        wanted = estimator.predict(X)[:, None]
+    np.testing.assert_allclose(found.to_numpy(), wanted, rtol=1e-6)
+
+
+def test_networks_without_names(folder, capsys):
+    model = Sequential(Dense(3, 2), seed=0)
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    model.scaler = fastnn.Standardizer().fit(X)
+    model.save("m.safetensors")
+    np.savez("x.npz", X=X)
+    pd.DataFrame(X, columns=list("abc")).to_csv("x.csv", index=False)
+    wanted = model.predict((X - X.mean(axis=0)) / X.std(axis=0))
+    for name in ("x.npz", "x.csv"):
+        assert cli.main(["predict", "m.safetensors", name]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0] == "prediction_0,prediction_1"
+        found = np.array([line.split(",") for line in lines[1:]], float)
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "message"),
+    [
+        ("class,sex,age\n1,male,2\n", (), "new.csv: lacks columns of the training: 'fare', 'port'"),
+        ("class,sex,age,fare,port\n1,male,,2,S\n1,male,old,2,S\n", (), "new.csv: line 3: column "
+         "'age': expected a number, got 'old'"),
+        ("class,sex,age,fare,port\n1,male,inf,2,S\n", (), "new.csv: X contains infinity in column"),
+        ("class,sex,age,fare,port\n", (), "new.csv: expected rows below the header"),
+        ("class,sex,age,fare,port\n1,male,2,2,S\n", ("--keep", "id"), "--keep: new.csv has no"),
+    ],
+)  # fmt: skip
+def test_rows_that_the_network_cannot_take(folder, model, capsys, content, arguments, message):
+    (folder / "new.csv").write_text(content)
+    assert cli.main(["predict", model, "new.csv", "-o", "p.csv", *arguments]) == 2
+    assert f"fastnn predict: error: {message}" in capsys.readouterr().err
+    assert os.listdir() == ["new.csv"]
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt, 130), (MemoryError, 2)])
+def test_predictions_are_there_whole_or_not_at_all(folder, model, monkeypatch, error, code):
+    monkeypatch.setattr(tables, "PART_ROWS", 7)
+    passengers.write("new.csv", rows=20)
+    results, calls = trained.Trained.results, []
+
+    def fail_later(self, X):
+        calls.append(len(X))
+        if len(calls) == 2:
+            raise error
+        return results(self, X)
+
+    monkeypatch.setattr(trained.Trained, "results", fail_later)
+    (folder / "p.csv").write_text("old")
+    assert cli.main(["predict", model, "new.csv", "-o", "p.csv"]) == 2 and not calls
+    assert cli.main(["predict", model, "new.csv", "-o", "p.csv", "--force"]) == code
+    assert calls == [7, 7] and (folder / "p.csv").read_text() == "old"
+    assert sorted(os.listdir()) == ["new.csv", "p.csv"]
+
+
+@pytest.mark.parametrize("command", ["predict", "inspect", "export"])
+def test_files_that_are_no_network(folder, capsys, command):
+    more = {"predict": ["new.csv"], "export": ["--c"], "inspect": []}[command]
+    passengers.write("new.csv", rows=3)
+    (folder / "m.safetensors").write_bytes(np.random.default_rng(0).bytes(1000))
+    for name in ("m.safetensors", "none.safetensors"):
+        assert cli.main([command, name, *more]) == 2
+        assert f"fastnn {command}: error: {name}: " in capsys.readouterr().err
+
+
+def test_an_estimator_of_an_unknown_kind(folder, capsys):
+    Sequential(Dense(3, 2), seed=0).save("m.safetensors")
+    metadata, arrays = safefile.read("m.safetensors")
+    metadata["fastnn.sklearn"] = json.dumps({"estimator": "os"})
+    safefile.write("m.safetensors", arrays, metadata)
+    assert cli.main(["inspect", "m.safetensors"]) == 2
+    assert "m.safetensors: estimator: expected one of" in capsys.readouterr().err
+
+
+def test_inspect(folder, model, capsys):
+    assert cli.main(["inspect", model]) == 0
+    out = capsys.readouterr().out
+    loaded = fastnn.load(model)
+    assert loaded.summary() in out
+    assert "'sex': one of 'female', 'male'" in out and "classes: 'no', 'yes'" in out
+    values = loaded.parameters["2.weight"]
+    line = next(line for line in out.splitlines() if line.startswith("2.weight "))
+    wanted = [values.mean(), values.std(), values.min(), values.max()]
+    np.testing.assert_allclose([float(word) for word in line.split()[1:5]], wanted, rtol=6e-3)
+
+
+def test_inspect_draws(folder, model):
+    pytest.importorskip("matplotlib")
+    assert cli.main(["inspect", model, "-o", "w.png"]) == 0
+    assert (folder / "w.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_inspect_says_what_pictures_need(folder, model, capsys, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    assert cli.main(["inspect", model, "-o", "w.png"]) == 2
+    assert "pip install matplotlib" in capsys.readouterr().err
+
+
+def test_export_c(folder, model, capsys):
+    """The same file as export_c writes of the network with probabilities."""
+    assert cli.main(["export", model, "--c", "-o", "net.c"]) == 0
+    written = (folder / "net.c").read_text(), (folder / "net.h").read_text()
+    assert cli.main(["export", model, "--c", "-o", "net.c"]) == 2
+    network = trained.read(model)
+    compiled = Compiled(network.exported(), folder)
+    assert written == ((folder / "net.c").read_text(), (folder / "net.h").read_text())
+    loaded = fastnn.load(model)
+    x = np.array([[2.0, 1.0, 30.0, 12.5, 0.0]])
+    row = pd.DataFrame([[2.0, "male", 30.0, 12.5, "C"]], columns=network.names)
+    wanted = softmax(loaded.predict(loaded.scaler.transform(row)))
+    np.testing.assert_allclose(compiled(x), wanted, rtol=1e-5)
+
+
+def test_export_of_a_network_for_images(folder, capsys):
+    layers = Conv2D(1, 2, 3), Flatten(), Dense(8, 2)
+    Sequential(*layers, seed=0).save("m.safetensors")
+    assert cli.main(["export", "m.safetensors", "--c"]) == 2
+    assert "shape: expected that of a row" in capsys.readouterr().err
+    assert cli.main(["export", "m.safetensors", "--c", "--shape", "4,4,1"]) == 0
+    assert "NET_INPUTS 16" in (folder / "m.h").read_text()
+
+
+def test_bench(capsys):
+    assert cli.main(["bench", "--seconds", "0.01", "--peers"]) == 0
+    out = capsys.readouterr().out
+    assert "GFLOP/s" in out and "GB/s" in out and out.count(" us") == 4
+
+
+def test_the_page_about_the_command_line(folder, capsys, monkeypatch):
+    """All its commands run one after the other, with fewer epochs."""
+    passengers.write("passengers.csv")
+    monkeypatch.setattr(train, "_FEWEST_EPOCHS", 2)
+    monkeypatch.setattr(train, "_MOST_ROWS_SEEN", 1)
+    text = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    for line in "".join(blocks).splitlines():
+        program, *arguments = shlex.split(line)
+        slow = arguments[0] in ("bench", "demo")  # which have tests of their own
+        if not slow and ("--onnx" not in arguments or find_spec("fastnn.onnx")):
+            assert program == "fastnn" and cli.main(arguments) == 0, line
+    assert (folder / "passengers.c").is_file() and (folder / "predictions.csv").is_file()
+    for block in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        exec(compile(block, "command_line.md", "exec"), {})
