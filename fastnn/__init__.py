@@ -39,7 +39,7 @@ Learning how   gradcheck, ExponentialAverage
 The machine    set_num_threads, get_num_threads, threads; set_runtime, get_runtime, runtime;
                build_info
 
-scikit-learn's estimators, trained by fastnn: fastnn.sklearn.
+scikit-learn's estimators, trained by fastnn: fastnn.sklearn.  ONNX files: fastnn.onnx.
 Networks from and for PyTorch, and from Keras: fastnn.torch, fastnn.keras.
 """
 

@@ -39,6 +39,11 @@ def write(path: str, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -
     length = int.from_bytes(data[:8], "little")
     if length > _LONGEST_HEADER:
         raise ValueError(f"{path}: its header would have {length} bytes, over {_LONGEST_HEADER}")
+    replace(path, data)
+
+
+def replace(path: str, data: bytes) -> None:
+    """Replace the file, or make it, as `write` does."""
     try:
         _replace(os.path.realpath(path), data)
     except OSError as error:

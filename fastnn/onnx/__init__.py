@@ -1,4 +1,4 @@
-"""Networks as ONNX files, which other programs run and write.
+"""Networks as ONNX files, which other programs run and write: `export`.
 
 Needs onnx (``pip install onnx``), which ``import fastnn`` does not.
 """
@@ -7,4 +7,8 @@ from importlib.util import find_spec
 
 if find_spec("onnx") is None:
     raise ImportError("fastnn.onnx needs onnx: pip install onnx")
+
+from fastnn.onnx.writing import export
+
+__all__ = ["export"]
 del find_spec

@@ -19,10 +19,12 @@ from paths import ROOT, TESTS
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 AGENTS = ["dqn", "ppo", "sac"]
-MODULES = ["fastnn", *(
-    module.name for module in pkgutil.walk_packages(fastnn.__path__, "fastnn.")
-    if module.name not in ("fastnn.__main__", "fastnn._kernels")
-)]  # fmt: skip
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # onnx, which is imported here, may warn
+    MODULES = ["fastnn", *(
+        module.name for module in pkgutil.walk_packages(fastnn.__path__, "fastnn.")
+        if module.name not in ("fastnn.__main__", "fastnn._kernels")
+    )]  # fmt: skip
 
 
 def load(name):
@@ -46,6 +48,8 @@ def test_docstrings(name):
         pytest.importorskip("sklearn.base", reason=f"no scikit-learn: {name} needs it")
     if name == "fastnn.torch.modules":
         import_torch()
+    if name.startswith("fastnn.onnx"):
+        pytest.importorskip("onnx", reason=f"no onnx: {name} needs it")
     module = importlib.import_module(name)
     user = {"np": np, "__name__": "__main__"}  # as in a user's program
     assert doctest.testmod(module, extraglobs=user).failed == 0
@@ -142,6 +146,17 @@ def test_the_page_about_other_libraries(needs, tmp_path, monkeypatch):
         assert namespace["state"].keys() == shapes.keys()
         weight = arrays["fc.weight"].reshape(10, 8, 3, 3).transpose(2, 3, 1, 0).reshape(72, 10)
         np.testing.assert_array_equal(namespace["model"].layers[-1].weight, weight.astype("f4"))
+
+
+def test_the_page_about_onnx(tmp_path, monkeypatch, capsys):
+    for name in ("sklearn.base", "onnx", "onnxruntime"):
+        pytest.importorskip(name, reason=f"no {name}: docs/onnx.md needs it")
+    monkeypatch.chdir(tmp_path)
+    text, namespace = (ROOT / "docs" / "onnx.md").read_text(encoding="utf-8"), {}
+    for block in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        exec(compile(block, "onnx.md", "exec"), namespace)
+    for line in capsys.readouterr().out.splitlines():  # what is printed stands there
+        assert f"# {line}\n" in text
 
 
 def test_every_example_is_tested_here():
