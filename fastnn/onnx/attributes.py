@@ -40,11 +40,11 @@ def array_of(tensor: Any) -> NDArray[Any]:
     if kind not in _TYPES:
         raise ValueError(f"expected real numbers, got a tensor of ONNX's type {kind}")
     if tensor.HasField("raw_data"):
-        wanted, found = count * np.dtype(_TYPES[kind]).itemsize, len(tensor.raw_data)
-        if wanted != found:
-            raise ValueError(f"expected {wanted} bytes for the shape {dims}, got {found}")
+        wanted, data = count * np.dtype(_TYPES[kind]).itemsize, tensor.raw_data
+        if wanted != len(data):
+            raise ValueError(f"expected {wanted} bytes for the shape {dims}, got {len(data)}")
         little = np.dtype(_TYPES[kind]).newbyteorder("<")
-        return np.frombuffer(tensor.raw_data, little).reshape(dims)
+        return np.frombuffer(data, little).reshape(dims)
     array: NDArray[Any] = numpy_helper.to_array(
         tensor
     )  # lists of numbers: never more than there are

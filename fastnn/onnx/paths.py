@@ -24,7 +24,6 @@ from fastnn.layers import (
     Residual,
     Scale,
 )
-from fastnn.layers.chain import Chain, check_layers, numbered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -292,12 +291,11 @@ class Builder:
         return self._layer(specs[0], name) if specs else Linear()
 
     def check(self, layers: tuple[Any, ...]) -> None:
-        """Raise ValueError unless the layers follow one another and have no more numbers than the
-        file has room for."""
-        check_layers(numbered(layers))
-        chain = Chain(layers)
-        count = sum(math.prod(shape) for shape in chain.parameter_shapes().values())
-        count += sum(math.prod(array.shape) for array in chain.state().values())
+        """Raise ValueError if the layers have more numbers than the file has room for."""
+        count = 0
+        for layer in layers:
+            count += sum(math.prod(shape) for shape in layer.parameter_shapes().values())
+            count += sum(math.prod(array.shape) for array in layer.state.values())
         if count * np.dtype(self.dtype).itemsize > self.room:
             raise ValueError(f"expected weights in proportion to the file, got {count} numbers")
 

@@ -19,6 +19,12 @@ CASES = {
                  "Dense BatchNorm"),
     "shift and scale": ("u = Sub(x, a) v = Div(u, d) w = Mul(v, c) y = Add(c, w)",
                         {"a": (6,), "c": (1, 6), "d": (6,)}, ROWS, "BatchNorm"),
+    "scale and shift": ("u = Mul(x, a) v = Sub(u, c) w = Div(v, d) y = Add(w, b)",
+                        {"a": (6,), "b": (6,), "c": (6,), "d": (6,)}, ROWS, "BatchNorm"),
+    "constants reshaped": ("c = Reshape(a, s) y = MatMul(x, c)", {"a": (6, 2, 2), "s": [0, -1]},
+                           ROWS, "Dense"),
+    "sizes kept": ("f = Reshape(x, s) y = MatMul(f, a)", {"a": (24, 2), "s": [0, -1]}, SEQUENCE,
+                   "Flatten Dense"),
     "scale": ("y = Mul(a, x)", {"a": (6,)}, ROWS, "Scale"),
     "scale by a number": ("z = Mul(x, a) y = Neg(z)", {"a": ()}, ROWS, "Scale"),
     "minus": ("z = Sigmoid(x) y = Sub(a, z)", {"a": (1,)}, ROWS, "Sigmoid BatchNorm"),
@@ -108,7 +114,7 @@ def test_outputs_are_those_of_onnxruntime(name):
     expected = ort.InferenceSession(content).run(None, {"x": x})[0]
     model = fastnn.onnx.load(content)
     assert " ".join(type(layer).__name__ for layer in model) == layers
-    moved = sizes != ROWS and "f = Flatten(x)" not in nodes and name != "channels last"
+    moved = sizes != ROWS and "(x" not in nodes.partition("f = ")[2] and name != "channels last"
     y = model.predict(np.moveaxis(x, 1, -1) if moved else x)
     y = np.moveaxis(y, -1, 1) if moved and expected.ndim == y.ndim > 2 else y
     assert_close(y.reshape(expected.shape), expected)
@@ -184,6 +190,21 @@ def test_activations_join_the_layer_whose_scope_they_have():
         "Dense(6, 2, activation='tanh', bias=False)", "ReLU()", "Dense(2, 2, bias=False)",
         "Residual(Linear())",
     ]  # fmt: skip
+
+
+def test_scalers_of_other_programs():
+    """x a + b = (x - mean) / std with std = 1 / a and mean = -b / a; y c + d is of the targets."""
+    nodes = "u = Mul(x, a) v = Add(u, b) w = MatMul(v, m) z = Tanh(w) s = Mul(z, c) y = Add(s, d)"
+    arrays = {"a": 2.0, "b": (6,), "m": (6, 2), "c": 4.0, "d": (2,)}
+    content = written(nodes, arrays, ROWS)
+    model = fastnn.onnx.load(content, scalers=True)
+    assert [type(layer).__name__ for layer in model] == ["Dense", "Tanh"]
+    x = np.random.default_rng(1).normal(size=(5, 6)).astype(np.float32)
+    expected = ort.InferenceSession(content).run(None, {"x": x})[0]
+    y = model.target_scaler.inverse_transform(model.predict(model.scaler.transform(x)))
+    assert_close(y.astype(np.float32), expected)
+    with pytest.raises(ValueError, match="scalers: expected finite means and factors > 0"):
+        fastnn.onnx.load(written(nodes, {**arrays, "a": -2.0}, ROWS), scalers=True)
 
 
 OLDER = {  # as older operator sets have it: attributes in place of inputs
