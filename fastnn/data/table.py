@@ -362,11 +362,12 @@ class _Categories:
         self.numbers = {item: number for number, item in enumerate(items, 1)}
         n = len(items)
         self.width = 1 if n == 2 or not is_few else n
-        # what stands for each number, (1 + n, width), first for the others' number, 0
-        self.values: NDArray[Any] = np.eye(n + 1)[:, 1:] if is_few else shift + np.arange(n + 1)
+        self.values: NDArray[Any] | None = None  # what stands for each number, 0 being the others'
+        self.places = np.arange(1, n + 1)  # the numbers that have a column of their own
         if n == 2 and is_few:
-            self.values = np.array([0.0, -1.0, 1.0])
-        self.values = self.values.reshape(n + 1, self.width)
+            self.values = np.array([0, -1, 1])
+        elif not is_few:
+            self.values = np.arange(shift, shift + n + 1)
 
     def write(self, table: Table, out: NDArray[Any]) -> None:
         try:
@@ -376,7 +377,10 @@ class _Categories:
             raise _not_hashable(error, table.where(self.i)) from None
         if which is not None:
             index = np.append(index, 0)[which]
-        out[:, self.first : self.first + self.width] = self.values[index]
+        if self.values is not None:
+            out[:, self.first] = self.values[index]
+        else:
+            out[:, self.first : self.first + self.width] = index[:, None] == self.places
 
 
 def _not_hashable(error: TypeError, where: str) -> TypeError:

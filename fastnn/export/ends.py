@@ -129,7 +129,7 @@ def _add_encoder(encoder: TableEncoder, x: Value, program: Program) -> Value:
 
 def _first_code(column: Any) -> int:
     """The code of what is unknown; -1 if the column's categories have columns of their own."""
-    return -1 if column.is_few else int(column.values[0, 0])
+    return -1 if column.is_few else int(column.values[0])
 
 
 def category_numbers(encoder: TableEncoder, column: Any) -> tuple[NDArray[np.float64], bool]:

@@ -101,10 +101,10 @@ def _add_categories(encoder: TableEncoder, column: Any, x: str, graph: Graph) ->
     its = graph.add("Gather", x, graph.constant([column.i], np.int64), axis=1)
     known = graph.array(f"{column.i}.categories", category_numbers(encoder, column)[0])
     hot = graph.cast(graph.add("Equal", its, known), _DOUBLE)
-    unknown, others = column.values[0], column.values[1:].astype(_DOUBLE)
-    if column.width == len(others) > 1:
+    if column.values is None:
         return hot
-    change = graph.array(f"{column.i}.values", others - unknown)
+    unknown, *others = column.values.tolist()
+    change = graph.array(f"{column.i}.values", np.array(others, float)[:, None] - unknown)
     return graph.add("Add", graph.add("MatMul", hot, change), graph.constant(unknown, _DOUBLE))
 
 
