@@ -1,7 +1,5 @@
 """Whole networks from PyTorch and for it, where that is installed."""
 
-import warnings
-
 import numpy as np
 import pytest
 
@@ -33,10 +31,9 @@ from fastnn import (
     Softplus,
 )
 from fastnn.torch import from_module, load_state_dict, state_dict, to_module
+from optional import import_quietly
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # PyTorch warns at import
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+torch = import_quietly("torch")
 nn = torch.nn
 
 torch.set_num_threads(1)  # its threads and fastnn's would compete

@@ -1,4 +1,4 @@
-"""What users copy runs: the README's blocks, the examples, every docstring."""
+"""What users copy runs: the examples, every docstring.  (test_pages.py: README and docs.)"""
 
 import doctest
 import importlib
@@ -6,16 +6,15 @@ import importlib.util
 import pkgutil
 import re
 import runpy
-import shutil
 import sys
 import warnings
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 import fastnn
-from paths import ROOT, TESTS
+from optional import import_quietly
+from paths import ROOT
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 AGENTS = ["dqn", "ppo", "sac"]
@@ -36,12 +35,6 @@ def load(name):
     return module
 
 
-def import_torch():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyTorch warns at import
-        return pytest.importorskip("torch", reason="PyTorch is not installed")
-
-
 @pytest.mark.parametrize("name", MODULES)
 def test_docstrings(name):
     if name.startswith("fastnn.sklearn"):
@@ -49,7 +42,7 @@ def test_docstrings(name):
     if name.startswith("fastnn.onnx"):
         pytest.importorskip("onnx", reason=f"no onnx: {name} needs it")
     if name == "fastnn.torch.modules":
-        import_torch()
+        import_quietly("torch")
     if name.startswith("fastnn.plot"):
         pytest.importorskip("matplotlib.pyplot", reason=f"no matplotlib: {name} needs it")
     module = importlib.import_module(name)
@@ -63,115 +56,6 @@ def test_every_public_name_is_documented_with_an_example(name):
     if name == "__version__" or isinstance(thing, type(fastnn)):
         return
     assert thing.__doc__ and ">>>" in thing.__doc__, f"{name} has no example"
-
-
-def readme_blocks():
-    """The README's text, its Python blocks without scikit-learn, and those that need it."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    return text, *([b for b in blocks if ("sklearn" in b) == needs] for needs in (False, True))
-
-
-def test_readme(tmp_path, monkeypatch):
-    """Run the Python blocks in order, in one namespace, as a reader does."""
-    monkeypatch.chdir(tmp_path)  # they save files
-    text, blocks, _ = readme_blocks()
-    assert len(blocks) >= 3
-    namespace = {"__name__": "readme"}
-    for i, block in enumerate(blocks):
-        exec(compile(block, "README.md", "exec"), namespace)
-        if i == 0:  # the first one trains and predicts the held-out digits
-            assert (namespace["logits"].argmax(axis=1) == namespace["y"][1500:]).mean() > 0.9
-    assert np.isfinite(namespace["value"])
-    cnn, images, y = namespace["cnn"], namespace["images"], namespace["y"]
-    assert (cnn.predict(images[1500:]).argmax(axis=1) == y[1500:]).mean() > 0.93
-    assert cnn.summary(images.shape[1:]) in text
-
-
-def test_readme_from_scikit_learn(tmp_path, monkeypatch, capsys):
-    pytest.importorskip("sklearn.base", reason="no scikit-learn: README's block needs it")
-    monkeypatch.chdir(tmp_path)
-    *_, (block, tables) = readme_blocks()
-    X, y = fastnn.datasets.digits()
-    exec(compile(block, "README.md", "exec"), {"__name__": "readme", "X": X, "y": y})
-    assert float(capsys.readouterr().out) > 0.95
-    exec(compile(tables, "README.md", "exec"), {"__name__": "readme"})
-    assert (tmp_path / "digits.joblib").stat().st_size < 200_000
-
-
-def test_the_page_of_the_package(capsys):
-    text = (ROOT / "docs" / "package.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    exec(compile(block, "package.md", "exec"), {})
-    assert float(capsys.readouterr().out.split("'accuracy': ")[1].rstrip("}\n")) > 0.9
-
-
-def test_the_page_about_pictures(tmp_path, monkeypatch):
-    pytest.importorskip("matplotlib.pyplot", reason="no matplotlib: docs/pictures.md needs it")
-    monkeypatch.chdir(tmp_path)
-    text, namespace = (ROOT / "docs" / "pictures.md").read_text(encoding="utf-8"), {}
-    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    for block in blocks:
-        exec(compile(block, "pictures.md", "exec"), namespace)
-    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
-    for name in fastnn.plot.__all__:
-        assert sum(f"plot.{name}(" in block for block in blocks) == 1, name
-    assert str(namespace["found"]) in text
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # of scikit-learn's searches, about small data
-def test_the_page_about_tables(tmp_path, monkeypatch, capsys):
-    pytest.importorskip("sklearn.base", reason="no scikit-learn: docs/tables.md needs it")
-    pytest.importorskip("pandas", reason="no pandas: docs/tables.md needs it")
-    monkeypatch.chdir(tmp_path)
-    text, namespace = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8"), {}
-    for block in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
-        exec(compile(block, "tables.md", "exec"), namespace)
-    scores = [float(number) for number in re.findall(r"R² (0\.\d+)", capsys.readouterr().out)]
-    assert len(scores) == 3 and min(scores) > 0.2
-
-
-def test_the_page_about_onnx(tmp_path, monkeypatch, capsys):
-    for name in ("sklearn.base", "onnx", "onnxruntime"):
-        pytest.importorskip(name, reason=f"no {name}: docs/onnx.md needs it")
-    monkeypatch.chdir(tmp_path)
-    text, namespace = (ROOT / "docs" / "onnx.md").read_text(encoding="utf-8"), {}
-    for block in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
-        exec(compile(block, "onnx.md", "exec"), namespace)
-    for line in capsys.readouterr().out.splitlines():  # what is printed stands there
-        assert f"# {line}\n" in text
-
-
-@pytest.mark.parametrize("needs", ["", "sklearn", "h5py", "torch"])
-def test_the_page_about_other_libraries(needs, tmp_path, monkeypatch):
-    """Each block alone, with files of the others' own where it reads some."""
-    if needs:
-        (import_torch if needs == "torch" else lambda: pytest.importorskip(needs))()
-    monkeypatch.chdir(tmp_path)
-    text = (ROOT / "docs" / "other_libraries.md").read_text(encoding="utf-8")
-    state, whole, sklearn, keras = re.findall(
-        r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE
-    )
-    for kind in (".keras", ".weights.h5"):
-        shutil.copy(TESTS / f"keras/data/codes{kind}", f"net{kind}")
-    rng = np.random.default_rng(0)
-    shapes = {
-        "conv.weight": (8, 1, 3, 3),
-        "conv.bias": (8,),
-        "fc.weight": (10, 72),
-        "fc.bias": (10,),
-    }
-    shapes |= {f"norm.{name}": (8,) for name in ("weight", "bias", "running_mean", "running_var")}
-    arrays = {name: rng.random(shape) for name, shape in shapes.items()}
-    save_file(arrays | {"norm.num_batches_tracked": np.array(5)}, "net.safetensors")
-    namespace = {"fastnn": importlib.import_module("fastnn.torch") and fastnn}
-    block = {"": state, "sklearn": sklearn, "h5py": keras, "torch": whole}[needs]
-    exec(compile(block, "other_libraries.md", "exec"), namespace)
-    if not needs:
-        assert namespace["state"].keys() == shapes.keys()
-        weight = arrays["fc.weight"].reshape(10, 8, 3, 3).transpose(2, 3, 1, 0).reshape(72, 10)
-        np.testing.assert_array_equal(namespace["model"].layers[-1].weight, weight.astype("f4"))
 
 
 def test_every_example_is_tested_here():

@@ -1,7 +1,6 @@
 """fastnn against PyTorch, where that is installed."""
 
 import copy
-import warnings
 
 import numpy as np
 import pytest
@@ -9,10 +8,9 @@ import pytest
 import fastnn
 import fastnn.torch
 from fastnn import Dense, Sequential, _kernels
+from optional import import_quietly
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # PyTorch warns at import
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+torch = import_quietly("torch")
 F, optim = torch.nn.functional, torch.optim
 
 torch.set_num_threads(1)  # its threads and fastnn's would compete

@@ -1,18 +1,15 @@
 """Which weights train, how fast, and their averages, against PyTorch, where that is installed."""
 
-import warnings
-
 import numpy as np
 import pytest
 
 import fastnn
 from fastnn import BatchNorm, Dense, LayerNorm, Sequential, SoftmaxCrossEntropy, Tanh
 from fastnn.torch import state_dict
+from optional import import_quietly
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # PyTorch warns at import
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    swa_utils = pytest.importorskip("torch.optim.swa_utils")
+torch = import_quietly("torch")
+swa_utils = import_quietly("torch.optim.swa_utils")
 nn = torch.nn
 
 torch.set_num_threads(1)  # its threads and fastnn's would compete

@@ -1,0 +1,130 @@
+"""The pages that users read run: README's blocks and those of docs/."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import fastnn
+import fastnn.torch
+from optional import import_quietly
+from paths import ROOT, TESTS
+
+
+def read(page):
+    """A page's text and its Python blocks."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return text, re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs blocks in order, in one namespace and in an empty folder, as a reader does."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(blocks, **given):
+        namespace = {"__name__": "page", **given}
+        for block in blocks:
+            exec(compile(block, "page", "exec"), namespace)
+        return namespace
+
+    return run
+
+
+def readme_blocks():
+    """The README's text, its Python blocks without scikit-learn, and those that need it."""
+    text, blocks = read("README.md")
+    return text, *([b for b in blocks if ("sklearn" in b) == needs] for needs in (False, True))
+
+
+def test_readme(run):
+    text, blocks, _ = readme_blocks()
+    assert len(blocks) >= 3
+    first = run(blocks[:1])  # it trains and predicts the held-out digits
+    assert (first["logits"].argmax(axis=1) == first["y"][1500:]).mean() > 0.9
+    namespace = run(blocks[1:], **first)
+    assert np.isfinite(namespace["value"])
+    cnn, images, y = namespace["cnn"], namespace["images"], namespace["y"]
+    assert (cnn.predict(images[1500:]).argmax(axis=1) == y[1500:]).mean() > 0.93
+    assert cnn.summary(images.shape[1:]) in text
+
+
+def test_readme_from_scikit_learn(run, tmp_path, capsys):
+    pytest.importorskip("sklearn.base", reason="no scikit-learn: README's block needs it")
+    *_, (block, tables) = readme_blocks()
+    X, y = fastnn.datasets.digits()
+    run([block], X=X, y=y)
+    assert float(capsys.readouterr().out) > 0.95
+    run([tables])
+    assert (tmp_path / "digits.joblib").stat().st_size < 200_000
+
+
+def test_package(run, capsys):
+    run(read("docs/package.md")[1])
+    assert float(capsys.readouterr().out.split("'accuracy': ")[1].rstrip("}\n")) > 0.9
+
+
+def test_pictures(run, tmp_path):
+    pytest.importorskip("matplotlib.pyplot", reason="no matplotlib: docs/pictures.md needs it")
+    text, blocks = read("docs/pictures.md")
+    found = run(blocks)["found"]
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    for name in fastnn.plot.__all__:
+        assert sum(f"plot.{name}(" in block for block in blocks) == 1, name
+    assert str(found) in text
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of scikit-learn's searches, about small data
+def test_tables(run, capsys):
+    for name in ("sklearn.base", "pandas"):
+        pytest.importorskip(name, reason=f"no {name}: docs/tables.md needs it")
+    run(read("docs/tables.md")[1])
+    scores = [float(number) for number in re.findall(r"R² (0\.\d+)", capsys.readouterr().out)]
+    assert len(scores) == 3 and min(scores) > 0.2
+
+
+def test_onnx(run, capsys):
+    for name in ("sklearn.base", "onnx", "onnxruntime"):
+        pytest.importorskip(name, reason=f"no {name}: docs/onnx.md needs it")
+    text, blocks = read("docs/onnx.md")
+    run(blocks)
+    for line in capsys.readouterr().out.splitlines():  # what is printed stands there
+        assert f"# {line}\n" in text
+
+
+def test_deploy(run, tmp_path):
+    for name in ("onnx", "onnxruntime"):
+        pytest.importorskip(name, reason=f"no {name}: docs/deploy.md needs it")
+    run(read("docs/deploy.md")[1])
+    files = {path.name for path in tmp_path.iterdir()}
+    assert files >= {"policy.safetensors", "policy.c", "policy.h", "policy.onnx"}
+
+
+@pytest.mark.parametrize("needs", ["", "sklearn", "h5py", "torch"])
+def test_other_libraries(needs, run, tmp_path):
+    """Each block alone, with files of the others' own where it reads some."""
+    if needs:
+        import_quietly(needs)
+    _, (state, whole, sklearn, keras) = read("docs/other_libraries.md")
+    for kind in (".keras", ".weights.h5"):
+        shutil.copy(TESTS / f"keras/data/codes{kind}", tmp_path / f"net{kind}")
+    rng = np.random.default_rng(0)
+    shapes = {
+        "conv.weight": (8, 1, 3, 3),
+        "conv.bias": (8,),
+        "fc.weight": (10, 72),
+        "fc.bias": (10,),
+    }
+    shapes |= {f"norm.{name}": (8,) for name in ("weight", "bias", "running_mean", "running_var")}
+    arrays = {name: rng.random(shape) for name, shape in shapes.items()}
+    arrays["norm.num_batches_tracked"] = np.array(5)
+    save_file(arrays, tmp_path / "net.safetensors")
+    block = {"": state, "sklearn": sklearn, "h5py": keras, "torch": whole}[needs]
+    namespace = run([block], fastnn=fastnn)
+    if not needs:
+        assert namespace["state"].keys() == shapes.keys()
+        weight = arrays["fc.weight"].reshape(10, 8, 3, 3).transpose(2, 3, 1, 0).reshape(72, 10)
+        np.testing.assert_array_equal(namespace["model"].layers[-1].weight, weight.astype("f4"))
