@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from agents import AGENTS, AgentUpdate
+from deployed import First, Rows
 from estimators import ESTIMATORS, OVERHEADS, Overhead
 from images import CONVNET_INFERENCE, CONVNETS, CONVOLUTIONS, ConvNet, Convolution
 from many import MANY, Many
@@ -252,6 +253,12 @@ SINGLE = [
     Network((784, 512, 512, 10), batch=1),
 ]
 
+ROWS = [
+    Rows(Network((4, 64, 64, 2), batch=1, activation="tanh")),
+    Rows(Network((64, 32, 10), batch=1)),
+    Rows(Network((784, 512, 512, 10), batch=1)),
+]
+
 INFERENCE = [*SINGLE, Network((784, 512, 512, 10), batch=1024)]
 
 DERIVATIVES = [
@@ -406,6 +413,16 @@ TABLES = {
         *("predict", SINGLE, Network.inference, PREDICTORS),
         rounds=5,
         calls=2000,
+    ),
+    "rows": Table(
+        "A thousand single rows, in the language of each",
+        *("rows", ROWS, Rows.work, ["fastnn", "fastnn C", "emlearn", "torch.jit", "onnxruntime"]),
+        rounds=11,
+    ),
+    "first": Table(
+        "From a file to its first prediction",
+        *("first", [First(SINGLE[-1])], None, ["fastnn", "onnxruntime"]),
+        rounds=11,
     ),
     "fit": Table("Whole fit", "fit", FITS, Fit.work, ["fastnn", "torch", "scikit-learn"], 5),
     "scaling": Table(

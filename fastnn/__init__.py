@@ -35,11 +35,13 @@ Metrics        accuracy, auc, f1, r2, confusion_matrix, ... in fastnn.metrics
 Files          save, load, save_checkpoint, load_checkpoint, Checkpoint; export_c: a network in C
 Data           datasets, batches, stratified_split, Standardizer, TableEncoder
 Beginning      initializers, initialize_from_data
-Learning how   gradcheck, ExponentialAverage
+Learning how   gradcheck, ExponentialAverage; inspect: weights, activations, gradients in numbers;
+               learning_rate_range; fastnn.plot: pictures
 The machine    set_num_threads, get_num_threads, threads; set_runtime, get_runtime, runtime;
                build_info
 
-scikit-learn's estimators, trained by fastnn: fastnn.sklearn.
+scikit-learn's estimators, trained by fastnn: fastnn.sklearn.  ONNX files: fastnn.onnx.
+Networks from and for PyTorch, and from Keras: fastnn.torch, fastnn.keras.
 """
 
 from typing import TYPE_CHECKING
@@ -48,6 +50,8 @@ from fastnn.support.installed import use_installed
 
 if TYPE_CHECKING:
     from fastnn.export.c99 import export_c
+    from fastnn.inspection import inspect
+    from fastnn.range_test import learning_rate_range
 
 if not use_installed(__path__[0]):  # else the installed package stands in this one's place
     from fastnn import datasets, initializers, metrics
@@ -148,13 +152,21 @@ if not use_installed(__path__[0]):  # else the installed package stands in this 
     )
 
 
-def __getattr__(name: str) -> object:
-    """What is imported when it is used."""
-    if name != "export_c":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from fastnn.export.c99 import export_c
+_LATER = {  # what is imported when it is used, and the module that has it, or that it is
+    "export_c": "export.c99",
+    "inspect": "inspection",
+    "learning_rate_range": "range_test",
+    "plot": "plot",
+}
 
-    return export_c
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    module = import_module(f"{__name__}.{_LATER[name]}")
+    return module if name == "plot" else getattr(module, name)
 
 
 __all__ = [
@@ -246,6 +258,8 @@ __all__ = [
     "gradcheck",
     "initialize_from_data",
     "initializers",
+    "inspect",
+    "learning_rate_range",
     "load",
     "load_checkpoint",
     "metrics",

@@ -452,12 +452,10 @@ class Network:
         these, ``(missing_keys, unexpected_keys)``; both lists are empty after a strict call.
         Another shape is an error all the same: of a head for other classes, leave out the arrays.
 
-        Weights of PyTorch lie the other way round.  Convert a state of its with ``tensor.numpy()``:
-        weights of dense layers and 1D convolutions need a ``.T``, of 2D convolutions a
-        ``.transpose(2, 3, 1, 0)``, embeddings nothing; the weight and bias of a norm are called
-        ``gamma`` and ``beta`` here, and ``num_batches_tracked`` is left out.  Its tensors, names
-        and shapes are refused, and so are square weights alone, which would fit either way, if they
-        share a tensor's memory.  Nothing tells that copies of these were not transposed.
+        Weights of PyTorch lie the other way round: `fastnn.torch.load_state_dict` turns them.  Its
+        tensors, names and shapes are refused here, and so are square weights alone, which would fit
+        either way, if they share a tensor's memory.  Nothing tells that copies of these were not
+        transposed.
 
         Raises one ValueError that lists all misshapen arrays and, if `strict`, all missing and
         unknown ones, and ValueError or TypeError for what is no array of real numbers: the model

@@ -8,6 +8,7 @@ with --import-mode=importlib), so that tests/sklearn/ does not hide scikit-learn
 
 import importlib.util
 import math
+import os
 import signal
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ def choose_package():
 
 
 choose_package()
+os.environ.setdefault("MPLBACKEND", "agg")  # matplotlib draws without opening windows
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
@@ -77,6 +79,14 @@ def restore_settings():
     _kernels.set_isa(isa)
     _kernels.set_threads(threads)
     fastnn.set_runtime(runtime)
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    """Close what pyplot keeps open, if a test has drawn."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -286,7 +286,8 @@ class Parameter(Tensor):
 
 
 TURN = (
-    "PyTorch's weights are \\(out, in\\), fastnn's \\(in, out\\): write {name: tensor.numpy\\(\\).T"
+    "PyTorch's weights are \\(out, in\\), fastnn's \\(in, out\\): "
+    "fastnn\\.torch\\.load_state_dict\\(model, state\\) turns them"
 )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import fastnn
 from agents import RATE, STORED, AgentUpdate
 from cases import ConvNet, Convolution, Derivative, Fit, Kernel, Network, Product
+from deployed import First, Rows, exported
 from estimators import Estimator, Overhead
 from fastnn import _kernels as kernels
 from images import Block, Conv, GlobalPool, MaxPool, Shape
@@ -148,6 +149,24 @@ def predict(network: Network | ConvNet) -> Callable[[], Any]:
         return lambda: model.predict(x)
     predictor = model.predictor(batch_size=network.batch)
     return lambda: predictor(x)
+
+
+def rows(case: Rows) -> Callable[[], Any]:
+    predictor, each = build(case.network).predictor(), list(case.data()[:, None])
+
+    def step() -> Any:
+        for row in each:
+            y = predictor(row)
+        return y
+
+    return step
+
+
+def first(case: First) -> Callable[[], Any]:
+    import fastnn.onnx
+
+    file, x = exported(case), case.network.data()[0]
+    return lambda: fastnn.onnx.load(file).predict(x)
 
 
 def several(case: Many, seeds: Iterable[int]) -> tuple[list[fastnn.Sequential], list[dict]]:

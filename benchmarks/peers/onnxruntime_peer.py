@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime
 
 from cases import ConvNet, Network, Unsupported
+from deployed import First, Rows, exported
 from images import Conv, MaxPool
 from peers.trial import fastest
 
@@ -26,6 +27,33 @@ Graph = tuple[list[Any], list[Any], str]  # nodes, tensors and the output's name
 
 
 def predict(network: Network | ConvNet) -> Callable[[], Any]:
+    model = written(network)
+    return fastest(
+        way(model, network, threads)
+        for threads in sorted({1, int(os.environ["OMP_NUM_THREADS"])})
+        for way in (plain, bound)
+    )
+
+
+def rows(case: Rows) -> Callable[[], Any]:
+    session = start(written(case.network), 1)
+    each = [{"x": row} for row in case.data()[:, None]]
+
+    def step() -> list[np.ndarray]:
+        for inputs in each:
+            y = session.run(None, inputs)
+        return y
+
+    return step
+
+
+def first(case: First) -> Callable[[], Any]:
+    name, x = str(exported(case)), case.network.data()[0]
+    return lambda: onnxruntime.InferenceSession(name).run(None, {"input": x})
+
+
+def written(network: Network | ConvNet) -> bytes:
+    """The network as an ONNX file."""
     if helper is None:
         raise Unsupported("onnx, which writes the model's file, is not installed")
     nodes, tensors, output = (images if isinstance(network, ConvNet) else dense)(network)
@@ -35,11 +63,7 @@ def predict(network: Network | ConvNet) -> Callable[[], Any]:
     ]
     graph = helper.make_graph(nodes, "network", ends[:1], ends[1:], tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return fastest(
-        way(model.SerializeToString(), network, threads)
-        for threads in sorted({1, int(os.environ["OMP_NUM_THREADS"])})
-        for way in (plain, bound)
-    )
+    return model.SerializeToString()
 
 
 def samples(network: Network | ConvNet) -> np.ndarray:
@@ -61,7 +85,8 @@ def dense(network: Network) -> Graph:
         nodes.append(helper.make_node("Gemm", [h, f"w{i}", f"b{i}"], [f"z{i}"]))
         h = f"z{i}"
         if i < len(network.sizes) - 2:
-            nodes.append(helper.make_node("Relu", [h], [f"h{i}"]))
+            kind = {"relu": "Relu", "tanh": "Tanh"}[network.activation]
+            nodes.append(helper.make_node(kind, [h], [f"h{i}"]))
             h = f"h{i}"
     return nodes, tensors, h
 

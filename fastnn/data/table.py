@@ -218,9 +218,13 @@ class TableEncoder(Transformer):
     def transform(self, X: Any) -> Any:
         """The rows for a network, a new array; or what `set_output` asks for."""
         self._check_fitted("transform")
+        return self._as_asked(self.encode(X), X)
+
+    def encode(self, X: Any) -> NDArray[Any]:
+        """What `transform` gives after `fit`, always as an array."""
         table = Table(X)
         self._check_columns(table)
-        return self._as_asked(self._encode(table), X)
+        return self._encode(table)
 
     def _encode(self, table: Table) -> NDArray[Any]:
         rows = table.shape[0]

@@ -6,19 +6,18 @@ import copy
 import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fastnn._version import __version__
 from fastnn.data import TableEncoder
-from fastnn.export.ends import add_outputs, add_scaler, description
+from fastnn.export.ends import add_outputs, add_scaler, description, exported, row_shape
 from fastnn.export.layers import add_layers
 from fastnn.export.program import Buffer, Program, Value, quantize
 from fastnn.layers import Embedding, Layer
 from fastnn.layers.weighted import Weighted
-from fastnn.network import Network
-from fastnn.predictor import Affine, Ensemble, fold, operation
+from fastnn.predictor import Affine, fold, operation
 from fastnn.support import arrays, checks
 
 if TYPE_CHECKING:
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from fastnn.data import Standardizer
+    from fastnn.export.ends import Estimator
+    from fastnn.network import Network
 
     Array = NDArray[Any]
 
@@ -55,14 +56,8 @@ class CFiles(NamedTuple):
     error: float | None
 
 
-class _Estimator(Protocol):
-    """An estimator of fastnn.sklearn."""
-
-    def _exported(self) -> Ensemble: ...
-
-
 def export_c(
-    model: Network | _Estimator,
+    model: Network | Estimator,
     path: str | PathLike[str],
     name: str = "net",
     *,
@@ -122,10 +117,10 @@ def export_c(
     _check_name(name)
     path = _checked_path(path)
     checks.choice(weights, "weights", ("real", "int8"))
-    ensemble = _ensemble(model, checks.flag(scalers, "scalers"))
+    ensemble = exported(model, checks.flag(scalers, "scalers"))
     network = ensemble.model
     scaler, target_scaler = (network.scaler, network.target_scaler) if scalers else (None, None)
-    shape = _row_shape(network, shape)
+    shape = row_shape(network, shape)
     steps = fold(copy.deepcopy(network))
     is_table = isinstance(scaler, TableEncoder)
     program = Program(network.dtype, weights == "int8", entry_double=is_table)
@@ -168,36 +163,6 @@ def _checked_path(path: str | PathLike[str]) -> Path:
             f"path: expected a name of letters, digits and _.+- that ends in .c, got {path.name!r}"
         )
     return path
-
-
-def _ensemble(model: object, scalers: bool) -> Ensemble:
-    """The networks that are written, and what is made of their outputs."""
-    if isinstance(model, Network):
-        return Ensemble(model, classes=model.classes)
-    exported = getattr(model, "_exported", None)
-    if exported is None or isinstance(model, type):
-        raise TypeError(
-            f"model: expected a Sequential or an estimator of fastnn.sklearn, got {model!r}"
-        )
-    if not scalers:
-        raise ValueError("scalers: expected True for an estimator, got False; export its model_")
-    found: Ensemble = exported()
-    return found
-
-
-def _row_shape(model: Network, shape: tuple[int, ...] | None) -> tuple[int, ...]:
-    if not model._chain.native:
-        raise TypeError(f"model: expected layers of fastnn's own, got {model!r}")
-    if shape is None:
-        if model._chain.dimensions != 1 or model.in_features is None:
-            raise ValueError(
-                "shape: expected that of a row, such as (28, 28, 1), since the model takes rows of "
-                "several shapes; got None"
-            )
-        shape = (model.in_features,)
-    shape = checks.shape(shape, "shape")
-    model.output_shape(shape)
-    return shape
 
 
 def _words(text: str) -> set[str]:

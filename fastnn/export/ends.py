@@ -5,19 +5,60 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from fastnn.data import TableEncoder
 from fastnn.export.program import Behind, Buffer, Program, Value, literal
-from fastnn.support import columns
+from fastnn.network import Network
+from fastnn.predictor import Ensemble
+from fastnn.support import checks, columns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastnn.data import Standardizer
-    from fastnn.predictor import Ensemble
+
+
+class Estimator(Protocol):
+    """An estimator of fastnn.sklearn."""
+
+    def _exported(self) -> Ensemble: ...
+
+
+# ---- what is exported ----
+
+
+def exported(model: object, scalers: bool) -> Ensemble:
+    """The networks that are written, and what is made of their outputs."""
+    if isinstance(model, Network):
+        return Ensemble(model, classes=model.classes)
+    its = getattr(model, "_exported", None)
+    if its is None or isinstance(model, type):
+        raise TypeError(
+            f"model: expected a Sequential or an estimator of fastnn.sklearn, got {model!r}"
+        )
+    if not scalers:
+        raise ValueError("scalers: expected True for an estimator, got False; export its model_")
+    found: Ensemble = its()
+    return found
+
+
+def row_shape(model: Network, shape: tuple[int, ...] | None) -> tuple[int, ...]:
+    """The shape of the rows that the model takes: `shape`, or the only one there is."""
+    if not model._chain.native:
+        raise TypeError(f"model: expected layers of fastnn's own, got {model!r}")
+    if shape is None:
+        if model._chain.dimensions != 1 or model.in_features is None:
+            raise ValueError(
+                "shape: expected that of a row, such as (28, 28, 1), since the model takes rows of "
+                "several shapes; got None"
+            )
+        shape = (model.in_features,)
+    shape = checks.shape(shape, "shape")
+    model.output_shape(shape)
+    return shape
 
 
 # ---- before the layers ----
@@ -70,7 +111,7 @@ def _add_encoder(encoder: TableEncoder, x: Value, program: Program) -> Value:
         numbers = doubles(encoder.fill_, encoder.center_, encoder.scale_)
         program.call("encode_numbers", x, n, *at, *numbers, clip, y)
     if each := encoder._columns:
-        known = [_numbers(encoder, column)[0] for column in each]
+        known = [category_numbers(encoder, column)[0] for column in each]
         places = [
             [column.i for column in each],
             [len(column.numbers) for column in each],
@@ -91,7 +132,7 @@ def _first_code(column: Any) -> int:
     return -1 if column.is_few else int(column.values[0])
 
 
-def _numbers(encoder: TableEncoder, column: Any) -> tuple[NDArray[np.float64], bool]:
+def category_numbers(encoder: TableEncoder, column: Any) -> tuple[NDArray[np.float64], bool]:
     """The ascending numbers that stand for a column's categories, and whether these are numbers
     themselves: else their places in `categories_`.  ValueError for numbers that are no doubles."""
     items = list(column.numbers)
@@ -174,7 +215,7 @@ def description(scaler: Any, ensemble: Ensemble) -> str:
             column = by_column.get(i)
             if column is None:
                 lines.append(f"x[{i}] {quoted(name)}: a number")
-            elif _numbers(scaler, column)[1]:
+            elif category_numbers(scaler, column)[1]:
                 lines.append(f"x[{i}] {quoted(name)}: a category, which is a number")
             else:
                 lines.append(

@@ -9,17 +9,18 @@ import errno
 import math
 import os
 import stat
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
 
 _ITEMSIZE = {"F32": 4, "F64": 8}  # of the tensors that fastnn writes
+FOREIGN = {**_ITEMSIZE, "F16": 2, "I64": 8}  # and that PyTorch's layers have
 _LONGEST_HEADER = 2**24  # bytes
 _MOST_DIMENSIONS = 32
 
@@ -38,6 +39,11 @@ def write(path: str, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -
     length = int.from_bytes(data[:8], "little")
     if length > _LONGEST_HEADER:
         raise ValueError(f"{path}: its header would have {length} bytes, over {_LONGEST_HEADER}")
+    replace(path, data)
+
+
+def replace(path: str, data: bytes) -> None:
+    """Replace the file, or make it, as `write` does."""
     try:
         _replace(os.path.realpath(path), data)
     except OSError as error:
@@ -95,16 +101,25 @@ def _sync_folder(folder: str) -> None:
 # ---- reading -----------------------------------------------------------------------------------
 
 
-def read(path: str) -> tuple[dict[str, str], dict[str, Array]]:
-    """The metadata and the tensors; OSError for an unreadable file, ValueError for a wrong one."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
+@contextmanager
+def opened(path: str) -> Iterator[tuple[BinaryIO, int]]:
+    """A regular file and its size; ValueError for anything else, OSError if it is unreadable."""
     with open(path, "rb", opener=_open) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("expected a regular file")
-        size = status.st_size
+        yield file, status.st_size
+
+
+def read(
+    path: str, itemsize: Mapping[str, int] = _ITEMSIZE
+) -> tuple[dict[str, str], dict[str, Array]]:
+    """The metadata and the tensors, whose dtypes are those of `itemsize`; OSError for an unreadable
+    file, ValueError for a wrong one."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    with opened(path) as (file, size):
         if size < 8:
             raise ValueError(f"{size} bytes are too few: a safetensors file begins with 8")
         length, most = int.from_bytes(file.read(8), "little"), min(size - 8, _LONGEST_HEADER)
@@ -112,7 +127,7 @@ def read(path: str) -> tuple[dict[str, str], dict[str, Array]]:
             raise ValueError(
                 f"its header claims {length} bytes, expected at most {most} in {size} bytes"
             )
-        metadata = _check_header(file.read(length), size - 8 - length)
+        metadata = _check_header(file.read(length), size - 8 - length, itemsize)
         file.seek(0)
         data = file.read(size)
     try:
@@ -154,7 +169,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _check_header(header: bytes, size: int) -> dict[str, str]:
+def _check_header(header: bytes, size: int, itemsize: Mapping[str, int]) -> dict[str, str]:
     """The metadata; ValueError unless the tensors fill `size` bytes without gap and overlap."""
     try:
         text = header.decode("utf-8")
@@ -165,7 +180,8 @@ def _check_header(header: bytes, size: int) -> dict[str, str]:
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise ValueError("__metadata__: expected an object of strings")
     at = 0
-    for begin, end, name in sorted((*_extent(name, t), name) for name, t in tensors.items()):
+    extents = ((*_extent(name, t, itemsize), name) for name, t in tensors.items())
+    for begin, end, name in sorted(extents):
         if begin != at:
             what = "overlaps the tensor before it" if begin < at else "leaves a hole before it"
             raise ValueError(f"tensor {name!r} {what}: it begins at byte {begin}, expected {at}")
@@ -176,14 +192,15 @@ def _check_header(header: bytes, size: int) -> dict[str, str]:
     return metadata
 
 
-def _extent(name: str, tensor: Any) -> tuple[int, int]:
+def _extent(name: str, tensor: Any, itemsize: Mapping[str, int]) -> tuple[int, int]:
     """The bytes where a tensor begins and ends; ValueError unless shape and dtype need as many."""
     keys = {"dtype", "shape", "data_offsets"}
     if not isinstance(tensor, dict) or tensor.keys() != keys:
         raise ValueError(f"tensor {name!r}: expected an object of {', '.join(sorted(keys))}")
     dtype, shape, offsets = tensor["dtype"], tensor["shape"], tensor["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in _ITEMSIZE:
-        raise ValueError(f"tensor {name!r}: unknown dtype {dtype!r}, expected F32 or F64")
+    if not isinstance(dtype, str) or dtype not in itemsize:
+        known = " or ".join(itemsize)
+        raise ValueError(f"tensor {name!r}: unknown dtype {dtype!r}, expected {known}")
     if not _are_counts(shape) or len(shape) > _MOST_DIMENSIONS:
         raise ValueError(f"tensor {name!r}: expected a shape of integers >= 0, found {shape!r}")
     if not _are_counts(offsets) or len(offsets) != 2:
@@ -191,9 +208,9 @@ def _extent(name: str, tensor: Any) -> tuple[int, int]:
     begin, end = offsets
     if begin > end:
         raise ValueError(f"tensor {name!r}: its offsets {begin} and {end} are reversed")
-    if max(math.prod(max(n, 1) for n in shape) * _ITEMSIZE[dtype], end) > 2**63 - 1:
+    if max(math.prod(max(n, 1) for n in shape) * itemsize[dtype], end) > 2**63 - 1:
         raise ValueError(f"tensor {name!r}: its shape {shape} overflows")
-    wanted = math.prod(shape) * _ITEMSIZE[dtype]
+    wanted = math.prod(shape) * itemsize[dtype]
     if end - begin != wanted:
         raise ValueError(
             f"tensor {name!r}: {dtype} of shape {shape} takes {wanted} bytes, but its offsets "

@@ -96,6 +96,8 @@ class Chain:
         dimensions that layer `shaper` returns."""
         layers = self.layers
         takes, _, needs, _ = _stated(layers[i])
+        if dims in (None, needs) and width in (None, takes):
+            return  # without the layer's text, which takes longer than all else here
         who = f"layer {i}, {label(layers[i])}, takes"
         if needs is not None and dims is not None and needs != dims:
             pool = f"GlobalAvgPool{dims - 1}D()"
@@ -458,7 +460,10 @@ def numbered(layers: Iterable[Any]) -> Iterator[tuple[str, Any]]:
 
 def _parameter_shapes(name: str, layer: Layer) -> dict[str, Shape]:
     """The result of the layer's `parameter_shapes`, checked."""
-    shapes, who = layer.parameter_shapes(), f"parameter_shapes of layer {name}, {label(layer)}"
+    shapes = layer.parameter_shapes()
+    if type(shapes) is dict and all(map(_is_shape, shapes, shapes.values())):
+        return shapes  # without the layer's text, which takes longer than all else here
+    who = f"parameter_shapes of layer {name}, {label(layer)}"
     wanted = "a dict of name: shape, a tuple of integers >= 1"
     if not isinstance(shapes, dict) or not all(isinstance(key, str) for key in shapes):
         raise TypeError(f"{who}: expected {wanted}, got {shapes!r}")
@@ -468,6 +473,12 @@ def _parameter_shapes(name: str, layer: Layer) -> dict[str, Shape]:
         for length in shape:
             checks.positive_int(length, f"{who}: {key!r}: {shape!r}")
     return shapes
+
+
+def _is_shape(name: Any, shape: Any) -> bool:
+    return (
+        type(name) is str and type(shape) is tuple and all(type(n) is int and n > 0 for n in shape)
+    )
 
 
 def _by_layer(named: Mapping[str, NDArray[Any]]) -> dict[str, Arrays]:

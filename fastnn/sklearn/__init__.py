@@ -13,6 +13,8 @@ in another order.  Different are
 - ``loss_`` of several outputs under squared error, within the change of the penalty in an epoch;
 - with sample weights, the batches, which rows of weight 0 are not part of.
 
+`from_sklearn` and `to_sklearn` turn one that is fitted into the other.
+
 What they can do besides stands behind the parameters that scikit-learn has.  Needs scikit-learn
 (``pip install scikit-learn``), which ``import fastnn`` does not.
 """
@@ -29,6 +31,7 @@ if find_spec("sklearn") is None:  # said before SciPy is missed, which comes wit
     raise ImportError("fastnn.sklearn needs scikit-learn: pip install scikit-learn")
 from scipy.sparse import csr_matrix
 from scipy.special import log_expit, log_softmax, xlogy
+from sklearn import neural_network
 from sklearn.base import ClassifierMixin, RegressorMixin, _fit_context
 from sklearn.metrics import d2_pinball_score, r2_score
 from sklearn.utils._param_validation import StrOptions
@@ -51,6 +54,7 @@ from fastnn.losses import (
     SigmoidCrossEntropy,
     SoftmaxCrossEntropy,
 )
+from fastnn.sklearn._convert import convert_from, convert_to
 from fastnn.sklearn._estimator import STOCHASTIC, Perceptron
 from fastnn.sklearn._members import mean_over
 from fastnn.sklearn._realmlp import TabularClassifier, TabularRegressor, search_space
@@ -69,7 +73,9 @@ __all__ = [
     "MLPRegressor",
     "TabularClassifier",
     "TabularRegressor",
+    "from_sklearn",
     "search_space",
+    "to_sklearn",
 ]
 
 
@@ -501,3 +507,47 @@ class MLPRegressor(RegressorMixin, Perceptron):
             q = self.loss.q
             return float(d2_pinball_score(y, predicted, alpha=q, sample_weight=weight))
         return float(r2_score(y, predicted, sample_weight=weight))
+
+
+def from_sklearn(fitted: Any) -> MLPClassifier | MLPRegressor:
+    """fastnn's estimator from a fitted one of scikit-learn's: the same settings, attributes and
+    predictions, but faster.
+
+    `fitted` is a `sklearn.neural_network.MLPClassifier` or `MLPRegressor`, which stays as it is.
+    The type, `dtype`, is that of its ``coefs_``.  `fit`, `partial_fit` and `warm_start` go on from
+    its parameters; the optimizer's averages begin anew.  Of a pipeline convert the last step.
+
+    Raises TypeError for anything else, NotFittedError before `fit`, ValueError for ``coefs_`` that
+    do not follow its settings.
+
+    >>> from sklearn.neural_network import MLPRegressor as Theirs
+    >>> X = np.random.default_rng(0).uniform(-1, 1, (50, 2))
+    >>> theirs = Theirs(solver="lbfgs", random_state=0).fit(X, X[:, 0] * X[:, 1])
+    >>> np.allclose(from_sklearn(theirs).predict(X), theirs.predict(X))
+    True
+    """
+    return convert_from(fitted, {theirs: ours for ours, theirs in _THEIRS.items()})
+
+
+def to_sklearn(estimator: MLPClassifier | MLPRegressor) -> Any:
+    """scikit-learn's estimator from a fitted one of fastnn's: the same settings, attributes and
+    predictions; the inverse of `from_sklearn`.
+
+    Raises ValueError, which names it, for a setting that scikit-learn's lacks: other activations
+    and losses, `batch_norm`, `dropout`, `class_weight`, `callbacks`, `scoring`,
+    `categorical_features`, `n_ensembles`.  What concerns training alone can be put back before, as
+    in ``estimator.set_params(dropout=0)``.  TypeError for what is not `MLPClassifier` or
+    `MLPRegressor` of fastnn's, NotFittedError before `fit`.
+
+    >>> X = np.random.default_rng(0).uniform(-1, 1, (50, 2))
+    >>> ours = MLPRegressor(solver="lbfgs", random_state=0).fit(X, X[:, 0] * X[:, 1])
+    >>> np.allclose(to_sklearn(ours).predict(X), ours.predict(X), atol=1e-6)
+    True
+    """
+    return convert_to(estimator, _THEIRS)
+
+
+_THEIRS: dict[type, type] = {
+    MLPClassifier: neural_network.MLPClassifier,
+    MLPRegressor: neural_network.MLPRegressor,
+}

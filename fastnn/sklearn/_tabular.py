@@ -428,17 +428,19 @@ class RowPredictor:
         self.classes = estimator.__dict__.get("classes_")
         encoder = copy.copy(estimator.encoder_)
         vars(encoder).pop("feature_names_in_", None)  # no row has names
-        self._encode = encoder.transform
+        self._encode = encoder.encode
         self._networks, self._combine = estimator._for_rows()
 
     def __reduce__(self) -> Any:
         return RowPredictor, (self._estimator,)
 
     def __call__(self, row: ArrayLike) -> Any:
-        if isinstance(row, Mapping) or hasattr(row, "iloc"):
+        if not isinstance(row, list | np.ndarray) and (
+            isinstance(row, Mapping) or hasattr(row, "iloc")
+        ):
             raise TypeError(
                 "row: expected a list or an array of entries in the order of the columns in fit, "
                 f"got a {type(row).__name__}, whose names would not be looked at"
             )
-        x = self._encode(np.reshape(_as_array(row), (1, -1)))
+        x = self._encode(np.asarray(_as_array(row)).reshape(1, -1))
         return self._combine(self._networks(x)[0])

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 # the axes of its weights in fastnn's order, by their number
 _ORDER = {2: (1, 0), 3: (2, 1, 0), 4: (2, 3, 1, 0)}
 ADVICE = (
-    "PyTorch's weights are (out, in), fastnn's (in, out): write {name: tensor.numpy().T for name, "
-    "tensor in state.items()}, or for more than dense layers what load_state_dict says"
+    "PyTorch's weights are (out, in), fastnn's (in, out): "
+    "fastnn.torch.load_state_dict(model, state) turns them"
 )
 
 

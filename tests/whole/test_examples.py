@@ -6,20 +6,25 @@ import importlib.util
 import pkgutil
 import re
 import runpy
+import shutil
 import sys
+import warnings
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import fastnn
-from paths import ROOT
+from paths import ROOT, TESTS
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 AGENTS = ["dqn", "ppo", "sac"]
-MODULES = ["fastnn", *(
-    module.name for module in pkgutil.walk_packages(fastnn.__path__, "fastnn.")
-    if module.name not in ("fastnn.__main__", "fastnn._kernels")
-)]  # fmt: skip
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # onnx, which is imported here, may warn
+    MODULES = ["fastnn", *(
+        module.name for module in pkgutil.walk_packages(fastnn.__path__, "fastnn.")
+        if module.name not in ("fastnn.__main__", "fastnn._kernels")
+    )]  # fmt: skip
 
 
 def load(name):
@@ -31,10 +36,22 @@ def load(name):
     return module
 
 
+def import_torch():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch warns at import
+        return pytest.importorskip("torch", reason="PyTorch is not installed")
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_docstrings(name):
     if name.startswith("fastnn.sklearn"):
         pytest.importorskip("sklearn.base", reason=f"no scikit-learn: {name} needs it")
+    if name.startswith("fastnn.onnx"):
+        pytest.importorskip("onnx", reason=f"no onnx: {name} needs it")
+    if name == "fastnn.torch.modules":
+        import_torch()
+    if name.startswith("fastnn.plot"):
+        pytest.importorskip("matplotlib.pyplot", reason=f"no matplotlib: {name} needs it")
     module = importlib.import_module(name)
     user = {"np": np, "__name__": "__main__"}  # as in a user's program
     assert doctest.testmod(module, extraglobs=user).failed == 0
@@ -89,6 +106,19 @@ def test_the_page_of_the_package(capsys):
     assert float(capsys.readouterr().out.split("'accuracy': ")[1].rstrip("}\n")) > 0.9
 
 
+def test_the_page_about_pictures(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib.pyplot", reason="no matplotlib: docs/pictures.md needs it")
+    monkeypatch.chdir(tmp_path)
+    text, namespace = (ROOT / "docs" / "pictures.md").read_text(encoding="utf-8"), {}
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    for block in blocks:
+        exec(compile(block, "pictures.md", "exec"), namespace)
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    for name in fastnn.plot.__all__:
+        assert sum(f"plot.{name}(" in block for block in blocks) == 1, name
+    assert str(namespace["found"]) in text
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of scikit-learn's searches, about small data
 def test_the_page_about_tables(tmp_path, monkeypatch, capsys):
@@ -100,6 +130,48 @@ def test_the_page_about_tables(tmp_path, monkeypatch, capsys):
         exec(compile(block, "tables.md", "exec"), namespace)
     scores = [float(number) for number in re.findall(r"R² (0\.\d+)", capsys.readouterr().out)]
     assert len(scores) == 3 and min(scores) > 0.2
+
+
+def test_the_page_about_onnx(tmp_path, monkeypatch, capsys):
+    for name in ("sklearn.base", "onnx", "onnxruntime"):
+        pytest.importorskip(name, reason=f"no {name}: docs/onnx.md needs it")
+    monkeypatch.chdir(tmp_path)
+    text, namespace = (ROOT / "docs" / "onnx.md").read_text(encoding="utf-8"), {}
+    for block in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        exec(compile(block, "onnx.md", "exec"), namespace)
+    for line in capsys.readouterr().out.splitlines():  # what is printed stands there
+        assert f"# {line}\n" in text
+
+
+@pytest.mark.parametrize("needs", ["", "sklearn", "h5py", "torch"])
+def test_the_page_about_other_libraries(needs, tmp_path, monkeypatch):
+    """Each block alone, with files of the others' own where it reads some."""
+    if needs:
+        (import_torch if needs == "torch" else lambda: pytest.importorskip(needs))()
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / "other_libraries.md").read_text(encoding="utf-8")
+    state, whole, sklearn, keras = re.findall(
+        r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE
+    )
+    for kind in (".keras", ".weights.h5"):
+        shutil.copy(TESTS / f"keras/data/codes{kind}", f"net{kind}")
+    rng = np.random.default_rng(0)
+    shapes = {
+        "conv.weight": (8, 1, 3, 3),
+        "conv.bias": (8,),
+        "fc.weight": (10, 72),
+        "fc.bias": (10,),
+    }
+    shapes |= {f"norm.{name}": (8,) for name in ("weight", "bias", "running_mean", "running_var")}
+    arrays = {name: rng.random(shape) for name, shape in shapes.items()}
+    save_file(arrays | {"norm.num_batches_tracked": np.array(5)}, "net.safetensors")
+    namespace = {"fastnn": importlib.import_module("fastnn.torch") and fastnn}
+    block = {"": state, "sklearn": sklearn, "h5py": keras, "torch": whole}[needs]
+    exec(compile(block, "other_libraries.md", "exec"), namespace)
+    if not needs:
+        assert namespace["state"].keys() == shapes.keys()
+        weight = arrays["fc.weight"].reshape(10, 8, 3, 3).transpose(2, 3, 1, 0).reshape(72, 10)
+        np.testing.assert_array_equal(namespace["model"].layers[-1].weight, weight.astype("f4"))
 
 
 def test_every_example_is_tested_here():

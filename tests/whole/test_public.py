@@ -48,6 +48,8 @@ ELSEWHERE = {
     "gradcheck": "test_gradcheck.py",
     "initialize_from_data": "test_from_data.py",
     "initializers": "test_initializers.py",
+    "inspect": "test_inspection.py",
+    "learning_rate_range": "test_range_test.py",
     "load": "files/test_checkpoint.py",
     "load_checkpoint": "files/test_checkpoint.py",
     "save": "files/test_checkpoint.py",

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import fastnn
+import fastnn.torch
 from fastnn import Dense, Sequential, _kernels
 
 with warnings.catch_warnings():
@@ -293,15 +294,8 @@ def test_twenty_training_steps_of_a_convolutional_network(rng):
         nn.Conv2d(2, 6, 3, padding=1), nn.Conv2d(6, 8, 3, bias=False), nn.BatchNorm2d(8),
         nn.Conv2d(8, 8, 3, padding=1), nn.Linear(8, 3),
     ]).double()  # fmt: skip
-    with torch.no_grad():
-        for module, key in zip(theirs, ("0.weight", "2.weight", "", "5.0.weight", "7.weight"),
-                               strict=True):  # fmt: skip
-            if key:
-                ours = model.parameters[key]
-                order = (3, 2, 0, 1) if ours.ndim == 4 else (1, 0)
-                module.weight.copy_(tensor(ours.transpose(order)))
-            if key and module.bias is not None:
-                module.bias.zero_()
+    state = fastnn.torch.state_dict(model, names=list("01234"))
+    theirs.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
 
     def network(x):
         first, second, norm, inner, last = theirs
@@ -364,10 +358,8 @@ def test_twenty_training_steps(name, clip, rng):
     network = torch.nn.Sequential(
         torch.nn.Linear(8, 16), torch.nn.Tanh(), torch.nn.LayerNorm(16), torch.nn.Linear(16, 3)
     ).double()
-    with torch.no_grad():
-        for i, j in ((0, 0), (2, 3)):
-            network[j].weight.copy_(tensor(model.parameters[f"{i}.weight"].T))
-            network[j].bias.zero_()
+    state = fastnn.torch.state_dict(model, names=["0", "2", "3"])
+    network.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
     their_optimizer = theirs(network.parameters())
     for _ in range(20):
         x, y = rng.standard_normal((32, 8)), rng.integers(0, 3, 32)
@@ -399,6 +391,7 @@ def test_states_are_refused_or_converted(sizes, rng):
                   {name: tensor.numpy() for name, tensor in state.items()}):  # fmt: skip
         with pytest.raises((TypeError, ValueError), match=r"PyTorch's weights are \(out, in\)"):
             ours.load_state_dict(wrong)
+        fastnn.torch.load_state_dict(ours, wrong)
     x = rng.standard_normal((7, a)).astype(np.float32)
     for right in ({name: tensor.numpy().T for name, tensor in state.items()},
                   {name: tensor.t().numpy() for name, tensor in state.items()}):  # fmt: skip

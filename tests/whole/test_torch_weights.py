@@ -7,6 +7,7 @@ import pytest
 
 import fastnn
 from fastnn import BatchNorm, Dense, LayerNorm, Sequential, SoftmaxCrossEntropy, Tanh
+from fastnn.torch import state_dict
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # PyTorch warns at import
@@ -30,12 +31,7 @@ def pair():
     theirs = nn.Sequential(
         nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Tanh(), nn.LayerNorm(16), nn.Linear(16, 3)
     ).double()
-    with torch.no_grad():
-        for i in (0, 4):
-            theirs[i].weight.copy_(torch.tensor(model.parameters[f"{i}.weight"].T))
-            theirs[i].bias.zero_()
-        theirs[1].running_mean.copy_(torch.tensor(model.layers[1].running_mean))
-        theirs[1].running_var.copy_(torch.tensor(model.layers[1].running_var))
+    theirs.load_state_dict({k: torch.from_numpy(v) for k, v in state_dict(model).items()})
     return model, theirs
 
 
@@ -44,15 +40,10 @@ def batches(seed=0):
     return [(rng.standard_normal((ROWS, 8)), rng.integers(0, 3, ROWS)) for _ in range(STEPS)]
 
 
-NAMES = {"weight": {1: "gamma", 3: "gamma"}, "bias": {1: "beta", 3: "beta"}}
-
-
 def assert_same_weights(model, theirs, rtol=1e-6):
+    ours = state_dict(model)
     for name, tensor in theirs.named_parameters():
-        i, _, kind = name.partition(".")
-        ours = model.parameters[f"{i}.{NAMES[kind].get(int(i), kind)}"]
-        value = tensor.detach().numpy()
-        np.testing.assert_allclose(ours, value.T if value.ndim == 2 else value, rtol, 1e-9)
+        np.testing.assert_allclose(ours[name], tensor.detach().numpy(), rtol, 1e-9)
 
 
 def train(model, step, theirs, optimizer, clip=None, penalty=None, after=None):
