@@ -8,7 +8,6 @@ import shlex
 from importlib.util import find_spec
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import fastnn
@@ -17,8 +16,9 @@ from c_files import Compiled
 from fastnn import Conv2D, Dense, Flatten, Sequential, cli
 from fastnn.commands import tables, train, trained
 from fastnn.files import safefile
-from fastnn.sklearn import TabularClassifier, TabularRegressor
 from paths import ROOT
+
+pd = pytest.importorskip("pandas")
 
 TRAIN = ("train", "a.csv", "--target", "survived", "--epochs", "4", "--layers", "16", "--quiet")
 
@@ -75,21 +75,25 @@ def test_predictions_on_standard_output(folder, model, capsys):
     assert len(out.splitlines()) == 4 and err == ""
 
 
-@pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])
-def test_estimators(folder, kind, capsys):
+@pytest.mark.parametrize("classifies", [True, False])
+def test_estimators(folder, classifies, capsys):
     """Their files may hold several networks, and categories that are numbers."""
+    pytest.importorskip("sklearn.base")
+    from fastnn.sklearn import TabularClassifier, TabularRegressor
+
+    kind = TabularClassifier if classifies else TabularRegressor
     rng = np.random.default_rng(0)
     X = pd.DataFrame({"a": rng.normal(size=60), "b": pd.Categorical(rng.integers(3, size=60))})
-    y = X["a"] + X["b"].astype(int) > 1 if kind is TabularClassifier else X["a"] * 2
+    y = X["a"] + X["b"].astype(int) > 1 if classifies else X["a"] * 2
     estimator = kind((8,), n_ensembles=2, max_iter=3, random_state=0).fit(X, y)
     estimator.save("e.safetensors")
     X.to_csv("new.csv", index=False)
-    options = ["--probabilities"] if kind is TabularClassifier else []
+    options = ["--probabilities"] if classifies else []
     assert cli.main(["predict", "e.safetensors", "new.csv", *options]) == 0
     out, err = capsys.readouterr()
     found = pd.read_csv(pd.io.common.StringIO(out))
-    assert err == "" and (found["prediction"].dtype == bool) == (kind is TabularClassifier)
-    if kind is TabularClassifier:
+    assert err == "" and (found["prediction"].dtype == bool) == classifies
+    if classifies:
         wanted, found = estimator.predict_proba(X), found.iloc[:, 1:]
     else:
         wanted = estimator.predict(X)[:, None]

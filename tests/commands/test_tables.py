@@ -6,11 +6,12 @@ import struct
 import zipfile
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import passengers
 from fastnn.commands import data, tables
+
+pd = pytest.importorskip("pandas")
 
 
 def columns(frame):

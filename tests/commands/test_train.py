@@ -5,13 +5,14 @@ import signal
 import struct
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import fastnn
 import passengers
 from fastnn import cli
 from fastnn.commands import train
+
+pd = pytest.importorskip("pandas")
 
 QUICK = ("--epochs", "4", "--layers", "16", "--quiet")
 
