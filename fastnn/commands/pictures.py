@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,22 +24,20 @@ def _figure() -> Any:
 
 
 def learning_curves(history: History, path: str) -> bool:
-    """Draw the losses of the epochs; False without matplotlib."""
+    """Draw loss and accuracy of the epochs; False without matplotlib."""
     figure_class = _figure()
     if figure_class is None:
         return False
-    figure = figure_class(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    epochs = range(1, history.epochs + 1)
-    for name, text, style in (
-        ("loss", "learnt from", "-"),
-        ("validation_loss", "held out", "--"),
-    ):
-        axes.plot(epochs, history[name], style, label=text)
-    axes.set(xlabel="epoch", ylabel="loss")
-    axes.legend()
-    with trained.replacing(path, binary=True) as file:
-        figure.savefig(file, format="png", dpi=120)
+    shown = {
+        name: values
+        for name, values in history.items()
+        if name.removeprefix("validation_") in ("loss", "accuracy")
+    }
+    panels = len(shown) // 2  # each is of training and of validation
+    figure = figure_class(figsize=(5 * panels, 4), layout="constrained")
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    import_module("fastnn.plot").learning_curves(shown, ax=axes)
+    _save(figure, path)
     return True
 
 
@@ -57,6 +56,10 @@ def histograms(model: Sequential, path: str) -> bool:
         axes.set_title(name, fontsize=9)
     for axes in figure.axes[len(names) :]:
         axes.axis("off")
+    _save(figure, path)
+    return True
+
+
+def _save(figure: Any, path: str) -> None:
     with trained.replacing(path, binary=True) as file:
         figure.savefig(file, format="png", dpi=120)
-    return True

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 import fastnn
 import passengers
@@ -212,6 +213,27 @@ def test_export_c(folder, model, capsys):
     np.testing.assert_allclose(compiled(x), wanted, rtol=1e-5)
 
 
+def test_export_onnx(folder, model):
+    onnx = pytest.importorskip("onnx")
+    assert cli.main(["export", model, "--onnx", "-o", "a.onnx"]) == 0
+    fastnn.onnx.export(trained.read(model).exported(), "b.onnx")
+    assert (folder / "a.onnx").read_bytes() == (folder / "b.onnx").read_bytes()
+    names = [output.name for output in onnx.load("a.onnx").graph.output]
+    assert names == ["output_label", "output_probability"]
+
+
+def test_export_of_weights_for_pytorch(folder, model, capsys):
+    network = Sequential(Dense(3, 2), seed=0)
+    network.save("m.safetensors")
+    assert cli.main(["export", "m.safetensors", "--torch"]) == 0
+    found = load_file("m.torch.safetensors")
+    assert (found["0.weight"] == network.parameters["0.weight"].T).all() and len(found) == 2
+    assert cli.main(["export", model, "--torch", "-o", "t.safetensors"]) == 2
+    assert (
+        f"error: {model}: " in capsys.readouterr().err and not (folder / "t.safetensors").exists()
+    )
+
+
 def test_export_of_a_network_for_images(folder, capsys):
     layers = Conv2D(1, 2, 3), Flatten(), Dense(8, 2)
     Sequential(*layers, seed=0).save("m.safetensors")
@@ -237,7 +259,7 @@ def test_the_page_about_the_command_line(folder, capsys, monkeypatch):
     for line in "".join(blocks).splitlines():
         program, *arguments = shlex.split(line)
         slow = arguments[0] in ("bench", "demo")  # which have tests of their own
-        if not slow and ("--onnx" not in arguments or find_spec("fastnn.onnx")):
+        if not slow and ("--onnx" not in arguments or find_spec("onnx")):
             assert program == "fastnn" and cli.main(arguments) == 0, line
     assert (folder / "passengers.c").is_file() and (folder / "predictions.csv").is_file()
     for block in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
