@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -29,6 +30,7 @@ def rows(case: Rows) -> Callable[[], Any]:
     for i, (weight, bias) in enumerate(network.weights()):
         regressor.coefs_[i], regressor.intercepts_[i] = weight, bias
     folder = Path(tempfile.mkdtemp())
+    os.chdir(folder)  # emlearn leaves a folder there
     converted = emlearn.convert(regressor, return_type="regressor")
     (folder / "net.c").write_text(converted.save(name="net"))
     call = f"net_regress(x, {x.shape[1]}, y, {outputs})"
