@@ -57,7 +57,10 @@ def row_shape(model: Network, shape: tuple[int, ...] | None) -> tuple[int, ...]:
             )
         shape = (model.in_features,)
     shape = checks.shape(shape, "shape")
-    model.output_shape(shape)
+    try:
+        model.output_shape(shape)
+    except ValueError as error:
+        raise ValueError(f"shape: expected a row's, its channels last: {error}") from None
     return shape
 
 

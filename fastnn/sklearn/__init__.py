@@ -511,7 +511,7 @@ class MLPRegressor(RegressorMixin, Perceptron):
 
 def from_sklearn(fitted: Any) -> MLPClassifier | MLPRegressor:
     """fastnn's estimator from a fitted one of scikit-learn's: the same settings, attributes and
-    predictions, but faster.
+    predictions; its `predictor` predicts single rows many times as fast.
 
     `fitted` is a `sklearn.neural_network.MLPClassifier` or `MLPRegressor`, which stays as it is.
     The type, `dtype`, is that of its ``coefs_``.  `fit`, `partial_fit` and `warm_start` go on from

@@ -40,7 +40,7 @@ from fastnn.layers import (
 )
 from fastnn.model import Sequential
 from fastnn.predictor import Ensemble
-from fastnn.sklearn import _lbfgs, _tables
+from fastnn.sklearn import _lbfgs, _rows, _tables
 from fastnn.sklearn._batches import WeightedBatches, set_penalty
 from fastnn.sklearn._epochs import Epochs
 from fastnn.sklearn._members import fit_ensemble
@@ -427,6 +427,15 @@ class Perceptron(_Fitted, ABC):
         classes = self.__dict__.get("classes_")
         labels = None if classes is None else classes.tolist()
         return Ensemble(joined, len(members), self.out_activation_, labels)
+
+    def predictor(self) -> _rows.RowPredictor:
+        """Prediction of single rows, made ready for many calls: see `RowPredictor`."""
+        check_is_fitted(self)
+        return _rows.RowPredictor(self)
+
+    def _for_rows(self) -> Any:
+        models = [one._current() for one in self._members()]
+        return _rows.linked(models, self.out_activation_, self.n_outputs_, is_classifier(self))
 
     def _threads(self) -> AbstractContextManager[Any]:
         return nullcontext() if self.n_threads is None else threads(self.n_threads)

@@ -5,6 +5,7 @@ Imports scikit-learn, and so is imported by fastnn.sklearn alone."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -19,6 +20,7 @@ from fastnn.data import Standardizer
 from fastnn.layers import Softmax
 from fastnn.predictor import Ensemble
 from fastnn.recipe import Recipe
+from fastnn.sklearn import _rows
 from fastnn.sklearn._saved import side_by_side, with_belongings
 from fastnn.sklearn._tabular import Tabular, between
 
@@ -153,16 +155,8 @@ class TabularClassifier(ClassifierMixin, Tabular):
         return softmax(outputs.astype(np.float64), axis=1)
 
     def _for_rows(self) -> tuple[Predictor, Callable[[Array], Any]]:
-        networks, classes = len(self.models_), len(self.classes_)
         predictor = side_by_side(self.models_, Softmax).predictor()
-        if networks == 1:
-            return predictor, lambda likely: likely.astype(np.float64)
-        shape = networks, classes
-
-        def combine(likely: Array) -> Array:  # one by one, as `export_c` adds them
-            return likely.reshape(shape).cumsum(axis=0, dtype=np.float64)[-1] / networks
-
-        return predictor, combine
+        return predictor, partial(_rows.averaged, len(self.models_))
 
     def _exported(self) -> Ensemble:
         check_is_fitted(self)
@@ -233,22 +227,14 @@ class TabularRegressor(RegressorMixin, Tabular):
         return values[:, 0] if self._is_flat else values
 
     def _for_rows(self) -> tuple[Predictor, Callable[[Array], Any]]:
-        scaler, (low, high) = self.target_scaler_, self.target_range_
-        shape, is_flat = (len(self.models_), len(low)), self._is_flat
-        (std, *_), (mean, *_) = scaler.std.tolist(), scaler.mean.tolist()
-        least, most = float(low[0]), float(high[0])
-
-        def one_value(outputs: Array) -> float:  # quicker than by arrays
-            return min(max(float(outputs[0]) * std + mean, least), most)
-
-        def combine(outputs: Array) -> Any:
-            values = outputs.reshape(shape) * scaler.std + scaler.mean
-            within = np.minimum(np.maximum(values, low), high)
-            value = within.cumsum(axis=0)[-1] / len(within)  # one by one, as `export_c` adds them
-            return value[0] if is_flat else value
-
-        predictor = side_by_side(self.models_).predictor()
-        return predictor, one_value if is_flat and shape == (1, 1) else combine
+        predictor, networks = side_by_side(self.models_).predictor(), len(self.models_)
+        scaler, limits, is_flat = self.target_scaler_, self.target_range_, self._is_flat
+        if is_flat and networks == 1:
+            std, mean, least, most = (
+                float(array[0]) for array in (scaler.std, scaler.mean, *limits)
+            )
+            return predictor, partial(_rows.one_value, std, mean, least, most)
+        return predictor, partial(_rows.values, networks, scaler.std, scaler.mean, limits, is_flat)
 
     def _exported(self) -> Ensemble:
         check_is_fitted(self)

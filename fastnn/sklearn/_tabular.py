@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import KW_ONLY, dataclass, replace
 from numbers import Integral, Real
@@ -34,6 +33,7 @@ from fastnn.many import fit_many
 from fastnn.recipe import Recipe
 from fastnn.sklearn import _saved
 from fastnn.sklearn._held import Score, hold_out
+from fastnn.sklearn._rows import RowPredictor, as_array
 from fastnn.support import checks
 from fastnn.support.threads import threads
 from fastnn.training.monitors import EarlyStopping
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from os import PathLike
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
     from typing_extensions import Self
 
     from fastnn.data import TableEncoder
@@ -62,14 +62,6 @@ _DIVERGED = (
 
 def between(low: float, high: float | None, closed: str = "left", kind: type = Real) -> Interval:
     return Interval(kind, low, high, closed=closed)
-
-
-def _as_array(X: Any) -> Any:
-    """Lists as an array in which numbers beside text stay numbers; all else as it is."""
-    if not isinstance(X, list | tuple):
-        return X
-    array = np.asarray(X)
-    return np.array(X, object) if array.dtype.kind in "US" else array
 
 
 class _Fitted(BaseEstimator):
@@ -180,7 +172,7 @@ class Tabular(_Fitted, ABC):
         """X as the encoder takes it, checked in scikit-learn's words."""
         if not hasattr(X, "columns"):
             X = check_array(
-                _as_array(X), dtype=None, ensure_all_finite="allow-nan", input_name="X",
+                as_array(X), dtype=None, ensure_all_finite="allow-nan", input_name="X",
                 estimator=self,
             )  # fmt: skip
         validate_data(self, X, y, skip_check_array=True, reset=reset)
@@ -402,45 +394,3 @@ class Tabular(_Fitted, ABC):
         ).importances_mean  # fmt: skip
         names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(len(found))])
         return {str(names[i]): float(found[i]) for i in np.argsort(-found, kind="stable")}
-
-
-class RowPredictor:
-    """``predictor(row)``: the probabilities (classes,), the value or the values (outputs,) that an
-    estimator for tables predicts for one row; made by its `predictor`.
-
-    A row is an array or list of as many entries as the table has columns, in their order.  It is
-    not checked by scikit-learn, and encoder and networks are called at once: tens of microseconds
-    in place of hundreds.  It has copies of the networks as they are.  One thread at a time may call
-    it; each may have its own.  ``classes`` are the estimator's, None for regression.  Raises
-    TypeError for a row with names, ValueError for another number of entries and for text or
-    infinity where there were numbers.
-
-    >>> from fastnn.sklearn import TabularClassifier
-    >>> X = np.random.default_rng(0).normal(size=(200, 3))
-    >>> classifier = TabularClassifier(max_iter=5).fit(X, X[:, 0] > 0)
-    >>> predictor = classifier.predictor()
-    >>> predictor([2.0, 0.0, 0.0]).shape
-    (2,)
-    """
-
-    def __init__(self, estimator: Tabular) -> None:
-        self._estimator = copy.copy(estimator)  # which may be trained again
-        self.classes = estimator.__dict__.get("classes_")
-        encoder = copy.copy(estimator.encoder_)
-        vars(encoder).pop("feature_names_in_", None)  # no row has names
-        self._encode = encoder.encode
-        self._networks, self._combine = estimator._for_rows()
-
-    def __reduce__(self) -> Any:
-        return RowPredictor, (self._estimator,)
-
-    def __call__(self, row: ArrayLike) -> Any:
-        if not isinstance(row, list | np.ndarray) and (
-            isinstance(row, Mapping) or hasattr(row, "iloc")
-        ):
-            raise TypeError(
-                "row: expected a list or an array of entries in the order of the columns in fit, "
-                f"got a {type(row).__name__}, whose names would not be looked at"
-            )
-        x = self._encode(np.asarray(_as_array(row)).reshape(1, -1))
-        return self._combine(self._networks(x)[0])

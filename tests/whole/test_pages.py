@@ -108,7 +108,7 @@ def test_other_libraries(needs, run, tmp_path):
     """Each block alone, with files of the others' own where it reads some."""
     if needs:
         import_quietly(needs)
-    _, (state, whole, sklearn, keras) = read("docs/other_libraries.md")
+    _, (state, whole, *sklearn, keras) = read("docs/other_libraries.md")
     for kind in (".keras", ".weights.h5"):
         shutil.copy(TESTS / f"keras/data/codes{kind}", tmp_path / f"net{kind}")
     rng = np.random.default_rng(0)
@@ -122,8 +122,8 @@ def test_other_libraries(needs, run, tmp_path):
     arrays = {name: rng.random(shape) for name, shape in shapes.items()}
     arrays["norm.num_batches_tracked"] = np.array(5)
     save_file(arrays, tmp_path / "net.safetensors")
-    block = {"": state, "sklearn": sklearn, "h5py": keras, "torch": whole}[needs]
-    namespace = run([block], fastnn=fastnn)
+    blocks = {"": [state], "sklearn": sklearn, "h5py": [keras], "torch": [whole]}[needs]
+    namespace = run(blocks, fastnn=fastnn)
     if not needs:
         assert namespace["state"].keys() == shapes.keys()
         weight = arrays["fc.weight"].reshape(10, 8, 3, 3).transpose(2, 3, 1, 0).reshape(72, 10)
