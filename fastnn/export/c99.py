@@ -73,7 +73,7 @@ def export_c(
     ``void net(const float *x, float *y)`` for one row, `net_batch` for several and `net_with` for
     threads, each with a workspace of its own.  Rows and outputs lie in memory as in NumPy; with
     float64 models they are double.  ``cc -O3 -march=native -DNET_MAIN net.c -lm`` makes a program
-    that reads rows and prints outputs.
+    that reads rows, a line each, and prints outputs.
 
     Compiled for processors with fused multiply-add (on x86-64 by ``-march=native`` or
     ``-march=x86-64-v3``), the outputs have the bits of ``model.predictor()``.  For others they have
@@ -170,9 +170,10 @@ def _words(text: str) -> set[str]:
 
 
 def _taken(source: str) -> set[str]:
-    """The names of a file's outermost level, and those within the functions called as it is."""
+    """The names of a file's outermost level and of its program."""
     code = re.sub(r"/\*.*?\*/", "", source, flags=re.DOTALL)
-    return _words("\n".join(re.findall(r"^\S.*", code, re.MULTILINE))) | {"i", "number"}
+    program = re.sub(r"""(["']).*?\1""", "", code.partition("#ifdef _MAIN")[2])
+    return _words("\n".join([*re.findall(r"^\S.*", code, re.MULTILINE), program]))
 
 
 # ---- the file ----
@@ -277,20 +278,54 @@ void {name}_batch(const entry *x, entry *y, size_t rows) {{
 
 #ifdef {NAME}_MAIN
 #include <stdio.h>
+#include <stdlib.h>
 
-/* Reads rows of {x} numbers, prints {y} outputs for each; 1 if the last row is not complete. */
-int main(void) {{
+/* Prints {y} outputs for each line of {x} numbers; 2 at the first line that is something else. */
+int main(int argc, char **argv) {{
     static entry x[{NAME}_INPUTS], y[{NAME}_OUTPUTS];
-    for (;;) {{
-        for (int i = 0; i < {NAME}_INPUTS; i++) {{
-            double number;
-            if (scanf("%lf", &number) != 1) return i > 0;
-            x[i] = (entry)number;
-        }}
-        {name}(x, y);
-        for (int i = 0; i < {NAME}_OUTPUTS; i++)
-            printf("%.{digits}g%c", (double)y[i], i + 1 < {NAME}_OUTPUTS ? ' ' : '\\n');
+    static char text[512];
+    unsigned long line = 1, numbers = 0;
+    int c, length = 0, comma = 0;
+    if (argc > 1) {{
+        fprintf(stderr, "usage: %s < rows.txt    (lines of {x} numbers)\\n", argv[0]);
+        return 2;
     }}
+    do {{
+        c = getchar();
+        const int blank = c == ' ' || c == '\\t' || c == '\\r', ends = c == '\\n' || c == EOF;
+        if (!blank && !ends && c != ',') {{
+            if (length < 511) text[length++] = (char)(c < ' ' ? '?' : c);
+            continue;
+        }}
+        text[length] = 0;
+        /* a number ends here, or none stands before or behind a comma */
+        if (length > 0 || (comma && !blank) || (c == ',' && numbers == 0)) {{
+            char *end;
+            const double number = strtod(text, &end);
+            if (end == text || *end || length == 511) {{
+                fflush(stdout);
+                fprintf(stderr, "line %lu: expected {x} numbers, got '%.40s'\\n", line, text);
+                return 2;
+            }}
+            if (numbers < {NAME}_INPUTS) x[numbers] = (entry)number;
+            numbers++;
+            length = comma = 0;
+        }}
+        if (c == ',') comma = 1;
+        if (ends && numbers > 0) {{
+            if (numbers != {NAME}_INPUTS) {{
+                fflush(stdout);
+                fprintf(stderr, "line %lu: expected {x} numbers, got %lu\\n", line, numbers);
+                return 2;
+            }}
+            {name}(x, y);
+            for (int i = 0; i < {NAME}_OUTPUTS; i++)
+                printf("%.{digits}g%c", (double)y[i], i + 1 < {NAME}_OUTPUTS ? ' ' : '\\n');
+            numbers = 0;
+        }}
+        line += (unsigned long)ends;
+    }} while (c != EOF);
+    return 0;
 }}
 #endif
 """

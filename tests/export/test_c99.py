@@ -86,22 +86,62 @@ def test_one_row_and_threads_with_workspaces_of_their_own(rng, tmp_path):
     assert_same_bits(y, expected)
 
 
-@pytest.mark.parametrize("optimize", ["-O0", "-Os"])
-def test_the_program_prints_the_outputs_of_the_rows_it_reads(optimize, rng, tmp_path):
-    model, x = policy(), draw(rng, 5, 4)
-    source = export_c(model, tmp_path / "net.c").source
-    program = tmp_path / "program"
-    command = [compiler("gcc"), *STRICT, *NATIVE, optimize, "-DNET_MAIN", source, "-o", program]
+def program_of(model, folder, *command, shape=None):
+    """The program that is in the file; what is called with its arguments and input runs it."""
+    source, program = export_c(model, folder / "net.c", shape=shape).source, folder / "program"
+    gcc, *flags = command
+    command = [compiler(gcc), *STRICT, *NATIVE, *flags, "-DNET_MAIN", source, "-o", program]
     subprocess.run([*command, "-lm"], check=True)
 
-    def answer(text):
-        return subprocess.run([program], input=text, text=True, capture_output=True, check=False)
+    def run(text, *arguments):
+        given = {"input": text, "capture_output": True, "encoding": "latin-1", "check": False}
+        result = subprocess.run([program, *arguments], **given)
+        return result.returncode, result.stdout, result.stderr
 
-    result = answer("\n".join(" ".join(f"{v:.9g}" for v in row) for row in x))
-    printed = np.array([line.split() for line in result.stdout.splitlines()]).astype(np.float32)
-    assert result.returncode == 0
-    assert_same_bits(printed, model.predict(x))
-    assert answer("1 2 3").returncode == 1
+    return run
+
+
+@pytest.mark.parametrize("command", [("gcc", "-O0"), ("gcc", "-Os"), ("clang", "-O2")])
+def test_the_program_prints_the_outputs_of_the_rows_it_reads(command, rng, tmp_path):
+    model, x = policy(), draw(rng, 5, 4)
+    run = program_of(model, tmp_path, *command)
+    for apart, end in ((" ", "\n"), ("\t", "\r\n"), (",", "\n\n \t\n"), (" , ", " \n")):
+        text = end.join(apart.join(f"{v:.9g}" for v in row) for row in x)
+        for last in ("", end):
+            status, output, errors = run(text + last)
+            printed = np.array([line.split() for line in output.splitlines()]).astype(np.float32)
+            assert (status, errors) == (0, "")
+            assert_same_bits(printed, model.predict(x))
+    assert run("") == run("\n \n") == (0, "", "")
+
+
+LONG = "0" * 510 + "1"
+
+
+def test_the_program_refuses_what_is_no_row(tmp_path):
+    same = Sequential(Flatten())
+    run = program_of(same, tmp_path, "gcc", "-O2", shape=(4,))
+    row, text = "1 2 3 4\n", "0 1 2 3\n\n"
+    numbers = "-1.5e3, +NaN\t-inf 0x1p-1 \n"
+    printed = row + "-1500 nan -inf 0.5\n1 1 1 1\n"
+    assert run(row + numbers + LONG[1:] + " 1 1 1") == (0, printed, "")
+    for line, got in {
+        "1 2 3": "3", "1 2 3 4 5": "5", ",".join("7" * 10**5): "100000", "1,2,3": "3",
+        "male": "'male'", "1 2 3 4 x": "'x'", "1 2 3 4x": "'4x'", "1;2;3;4": "'1;2;3;4'",
+        '"1",2,3,4': "'\"1\"'", "1,,3,4": "''", "1,,2,3,4": "''", "1, ,2,3": "''",
+        ",1,2,3,4": "''", "1,2,3,4,": "''", "1 2 3 4 , ": "''", ",": "''", "1 1e 2 3": "'1e'",
+        "1 2 3 4\0": "'4?'", "1 \x1b[2J 3 4": "'?[2J'", "\xff 1 2 3": "'\xff'",
+        f"1 2 3 {LONG}": f"'{LONG[:40]}'", "1 2 3 " + "y" * 5000: f"'{'y' * 40}'",
+    }.items():  # fmt: skip
+        for end in ("", "\n", "\r\n5 6 7 8\n"):
+            expected = (2, "0 1 2 3\n", f"line 3: expected 4 numbers, got {got}\n")
+            assert run(text + line + end) == expected, line[:40]
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "check": False}
+    result = subprocess.run([tmp_path / "program"], input=text + "x", **both)
+    assert result.stdout == "0 1 2 3\nline 3: expected 4 numbers, got 'x'\n"
+    status, output, errors = run(text, "--help")
+    assert (status, output) == (2, "") and errors.startswith("usage: ")
+    assert errors.endswith("(lines of 4 numbers)\n") and errors.count("\n") == 1
 
 
 def test_the_header_serves_cplusplus(tmp_path):
@@ -251,7 +291,7 @@ def test_numbers_that_are_no_codes_give_nan(tmp_path):
     "name",
     ["", "1net", "real", "weight", "net net", "net;", "int", "class", "main", "nét", "net\n",
      "_net", "a" * 64, "x", "product", "float", "size_t", "net(void){}//", "FMA", "c0", "workspace",
-     "number", "fmaf"],
+     "number", "fmaf", "line", "strtod", "stderr"],
 )  # fmt: skip
 def test_names_that_are_no_identifiers_are_refused(name, tmp_path):
     with pytest.raises(ValueError, match="name: expected "):

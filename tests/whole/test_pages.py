@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from safetensors.numpy import save_file
 
 import fastnn
 import fastnn.torch
+from c_files import compiler
 from optional import import_quietly
 from paths import ROOT, TESTS
 
@@ -101,6 +103,20 @@ def test_deploy(run, tmp_path):
     run(read("docs/deploy.md")[1])
     files = {path.name for path in tmp_path.iterdir()}
     assert files >= {"policy.safetensors", "policy.c", "policy.h", "policy.onnx"}
+
+
+def test_deploy_in_c(run, tmp_path):
+    compiler("cc")
+    text, blocks = read("docs/deploy.md")
+    model = run([blocks[0], *(block for block in blocks if "export_c" in block)])["model"]
+    program, command = (
+        re.search(rf"^```{kind}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)[1]
+        for kind in ("c", "sh")
+    )
+    (tmp_path / "main.c").write_text(program)
+    done = subprocess.run(command, shell=True, check=True, capture_output=True, text=True)
+    expected = model.predict(np.array([[0.1, -0.2, 0.3, 0.4]], np.float32))[0]
+    np.testing.assert_allclose([float(v) for v in done.stdout.split()], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("needs", ["", "sklearn", "h5py", "torch"])
