@@ -159,7 +159,8 @@ def _names(network: Trained, path: str, there: list[str], keep: list[str]) -> li
             wanted = f"{network.n_features} columns, the network knows no names"
             raise ValueError(f"{path}: expected {wanted}, found {len(names)}")
         return names
-    if missing := [name for name in network.names if name not in there]:
+    known = set(there)
+    if missing := [name for name in network.names if name not in known]:
         raise ValueError(f"{path}: lacks columns of the training: {listed(missing)}")
     return network.names
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import itertools
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -214,7 +215,7 @@ def _header(path: str, names: list[str]) -> list[str]:
     names = [name.strip() or f"column {i}" for i, name in enumerate(names, 1)]
     if not names:
         raise ValueError(f"{path}: line 1: expected the columns' names, found nothing")
-    if twice := [name for name in names if names.count(name) > 1]:
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ValueError(f"{path}: line 1: two columns are called {twice[0]!r}")
     if all(reads_as_number(name) for name in names):
         got = f"only numbers, {listed(names)}"
