@@ -75,7 +75,7 @@ def learning_rate_range(
     checks.objects(model=model, loss=loss, optimizer=optimizer)
     model, optimizer = copy.deepcopy(model), copy.deepcopy(optimizer)
     step, average = TrainStep(model, loss, optimizer), ExponentialAverage(_BETA)
-    rows = min(checks.positive_int(batch_size, "batch_size"), max(1, np.shape(X)[0]))
+    rows = min(checks.positive_int(batch_size, "batch_size"), max([1, *np.shape(X)[:1]]))
     data = batches(X, y, rows, seed=seed, drop_last=True)
     endless = itertools.chain.from_iterable(itertools.repeat(data))
     losses, smoothed = list[float](), list[float]()

@@ -78,10 +78,12 @@ def test_a_data_set_smaller_than_a_batch():
     ({"low": 1.0, "high": 1.0}, "high: expected more than low, 1.0, got 1.0"),
     ({"steps": 1}, "steps: expected an integer >= 2, got 1"),
     ({"batch_size": 0}, "batch_size: expected an integer >= 1"),
+    ({"X": 3.0}, "X: expected an array of rows, got the single number 3.0"),
+    ({"X": None}, "X: expected real numbers"),
 ])  # fmt: skip
 def test_wrong_arguments_are_named(wrong, message):
     with pytest.raises(ValueError, match=message):
-        fastnn.learning_rate_range(make(), X, Y, LOSS, **wrong)
+        fastnn.learning_rate_range(make(), **{"X": X, "y": Y, "loss": LOSS, **wrong})
 
 
 def test_an_optimizer_of_another_model_is_refused():

@@ -211,7 +211,9 @@ def train(options: Namespace) -> int:
     """Run the command; returns the exit code."""
     picture = os.path.splitext(options.output)[0] + ".png"
     if picture == options.output:
-        raise ValueError(f"{picture}: the learning curves are called so; give the network another name")
+        raise ValueError(
+            f"{picture}: the learning curves are called so; give the network another name"
+        )
     check_outputs([options.output, picture], options.force)
     found = reading.read(options, say)
     with nullcontext() if options.threads is None else threads(options.threads):

@@ -120,7 +120,7 @@ def export_c(
     ensemble = exported(model, checks.flag(scalers, "scalers"))
     network = ensemble.model
     scaler, target_scaler = (network.scaler, network.target_scaler) if scalers else (None, None)
-    shape = row_shape(network, shape)
+    shape = row_shape(network, shape, scaler)
     steps = fold(copy.deepcopy(network))
     is_table = isinstance(scaler, TableEncoder)
     program = Program(network.dtype, weights == "int8", entry_double=is_table)

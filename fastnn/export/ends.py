@@ -45,10 +45,12 @@ def exported(model: object, scalers: bool) -> Ensemble:
     return found
 
 
-def row_shape(model: Network, shape: tuple[int, ...] | None) -> tuple[int, ...]:
-    """The shape of the rows that the model takes: `shape`, or the only one there is."""
+def row_shape(model: Network, shape: tuple[int, ...] | None, scaler: Any) -> tuple[int, ...]:
+    """The shape of the rows that the layers take: `shape`, or the only one there is."""
     if not model._chain.native:
         raise TypeError(f"model: expected layers of fastnn's own, got {model!r}")
+    if shape is None and isinstance(scaler, TableEncoder):
+        shape = (scaler.output_features_,)
     if shape is None:
         if model._chain.dimensions != 1 or model.in_features is None:
             raise ValueError(

@@ -94,7 +94,7 @@ def export(
     names = [*_checked_names([input_name], "input_name"), *wanted]
     network = ensemble.model
     scaler, target_scaler = (network.scaler, network.target_scaler) if scalers else (None, None)
-    shape = row_shape(network, shape)
+    shape = row_shape(network, shape, scaler)
     arrays = network.flat_parameters, *network.state.values()
     if sum(array.nbytes for array in arrays) > _MOST:
         raise ValueError("model: expected arrays of less than 2 GB, the most that ONNX holds")

@@ -56,12 +56,13 @@ def plain(ax: Any) -> None:
 
 
 def class_names(classes: Sequence[Any] | None, n: int) -> list[str]:
-    """The names of n classes; by default their numbers."""
+    """The names of n classes as matplotlib writes them, $ being no formula; by default their
+    numbers."""
     if classes is None:
         return list(map(str, range(n)))
     if len(classes) != n:
         raise ValueError(f"classes: expected {n} names, got {len(classes)}")
-    return list(map(str, classes))
+    return [str(name).replace("$", r"\$") for name in classes]
 
 
 def tiles(

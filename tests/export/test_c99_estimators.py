@@ -48,6 +48,15 @@ def test_the_estimators_for_tables_have_the_bits_of_their_predictor(
         assert (found >= low).all() and (found <= high).all()
 
 
+def test_a_table_of_codes_alone(rng, tmp_path):
+    codes = rng.integers(0, 12, 60).astype(float)  # the network begins with an embedding
+    rows = codes[:, None]
+    classifier = TabularClassifier((8,), max_iter=2, random_state=0, categorical_features=[0])
+    predictor = classifier.fit(rows, codes % 2).predictor()
+    found = Compiled(classifier, tmp_path, flags=FLAGS)(rows)
+    assert_same_bits(found, np.array([predictor(row) for row in rows]))
+
+
 @pytest.mark.parametrize("settings", [{}, {"loss": "hinge"}, {"n_ensembles": 3}])
 def test_categories_of_a_perceptron(settings, dtype, rng, tmp_path):
     rows, others = table(300, rng), table(10_000, rng)

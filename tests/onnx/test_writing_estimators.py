@@ -92,6 +92,16 @@ def test_the_estimators_for_tables(kind, n_ensembles, rng, tmp_path):
     assert (value >= low).all() and (value <= high).all()
 
 
+def test_a_table_of_codes_alone(rng, tmp_path):
+    codes = rng.integers(0, 12, 60)  # the network begins with an embedding, which takes any width
+    rows = codes.astype("U2").astype(object)[:, None]
+    classifier = TabularClassifier((8,), max_iter=2, random_state=0).fit(rows, codes % 2)
+    place = {item: i for i, item in enumerate(classifier.encoder_.categories_[0])}
+    numbers = np.array([[float(place[item])] for (item,) in rows])
+    found = Written(classifier, tmp_path)(numbers)["output_probability"]
+    assert_close(found, classifier.predict_proba(rows).astype(np.float32))
+
+
 @pytest.mark.parametrize("encoder_dtype", ["float32", "float64"])
 @pytest.mark.parametrize("settings", encoders.SETTINGS)
 def test_encoders_have_the_same_bits(settings, encoder_dtype, dtype, rng, tmp_path):

@@ -99,3 +99,9 @@ def test_matplotlib_is_imported_by_the_first_picture_and_named_where_it_is_missi
 def test_class_names_must_be_as_many_as_classes():
     with pytest.raises(ValueError, match="classes: expected 10 names, got 2"):
         fastnn.plot.confusion_matrix(OUTPUTS, Y, classes=["no", "yes"])
+
+
+def test_class_names_are_no_formulas(tmp_path):
+    ax = fastnn.plot.confusion_matrix([1.0, -2.0], [1, 0], classes=["$^$", "$"])
+    ax.figure.savefig(tmp_path / "matrix.png")  # where a formula would be read
+    assert [label.get_text() for label in ax.get_xticklabels()] == [r"\$^\$", r"\$"]
