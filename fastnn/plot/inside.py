@@ -66,9 +66,9 @@ def histograms(
     With `scale` "log" they are of |x| in tenths of decades, so that what vanishes from layer to
     layer moves left and what explodes moves right.  Zeros have no place there: the share of
     activations that are 0 stands at the right where it is 1 % or more, and so do weights or
-    gradients of which all are 0.  With "linear" they are of x itself.  Each has its
-    own height.  `inspection` is what `fastnn.inspect` returns; weights are each layer's first
-    parameter, gradients those of the loss by it, activations what the layer gives.
+    gradients of which all are 0.  With "linear" they are of x itself.  Each has its own height.
+    `inspection` is what `fastnn.inspect` returns; weights are each layer's first parameter,
+    gradients those of the loss by it, activations what the layer gives.
 
     Returns an array of 3 Axes.  Raises ValueError for another scale or number of Axes.
 
@@ -105,6 +105,9 @@ def histograms(
             each.set_xscale("log")
             each.xaxis.get_major_locator().set_params(numticks=5)
             each.minorticks_off()
+            low, high = np.log10(each.get_xlim())
+            if np.floor(high) - np.ceil(low) < 1:  # not yet two powers of ten
+                each.set_xlim(10 ** (np.floor(low) - 0.1), 10 ** (np.ceil(high) + 0.1))
         figures.plain(each)
     return all_axes
 

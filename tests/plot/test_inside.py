@@ -98,6 +98,20 @@ def test_a_share_of_zeros_is_told_of_activations_only():
     assert [len(ax.texts) for ax in fastnn.plot.histograms(found)] == [0, 0, 0]
 
 
+def test_an_axis_of_less_than_a_decade_has_two_ticks_and_one_of_many_has_few(rng):
+    tiny, small = (fastnn.initializers.Normal(std) for std in (1e-9, 1e-3))
+    few = Sequential(Dense(4, 4, activation="sigmoid", weight_init=tiny))  # all are 0.5
+    many = Sequential(*(Dense(4, 4, activation="tanh", weight_init=small) for _ in range(6)))
+    x = rng.standard_normal((50, 4))
+    for model, ticks in ((few, {2}), (many, {3, 4, 5, 6})):
+        ax = fastnn.plot.histograms(fastnn.inspect(model, x, x, LOSS))[1]
+        ax.figure.canvas.draw()
+        low, high = ax.get_xlim()
+        shown = [at for at, label in zip(ax.get_xticks(), ax.get_xticklabels(), strict=True)
+                 if low <= at <= high and label.get_text()]  # fmt: skip
+        assert len(shown) in ticks
+
+
 def test_names_of_layers_are_whole():
     layer = Dense(100, 100, activation="sigmoid", weight_init=fastnn.initializers.Normal(0.01))
     found = fastnn.inspect(Sequential(layer), np.ones((1, 100)), np.ones((1, 100)), LOSS)
