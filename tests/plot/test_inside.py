@@ -113,7 +113,7 @@ def test_an_axis_of_less_than_a_decade_has_two_ticks_and_one_of_many_has_few(rng
 
 
 def test_names_of_layers_are_whole():
-    layer = Dense(100, 100, activation="sigmoid", weight_init=fastnn.initializers.Normal(0.01))
+    layer = Dense(100, 100, activation="sigmoid", bias=False, l2=0.001)
     found = fastnn.inspect(Sequential(layer), np.ones((1, 100)), np.ones((1, 100)), LOSS)
     (name,) = (text.get_text() for text in fastnn.plot.histograms(found)[0].get_yticklabels())
     assert name.split() == f"0 {found.layers['0']}".split()
