@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fastnn.network import Network
 
 _BINS, _MOST = 50, 1e300  # beyond that the width of a bin could overflow
-DECADES = np.arange(-20.0, 10.25, 0.25)  # the edges of `magnitudes`, as powers of ten
+DECADES = np.arange(-200, 101) / 10  # the edges of `magnitudes`, as powers of ten
 
 
 class Statistics(NamedTuple):
@@ -38,7 +38,7 @@ class Statistics(NamedTuple):
     not_finite: float  # the share that is NaN or infinite
     counts: NDArray[np.int64]  # (50,): the histogram of the finite ones between `edges`
     edges: NDArray[np.float64]  # (51,)
-    magnitudes: NDArray[np.int64]  # (120,): how many finite |x| > 0 lie in each quarter of a decade
+    magnitudes: NDArray[np.int64]  # (300,): how many finite |x| > 0 lie in each tenth of a decade
     # from 1e-20 to 1e10; the first and the last have those beyond, too
 
 

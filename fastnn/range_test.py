@@ -34,6 +34,12 @@ class LearningRateRange(NamedTuple):
     smoothed: NDArray[np.float64]  # (steps,): their `ExponentialAverage`, beta 0.9
     suggestion: float  # a tenth of the rate at which the loss is smallest; NaN if it never falls
 
+    def __repr__(self) -> str:
+        tried = f"rates={self.rates[0]:.3g} to {self.rates[-1]:.3g}, " if len(self.rates) else ""
+        return (
+            f"LearningRateRange(steps={len(self.rates)}, {tried}suggestion={self.suggestion:.3g})"
+        )
+
 
 def learning_rate_range(
     model: Network,

@@ -50,8 +50,8 @@ def check(its, array):
     np.testing.assert_allclose(its.edges, np.linspace(flat.min(), flat.max(), 51), rtol=1e-6)
     assert its.counts.sum() == flat.size and its.counts[-1] >= 1 <= its.counts[0]
     size = abs(flat[flat != 0])
-    quarters = np.floor(np.log10(size) * 4).astype(int) + 80  # from 1e-20 on
-    assert its.magnitudes.tolist() == [np.sum(quarters == k) for k in range(120)]
+    tenths = np.floor(np.log10(size) * 10).astype(int) + 200  # from 1e-20 on
+    assert its.magnitudes.tolist() == [np.sum(tenths == k) for k in range(300)]
 
 
 def test_numbers_are_those_of_numpy(batch):

@@ -42,13 +42,15 @@ def confusion_matrix(
     matrix = _without_nan(outputs, metrics.confusion_matrix(outputs, targets))
     names = figures.class_names(classes, len(matrix))
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    ax = figures.one(ax, 2.4 + 0.45 * len(matrix), 1.8 + 0.45 * len(matrix))
+    longest, size = max(map(len, names)), max(1.8, 0.45 * len(matrix))  # inches
+    turned = longest > 3
+    height = 0.9 + size + 0.06 * longest * turned
+    ax = figures.one(ax, 0.8 + size + 0.08 * longest, height)
     ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for (i, j), part in np.ndenumerate(share):
         text = f"{100 * part:.1f}" if normalize else str(matrix[i, j])
         color = "white" if part > 0.5 else "black" if matrix[i, j] else GREY
         ax.text(j, i, text, ha="center", va="center", fontsize=9, color=color)
-    turned = max(map(len, names)) > 3
     how = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if turned else {}
     ax.set_xticks(range(len(names)), names, **how)
     ax.set_yticks(range(len(names)), names)
@@ -93,8 +95,10 @@ def roc_curve(
         hits = np.cumsum(yes[order, j])[ends]
         misses = ends + 1 - hits
         x, y = (np.append(0, counts) / counts[-1] for counts in (misses, hits))
-        color, style = COLORS[i % len(COLORS)], LINES[i % len(LINES)]
-        ax.plot(x, y, style, color=color, label=text, zorder=2)
+        color, style = COLORS[i % len(COLORS)], LINES[i // len(COLORS) % len(LINES)]
+        points = {"marker": MARKERS[i % len(MARKERS)], "markevery": (0.013 * i, 0.13)}
+        how = points if len(columns) > 1 else {}
+        ax.plot(x, y, style, color=color, label=text, zorder=2, **how)
     ax.plot([0, 1], [0, 1], "-", color="0.75", linewidth=1, zorder=1, label="chance")
     ax.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
     figures.plain(ax)
@@ -196,6 +200,7 @@ def decision_boundary(
         marker = MARKERS[j % len(MARKERS)]
         how = {"edgecolors": "black", "linewidths": 0.5, "label": names[j], "s": 32}
         ax.scatter(its[:, 0], its[:, 1], color=COLORS[j % len(COLORS)], marker=marker, **how)
+    ax.set_title("the paler the shade, the less sure the answer", fontsize=10)
     ax.set(xlabel="feature 0", ylabel="feature 1", xlim=extent[:2], ylim=extent[2:])
     ax.legend(title="class", loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return ax

@@ -73,7 +73,7 @@ def _text(key: str, layer: Any) -> str:
 
 
 def _size(chain: Chain, box: float) -> tuple[float, float]:
-    """Width and height of a chain with its arrows, the one before and the one behind it too."""
+    """Width and height of a chain with its arrows, the one before and the one after it too."""
     sizes = [_size_of(layer, box) for layer in chain.layers]
     widths, heights = zip(*sizes, strict=True)
     return max(widths), sum(heights) + _GAP * (len(heights) + 1)
@@ -100,7 +100,7 @@ class _Pen(NamedTuple):
     box: float
 
     def draw(self, chain: Chain, row: Row, x: float, y: float, within: str = "") -> Row:
-        """Draw a chain around x, from y downwards; returns the shape behind it."""
+        """Draw a chain around x, from y downwards; returns the shape after it."""
         y = self.arrow(x, y, row)
         for name, layer in zip(chain.names, chain.layers, strict=True):
             after = None if row is None else shape_after(layer, row)
@@ -114,7 +114,8 @@ class _Pen(NamedTuple):
                 )
                 self.frame(x - width / 2, y, width, height, _FILL[kind])
                 self.text(x, y - height / 2, _text(within + name, layer))
-            row, y = after, self.arrow(x, y - height, after)
+            on = bool(within) and name == chain.names[-1]  # to where the paths meet
+            row, y = after, self.arrow(x, y - height, after, head=not on)
         return row
 
     def paths(self, layer: Any, row: Row, key: str, left: float, y: float) -> None:
@@ -143,10 +144,13 @@ class _Pen(NamedTuple):
             sign = "+" if isinstance(layer, Residual) else "side by side"
             self.text(middle, meet, sign, bbox={"boxstyle": "round", "fc": "white", "ec": "0.3"})
 
-    def arrow(self, x: float, y: float, row: Row) -> float:
+    def arrow(self, x: float, y: float, row: Row, head: bool = True) -> float:
         """An arrow downwards with the shape of a row beside it; returns its end."""
         style = {"arrowstyle": "-|>", "color": "0.3", "shrinkA": 0, "shrinkB": 0}
-        self.ax.annotate("", (x, y - _GAP), (x, y), arrowprops=style)
+        if head:
+            self.ax.annotate("", (x, y - _GAP), (x, y), arrowprops=style)
+        else:
+            self.line(x, y, x, y - _GAP)
         self.text(x + 0.08, y - _GAP / 2, "x".join(map(str, row or ())), ha="left")
         return y - _GAP
 

@@ -65,6 +65,15 @@ def class_names(classes: Sequence[Any] | None, n: int) -> list[str]:
     return [str(name).replace("$", r"\$") for name in classes]
 
 
+def signs() -> Any:
+    """A map of colours for numbers around 0, grey there, that grows lighter all the way: so signs
+    differ without colours, too."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    colors = ("#001A40", BLUE, "0.6", "#F0B030", "#FFF6D0")
+    return LinearSegmentedColormap.from_list("signs", colors)
+
+
 def tiles(
     ax: Any, images: Sequence[NDArray[Any]], columns: int, titles: Sequence[str] = (), **how: Any
 ) -> Any:

@@ -33,8 +33,8 @@ def filters(
 
     `layer` is its number, by default that of the first dense or convolutional one.  Filters of 3
     channels are drawn in colour, each from its smallest weight, black, to its largest; others are
-    darker than the middle grey where they are negative and lighter where they are positive, and of
-    several channels each has an image, from left to right.  Those of a 1D convolution have a row
+    dark and blue where they are negative, grey at 0, bright and yellow where they are positive, and
+    of several channels each has an image, from left to right.  Those of a 1D convolution have a row
     for each channel.  A dense layer needs the `shape` of the image that it sees, (height, width) or
     (height, width, channels).  Returns the Axes.  Raises ValueError for a layer without such
     weights, and another shape.
@@ -67,7 +67,7 @@ def filters(
     else:
         most = float(np.abs(weight).max()) or 1.0
         images = [weight[:, :, c, i] for i in range(n) for c in range(channels)]
-        how = {"cmap": "gray", "vmin": -most, "vmax": most}
+        how = {"cmap": figures.signs(), "vmin": -most, "vmax": most}
         columns = columns if channels == 1 else channels
     ax = _axes(ax, images, columns, 0.7)
     drawn = figures.tiles(ax, images, columns, **how)
@@ -80,7 +80,8 @@ def filters(
 def feature_maps(
     model: Network, image: ArrayLike, layer: int | None = None, *, ax: Any = None
 ) -> Any:
-    """What the channels behind a layer show of one image, each on a scale of its own.
+    """What the channels after a layer show of one image, each on a scale of its own, from the
+    smallest value, dark, to the largest, bright; both stand above it.
 
     Shapes: `image` (height, width, channels), as a row of `X`.  `layer` is the layer's number, by
     default that of the first one that gives an image.  Returns the Axes.  Raises ValueError for
@@ -106,9 +107,10 @@ def feature_maps(
         raise ValueError(f"{'model' if layer is None else 'layer'}: expected {what}, got none")
     images = [maps[0, :, :, i] for i in range(maps.shape[3])]
     columns = math.ceil(math.sqrt(len(images) * 1.6))
-    ax = _axes(ax, images, columns, 0.9)
-    figures.tiles(ax, images, columns, cmap="viridis")
-    ax.set_title(f"behind layer {number}, {label(model.layers[number])}", fontsize=10)
+    ends = [f"{image.min():.2g} to {image.max():.2g}" for image in images]
+    ax = _axes(ax, images, columns, 1.1, lines=1)
+    figures.tiles(ax, images, columns, ends, cmap="viridis")
+    ax.set_title(f"after layer {number} ({type(model.layers[number]).__name__})", fontsize=10)
     return ax
 
 
@@ -124,7 +126,8 @@ def worst_examples(
 ) -> Any:
     """The images whose wrong answers cost most: those that give their class the least probability.
 
-    Above each stand its class, the answer and what this was given, and the number of its row.
+    Above each stand the number of its row, its class and the answer, each with the probability that
+    the model gave it.
     Shapes: outputs and targets as in `fastnn.metrics.accuracy`; `X` (rows, height, width, 1 or 3),
     or of another shape, where `shape` is that of an image.  At most `n` are drawn, and none where
     all answers are right.  Returns the Axes.  Raises ValueError for shapes that do not fit.
@@ -133,8 +136,8 @@ def worst_examples(
     >>> images = np.zeros((3, 8, 8, 1))
     >>> ax = fastnn.plot.worst_examples([[2.0, 0.0], [0.0, 3.0], [0.0, 1.0]], [0, 0, 0], images)
     >>> print(ax.texts[0].get_text())
-    0, read as 1
-    95%, row 1
+    row 1: 0 (4.7%)
+    read as 1 (95.3%)
     """
     n, (p, yes) = checks.positive_int(n, "n"), _probabilities(outputs, targets)
     images = arrays.numeric_array(X, "X")
@@ -145,8 +148,11 @@ def worst_examples(
     wrong = np.flatnonzero(answer != true)
     loss = np.array([metrics.log_loss(logits[[i]], true[[i]]) for i in wrong])
     rows = wrong[np.argsort(-loss, kind="stable")][:n]
-    titles = [f"{names[true[i]]}, read as {names[answer[i]]}\n{p[i, answer[i]]:.0%}, row {i}"
-              for i in rows]  # fmt: skip
+    titles = [
+        f"row {i}: {names[true[i]]} ({p[i, true[i]]:.1%})\n"
+        f"read as {names[answer[i]]} ({p[i, answer[i]]:.1%})"
+        for i in rows
+    ]
     columns = math.ceil(math.sqrt(max(1, len(rows)) * 1.4))
     pictures = [images[i] if images.shape[3] == 3 else images[i, :, :, 0] for i in rows]
     ax = _axes(ax, pictures or [images[0, :, :, 0]], columns, 1.45, lines=2)

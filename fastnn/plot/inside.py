@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,11 +63,12 @@ def histograms(
 ) -> NDArray[np.object_]:
     """Histograms of weights, activations and gradients, one above the other, layer by layer.
 
-    With `scale` "log" they are of |x| in quarters of decades, so that what vanishes from layer to
-    layer moves left and what explodes moves right; zeros have no place there, and their share
-    stands at the right where it is 1 % or more.  With "linear" they are of x itself.  Each has its
-    own height.  `inspection` is what `fastnn.inspect` returns; weights are each layer's first
-    parameter, gradients those of the loss by it, activations what the layer gives.
+    With `scale` "log" they are of |x| in tenths of decades, so that what vanishes from layer to
+    layer moves left and what explodes moves right.  Zeros have no place there: the share of
+    activations that are 0 stands at the right where it is 1 % or more, and so do weights or
+    gradients of which all are 0.  With "linear" they are of x itself.  Each has its own height.
+    `inspection` is what `fastnn.inspect` returns; weights are each layer's first parameter,
+    gradients those of the loss by it, activations what the layer gives.
 
     Returns an array of 3 Axes.  Raises ValueError for another scale or number of Axes.
 
@@ -89,30 +91,36 @@ def histograms(
         ("activations", inspection.activations, VERMILLION),
         ("gradients of the weights", gradients, GREEN),
     )
-    all_axes = figures.axes(ax, (3.8, 1.2 + 0.45 * len(layers)), 3, columns=3)
-    names = [f"{key}  {text}" for key, text in layers.items()]
-    names = [name if len(name) < 36 else f"{name[:34]}…" for name in names]
+    names = [textwrap.fill(f"{key}  {text}", 44) for key, text in layers.items()]
+    lines = max(name.count("\n") + 1 for name in names)
+    size = 4.4, 1.2 + max(0.45, 0.15 + 0.18 * lines) * len(layers)
+    all_axes = figures.axes(ax, size, 3, columns=3)
     for i, (each, (title, named, color)) in enumerate(zip(all_axes, panels, strict=True)):
         for row, key in enumerate(layers):
             if key in named:
-                _ridge(each, named[key], row, color, log)
+                _ridge(each, named[key], row, color, log, 0.01 if i == 1 else 1)
         each.set_yticks(range(len(layers)), names if i == 0 else [""] * len(layers))
         each.set(title=title, ylim=(len(layers) - 0.9, -1.0), xlabel="|x|" if log else "x")
         if log:
             each.set_xscale("log")
+            each.xaxis.get_major_locator().set_params(numticks=5)
+            each.minorticks_off()
+            low, high = np.log10(each.get_xlim())
+            if np.floor(high) - np.ceil(low) < 1:  # not yet two powers of ten
+                each.set_xlim(10 ** (np.floor(low) - 0.1), 10 ** (np.ceil(high) + 0.1))
         figures.plain(each)
     return all_axes
 
 
-def _ridge(ax: Any, its: Statistics, row: int, color: str, log: bool) -> None:
-    """One histogram that stands on the line of its row."""
+def _ridge(ax: Any, its: Statistics, row: int, color: str, log: bool, told: float) -> None:
+    """One histogram that stands on the line of its row; a share of zeros is told from that on."""
     counts, edges = (its.magnitudes, 10.0**DECADES) if log else (its.counts, its.edges)
     used = np.flatnonzero(counts >= 0.005 * max(1, counts.max()))  # what is high enough to be seen
     if len(used):
         counts, edges = counts[used[0] : used[-1] + 1], edges[used[0] : used[-1] + 2]
         heights = row - 0.85 * counts / counts.max()  # the axis points down
         ax.stairs(heights, edges, baseline=row, fill=True, color=color, alpha=0.75, linewidth=1)
-    notes = [f"{its.zeros:.0%} zeros"] if log and its.zeros >= 0.01 else []
+    notes = [f"{its.zeros:.0%} are 0"] if log and its.zeros >= told else []
     notes += [f"{its.not_finite:.1%} not finite"] if its.not_finite else []
     if notes:
         place = {"transform": ax.get_yaxis_transform(), "va": "bottom", "fontsize": 8}

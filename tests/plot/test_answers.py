@@ -36,6 +36,15 @@ def test_confusion_matrix(normalize):
     assert (ax.get_ylabel(), ax.get_xlabel().split(",")[0]) == ("true class", "answer")
 
 
+@pytest.mark.parametrize("names", [None, "abcdefghij", [f"the class {i}" for i in range(10)]])
+def test_a_confusion_matrix_fills_its_figure(names):
+    ax = fastnn.plot.confusion_matrix(np.eye(10), range(10), classes=names)
+    ax.figure.canvas.draw()
+    box, whole = ax.get_tightbbox(), ax.figure.bbox
+    free = [box.x0, whole.x1 - box.x1, box.y0, whole.y1 - box.y1]
+    assert min(free) >= 0 and max(free) < 0.3 * ax.figure.dpi
+
+
 def test_confusion_matrix_of_one_column():
     ax = fastnn.plot.confusion_matrix([1.0, -1, 2, -1], [[1], [0], [0], [1]])
     assert [text.get_text() for text in ax.texts] == ["1", "1", "1", "1"]
@@ -61,6 +70,14 @@ def test_roc_curves_are_those_of_scikit_learn(answers):
         drawn = line.get_xydata()
         np.testing.assert_allclose(drawn, np.stack([x, high], axis=1))
         assert line.get_label() == f"{'abcd'[j]}: {sk.roc_auc_score(y == j, p[:, j]):.3f}"
+
+
+def test_ten_roc_curves_differ_in_colour_or_line_and_in_marker(rng):
+    *curves, _ = fastnn.plot.roc_curve(rng.standard_normal((90, 10)), np.arange(90) % 10).lines
+    looks = [(line.get_color(), line.get_linestyle(), line.get_marker()) for line in curves]
+    assert len({look[:2] for look in looks}) == 10 == len({look[::2] for look in looks})
+    assert len({line for color, line, _ in looks if color == looks[0][0]}) == 2
+    assert "None" not in {look[2] for look in looks}
 
 
 def test_roc_curve_leaves_out_classes_that_are_not_there():
@@ -112,6 +129,7 @@ def test_decision_boundary_of_a_line():
     )
     blue, orange = pixels[-1, 0], pixels[0, -1]  # origin: lower
     assert blue[2] > blue[0] and orange[0] > orange[2] and pixels[5, 5].tolist() == [1, 1, 1]
+    assert "the paler" in ax.get_title()
     line, *points = ax.collections
     np.testing.assert_allclose(*line.get_paths()[0].vertices.T, atol=1e-12)
     assert [its.get_label() for its in points] == ["no", "yes"]

@@ -95,6 +95,15 @@ def test_paths_stand_side_by_side_in_a_frame():
     assert outside[0] < inside[0] and inside[2] < outside[2] and outside[1] < inside[1]
 
 
+def test_arrows_have_heads_where_they_lead_to_a_box_or_out():
+    """Not where a path ends and a line leads on to the others."""
+    model = Sequential(Residual(Dense(4, 4), Tanh()), Dense(4, 1))
+    ax = fastnn.plot.network(model)
+    ends = [text.xy[1] for text in ax.texts if getattr(text, "arrow_patch", None)]
+    out = min(text.get_position()[1] for text in ax.texts if text.get_text() == "1") - 0.18
+    assert sorted(ends) == pytest.approx(sorted([out, *(top for *_, top in boxes(ax))]))
+
+
 def test_columns_go_their_ways():
     embed = Block(Embedding(9, 2), Flatten())
     model = Sequential(Columns((3, None), (2, embed)), Dense(7, 1))

@@ -26,6 +26,9 @@ def test_filters_of_one_channel():
     most = abs(weight).max()
     assert all(image.get_clim() == (-most, most) for image in ax.images)
     assert len(ax.images) == 6 and ax.get_title() == "6 filters of layer 1"
+    grey = ax.images[0].get_cmap()(np.linspace(0, 1, 101))[:, :3] @ [0.299, 0.587, 0.114]
+    assert (np.diff(grey) > 0).all()  # so that signs differ without colours
+    assert np.ptp(ax.images[0].get_cmap()(0.5)[:3]) < 0.02  # grey is 0
     height = 2 / 3 + 0.08
     np.testing.assert_allclose(
         places(ax), [(1.08 * (i % 4), height * (i // 4)) for i in range(6)], atol=1e-12
@@ -73,7 +76,10 @@ def test_feature_maps(rng):
         maps = model[: number + 1].predict(image[None])[0]
         for i, drawn_map in enumerate(drawn(ax)):
             np.testing.assert_array_equal(drawn_map, maps[:, :, i])
-        assert len(ax.images) == 4 and ax.get_title().startswith(f"behind layer {number}, ")
+        assert len(ax.images) == 4 and ax.get_title().startswith(f"after layer {number} (")
+        for text, its in zip(ax.texts, np.moveaxis(maps, 2, 0), strict=True):
+            assert text.get_text() == f"{its.min():.2g} to {its.max():.2g}"
+    assert ax.get_title() == "after layer 2 (MaxPool2D)"
     with pytest.raises(ValueError, match="layer: expected a layer that gives an image, got none"):
         fastnn.plot.feature_maps(model, image, 3)
     with pytest.raises(ValueError, match="layer: expected an integer from -5 to 4, got 5"):
@@ -90,7 +96,8 @@ def test_worst_examples(rng):
     for row, image in zip([0, 2, 3], drawn(ax), strict=True):
         np.testing.assert_array_equal(image, images[row, :, :, 0])
     assert [text.get_text() for text in ax.texts] == [
-        "b, read as a\n90%, row 0", "a, read as c\n70%, row 2", "c, read as b\n40%, row 3",
+        "row 0: b (5.0%)\nread as a (90.0%)", "row 2: a (10.0%)\nread as c (70.0%)",
+        "row 3: c (30.0%)\nread as b (40.0%)",
     ]  # fmt: skip
     assert ax.get_title() == "3 of 5 are read wrongly"
     ax = fastnn.plot.worst_examples(outputs, y, images.reshape(5, 12), shape=(4, 3), n=1)
@@ -102,7 +109,7 @@ def test_worst_examples_of_one_column_in_colour_and_of_none(rng):
     images = rng.uniform(0, 1, (3, 2, 2, 3))
     ax = fastnn.plot.worst_examples([-2.0, 1.0, -3.0], [1, 1, 1], images)
     np.testing.assert_array_equal(drawn(ax)[0], images[2])
-    assert [text.get_text()[-1] for text in ax.texts] == ["2", "0"]
+    assert [text.get_text()[:6] for text in ax.texts] == ["row 2:", "row 0:"]
     ax = fastnn.plot.worst_examples([2.0], [1], images[:1])
     assert not ax.images and ax.get_title() == "0 of 1 are read wrongly"
     with pytest.raises(ValueError, match="X"):

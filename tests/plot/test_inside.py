@@ -83,11 +83,41 @@ def test_histograms(found, scale):
             if scale == "linear":
                 assert set(edges) <= set(named[key].edges)
             else:
-                np.testing.assert_allclose(np.diff(np.log10(edges)), 0.25)
-    zeros = [f"{found.activations['2'].zeros:.0%} zeros"] if scale == "log" else []
+                np.testing.assert_allclose(np.diff(np.log10(edges)), 0.1)
+    zeros = [f"{found.activations['2'].zeros:.0%} are 0"] if scale == "log" else []
     assert [text.get_text() for text in axes[1].texts] == zeros
-    frozen = ["100% zeros"] if scale == "log" else []
+    frozen = ["100% are 0"] if scale == "log" else []
     assert [text.get_text() for text in axes[2].texts][-1:] == frozen
+
+
+def test_a_share_of_zeros_is_told_of_activations_only():
+    """As of gradients of the weights of pixels that are always 0, it would look like vanishing."""
+    x = [[1.0, 0.0], [2.0, 0.0]]
+    found = fastnn.inspect(Sequential(Dense(2, 3)), x, np.ones((2, 3)), LOSS)
+    assert found.gradients["0.weight"].zeros == 0.5
+    assert [len(ax.texts) for ax in fastnn.plot.histograms(found)] == [0, 0, 0]
+
+
+def test_an_axis_of_less_than_a_decade_has_two_ticks_and_one_of_many_has_few(rng):
+    tiny, small = (fastnn.initializers.Normal(std) for std in (1e-9, 1e-3))
+    few = Sequential(Dense(4, 4, activation="sigmoid", weight_init=tiny))  # all are 0.5
+    many = Sequential(*(Dense(4, 4, activation="tanh", weight_init=small) for _ in range(6)))
+    x = rng.standard_normal((50, 4))
+    for model, ticks in ((few, {2}), (many, {3, 4, 5, 6})):
+        ax = fastnn.plot.histograms(fastnn.inspect(model, x, x, LOSS))[1]
+        ax.figure.canvas.draw()
+        low, high = ax.get_xlim()
+        shown = [at for at, label in zip(ax.get_xticks(), ax.get_xticklabels(), strict=True)
+                 if low <= at <= high and label.get_text()]  # fmt: skip
+        assert len(shown) in ticks
+
+
+def test_names_of_layers_are_whole():
+    layer = Dense(100, 100, activation="sigmoid", bias=False, l2=0.001)
+    found = fastnn.inspect(Sequential(layer), np.ones((1, 100)), np.ones((1, 100)), LOSS)
+    (name,) = (text.get_text() for text in fastnn.plot.histograms(found)[0].get_yticklabels())
+    assert name.split() == f"0 {found.layers['0']}".split()
+    assert max(map(len, name.split("\n"))) <= 44
 
 
 def test_what_vanishes_moves_left(rng):
