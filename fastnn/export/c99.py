@@ -15,6 +15,7 @@ from fastnn.data import TableEncoder
 from fastnn.export.ends import add_outputs, add_scaler, description, exported, row_shape
 from fastnn.export.layers import add_layers
 from fastnn.export.program import Buffer, Program, Value, quantize
+from fastnn.files import safefile
 from fastnn.layers import Embedding, Layer
 from fastnn.layers.weighted import Weighted
 from fastnn.predictor import Affine, fold, operation
@@ -41,8 +42,14 @@ _KEYWORDS = """
     decltype delete dynamic_cast explicit export false friend mutable namespace new noexcept not
     not_eq nullptr operator or or_eq private protected public reinterpret_cast requires
     static_assert static_cast template this thread_local throw true try typeid typename using
-    virtual wchar_t xor xor_eq main
+    virtual wchar_t xor xor_eq main NULL NAN INFINITY HUGE_VAL
 """
+_LIBRARY = """
+    acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc exp exp2 expm1 fabs
+    fdim floor fma fmax fmin fmod frexp hypot ilogb j0 j1 jn ldexp lgamma llrint llround log log10
+    log1p log2 logb lrint lround modf nan nearbyint nextafter nexttoward pow remainder remquo rint
+    round scalb scalbln scalbn sin sinh sqrt tan tanh tgamma trunc y0 y1 yn
+"""  # of math.h, each also with an f or an l behind it
 _MOST = 2**31 - 1  # C's int
 
 
@@ -137,8 +144,8 @@ def export_c(
     header = _header(name, program, x, y, error, description(scaler, ensemble))
     if name in _taken(_source("", program, x, y, Path(".c"))):
         raise ValueError(f"name: expected one that the file does not use itself, got {name!r}")
-    path.with_suffix(".h").write_text(header, encoding="utf-8")
-    path.write_text(source, encoding="utf-8")
+    for file, text in ((path.with_suffix(".h"), header), (path, source)):
+        safefile.replace(str(file), text.encode())
     workspace = program.workspace * program.dtype.itemsize
     return CFiles(path, path.with_suffix(".h"), program.constant_bytes, workspace, error)
 
@@ -152,8 +159,9 @@ export_c.__module__ = "fastnn"
 def _check_name(name: object) -> None:
     if not isinstance(name, str):
         raise TypeError(f"name: expected an identifier of C, got {name!r}")
-    if not re.fullmatch("[A-Za-z][A-Za-z0-9_]{0,62}", name, re.ASCII) or name in _words(_KEYWORDS):
-        raise ValueError(f"name: expected an identifier of C that is no keyword, got {name!r}")
+    taken = name in _words(_KEYWORDS) or _words(_LIBRARY) & {name, re.sub("[fl]$", "", name)}
+    if taken or not re.fullmatch("[A-Za-z][A-Za-z0-9_]{0,62}", name, re.ASCII):
+        raise ValueError(f"name: expected an identifier of C that means nothing else, got {name!r}")
 
 
 def _checked_path(path: str | PathLike[str]) -> Path:

@@ -49,8 +49,8 @@ def row_shape(model: Network, shape: tuple[int, ...] | None, scaler: Any) -> tup
     """The shape of the rows that the layers take: `shape`, or the only one there is."""
     if not model._chain.native:
         raise TypeError(f"model: expected layers of fastnn's own, got {model!r}")
-    if shape is None and isinstance(scaler, TableEncoder):
-        shape = (scaler.output_features_,)
+    if shape is None and model.in_features is None and isinstance(scaler, TableEncoder):
+        shape = (scaler.output_features_,)  # an embedding takes any width
     if shape is None:
         if model._chain.dimensions != 1 or model.in_features is None:
             raise ValueError(

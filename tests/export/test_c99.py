@@ -289,7 +289,7 @@ def test_numbers_that_are_no_codes_give_nan(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["", "1net", "real", "weight", "net net", "net;", "int", "class", "main", "nét", "net\n",
+    ["", "1net", "real", "weight", "net net", "net;", "int", "class", "main", "exp", "tanhf", "NAN", "nét", "net\n",
      "_net", "a" * 64, "x", "product", "float", "size_t", "net(void){}//", "FMA", "c0", "workspace",
      "number", "fmaf", "line", "strtod", "stderr"],
 )  # fmt: skip

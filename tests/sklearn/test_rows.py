@@ -1,4 +1,4 @@
-"""Single rows predicted by MLP estimators; tests of those for tables are in test_tabular_files.py."""
+"""Single rows predicted by MLP estimators; those for tables are in test_tabular_files.py."""
 
 import pickle
 
@@ -81,5 +81,5 @@ def test_what_is_no_row():
         predictor(X[0, :3])
     with pytest.raises(TypeError, match=r"^row: expected a list or an array .* got a dict"):
         predictor(dict(enumerate(X[0])))
-    with pytest.raises(ValueError, match="expected real numbers, got .a."):
+    with pytest.raises(ValueError, match="expected real numbers, got 'a'"):
         predictor(["a", "b", "c", "d"])
