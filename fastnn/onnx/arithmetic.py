@@ -58,7 +58,10 @@ def _aligned(source: Input, value: Value, array: Any) -> tuple[Value, Any]:
     shape = (1,) * (count - array.ndim) + array.shape
     along = [i for i, size in enumerate(shape) if size != 1]
     if not along:
-        return value, array.reshape(()).astype(np.float64)
+        if array.ndim == count - 1 > 1 and value.sizes()[0] == 1:  # as of the only channel
+            value = source.fixed(value, channels=1)
+        one = array.ndim > 0 and value.rows[-1] == 1
+        return value, array.reshape((1,) if one else ()).astype(np.float64)
     value = source.fixed(value, channels=along[0])
     if len(along) > 1 or along == [0] or value.axes[along[0]] != len(value.rows):
         raise ValueError(
@@ -79,14 +82,17 @@ def affine(
     shift: Any = None,
 ) -> Value:
     """The value minus `mean`, times `scale`, divided by `std` or plus `shift`, one of these; joined
-    with what was done to it just before."""
-    last, count = value.step.spec, value.rows[-1]
+    with what was done to it just before, if this is of the same layer and nothing else takes it."""
+    last, count = None if value.step.shared else value.step.spec, value.width()
     done = None if last is None else _within(last, count, scale, shift)
     if done is not None:
         return value.earlier().then(done)
     names = ("mean", "scale", "std", "shift")
     m, s, d, t = _ZERO, _ONE, _ONE, _ZERO
-    if last is not None and last.kind == "affine" and last.dtype == value.dtype:
+    alike = ("affine", value.dtype, node.scope)
+    if last is not None and (last.kind, last.dtype, last.scope) != alike:
+        last = None
+    if last is not None:
         m, s, d, t = (last.arrays[name] for name in names)
         value = value.earlier()
     if mean is not None:
@@ -98,7 +104,8 @@ def affine(
         s, d, t = s / std, d * std, t / std
     else:
         s, d, t = s * scale, d / scale, t * scale
-    if not np.any(m) and np.all(s == 1) and not np.any(t):
+    nothing = not np.any(m) and np.all(s == 1) and not np.any(t)
+    if nothing and (last is not None or not any(map(np.ndim, (m, s, t)))):
         return value
     arrays = dict(zip(names, map(np.asarray, (m, s, d, t)), strict=True))
     return value.then(Spec("affine", (count,), arrays=arrays, node=node.label, scope=node.scope))
@@ -132,7 +139,7 @@ def _combined(source: Input, node: Node, a: Value, b: Value) -> Value:
         raise ValueError(f"expected two values of one shape, got {a.sizes()} and {b.sizes()}")
     step, (x, y) = fork(a.step, b.step)
     op = "Add" if node.op == "Sum" else node.op
-    formula, width = _FORMULAS[op], a.rows[-1]
+    formula, width = _FORMULAS[op], a.width()
     found = formula(step, x, y, width)
     if found is None and op in ("Add", "Mul"):
         found = formula(step, y, x, width)

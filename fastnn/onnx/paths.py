@@ -56,12 +56,13 @@ def is_activation(spec: Spec) -> bool:
 
 
 class Step:
-    """A layer behind what comes before it; the input has none."""
+    """A layer behind what comes before it; the input has none.  What several nodes take is
+    `shared`: a layer behind it stays apart."""
 
-    __slots__ = ("before", "depth", "spec")
+    __slots__ = ("before", "depth", "shared", "spec")
 
     def __init__(self, before: Step | None = None, spec: Spec | None = None) -> None:
-        self.before, self.spec = before, spec
+        self.before, self.spec, self.shared = before, spec, False
         self.depth: int = 0 if before is None else before.depth + 1
 
     def behind(self, *specs: Spec) -> Step:
@@ -93,6 +94,12 @@ def fork(*ends: Step) -> tuple[Step, list[tuple[Spec, ...]]]:
     return steps[0], [tuple(reversed(rest)) for rest in rests]
 
 
+class Open(tuple[Size, ...]):
+    """The shape of a row whose number of features is known when the layout of the input is."""
+
+    __slots__ = ()
+
+
 class Value(NamedTuple):
     """Numbers that depend on the input.
 
@@ -111,6 +118,10 @@ class Value(NamedTuple):
     def sizes(self) -> tuple[Size, ...]:
         """The sizes of all axes in ONNX but the first, which is the batch."""
         return tuple(1 if a is None else self.rows[a - 1] for a in self.axes[1:])
+
+    def width(self) -> Any:
+        """How many features or channels it has, or an `Open` shape."""
+        return Open(self.rows) if self.loose else self.rows[-1]
 
     def earlier(self) -> Value:
         """The value before its last layer, which keeps the shape."""
@@ -322,6 +333,22 @@ def check_uses(specs: tuple[Spec, ...], seen: set[int]) -> None:
         seen.add(id(spec))
         for path in spec.paths:
             check_uses(path, seen)
+
+
+def settled(specs: tuple[Spec, ...], moved: bool | None) -> tuple[Spec, ...]:
+    """The path with numbers of features in place of open shapes; `moved` is the input's."""
+
+    def number(value: Any) -> Any:
+        return value[0 if moved else -1] if isinstance(value, Open) else value
+
+    return tuple(
+        replace(
+            spec,
+            args=tuple(map(number, spec.args)),
+            paths=tuple(settled(path, moved) for path in spec.paths),
+        )
+        for spec in specs
+    )
 
 
 def fused(specs: tuple[Spec, ...]) -> tuple[Spec, ...]:

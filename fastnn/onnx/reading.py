@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -32,6 +33,7 @@ from fastnn.onnx.paths import (
     codes_of,
     fork,
     fused,
+    settled,
 )
 
 if TYPE_CHECKING:
@@ -120,7 +122,8 @@ def _load(content: bytes, output: str | None, scalers: bool) -> Sequential:
     with np.errstate(all="ignore"):
         reader = Reader(model, len(content))
         value, classes = reader.result(output)
-        return _build(reader.input.fixed(value), classes, scalers, reader.room)
+        value = reader.input.fixed(value)
+        return _build(value, reader.input.moved, classes, scalers, reader.room)
 
 
 class Reader:
@@ -139,6 +142,7 @@ class Reader:
             raise ValueError("expected ONNX's own operators, got functions in their place")
         self._tensors = {tensor.name: tensor for tensor in self.graph.initializer}
         self.values: dict[str, Any] = {}
+        self._uses = Counter[str]()
         self.input = self._take_input()
 
     def _take_input(self) -> Input:
@@ -176,7 +180,9 @@ class Reader:
         if output is not None and output not in names:
             raise ValueError(f"output: expected one of {names[:9]}, got {output!r}")
         wanted = names if output is None else [output]
-        for proto in self._needed(wanted):
+        needed = self._needed(wanted)
+        self._uses.update([*wanted, *(name for node in needed for name in node.input)])
+        for proto in needed:
             self._run(proto)
         results = {name: self._value(name) for name in wanted}
         numbers = {n: v for n, v in results.items() if isinstance(v, Value | Named)}
@@ -230,6 +236,8 @@ class Reader:
             node.finish()
             for name, value in zip(proto.output, results, strict=False):
                 self.values[name] = value
+                if self._uses[name] > 1 and isinstance(value, Value):
+                    value.step.shared = True
         except _FAULTS as error:
             _fail(node.label, error)
 
@@ -272,7 +280,7 @@ def _same_order(a: Step, b: Step) -> bool:
 # ---- the model ---------------------------------------------------------------------------------
 
 
-def _build(value: Value, classes: Any, scalers: bool, room: int) -> Sequential:
+def _build(value: Value, moved: bool | None, classes: Any, scalers: bool, room: int) -> Sequential:
     if value.order is not None:
         raise ValueError(
             "expected a dense layer behind an image that is flattened, got the outputs, "
@@ -285,6 +293,7 @@ def _build(value: Value, classes: Any, scalers: bool, room: int) -> Sequential:
     if dtype.kind != "f":
         raise ValueError(f"expected outputs of float32 or float64, got {dtype}")
     check_uses(specs, set())
+    specs = settled(specs, moved)
     if scalers:
         specs, owned = _scalers(specs, dtype)
     builder = Builder(dtype, room)

@@ -110,10 +110,11 @@ class Kept(NamedTuple):
         return (array if self.order is None else array[self.order]).copy("C")
 
 
-def steps(model: Sequential, channels: int | None) -> list[Step]:
+def steps(model: Sequential, channels: int | None, dimensions: int | None = None) -> list[Step]:
     """The model's layers in the order of their parameters, those within others in their place.
 
-    `channels` is how many the inputs have, where they are images that are flattened at once.
+    `channels` is how many the inputs have, where they are images that are flattened at once;
+    `dimensions` are those of the rows, where no layer says it.
     Raises ValueError where the order of flattened features is not known, or nothing undoes it, and
     TypeError for a layer that is not fastnn's own."""
     chain = model._chain
@@ -123,7 +124,9 @@ def steps(model: Sequential, channels: int | None) -> list[Step]:
     width = channels if chain.in_features is None else chain.in_features
     if channels not in (None, width):
         raise ValueError(f"channels: the model takes {width}, got {channels}")
-    end = _follow(chain, Row(chain.dimensions, width), "", found)
+    if chain.dimensions is not None:
+        dimensions = chain.dimensions
+    end = _follow(chain, Row(dimensions, width), "", found)
     if end.flattened is not None:
         raise ValueError(
             "model: images are flattened and no dense layer follows, so that its outputs are in "

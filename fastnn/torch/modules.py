@@ -78,9 +78,11 @@ def from_module(module: Any, *, channels: int | None = None, seed: int = 0) -> S
     model = Sequential(*_layers(nn, module, ""), dtype=_dtype(leaves.values()), seed=seed)
     _check_global_pools(leaves)
     new = {}
-    for step, (name, its) in zip(steps(model, channels), leaves.items(), strict=True):
+    found = steps(model, channels, _dimensions(leaves.values()))
+    for step, (name, its) in zip(found, leaves.items(), strict=True):
         try:
             _check_same(step)
+            _check_batch_norm(its, step)
         except ValueError as error:
             raise ValueError(f"module: {name}, {its}: {error}") from None
         if isinstance(step.layer, ours.Softmax) and its.dim not in _softmax_axes(step):
@@ -233,6 +235,24 @@ def _dtype(leaves: Iterable[Any]) -> str:
     if types not in ({"float32"}, {"float64"}):
         raise ValueError(f"module: expected float32 or float64, got {', '.join(sorted(types))}")
     return types.pop()
+
+
+def _dimensions(leaves: Iterable[Any]) -> int | None:
+    """The dimensions of the inputs' rows where a batch norm tells them, else None."""
+    for its in leaves:
+        kind = type(its).__name__
+        if kind == "BatchNorm2d":
+            return 3
+        if kind == "Flatten":
+            break
+    return None
+
+
+def _check_batch_norm(its: Any, step: Step) -> None:
+    """Raise ValueError for a batch norm that takes images where there are none, or the reverse."""
+    kind, images = type(its).__name__, step.row.dimensions == 3
+    if kind in ("BatchNorm1d", "BatchNorm2d") and images != (kind == "BatchNorm2d"):
+        raise ValueError(f"PyTorch's {kind} takes {'no images' if images else 'images alone'}")
 
 
 def _check_global_pools(leaves: dict[str, Any]) -> None:

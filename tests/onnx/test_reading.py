@@ -32,6 +32,11 @@ CASES = {
                         {"a": (4, 6), "b": (4, 1)}, ROWS, "Dense"),
     "scale of images": ("z = Mul(x, a) y = Conv(z, b)", {"a": (1, 2, 1, 1), "b": (3, 2, 2, 2)},
                         IMAGE, "Scale Conv2D"),
+    "images by a number": ("z = Mul(x, a) y = Conv(z, b)", {"a": (), "b": (3, 2, 2, 2)}, IMAGE,
+                           "Scale Conv2D"),
+    "images by a number, channels last": (
+        "z = Mul(x, a) t = Transpose <perm = [0, 3, 1, 2]> (z) y = Conv(t, b)",
+        {"a": (), "b": (3, 5, 2, 2)}, IMAGE, "Scale Conv2D"),
     "conv": ("y = Conv <pads = [0, 1, 2, 3], strides = [2, 1], dilations = [1, 2]> (x, a, b)",
              {"a": (4, 2, 3, 2), "b": (4,)}, IMAGE, "Conv2D"),
     "conv, groups": ('y = Conv <group = 2, auto_pad = "SAME_LOWER"> (x, a)', {"a": (6, 1, 2, 4)},
@@ -93,6 +98,11 @@ CASES = {
     "gelu, half first": ("u = Mul(x, root) e = Erf(u) f = Add(one, e) h = Mul(x, half) "
                          "y = Mul(h, f)", {"root": 0.5**0.5, "one": 1.0, "half": 0.5}, ROWS,
                          "GELU"),
+    "gelu of a scale": ("s = Mul(x, a) u = Div(s, root) e = Erf(u) f = Add(e, one) "
+                        "h = Mul(s, half) y = Mul(h, f)",
+                        {"a": (6,), "root": 2**0.5, "one": 1.0, "half": 0.5}, ROWS, "Scale GELU"),
+    "a sum that one of two takes": ("z = MatMul(x, a) s = Add(z, b) y = Add(z, s)",
+                                    {"a": (6, 4), "b": (4,)}, ROWS, "Dense Residual"),
     "layer norm": ("m = ReduceMean <axes = [-1]> (x) d = Sub(x, m) p = Pow(d, two) "
                    "v = ReduceMean <axes = [-1]> (p) e = Add(v, eps) s = Sqrt(e) n = Div(d, s) "
                    "g = Mul(n, a) y = Add(g, b)",
@@ -114,7 +124,7 @@ def test_outputs_are_those_of_onnxruntime(name):
     expected = ort.InferenceSession(content).run(None, {"x": x})[0]
     model = fastnn.onnx.load(content)
     assert " ".join(type(layer).__name__ for layer in model) == layers
-    moved = sizes != ROWS and "(x" not in nodes.partition("f = ")[2] and name != "channels last"
+    moved = sizes != ROWS and "(x" not in nodes.partition("f = ")[2] and "channels last" not in name
     y = model.predict(np.moveaxis(x, 1, -1) if moved else x)
     y = np.moveaxis(y, -1, 1) if moved and expected.ndim == y.ndim > 2 else y
     assert_close(y.reshape(expected.shape), expected)

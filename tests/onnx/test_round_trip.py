@@ -14,10 +14,13 @@ from fastnn import (
     Dense,
     Dropout,
     Flatten,
+    Heads,
     Linear,
     MaxPool2D,
+    ParametricActivation,
     ReLU,
     Residual,
+    Scale,
     Sequential,
     Softmax,
     Standardizer,
@@ -71,6 +74,35 @@ def test_the_same_layers_come_back(tmp_path):
     model = Sequential(*layers, seed=3)
     back = loaded(model, tmp_path, shape=(6, 5, 2))
     assert repr(back).replace("seed=0", "seed=3") == repr(model)
+    assert list(back.parameters) == list(model.parameters)
+    assert all(np.array_equal(back.parameters[n], a) for n, a in model.parameters.items())
+
+
+# layers, shape of a row
+SCALES = {
+    "before GELU": (lambda: [Scale(2), GELU()], (2,)),
+    "of one channel": (lambda: [Scale(1), Conv2D(1, 2, 2)], (4, 5, 1)),
+    "of one channel alone": (lambda: [Scale(1), ReLU()], (4, 5, 1)),
+    "bent, of one channel": (
+        lambda: [ParametricActivation(1, "relu"), Conv2D(1, 2, 2)], (4, 5, 1)),
+    "twice": (lambda: [Scale(3), Scale(3)], (3,)),
+    "before a residual": (lambda: [Scale(3), Residual(Scale(3), ReLU())], (3,)),
+    "before heads": (lambda: [Scale(3), Heads(Scale(3), Dense(3, 2))], (3,)),
+    "behind GELU": (lambda: [Dense(2, 3), GELU(), Scale(3), Residual(GELU(), Scale(3))], (2,)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("by", [1, 0.7])
+@pytest.mark.parametrize("channels", ["last", "first"])
+@pytest.mark.parametrize("name", SCALES)
+def test_factors_stay_apart(name, channels, by, tmp_path):
+    """Also those of 1."""
+    layers, shape = SCALES[name]
+    model = Sequential(*layers(), seed=0)
+    for array in model.parameters.values():
+        array *= np.float32(by) ** np.arange(1, array.shape[-1] + 1, dtype=np.float32)
+    back = loaded(model, tmp_path, shape=shape, channels=channels)
+    assert repr(back) == repr(model)
     assert list(back.parameters) == list(model.parameters)
     assert all(np.array_equal(back.parameters[n], a) for n, a in model.parameters.items())
 

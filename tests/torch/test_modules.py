@@ -84,6 +84,18 @@ def module_of(name, dtype=torch.float32):
     return module.eval(), x, channels
 
 
+@pytest.mark.parametrize("dim", [1, -3])
+def test_a_norm_of_images_tells_of_images(dim):
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(3)
+    norm.running_mean.copy_(torch.randn(3))
+    rest = [nn.Softmax(dim), nn.Flatten(), nn.BatchNorm1d(12), nn.Linear(12, 2), nn.LayerNorm(2)]
+    module, x = nn.Sequential(nn.ReLU(), norm, *rest).eval(), torch.randn(5, 3, 2, 2)
+    model = from_module(module)
+    np.testing.assert_allclose(model.predict(last(x)), module(x).detach(), rtol=0, atol=1e-5)
+    assert type(to_module(model)[1]) is nn.BatchNorm1d  # for the model no layer tells it
+
+
 def norms(module):
     return [m for m in module.modules() if hasattr(m, "eps")]
 
@@ -233,6 +245,11 @@ shared = nn.Linear(2, 2)
     (nn.Sequential(nn.Embedding(3, 2), nn.Conv1d(2, 2, 1)), "Embedding's features last"),
     (nn.Sequential(nn.Embedding(3, 2), nn.BatchNorm1d(2)), "Embedding's features last"),
     (nn.Sequential(nn.Conv2d(1, 4, 1), nn.LayerNorm(4)), "does not run over channels"),
+    (nn.Sequential(nn.BatchNorm2d(4), nn.LayerNorm(4)), "1, LayerNorm.* not run over channels"),
+    (nn.Sequential(nn.LayerNorm(4), nn.BatchNorm2d(4)), "0, LayerNorm.* not run over channels"),
+    (nn.Sequential(nn.ReLU(), nn.Sequential(nn.BatchNorm2d(4)), nn.Softmax(-1)), "expected dim=1"),
+    (nn.Sequential(nn.BatchNorm2d(4), nn.Linear(4, 4)), "0, BatchNorm2d.* takes images alone"),
+    (nn.Sequential(nn.Conv2d(1, 4, 1), nn.BatchNorm1d(4)), "1, BatchNorm1d.* takes no images"),
     (nn.Sequential(nn.LayerNorm((3, 4))), "the last axis alone"),
     (nn.Sequential(nn.Conv2d(1, 4, 1), nn.Softmax(-1)), "expected dim=1"),
     (nn.Sequential(nn.Linear(2, 2), nn.Softmax(0)), "expected dim=1"),
