@@ -247,17 +247,16 @@ def _described(plan: Plan, learner: Learner) -> str:
     extras = [f"dropout {recipe.dropout:g}"] * bool(recipe.dropout)
     extras += ["batch norm"] * recipe.batch_norm
     smoothing = getattr(arguments["loss"], "label_smoothing", 0.0)
-    other = f"has label smoothing {smoothing:g}" if smoothing else ""
+    other = f"have label smoothing {smoothing:g}, the report at the end has none" * bool(smoothing)
     if learner.model.classes is None:
-        other = "is of targets that are scaled to variance 1"
+        other = "are of targets scaled to variance 1, the report is in their own unit"
     stop = f", until {plan.patience} are no better" if plan.patience else ""
     return (
         f"Network ({plan.kind}): {widths}, {', '.join([recipe.activation, *extras])}, "
         f"{sum(p.size for p in learner.model.parameters.values()):,} parameters.\n"
         f"It learns from {len(arguments['X'])} rows and is tried on {len(learner.held)}:\n"
         f"{plan.epochs} epochs{stop}, batches of {arguments['batch_size']}, seed {plan.seed}.\n"
-        + f"(The loss while it learns {other}; the report below is without that.)\n"
-        * bool(other)
+        + (f"Losses on the way {other}.\n" if other else "")
     )
 
 

@@ -105,13 +105,13 @@ def test_regression(folder, capsys):
 def test_the_loss_while_it_learns(folder, capsys):
     """It is that of the report, or it is said why it is not."""
     assert run("train", "a.csv", "--target", "survived", *QUICK) == 0
-    assert "The loss while it learns has label smoothing 0.1;" in capsys.readouterr().out
+    assert "Losses on the way have label smoothing 0.1, the report" in capsys.readouterr().out
     assert run("train", "a.csv", "--target", "fare", "--force", *QUICK) == 0
-    assert "The loss while it learns is of targets that are scaled" in capsys.readouterr().out
+    assert "Losses on the way are of targets scaled to variance 1" in capsys.readouterr().out
     dense = ("--network", "dense", "--force", *QUICK[:4])
     assert run("train", "a.csv", "--target", "survived", *dense) == 0
     out, err = capsys.readouterr()
-    assert "The loss while" not in out
+    assert "Losses on the way" not in out
     losses = [float(text) for text in re.findall(r"validation_loss (\S+)", err)]
     assert report(out)["log loss"][0] == pytest.approx(min(losses), rel=2e-3)
 
