@@ -127,7 +127,8 @@ def _train(commands: Any) -> None:
     add("-o", "--output", default="model.safetensors", metavar="FILE", help="default %(default)s")
     add("--force", action="store_true", help="replace files that are there already")
     add("--task", choices=["classification", "regression"], help="found out by the target")
-    add("--drop", action="append", default=[], metavar="NAME", help="a column to leave out")
+    add("--drop", action="append", default=[], metavar="NAME",
+        help="a column to leave out, or several: a,b")  # fmt: skip
     add("--use", action="append", default=[], metavar="NAME",
         help="a column to take though it seems to name or number the rows")  # fmt: skip
     add("--categorical", action="append", default=[], metavar="NAME",
@@ -161,7 +162,7 @@ def _predict(commands: Any) -> None:
     )  # fmt: skip
     add = command.add_argument
     add("model", help="file that `fastnn train`, model.save or an estimator's save wrote")
-    add("data", help="CSV or Parquet file with the columns of the training, or NPZ file")
+    add("data", help="CSV (- is standard input) or Parquet file, or NPZ file")
     add("-o", "--output", metavar="FILE", help="CSV; else standard output")
     add("--force", action="store_true", help="replace a file that is there already")
     add("--probabilities", action="store_true", help="also a column for each class")

@@ -60,6 +60,11 @@ def read(options: Namespace, say: Callable[[str], None]) -> Data:
 def _table(path: str, options: Namespace, say: Callable[[str], None]) -> Data:
     if options.target is None:
         raise ValueError(f"{path}: which column is to be predicted? Say --target NAME")
+    if path == "-":
+        raise ValueError("-: training reads its data more than once, and needs a file")
+    there = next((list(part.columns) for part in tables.parts(path, options.encoding)), [])
+    for name in ("drop", "use", "categorical"):
+        setattr(options, name, tables.chosen(getattr(options, name), there))
     if options.target in options.drop:
         raise ValueError(f"--drop: {options.target!r} is the target")
     frame = tables.read(path, options.encoding, options.categorical)
@@ -84,7 +89,8 @@ def _table(path: str, options: Namespace, say: Callable[[str], None]) -> Data:
 def _check_names(path: str, frame: Frame, names: list[str]) -> None:
     if unknown := [name for name in names if name not in frame.columns]:
         there = listed(frame.columns)
-        raise ValueError(f"{path}: has no column {unknown[0]!r}; it has {there}")
+        hint = tables.similar(unknown[0], frame.columns)
+        raise ValueError(f"{path}: has no column {unknown[0]!r}; it has {there}{hint}")
 
 
 def _split(frame: Frame, options: Namespace, say: Callable[[str], None]) -> tuple[Frame, Array]:

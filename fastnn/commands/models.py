@@ -24,8 +24,7 @@ _ENDINGS = {"c": ".c", "onnx": ".onnx", "torch": ".torch.safetensors"}
 
 def inspect(options: Namespace) -> int:
     """Run the command; returns the exit code."""
-    if options.output is not None:
-        trained.check_outputs([options.output], options.force)
+    trained.check_files([options.model], [options.output], options.force)
     network = trained.read(options.model)
     print(network.model.summary())
     for line in _preprocessing(network):
@@ -68,7 +67,7 @@ def export(options: Namespace) -> int:
     stem = os.path.splitext(options.model)[0]
     output = options.output or stem + _ENDINGS[options.format]
     outputs = [output, os.path.splitext(output)[0] + ".h"] if options.format == "c" else [output]
-    trained.check_outputs(outputs, options.force)
+    trained.check_files([options.model], [*outputs], options.force)
     network = trained.read(options.model)
     try:
         _export(network, options, output)

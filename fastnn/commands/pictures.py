@@ -23,8 +23,8 @@ def _figure() -> Any:
     return Figure
 
 
-def learning_curves(history: History, path: str) -> bool:
-    """Draw loss and accuracy of the epochs; False without matplotlib."""
+def learning_curves(history: History, kept: int, path: str) -> bool:
+    """Draw loss and accuracy of the epochs, and which one is kept; False without matplotlib."""
     figure_class = _figure()
     if figure_class is None:
         return False
@@ -37,6 +37,10 @@ def learning_curves(history: History, path: str) -> bool:
     figure = figure_class(figsize=(5 * panels, 4), layout="constrained")
     axes = figure.subplots(1, panels, squeeze=False)[0]
     import_module("fastnn.plot").learning_curves(shown, ax=axes)
+    if kept:
+        for ax in axes:
+            ax.axvline(kept, color="grey", linestyle=":", label=f"epoch {kept}, which is kept")
+            ax.legend()
     _save(figure, path)
     return True
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn import metrics
 from fastnn.commands import data as reading
-from fastnn.commands import pictures
-from fastnn.commands.trained import Trained, check_outputs, say
+from fastnn.commands import pictures, report
+from fastnn.commands.trained import Learnt, Trained, check_files, say
 from fastnn.data import Standardizer, stratified_split
+from fastnn.files import checkpoint
 from fastnn.many import fit_many
 from fastnn.recipe import Recipe
 from fastnn.support.threads import threads
@@ -26,7 +26,6 @@ from fastnn.training.progress import describe
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -86,10 +85,13 @@ class Plan:
     patience: int | None
     fraction: float
     seed: int
+    target: str
     options: Namespace
 
     @classmethod
-    def of(cls, options: Namespace, rows: int, features: int, goal: Goal, is_table: bool) -> Plan:
+    def of(cls, options: Namespace, found: Data, goal: Goal) -> Plan:
+        rows, features = found.X.shape
+        is_table = not isinstance(found.X, np.ndarray)
         kind = options.network
         if kind == "auto":
             kind = "tabular" if is_table and features <= _MANY_COLUMNS else "dense"
@@ -116,6 +118,7 @@ class Plan:
             options.patience or patience,
             options.validation,
             options.seed,
+            found.target,
             options,
         )
 
@@ -143,55 +146,25 @@ class Plan:
             "seed": seed,
             "callbacks": [keeper],
         }
-        return Learner(model, arguments, keeper, held, targets[train])
+        learnt = Learnt.of(self.target, targets[train], goal.classes)
+        return Learner(model, arguments, keeper, held, learnt)
 
 
 @dataclass
 class Learner:
     """A network, the arguments of its `fit`, the callback that keeps its best epoch, the rows that
-    it holds out, and the targets that it learns from."""
+    it holds out, and what is known of the targets that it learns from."""
 
     model: Sequential
     arguments: dict[str, Any]
     keeper: EarlyStopping
     held: Array
-    seen: Array
+    learnt: Learnt
 
-    def measured(self, X: Any, targets: Array) -> dict[str, tuple[float, float]]:
-        """Metrics on these rows: of the network, and of the answer that looks at no row."""
-        results = Trained(self.model).results(X)
-        if self.model.classes is not None:
-            frequent = np.bincount(self.seen, minlength=results.shape[1]) + 1e-9
-            trivial = np.tile(frequent / frequent.sum(), (len(targets), 1))
-            tiny = np.finfo(np.float64).tiny
-            results, trivial = np.log(np.maximum(results, tiny)), np.log(trivial)
-            measures: dict[str, Callable[..., float]] = {
-                "accuracy": metrics.accuracy,
-                "balanced accuracy": metrics.balanced_accuracy,
-                "log loss": metrics.log_loss,
-            }
-            if results.shape[1] == 2 and len(np.unique(targets)) == 2:
-                measures["area under ROC"] = lambda outputs, y: metrics.auc(
-                    outputs[:, 1] - outputs[:, 0], y
-                )
-        else:
-            trivial = np.full(targets.shape, self.seen.mean())
-            measures = {
-                "root mean squared error": metrics.root_mean_squared_error,
-                "mean absolute error": metrics.mean_absolute_error,
-            }
-            if targets.min() < targets.max():
-                measures["R²"] = metrics.r2
-        return {
-            name: (float(measure(results, targets)), float(measure(trivial, targets)))
-            for name, measure in measures.items()
-        }
-
-    def trivial(self) -> str:
-        """What the answer that looks at no row is called."""
-        if self.model.classes is None:
-            return "always the mean"
-        return f"always {self.model.classes[np.bincount(self.seen).argmax()]!r}"
+    def results(self, X: Any) -> tuple[Trained, Array]:
+        """The network with what goes with it, and what it makes of these rows."""
+        network = Trained(self.model, self.learnt)
+        return network, network.results(X)
 
 
 def _texts(X: Any) -> list[str] | None:
@@ -212,7 +185,7 @@ def train(options: Namespace) -> int:
     picture = os.path.splitext(options.output)[0] + ".png"
     if picture == options.output:
         raise ValueError(f"{picture}: the learning curves are called so; give the network another name")
-    check_outputs([options.output, picture], options.force)
+    check_files([options.data, options.test], [options.output, picture], options.force)
     found = reading.read(options, say)
     with nullcontext() if options.threads is None else threads(options.threads):
         try:
@@ -231,7 +204,7 @@ def _train(options: Namespace, found: Data, picture: str) -> int:
     if len(targets) < _FEWEST_ROWS:
         raise ValueError(f"{found.name}: expected {_FEWEST_ROWS} rows or more, got {len(targets)}")
     features, is_table = found.X.shape[1], not isinstance(found.X, np.ndarray)
-    plan = Plan.of(options, len(targets), features, goal, is_table)
+    plan = Plan.of(options, found, goal)
     what = "classification" if goal.classes else "regression"
     print(f"{found.name}: {len(targets)} rows, {features} columns.")
     other = "regression" if goal.classes else "classification"
@@ -254,14 +227,16 @@ def _train(options: Namespace, found: Data, picture: str) -> int:
             return 130
     best = f"epoch {learner.keeper.best_epoch} was the best"
     print(f"Trained {history.epochs} epochs in {seconds:.1f} s; {best} and is kept.")
-    held = found.X[learner.held], targets[learner.held]
-    _report("rows held out, which chose the epoch", held, learner)
+    network, results = learner.results(found.X[learner.held])
+    what = "rows held out, which chose the epoch"
+    report.show(what, network, results, targets[learner.held])
     if found.test is not None:
         X, y = found.test
-        _report("rows of the test", (X, goal.targets(y, options.test or found.name)), learner)
-    learner.model.save(options.output)
+        y = goal.targets(y, options.test or found.name)
+        report.show("rows of the test", *learner.results(X), y)
+    checkpoint.write_model(options.output, learner.model, learner.learnt.metadata())
     print(f"\nSaved {options.output}: the network, and what makes numbers of a row.")
-    if pictures.learning_curves(history, picture):
+    if pictures.learning_curves(history, learner.keeper.best_epoch, picture):
         print(f"Saved {picture}: the learning curves.")
     new = "new.npz" if not is_table else "new.csv"
     print(f"Use it: fastnn predict {options.output} {new} -o predictions.csv")
@@ -273,20 +248,18 @@ def _described(plan: Plan, learner: Learner) -> str:
     widths = "-".join(map(str, recipe.hidden_layer_sizes)) or "no hidden layer"
     extras = [f"dropout {recipe.dropout:g}"] * bool(recipe.dropout)
     extras += ["batch norm"] * recipe.batch_norm
+    smoothing = getattr(arguments["loss"], "label_smoothing", 0.0)
+    other = f"have label smoothing {smoothing:g}, the report at the end has none" * bool(smoothing)
+    if learner.model.classes is None:
+        other = "are of targets scaled to variance 1, the report is in their own unit"
     stop = f", until {plan.patience} are no better" if plan.patience else ""
     return (
         f"Network ({plan.kind}): {widths}, {', '.join([recipe.activation, *extras])}, "
-        f"{learner.model.flat_parameters.size:,} parameters.\n"
+        f"{sum(p.size for p in learner.model.parameters.values()):,} parameters.\n"
         f"It learns from {len(arguments['X'])} rows and is tried on {len(learner.held)}:\n"
         f"{plan.epochs} epochs{stop}, batches of {arguments['batch_size']}, seed {plan.seed}.\n"
+        + (f"Losses on the way {other}.\n" if other else "")
     )
-
-
-def _report(what: str, rows: tuple[Any, Array], learner: Learner) -> None:
-    found, trivial = learner.measured(*rows), learner.trivial()
-    print(f"\n{f'On {len(rows[1])} {what}:':<44} {'network':>12}  {trivial:>16}")
-    for name, values in found.items():
-        print(f"  {name:<42} {values[0]:>12.4g}  {values[1]:>16.4g}")
 
 
 def _cross_validate(plan: Plan, X: Any, targets: Array, goal: Goal, folds: int) -> None:
@@ -307,7 +280,10 @@ def _cross_validate(plan: Plan, X: Any, targets: Array, goal: Goal, folds: int) 
     histories = fit_many([one.model for one in learners], each=[one.arguments for one in learners])
     if any(history.interrupted for history in histories):
         raise KeyboardInterrupt
-    each = [one.measured(X[test], targets[test]) for one, test in zip(learners, tests, strict=True)]
+    each = [
+        report.measured(*one.results(X[test]), targets[test])
+        for one, test in zip(learners, tests, strict=True)
+    ]
     for name in each[0]:
         values = [found[name][0] for found in each if name in found]
         print(f"  {name:<30} {np.mean(values):.4g} ± {np.std(values):.2g}")
