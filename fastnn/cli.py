@@ -56,10 +56,17 @@ _FORMATS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    if sys.stderr is None:  # closed by the caller: nobody reads what is said
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stdout is None:
+        print("fastnn: error: standard output is closed", file=sys.stderr)
+        return 2
     options = _parser().parse_args(arguments)
     shown = warnings.showwarning
     try:
         warnings.showwarning = _show
+        if options.command != "predict" and hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="replace")  # a report is read by people, "R?" is enough
         code: int = options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:  # as in `fastnn demo | head`
@@ -72,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = str(error) or "out of memory"
         if isinstance(error, OSError) and error.filename is not None:
             text = f"{error.filename}: {error.strerror}"
+        text = "\\n".join(text.splitlines())
         print(f"fastnn {options.command}: error: {text}", file=sys.stderr)
         return 2
     finally:

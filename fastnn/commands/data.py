@@ -230,6 +230,8 @@ class Goal(NamedTuple):
         if self.classes is None:
             if y.dtype.kind == "O":
                 raise ValueError(f"{path}: targets: expected numbers, got {y[0]!r}")
+            if not np.isfinite(y.astype(np.float64)).all():
+                raise ValueError(f"{path}: targets: expected finite numbers, got infinity")
             return y.astype(np.float64)[:, None]
         numbers = {label: i for i, label in enumerate(self.classes)}
         numeric_text = y.dtype.kind != "O" and isinstance(self.classes[0], str)

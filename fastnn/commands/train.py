@@ -15,7 +15,7 @@ import numpy as np
 from fastnn.commands import data as reading
 from fastnn.commands import pictures, report
 from fastnn.commands.trained import Learnt, Trained, check_files, say
-from fastnn.data import Standardizer, stratified_split
+from fastnn.data import Standardizer, TableEncoder, stratified_split
 from fastnn.files import checkpoint
 from fastnn.many import fit_many
 from fastnn.recipe import Recipe
@@ -182,9 +182,11 @@ def split(targets: Array, fraction: float, seed: int) -> tuple[Array, Array]:
 
 def train(options: Namespace) -> int:
     """Run the command; returns the exit code."""
-    picture = os.path.splitext(options.output)[0] + ".png"
-    if picture == options.output:
-        raise ValueError(f"{picture}: the learning curves are called so; give the network another name")
+    picture = os.path.splitext(options.output)[0] + ".png" if options.output else ""
+    if options.output and picture == options.output:
+        raise ValueError(
+            f"{picture}: the learning curves are called so; give the network another name"
+        )
     check_files([options.data, options.test], [options.output, picture], options.force)
     found = reading.read(options, say)
     with nullcontext() if options.threads is None else threads(options.threads):
@@ -199,6 +201,7 @@ def train(options: Namespace) -> int:
 def _train(options: Namespace, found: Data, picture: str) -> int:
     goal = reading.goal(found.y, options.task, found.target)
     targets = goal.targets(found.y, found.name)
+    tests = None if found.test is None else goal.targets(found.test[1], options.test or found.name)
     if options.balanced and goal.classes is None:
         raise ValueError(f"--balanced: expected classes, but {found.target} is {goal.why}")
     if len(targets) < _FEWEST_ROWS:
@@ -210,37 +213,63 @@ def _train(options: Namespace, found: Data, picture: str) -> int:
     other = "regression" if goal.classes else "classification"
     otherwise = "" if options.task else f" (If not: --task {other})"
     print(f"{what.capitalize()}: {found.target} is {goal.why}.{otherwise}")
+    learner = plan.begin(found.X, targets, goal, plan.seed)
+    if found.test is not None:
+        _check_rows(learner, found.test[0], options.test or found.name)
     if options.cv:
         _cross_validate(plan, found.X, targets, goal, options.cv)
-    learner = plan.begin(found.X, targets, goal, plan.seed)
     print(_described(plan, learner), flush=True)
     started = time.perf_counter()
     bar = not options.quiet and sys.stderr.isatty()
     if not (bar or options.quiet):
         learner.arguments["callbacks"].append(Lines(plan.epochs))
-    history = learner.model.fit(**learner.arguments, progress=bar)
+    failure = ""
+    try:
+        history = learner.model.fit(**learner.arguments, progress=bar)
+    except FloatingPointError as error:  # the best epoch before it is kept
+        history = error.history  # type: ignore[attr-defined]
+        failure = str(error).partition(";")[0]
     seconds = time.perf_counter() - started
+    kept = np.isfinite(learner.keeper.best)
+    if kept:  # before anything is printed, which may fail
+        network, results = learner.results(found.X[learner.held])
+        kept = np.isfinite(results).all()
+    if kept:
+        checkpoint.write_model(options.output, learner.model, learner.learnt.metadata())
+    elif not history.interrupted:
+        failure = failure or "the loss on the rows held out is not finite after any epoch"
+        raise FloatingPointError(f"{failure}; nothing is saved")
     if history.interrupted:
         print(f"Stopped by Ctrl-C after {history.epochs} epochs.", end=" ")
-        print("The best of them is kept." if history.epochs else "Nothing is saved.", flush=True)
-        if not history.epochs:
+        print("The best of them is kept." if kept else "Nothing is saved.", flush=True)
+        if not kept:
             return 130
     best = f"epoch {learner.keeper.best_epoch} was the best"
     print(f"Trained {history.epochs} epochs in {seconds:.1f} s; {best} and is kept.")
-    network, results = learner.results(found.X[learner.held])
     what = "rows held out, which chose the epoch"
     report.show(what, network, results, targets[learner.held])
-    if found.test is not None:
-        X, y = found.test
-        y = goal.targets(y, options.test or found.name)
-        report.show("rows of the test", *learner.results(X), y)
-    checkpoint.write_model(options.output, learner.model, learner.learnt.metadata())
+    if found.test is not None and tests is not None:
+        report.show("rows of the test", *learner.results(found.test[0]), tests)
     print(f"\nSaved {options.output}: the network, and what makes numbers of a row.")
     if pictures.learning_curves(history, learner.keeper.best_epoch, picture):
         print(f"Saved {picture}: the learning curves.")
     new = "new.npz" if not is_table else "new.csv"
     print(f"Use it: fastnn predict {options.output} {new} -o predictions.csv")
+    if failure:
+        raise FloatingPointError(f"{failure}; {options.output} has the best epoch before it")
     return 130 if history.interrupted else 0
+
+
+def _check_rows(learner: Learner, X: Any, path: str) -> None:
+    """ValueError, which names the file, for rows that the network cannot take."""
+    encoder = learner.model.scaler
+    assert isinstance(encoder, TableEncoder)
+    if X.shape[1] != (features := encoder.n_features_in_):
+        raise ValueError(f"{path}: expected {features} columns, as in training, got {X.shape[1]}")
+    try:
+        encoder.transform(X)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _described(plan: Plan, learner: Learner) -> str:

@@ -30,13 +30,16 @@ _ESTIMATORS = ("TabularClassifier", "TabularRegressor")
 
 
 def say(text: str) -> None:
-    """A remark, beside the output proper."""
-    print(text, file=sys.stderr, flush=True)
+    """A remark, beside the output proper; where it cannot be printed, work goes on."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def check_files(inputs: list[str | None], outputs: list[str | None], force: bool) -> None:
     """ValueError or OSError, before any work is done, where a file is not there ("-" always is) or
     another could not be written; None is no file."""
+    if "" in inputs or "" in outputs:
+        raise ValueError("expected the name of a file, got ''")
     for path in inputs:
         if path not in (None, "-"):
             os.stat(path)
@@ -46,16 +49,18 @@ def check_files(inputs: list[str | None], outputs: list[str | None], force: bool
             raise FileNotFoundError(f"{path}: there is no folder {folder!r}")
         if os.path.isdir(path):
             raise ValueError(f"{path}: is a folder")
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe or a device
+            raise ValueError(f"{path}: is there, and no regular file")
         if os.path.lexists(path) and not force:
             raise ValueError(f"{path}: is there already; --force replaces it")
+        safefile.check_replaceable(path)
 
 
 @contextmanager
 def replacing(path: str, binary: bool = False) -> Iterator[Any]:
     """A file to write, which is there under its name only when it is whole."""
     target = os.path.realpath(path)
-    folder, name = os.path.split(target)
-    temporary = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
+    temporary = safefile.beside(target)
     text: dict[str, Any] = {} if binary else {"encoding": "utf-8", "newline": ""}
     try:
         with open(temporary, "xb" if binary else "x", **text) as file:

@@ -51,9 +51,27 @@ def replace(path: str, data: bytes) -> None:
         raise OSError(error.errno, error.strerror, path) from None
 
 
+def check_replaceable(path: str) -> None:
+    """OSError, with the path, where `replace` could not write: before the work whose result the
+    file is to hold."""
+    target = os.path.realpath(path)
+    try:
+        _permissions(target)
+        temporary = beside(target)
+        with open(temporary, "xb"):
+            os.unlink(temporary)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+
+
+def beside(target: str) -> str:
+    """A name for a temporary file in the same folder."""
+    return os.path.join(os.path.dirname(target), f".fastnn-{os.urandom(8).hex()}.tmp")
+
+
 def _replace(target: str, data: bytes) -> None:
     mode, folder = _permissions(target), os.path.dirname(target)
-    temporary = os.path.join(folder, f".fastnn-{os.urandom(8).hex()}.tmp")
+    temporary = beside(target)
     try:
         with open(temporary, "xb") as file:
             if mode is not None:

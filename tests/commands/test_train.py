@@ -187,7 +187,7 @@ def test_cross_validation(folder, capsys, monkeypatch):
         train.Plan, "begin", lambda self, X, *rest: each.append(X) or begin(self, X, *rest)
     )
     assert run("train", "a.csv", "--target", "fare", "--cv", "4", "--use", "id", *QUICK) == 0
-    *folds, all_rows = [set(X.arrays["id"].tolist()) for X in each]
+    all_rows, *folds = [set(X.arrays["id"].tolist()) for X in each]
     left_out = [all_rows - fold for fold in folds]
     assert len(all_rows) == 150 and set.union(*left_out) == all_rows
     assert sum(map(len, left_out)) == 150 and {len(rows) for rows in left_out} <= {37, 38}
