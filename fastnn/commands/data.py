@@ -210,9 +210,13 @@ def _npy(file: Any) -> Array:
     if version not in readers:
         raise ValueError(f"version {version} of the format")
     shape, fortran, dtype = readers[version](file)
-    data, wanted = file.read(), math.prod(shape) * dtype.itemsize
-    if len(data) != wanted or min(shape, default=0) < 0:
-        raise ValueError(f"an array of shape {shape} has {len(data)} bytes, not {wanted}")
+    wanted = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0:
+        raise ValueError(f"an array of shape {shape}")
+    data = file.read(wanted + 1)  # one more tells of any number more
+    if len(data) != wanted:
+        got = f"{len(data)}{' or more' * (len(data) > wanted)}"
+        raise ValueError(f"an array of shape {shape} has {got} bytes, not {wanted}")
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fastnn.commands import trained
+from fastnn.inspection import histogram
 
 if TYPE_CHECKING:
     from fastnn.history import History
@@ -55,8 +54,7 @@ def histograms(model: Sequential, path: str) -> bool:
     rows = -(-len(names) // columns)
     figure = figure_class(figsize=(3.2 * columns, 2 * rows), layout="constrained")
     for axes, name in zip(figure.subplots(rows, columns, squeeze=False).flat, names, strict=False):
-        values = model.parameters[name]
-        axes.hist(values[np.isfinite(values)], bins=40)
+        axes.stairs(*histogram(model.parameters[name], 40), fill=True)
         axes.set_title(name, fontsize=9)
     for axes in figure.axes[len(names) :]:
         axes.axis("off")

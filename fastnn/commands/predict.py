@@ -136,8 +136,10 @@ def _parts(
 
 
 def _as_written(items: Any) -> list[Any]:
-    whole = isinstance(items, np.ndarray) and bool((items == np.floor(items)).all())
-    return list(items.astype(np.int64) if whole else items)
+    if not isinstance(items, np.ndarray):
+        return list(items)
+    whole = (items == np.floor(items)) & (np.abs(items) < 2**53)  # so not where one is missing
+    return list(items.astype(np.int64) if whole.all() else items)
 
 
 def _only_array(network: Trained, path: str) -> Array:

@@ -187,7 +187,7 @@ def _csv_parts(path: str, encoding: str) -> Iterator[Part]:
         _check_regular(path)
     try:
         "".encode(encoding)
-    except LookupError as error:
+    except (LookupError, UnicodeError) as error:
         raise ValueError(f"--encoding: {error}") from None
     marked = "utf-8-sig" if encoding == "utf-8" else encoding  # skips a mark that Excel writes
     source: Any = {"file": 0, "closefd": False} if path == "-" else {"file": path}
@@ -210,9 +210,10 @@ def _csv_parts(path: str, encoding: str) -> Iterator[Part]:
                 stripped = (list(map(str.strip, column)) for column in zip(*items, strict=True))
                 named = dict(zip(header, stripped, strict=True))
                 yield Part(named, "line", places, comma=delimiter == ";")
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:
+            why = error.reason if isinstance(error, UnicodeDecodeError) else error
             raise ValueError(
-                f"{path}: not {encoding} text ({error.reason}); name its --encoding, such as "
+                f"{path}: not {encoding} text ({why}); name its --encoding, such as "
                 "latin-1 or utf-16"
             ) from None
         except csv.Error as error:
@@ -281,7 +282,11 @@ def _plain(path: str, field: Any, array: Any) -> Any:
 
     kind = field.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return np.array(array.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+        try:
+            numbers = array.cast(pa.float64())
+        except pa.ArrowInvalid:  # integers beyond 2**53 stay text, as CSV files have them
+            return ["" if item is None else str(item) for item in array.to_pylist()]
+        return np.array(numbers.to_numpy(zero_copy_only=False), np.float64)
     if pa.types.is_temporal(kind):
         raise ValueError(f"{path}: column {field.name!r}: {kind}{columns.TIMES}")
     texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_dictionary)

@@ -73,6 +73,23 @@ def test_predictions_are_those_of_the_loaded_network(folder, model, monkeypatch,
     assert [line[2] for line in lines] == [["no", "yes"][i] for i in likely.argmax(axis=1)]
 
 
+def test_kept_numbers_that_are_no_whole_ones(folder, model):
+    pytest.importorskip("pyarrow")
+    table = pd.DataFrame(passengers.write("new.csv", rows=3)).drop(columns=["fare", "age"])
+    table = table.assign(fare=1.0, age=2.0, n=[1, 2, 3], big=[1, 2**60 + 1, 3])
+    table.assign(inf=[1.0, np.inf, -np.inf], far=[1.0, 2.0, 1e300]).to_parquet("new.parquet")
+    keep = ("--keep", "n,big,inf,far", "-o", "p.csv")
+    assert cli.main(["predict", model, "new.parquet", *keep]) == 0
+    with open("p.csv", newline="") as file:
+        rows = list(csv.reader(file))
+    assert [row[:4] for row in rows] == [
+        ["n", "big", "inf", "far"],
+        ["1", "1", "1.0", "1.0"],
+        ["2", str(2**60 + 1), "inf", "2.0"],
+        ["3", "3", "-inf", "1e+300"],
+    ]
+
+
 def test_predictions_on_standard_output(folder, model, capsys):
     passengers.write("new.csv", rows=3)
     assert cli.main(["predict", model, "new.csv"]) == 0
@@ -295,6 +312,21 @@ def test_inspect(folder, model, capsys):
     line = next(line for line in out.splitlines() if line.startswith("2.weight "))
     wanted = [values.mean(), values.std(), values.min(), values.max()]
     np.testing.assert_allclose([float(word) for word in line.split()[1:5]], wanted, rtol=6e-3)
+
+
+@pytest.mark.parametrize("numbers", [[1, 1 + 2e-7], [3e38, -3e38], [np.nan, 1]])
+def test_inspect_of_numbers_that_are_near_or_far(folder, capsys, numbers):
+    network = Sequential(Dense(2, 2), seed=0)
+    network.parameters["0.bias"][...] = numbers
+    network.save("a.safetensors")
+    picture = ("-o", "a.png") if find_spec("matplotlib") else ()
+    assert cli.main(["inspect", "a.safetensors", *picture]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if "0.bias " in line)
+    found = np.array(line.split()[1:5], float)
+    values = np.array(numbers, np.float32).astype(float)
+    wanted = [values.mean(), values.std(), values.min(), values.max()]
+    np.testing.assert_allclose(found, wanted, rtol=6e-3)
+    assert line.count("@") == (1 if np.isnan(values).any() else 2)
 
 
 def test_inspect_draws(folder, model):
