@@ -68,7 +68,7 @@ def _preprocessing(network: Trained) -> list[str]:
 def export(options: Namespace) -> int:
     """Run the command; returns the exit code."""
     stem = os.path.splitext(options.model)[0]
-    output = options.output or stem + _ENDINGS[options.format]
+    output = stem + _ENDINGS[options.format] if options.output is None else options.output
     outputs = [output, os.path.splitext(output)[0] + ".h"] if options.format == "c" else [output]
     trained.check_files([options.model], [*outputs], options.force)
     network = trained.read(options.model)

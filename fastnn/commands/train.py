@@ -306,7 +306,13 @@ def _cross_validate(plan: Plan, X: Any, targets: Array, goal: Goal, folds: int) 
     for number, test in enumerate(tests):
         others = np.setdiff1d(np.arange(len(targets)), test)
         learners.append(plan.begin(X[others], targets[others], goal, plan.seed + number))
-    histories = fit_many([one.model for one in learners], each=[one.arguments for one in learners])
+    try:
+        histories = fit_many(
+            [one.model for one in learners], each=[one.arguments for one in learners]
+        )
+    except FloatingPointError as error:
+        failure = str(error).partition(";")[0]
+        raise FloatingPointError(f"cross-validation: {failure}; nothing is saved") from None
     if any(history.interrupted for history in histories):
         raise KeyboardInterrupt
     each = [

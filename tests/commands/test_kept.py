@@ -129,6 +129,15 @@ def test_nothing_is_saved_where_no_result_is_finite(folder, capsys, monkeypatch,
     assert "was the best" not in out and not os.path.exists(MODEL)
 
 
+@pytest.mark.filterwarnings("ignore:monitor")
+def test_cross_validation_that_fails_says_so(folder, capsys):
+    (folder / "a.csv").write_text("x,y\n" + "\n".join(f"{i % 7},{i % 11}.5" for i in range(40)))
+    wild = ("--learning-rate", "9e5", "--layers", ",".join(["64"] * 8), "--network", "dense")
+    assert cli.main(["train", "a.csv", "--target", "y", *wild, "--epochs", "9", "--cv", "2"]) == 2
+    err = capsys.readouterr().err
+    assert "error: cross-validation: epoch " in err and err.endswith("; nothing is saved\n")
+
+
 def make(name):
     """Something that no file can be written to."""
     if name == "pipe":

@@ -341,6 +341,12 @@ def test_inspect_says_what_pictures_need(folder, model, capsys, monkeypatch):
     assert "pip install matplotlib" in capsys.readouterr().err
 
 
+def test_an_output_without_a_name_is_refused(folder, model, capsys):
+    assert cli.main(["export", model, "--c", "-o", ""]) == 2
+    assert cli.main(["predict", model, "", "-o", "p.csv"]) == 2
+    assert capsys.readouterr().err.count("expected the name of a file, got ''") == 2
+
+
 def test_export_c(folder, model, capsys):
     """The same file as export_c writes of the network with probabilities."""
     assert cli.main(["export", model, "--c", "-o", "net.c"]) == 0
