@@ -56,10 +56,17 @@ _FORMATS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    if sys.stderr is None:  # closed by the caller: nobody reads what is said
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stdout is None:
+        print("fastnn: error: standard output is closed", file=sys.stderr)
+        return 2
     options = _parser().parse_args(arguments)
     shown = warnings.showwarning
     try:
         warnings.showwarning = _show
+        if options.command != "predict" and hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="replace")  # a report is read by people, "R?" is enough
         code: int = options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:  # as in `fastnn demo | head`
@@ -72,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = str(error) or "out of memory"
         if isinstance(error, OSError) and error.filename is not None:
             text = f"{error.filename}: {error.strerror}"
+        text = "\\n".join(text.splitlines())
         print(f"fastnn {options.command}: error: {text}", file=sys.stderr)
         return 2
     finally:
@@ -127,7 +135,8 @@ def _train(commands: Any) -> None:
     add("-o", "--output", default="model.safetensors", metavar="FILE", help="default %(default)s")
     add("--force", action="store_true", help="replace files that are there already")
     add("--task", choices=["classification", "regression"], help="found out by the target")
-    add("--drop", action="append", default=[], metavar="NAME", help="a column to leave out")
+    add("--drop", action="append", default=[], metavar="NAME",
+        help="a column to leave out, or several: a,b")  # fmt: skip
     add("--use", action="append", default=[], metavar="NAME",
         help="a column to take though it seems to name or number the rows")  # fmt: skip
     add("--categorical", action="append", default=[], metavar="NAME",
@@ -161,7 +170,7 @@ def _predict(commands: Any) -> None:
     )  # fmt: skip
     add = command.add_argument
     add("model", help="file that `fastnn train`, model.save or an estimator's save wrote")
-    add("data", help="CSV or Parquet file with the columns of the training, or NPZ file")
+    add("data", help="CSV (- is standard input) or Parquet file, or NPZ file")
     add("-o", "--output", metavar="FILE", help="CSV; else standard output")
     add("--force", action="store_true", help="replace a file that is there already")
     add("--probabilities", action="store_true", help="also a column for each class")

@@ -167,12 +167,19 @@ def statistics(x: NDArray[Any]) -> Statistics:
     finite = x[np.isfinite(x)]
     size = np.abs(finite[finite != 0])
     decades = np.clip(np.log10(size), DECADES[0], DECADES[-1])
-    counts, edges = np.histogram(np.clip(finite, -_MOST, _MOST), _BINS, _range(finite))
+    counts, edges = histogram(finite, _BINS)
     with np.errstate(invalid="ignore", over="ignore"):
         mean, std, norm = float(x.mean()), float(x.std()), float(np.sqrt((x * x).sum()))
     zeros, odd = float((x == 0).mean()), 1 - len(finite) / len(x)
     magnitudes = np.histogram(decades, DECADES)[0]
     return Statistics(mean, std, norm, zeros, odd, counts, edges, magnitudes)
+
+
+def histogram(x: NDArray[Any], bins: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Counts (bins,) and edges (bins + 1,) of the finite numbers, however near or far they are."""
+    finite = np.asarray(x, np.float64).ravel()
+    finite = finite[np.isfinite(finite)]
+    return np.histogram(np.clip(finite, -_MOST, _MOST), bins, _range(finite))
 
 
 def _range(finite: NDArray[np.float64]) -> tuple[float, float]:

@@ -60,6 +60,11 @@ def read(options: Namespace, say: Callable[[str], None]) -> Data:
 def _table(path: str, options: Namespace, say: Callable[[str], None]) -> Data:
     if options.target is None:
         raise ValueError(f"{path}: which column is to be predicted? Say --target NAME")
+    if path == "-":
+        raise ValueError("-: training reads its data more than once, and needs a file")
+    there = next((list(part.columns) for part in tables.parts(path, options.encoding)), [])
+    for name in ("drop", "use", "categorical"):
+        setattr(options, name, tables.chosen(getattr(options, name), there))
     if options.target in options.drop:
         raise ValueError(f"--drop: {options.target!r} is the target")
     frame = tables.read(path, options.encoding, options.categorical)
@@ -84,7 +89,8 @@ def _table(path: str, options: Namespace, say: Callable[[str], None]) -> Data:
 def _check_names(path: str, frame: Frame, names: list[str]) -> None:
     if unknown := [name for name in names if name not in frame.columns]:
         there = listed(frame.columns)
-        raise ValueError(f"{path}: has no column {unknown[0]!r}; it has {there}")
+        hint = tables.similar(unknown[0], frame.columns)
+        raise ValueError(f"{path}: has no column {unknown[0]!r}; it has {there}{hint}")
 
 
 def _split(frame: Frame, options: Namespace, say: Callable[[str], None]) -> tuple[Frame, Array]:
@@ -204,9 +210,13 @@ def _npy(file: Any) -> Array:
     if version not in readers:
         raise ValueError(f"version {version} of the format")
     shape, fortran, dtype = readers[version](file)
-    data, wanted = file.read(), math.prod(shape) * dtype.itemsize
-    if len(data) != wanted or min(shape, default=0) < 0:
-        raise ValueError(f"an array of shape {shape} has {len(data)} bytes, not {wanted}")
+    wanted = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0:
+        raise ValueError(f"an array of shape {shape}")
+    data = file.read(wanted + 1)  # one more tells of any number more
+    if len(data) != wanted:
+        got = f"{len(data)}{' or more' * (len(data) > wanted)}"
+        raise ValueError(f"an array of shape {shape} has {got} bytes, not {wanted}")
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 
 
@@ -224,6 +234,8 @@ class Goal(NamedTuple):
         if self.classes is None:
             if y.dtype.kind == "O":
                 raise ValueError(f"{path}: targets: expected numbers, got {y[0]!r}")
+            if not np.isfinite(y.astype(np.float64)).all():
+                raise ValueError(f"{path}: targets: expected finite numbers, got infinity")
             return y.astype(np.float64)[:, None]
         numbers = {label: i for i, label in enumerate(self.classes)}
         numeric_text = y.dtype.kind != "O" and isinstance(self.classes[0], str)

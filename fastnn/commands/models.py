@@ -13,6 +13,7 @@ from fastnn.commands.tables import listed
 from fastnn.commands.trained import Trained, say
 from fastnn.data import TableEncoder
 from fastnn.files import safefile
+from fastnn.inspection import histogram
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -24,8 +25,7 @@ _ENDINGS = {"c": ".c", "onnx": ".onnx", "torch": ".torch.safetensors"}
 
 def inspect(options: Namespace) -> int:
     """Run the command; returns the exit code."""
-    if options.output is not None:
-        trained.check_outputs([options.output], options.force)
+    trained.check_files([options.model], [options.output], options.force)
     network = trained.read(options.model)
     print(network.model.summary())
     for line in _preprocessing(network):
@@ -34,9 +34,11 @@ def inspect(options: Namespace) -> int:
         f"\n{'parameter':<22} {'mean':>10} {'deviation':>10} {'least':>10} {'most':>10}  histogram"
     )
     for name, values in network.model.parameters.items():
-        counts = np.histogram(values[np.isfinite(values)], _BINS)[0]
+        values = values.astype(np.float64)  # in which sums of float32 do not overflow
+        counts = histogram(values, _BINS)[0]
         level = np.ceil(counts / max(counts.max(), 1) * (len(_SHADES) - 1)).astype(int)
-        numbers = (values.mean(), values.std(), values.min(), values.max())
+        with np.errstate(over="ignore", invalid="ignore"):
+            numbers = (values.mean(), values.std(), values.min(), values.max())
         shown = " ".join(f"{float(number):>10.3g}" for number in numbers)
         print(f"{name:<22} {shown}  |{''.join(_SHADES[i] for i in level)}|")
     if options.output is not None:
@@ -66,9 +68,9 @@ def _preprocessing(network: Trained) -> list[str]:
 def export(options: Namespace) -> int:
     """Run the command; returns the exit code."""
     stem = os.path.splitext(options.model)[0]
-    output = options.output or stem + _ENDINGS[options.format]
+    output = stem + _ENDINGS[options.format] if options.output is None else options.output
     outputs = [output, os.path.splitext(output)[0] + ".h"] if options.format == "c" else [output]
-    trained.check_outputs(outputs, options.force)
+    trained.check_files([options.model], [*outputs], options.force)
     network = trained.read(options.model)
     try:
         _export(network, options, output)

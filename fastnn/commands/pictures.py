@@ -5,9 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fastnn.commands import trained
+from fastnn.inspection import histogram
 
 if TYPE_CHECKING:
     from fastnn.history import History
@@ -23,8 +22,8 @@ def _figure() -> Any:
     return Figure
 
 
-def learning_curves(history: History, path: str) -> bool:
-    """Draw loss and accuracy of the epochs; False without matplotlib."""
+def learning_curves(history: History, kept: int, path: str) -> bool:
+    """Draw loss and accuracy of the epochs, and which one is kept; False without matplotlib."""
     figure_class = _figure()
     if figure_class is None:
         return False
@@ -36,7 +35,7 @@ def learning_curves(history: History, path: str) -> bool:
     panels = len(shown) // 2  # each is of training and of validation
     figure = figure_class(figsize=(5 * panels, 4), layout="constrained")
     axes = figure.subplots(1, panels, squeeze=False)[0]
-    import_module("fastnn.plot").learning_curves(shown, ax=axes)
+    import_module("fastnn.plot").learning_curves(shown, best_epoch=kept or None, ax=axes)
     _save(figure, path)
     return True
 
@@ -51,8 +50,7 @@ def histograms(model: Sequential, path: str) -> bool:
     rows = -(-len(names) // columns)
     figure = figure_class(figsize=(3.2 * columns, 2 * rows), layout="constrained")
     for axes, name in zip(figure.subplots(rows, columns, squeeze=False).flat, names, strict=False):
-        values = model.parameters[name]
-        axes.hist(values[np.isfinite(values)], bins=40)
+        axes.stairs(*histogram(model.parameters[name], 40), fill=True)
         axes.set_title(name, fontsize=9)
     for axes in figure.axes[len(names) :]:
         axes.axis("off")

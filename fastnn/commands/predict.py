@@ -11,6 +11,7 @@ import numpy as np
 
 from fastnn.commands import tables, trained
 from fastnn.commands.data import npz
+from fastnn.commands.report import Score
 from fastnn.commands.tables import Frame, Part, listed
 from fastnn.commands.trained import Trained, say
 from fastnn.data import TableEncoder
@@ -25,29 +26,31 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 _SHOWN = 3  # unknown categories named in a message
+_COUNTED = 1000  # and so many told apart, as a file may have any number
 
 
 def predict(options: Namespace) -> int:
     """Run the command; returns the exit code."""
-    if options.output is not None:
-        trained.check_outputs([options.output], options.force)
+    trained.check_files([options.model, options.data], [options.output], options.force)
     network = trained.read(options.model)
     if options.probabilities and network.classes is None:
         raise ValueError(f"--probabilities: {options.model} predicts values, not classes")
-    rows, unknown = 0, Unknown()
+    rows, unknown, score = 0, Unknown(), Score(network)
     with _opened(options.output) as file:
         writer = csv.writer(file, lineterminator="\n")
-        for kept, X in _parts(network, options, unknown):
+        for part, kept, X in _parts(network, options, unknown):
             results = _results(network, options, X)
             if not rows:
                 writer.writerow([*options.keep, *_header(network, options, results)])
             writer.writerows(zip(*kept, *_columns(network, options, results), strict=True))
+            score.add(part, results)
             rows += len(results)
         if not rows:
             raise ValueError(f"{options.data}: expected rows below the header, found none")
     unknown.report()
     if options.output is not None:
         say(f"{rows} predictions in {options.output}.")
+    score.show(options.data, sys.stderr)
     return 0
 
 
@@ -95,42 +98,48 @@ class Unknown:
     def add(self, name: str, item: Any) -> None:
         self.counts[name] = self.counts.get(name, 0) + 1
         seen = self.examples.setdefault(name, {})
-        if len(seen) <= _SHOWN:
+        if len(seen) < _COUNTED:
             seen[item] = None
 
     def report(self) -> None:
         for name, count in self.counts.items():
             items = list(self.examples[name])
             shown = ", ".join(map(repr, items[:_SHOWN])) + ", ..." * (len(items) > _SHOWN)
+            rows = f"{count} rows have" if count > 1 else "1 row has"
+            many = f"{len(items)}{' or more' * (len(items) == _COUNTED)} values"
+            what = f"one of {many}" if len(items) > 1 else "a value"
             say(
-                f"Column {name!r}: {count} values that the training had not seen ({shown}) count as"
+                f"Column {name!r}: {rows} {what} that the training had not seen ({shown}), taken as"
                 " missing."
             )
 
 
 def _parts(
     network: Trained, options: Namespace, unknown: Unknown
-) -> Iterator[tuple[list[Any], Any]]:
-    """The columns to keep and rows as the network takes them, part by part."""
+) -> Iterator[tuple[Part | None, list[Any], Any]]:
+    """Rows of the file, the columns to keep and rows as the network takes them, part by part."""
     path = options.data
     if path.lower().endswith(".npz"):
         if options.keep:
             raise ValueError(f"--keep: {path} has no columns' names")
         X = _only_array(network, path)
         for start in range(0, len(X), tables.PART_ROWS):
-            yield [], X[start : start + tables.PART_ROWS]
+            yield None, [], X[start : start + tables.PART_ROWS]
         return
     names: list[str] | None = None
     for part in tables.parts(path, options.encoding):
         if names is None:
+            options.keep = tables.chosen(options.keep, part.columns)
             names = _names(network, path, list(part.columns), options.keep)
         kept = [_as_written(part.columns[name]) for name in options.keep]
-        yield kept, _rows(network, path, part, names, unknown)
+        yield part, kept, _rows(network, path, part, names, unknown)
 
 
 def _as_written(items: Any) -> list[Any]:
-    whole = isinstance(items, np.ndarray) and bool((items == np.floor(items)).all())
-    return list(items.astype(np.int64) if whole else items)
+    if not isinstance(items, np.ndarray):
+        return list(items)
+    whole = (items == np.floor(items)) & (np.abs(items) < 2**53)  # so not where one is missing
+    return list(items.astype(np.int64) if whole.all() else items)
 
 
 def _only_array(network: Trained, path: str) -> Array:
@@ -152,7 +161,10 @@ def _only_array(network: Trained, path: str) -> Array:
 def _names(network: Trained, path: str, there: list[str], keep: list[str]) -> list[str]:
     """The columns that the network takes, in its order."""
     if missing := [name for name in keep if name not in there]:
-        raise ValueError(f"--keep: {path} has no column {missing[0]!r}; it has {listed(there)}")
+        hint = tables.similar(missing[0], there)
+        raise ValueError(
+            f"--keep: {path} has no column {missing[0]!r}; it has {listed(there)}{hint}"
+        )
     if network.names is None:
         names = [name for name in there if name not in keep]
         if network.n_features is not None and len(names) != network.n_features:
@@ -161,7 +173,12 @@ def _names(network: Trained, path: str, there: list[str], keep: list[str]) -> li
         return names
     known = set(there)
     if missing := [name for name in network.names if name not in known]:
-        raise ValueError(f"{path}: lacks columns of the training: {listed(missing)}")
+        others = sorted(known.difference(network.names), key=there.index)
+        hints = filter(None, (tables.similar(name, others) for name in missing))
+        raise ValueError(
+            f"{path}: lacks columns of the training: {listed(missing)}{next(hints, '')} "
+            "(Add what is unknown as an empty column.)"
+        )
     return network.names
 
 

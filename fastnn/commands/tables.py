@@ -7,6 +7,7 @@ row: one text makes a column text."""
 from __future__ import annotations
 
 import csv
+import difflib
 import itertools
 import os
 from collections import Counter
@@ -107,8 +108,9 @@ def _as_numbers(items: list[str], comma: bool) -> Array:
 
 
 def parts(path: str, encoding: str = "utf-8") -> Iterator[Part]:
-    """The rows of a CSV or Parquet file.  OSError or ValueError, which name the file and the line,
-    for what cannot be read."""
+    """The rows of a CSV or Parquet file; "-" is CSV from standard input.
+
+    OSError or ValueError, which name the file and the line, for what cannot be read."""
     is_parquet = path.lower().endswith((".parquet", ".pq"))
     return _parquet_parts(path) if is_parquet else _csv_parts(path, encoding)
 
@@ -154,6 +156,22 @@ def listed(names: Any) -> str:
     return ", ".join(names[:8]) + f" and {len(names) - 8} more" * (len(names) > 8)
 
 
+def chosen(given: Sequence[str], there: Any) -> list[str]:
+    """The columns that an option names: each alone, or several between commas where no column has
+    that whole name."""
+    apart = (
+        [name] if name in there else [part.strip() for part in name.split(",")] for name in given
+    )
+    return list(dict.fromkeys(itertools.chain.from_iterable(apart)))
+
+
+def similar(name: str, there: Any) -> str:
+    """ "; did you mean 'age'?" where a name differs by little, else ""."""
+    lower = {other.lower(): other for other in there}
+    found = difflib.get_close_matches(name.lower(), lower, 1)
+    return f"; did you mean {lower[found[0]]!r}?" if found else ""
+
+
 def unreadable(path: str, kind: str, error: Exception) -> ValueError:
     """The error for a damaged file, from that of a library."""
     text = " ".join(str(error).split())[:200] or type(error).__name__
@@ -165,21 +183,23 @@ def unreadable(path: str, kind: str, error: Exception) -> ValueError:
 
 def _csv_parts(path: str, encoding: str) -> Iterator[Part]:
     csv.field_size_limit(_LONGEST_FIELD)
-    _check_regular(path)
+    if path != "-":
+        _check_regular(path)
     try:
         "".encode(encoding)
-    except LookupError as error:
+    except (LookupError, UnicodeError) as error:
         raise ValueError(f"--encoding: {error}") from None
     marked = "utf-8-sig" if encoding == "utf-8" else encoding  # skips a mark that Excel writes
-    with open(path, encoding=marked, newline="") as file:
+    source: Any = {"file": 0, "closefd": False} if path == "-" else {"file": path}
+    with open(**source, encoding=marked, newline="") as file:
         reader = None
         try:
-            first = file.readline(_LONGEST_FIELD)
+            first = file.readline()
             delimiter = max(
                 ",;\t|", key=lambda mark: len(next(csv.reader([first], delimiter=mark)))
             )
-            file.seek(0)
-            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
+            lines = itertools.chain([first], file)
+            reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
             header = _header(path, next(reader, []))
             while rows := list(itertools.islice(_numbered(reader), PART_ROWS)):
                 places, items = zip(*rows, strict=True)
@@ -190,9 +210,10 @@ def _csv_parts(path: str, encoding: str) -> Iterator[Part]:
                 stripped = (list(map(str.strip, column)) for column in zip(*items, strict=True))
                 named = dict(zip(header, stripped, strict=True))
                 yield Part(named, "line", places, comma=delimiter == ";")
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:
+            why = error.reason if isinstance(error, UnicodeDecodeError) else error
             raise ValueError(
-                f"{path}: not {encoding} text ({error.reason}); name its --encoding, such as "
+                f"{path}: not {encoding} text ({why}); name its --encoding, such as "
                 "latin-1 or utf-16"
             ) from None
         except csv.Error as error:
@@ -261,7 +282,11 @@ def _plain(path: str, field: Any, array: Any) -> Any:
 
     kind = field.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return np.array(array.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+        try:
+            numbers = array.cast(pa.float64())
+        except pa.ArrowInvalid:  # integers beyond 2**53 stay text, as CSV files have them
+            return ["" if item is None else str(item) for item in array.to_pylist()]
+        return np.array(numbers.to_numpy(zero_copy_only=False), np.float64)
     if pa.types.is_temporal(kind):
         raise ValueError(f"{path}: column {field.name!r}: {kind}{columns.TIMES}")
     texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_dictionary)

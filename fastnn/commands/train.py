@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn import metrics
 from fastnn.commands import data as reading
-from fastnn.commands import pictures
-from fastnn.commands.trained import Trained, check_outputs, say
-from fastnn.data import Standardizer, stratified_split
+from fastnn.commands import pictures, report
+from fastnn.commands.trained import Learnt, Trained, check_files, say
+from fastnn.data import Standardizer, TableEncoder, stratified_split
+from fastnn.files import checkpoint
 from fastnn.many import fit_many
 from fastnn.recipe import Recipe
 from fastnn.support.threads import threads
@@ -26,7 +26,6 @@ from fastnn.training.progress import describe
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -86,10 +85,13 @@ class Plan:
     patience: int | None
     fraction: float
     seed: int
+    target: str
     options: Namespace
 
     @classmethod
-    def of(cls, options: Namespace, rows: int, features: int, goal: Goal, is_table: bool) -> Plan:
+    def of(cls, options: Namespace, found: Data, goal: Goal) -> Plan:
+        rows, features = found.X.shape
+        is_table = not isinstance(found.X, np.ndarray)
         kind = options.network
         if kind == "auto":
             kind = "tabular" if is_table and features <= _MANY_COLUMNS else "dense"
@@ -116,6 +118,7 @@ class Plan:
             options.patience or patience,
             options.validation,
             options.seed,
+            found.target,
             options,
         )
 
@@ -143,55 +146,25 @@ class Plan:
             "seed": seed,
             "callbacks": [keeper],
         }
-        return Learner(model, arguments, keeper, held, targets[train])
+        learnt = Learnt.of(self.target, targets[train], goal.classes)
+        return Learner(model, arguments, keeper, held, learnt)
 
 
 @dataclass
 class Learner:
     """A network, the arguments of its `fit`, the callback that keeps its best epoch, the rows that
-    it holds out, and the targets that it learns from."""
+    it holds out, and what is known of the targets that it learns from."""
 
     model: Sequential
     arguments: dict[str, Any]
     keeper: EarlyStopping
     held: Array
-    seen: Array
+    learnt: Learnt
 
-    def measured(self, X: Any, targets: Array) -> dict[str, tuple[float, float]]:
-        """Metrics on these rows: of the network, and of the answer that looks at no row."""
-        results = Trained(self.model).results(X)
-        if self.model.classes is not None:
-            frequent = np.bincount(self.seen, minlength=results.shape[1]) + 1e-9
-            trivial = np.tile(frequent / frequent.sum(), (len(targets), 1))
-            tiny = np.finfo(np.float64).tiny
-            results, trivial = np.log(np.maximum(results, tiny)), np.log(trivial)
-            measures: dict[str, Callable[..., float]] = {
-                "accuracy": metrics.accuracy,
-                "balanced accuracy": metrics.balanced_accuracy,
-                "log loss": metrics.log_loss,
-            }
-            if results.shape[1] == 2 and len(np.unique(targets)) == 2:
-                measures["area under ROC"] = lambda outputs, y: metrics.auc(
-                    outputs[:, 1] - outputs[:, 0], y
-                )
-        else:
-            trivial = np.full(targets.shape, self.seen.mean())
-            measures = {
-                "root mean squared error": metrics.root_mean_squared_error,
-                "mean absolute error": metrics.mean_absolute_error,
-            }
-            if targets.min() < targets.max():
-                measures["R²"] = metrics.r2
-        return {
-            name: (float(measure(results, targets)), float(measure(trivial, targets)))
-            for name, measure in measures.items()
-        }
-
-    def trivial(self) -> str:
-        """What the answer that looks at no row is called."""
-        if self.model.classes is None:
-            return "always the mean"
-        return f"always {self.model.classes[np.bincount(self.seen).argmax()]!r}"
+    def results(self, X: Any) -> tuple[Trained, Array]:
+        """The network with what goes with it, and what it makes of these rows."""
+        network = Trained(self.model, self.learnt)
+        return network, network.results(X)
 
 
 def _texts(X: Any) -> list[str] | None:
@@ -209,12 +182,12 @@ def split(targets: Array, fraction: float, seed: int) -> tuple[Array, Array]:
 
 def train(options: Namespace) -> int:
     """Run the command; returns the exit code."""
-    picture = os.path.splitext(options.output)[0] + ".png"
-    if picture == options.output:
+    picture = os.path.splitext(options.output)[0] + ".png" if options.output else ""
+    if options.output and picture == options.output:
         raise ValueError(
             f"{picture}: the learning curves are called so; give the network another name"
         )
-    check_outputs([options.output, picture], options.force)
+    check_files([options.data, options.test], [options.output, picture], options.force)
     found = reading.read(options, say)
     with nullcontext() if options.threads is None else threads(options.threads):
         try:
@@ -228,46 +201,75 @@ def train(options: Namespace) -> int:
 def _train(options: Namespace, found: Data, picture: str) -> int:
     goal = reading.goal(found.y, options.task, found.target)
     targets = goal.targets(found.y, found.name)
+    tests = None if found.test is None else goal.targets(found.test[1], options.test or found.name)
     if options.balanced and goal.classes is None:
         raise ValueError(f"--balanced: expected classes, but {found.target} is {goal.why}")
     if len(targets) < _FEWEST_ROWS:
         raise ValueError(f"{found.name}: expected {_FEWEST_ROWS} rows or more, got {len(targets)}")
     features, is_table = found.X.shape[1], not isinstance(found.X, np.ndarray)
-    plan = Plan.of(options, len(targets), features, goal, is_table)
+    plan = Plan.of(options, found, goal)
     what = "classification" if goal.classes else "regression"
     print(f"{found.name}: {len(targets)} rows, {features} columns.")
     other = "regression" if goal.classes else "classification"
     otherwise = "" if options.task else f" (If not: --task {other})"
     print(f"{what.capitalize()}: {found.target} is {goal.why}.{otherwise}")
+    learner = plan.begin(found.X, targets, goal, plan.seed)
+    if found.test is not None:
+        _check_rows(learner, found.test[0], options.test or found.name)
     if options.cv:
         _cross_validate(plan, found.X, targets, goal, options.cv)
-    learner = plan.begin(found.X, targets, goal, plan.seed)
     print(_described(plan, learner), flush=True)
     started = time.perf_counter()
     bar = not options.quiet and sys.stderr.isatty()
     if not (bar or options.quiet):
         learner.arguments["callbacks"].append(Lines(plan.epochs))
-    history = learner.model.fit(**learner.arguments, progress=bar)
+    failure = ""
+    try:
+        history = learner.model.fit(**learner.arguments, progress=bar)
+    except FloatingPointError as error:  # the best epoch before it is kept
+        history = error.history  # type: ignore[attr-defined]
+        failure = str(error).partition(";")[0]
     seconds = time.perf_counter() - started
+    kept = np.isfinite(learner.keeper.best)
+    if kept:  # before anything is printed, which may fail
+        network, results = learner.results(found.X[learner.held])
+        kept = np.isfinite(results).all()
+    if kept:
+        checkpoint.write_model(options.output, learner.model, learner.learnt.metadata())
+    elif not history.interrupted:
+        failure = failure or "the loss on the rows held out is not finite after any epoch"
+        raise FloatingPointError(f"{failure}; nothing is saved")
     if history.interrupted:
         print(f"Stopped by Ctrl-C after {history.epochs} epochs.", end=" ")
-        print("The best of them is kept." if history.epochs else "Nothing is saved.", flush=True)
-        if not history.epochs:
+        print("The best of them is kept." if kept else "Nothing is saved.", flush=True)
+        if not kept:
             return 130
     best = f"epoch {learner.keeper.best_epoch} was the best"
     print(f"Trained {history.epochs} epochs in {seconds:.1f} s; {best} and is kept.")
-    held = found.X[learner.held], targets[learner.held]
-    _report("rows held out, which chose the epoch", held, learner)
-    if found.test is not None:
-        X, y = found.test
-        _report("rows of the test", (X, goal.targets(y, options.test or found.name)), learner)
-    learner.model.save(options.output)
+    what = "rows held out, which chose the epoch"
+    report.show(what, network, results, targets[learner.held])
+    if found.test is not None and tests is not None:
+        report.show("rows of the test", *learner.results(found.test[0]), tests)
     print(f"\nSaved {options.output}: the network, and what makes numbers of a row.")
-    if pictures.learning_curves(history, picture):
+    if pictures.learning_curves(history, learner.keeper.best_epoch, picture):
         print(f"Saved {picture}: the learning curves.")
     new = "new.npz" if not is_table else "new.csv"
     print(f"Use it: fastnn predict {options.output} {new} -o predictions.csv")
+    if failure:
+        raise FloatingPointError(f"{failure}; {options.output} has the best epoch before it")
     return 130 if history.interrupted else 0
+
+
+def _check_rows(learner: Learner, X: Any, path: str) -> None:
+    """ValueError, which names the file, for rows that the network cannot take."""
+    encoder = learner.model.scaler
+    assert isinstance(encoder, TableEncoder)
+    if X.shape[1] != (features := encoder.n_features_in_):
+        raise ValueError(f"{path}: expected {features} columns, as in training, got {X.shape[1]}")
+    try:
+        encoder.transform(X)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _described(plan: Plan, learner: Learner) -> str:
@@ -275,20 +277,18 @@ def _described(plan: Plan, learner: Learner) -> str:
     widths = "-".join(map(str, recipe.hidden_layer_sizes)) or "no hidden layer"
     extras = [f"dropout {recipe.dropout:g}"] * bool(recipe.dropout)
     extras += ["batch norm"] * recipe.batch_norm
+    smoothing = getattr(arguments["loss"], "label_smoothing", 0.0)
+    other = f"have label smoothing {smoothing:g}, the report at the end has none" * bool(smoothing)
+    if learner.model.classes is None:
+        other = "are of targets scaled to variance 1, the report is in their own unit"
     stop = f", until {plan.patience} are no better" if plan.patience else ""
     return (
         f"Network ({plan.kind}): {widths}, {', '.join([recipe.activation, *extras])}, "
-        f"{learner.model.flat_parameters.size:,} parameters.\n"
+        f"{sum(p.size for p in learner.model.parameters.values()):,} parameters.\n"
         f"It learns from {len(arguments['X'])} rows and is tried on {len(learner.held)}:\n"
         f"{plan.epochs} epochs{stop}, batches of {arguments['batch_size']}, seed {plan.seed}.\n"
+        + (f"Losses on the way {other}.\n" if other else "")
     )
-
-
-def _report(what: str, rows: tuple[Any, Array], learner: Learner) -> None:
-    found, trivial = learner.measured(*rows), learner.trivial()
-    print(f"\n{f'On {len(rows[1])} {what}:':<44} {'network':>12}  {trivial:>16}")
-    for name, values in found.items():
-        print(f"  {name:<42} {values[0]:>12.4g}  {values[1]:>16.4g}")
 
 
 def _cross_validate(plan: Plan, X: Any, targets: Array, goal: Goal, folds: int) -> None:
@@ -306,10 +306,19 @@ def _cross_validate(plan: Plan, X: Any, targets: Array, goal: Goal, folds: int) 
     for number, test in enumerate(tests):
         others = np.setdiff1d(np.arange(len(targets)), test)
         learners.append(plan.begin(X[others], targets[others], goal, plan.seed + number))
-    histories = fit_many([one.model for one in learners], each=[one.arguments for one in learners])
+    try:
+        histories = fit_many(
+            [one.model for one in learners], each=[one.arguments for one in learners]
+        )
+    except FloatingPointError as error:
+        failure = str(error).partition(";")[0]
+        raise FloatingPointError(f"cross-validation: {failure}; nothing is saved") from None
     if any(history.interrupted for history in histories):
         raise KeyboardInterrupt
-    each = [one.measured(X[test], targets[test]) for one, test in zip(learners, tests, strict=True)]
+    each = [
+        report.measured(*one.results(X[test]), targets[test])
+        for one, test in zip(learners, tests, strict=True)
+    ]
     for name in each[0]:
         values = [found[name][0] for found in each if name in found]
         print(f"  {name:<30} {np.mean(values):.4g} ± {np.std(values):.2g}")

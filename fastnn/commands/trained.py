@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import sys
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,32 +25,42 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
+_KEY = "fastnn.train"  # of a file's metadata, where `Learnt` stands
 _ESTIMATORS = ("TabularClassifier", "TabularRegressor")
 
 
 def say(text: str) -> None:
-    """A remark, beside the output proper."""
-    print(text, file=sys.stderr, flush=True)
+    """A remark, beside the output proper; where it cannot be printed, work goes on."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
-def check_outputs(paths: list[str], force: bool) -> None:
-    """ValueError or OSError, before any work is done, where a file could not be written."""
-    for path in paths:
+def check_files(inputs: list[str | None], outputs: list[str | None], force: bool) -> None:
+    """ValueError or OSError, before any work is done, where a file is not there ("-" always is) or
+    another could not be written; None is no file."""
+    if "" in inputs or "" in outputs:
+        raise ValueError("expected the name of a file, got ''")
+    for path in inputs:
+        if path not in (None, "-"):
+            os.stat(path)
+    for path in filter(None, outputs):
         folder = os.path.dirname(path) or "."
         if not os.path.isdir(folder):
             raise FileNotFoundError(f"{path}: there is no folder {folder!r}")
         if os.path.isdir(path):
             raise ValueError(f"{path}: is a folder")
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe or a device
+            raise ValueError(f"{path}: is there, and no regular file")
         if os.path.lexists(path) and not force:
             raise ValueError(f"{path}: is there already; --force replaces it")
+        safefile.check_replaceable(path)
 
 
 @contextmanager
 def replacing(path: str, binary: bool = False) -> Iterator[Any]:
     """A file to write, which is there under its name only when it is whole."""
     target = os.path.realpath(path)
-    folder, name = os.path.split(target)
-    temporary = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
+    temporary = safefile.beside(target)
     text: dict[str, Any] = {} if binary else {"encoding": "utf-8", "newline": ""}
     try:
         with open(temporary, "xb" if binary else "x", **text) as file:
@@ -60,11 +72,60 @@ def replacing(path: str, binary: bool = False) -> Iterator[Any]:
         raise
 
 
-class Trained:
-    """A model with its scaler, target scaler and classes; what they make of rows together."""
+class Learnt(NamedTuple):
+    """What `fastnn train` saw of the targets: the column's name, the answer that looks at no row
+    (the probability of each class, or the mean), and of values the least and the largest, (2, 1),
+    between which predictions stay."""
 
-    def __init__(self, model: Sequential) -> None:
-        self.model = model
+    target: str
+    trivial: Array
+    limits: Array | None
+
+    @classmethod
+    def of(cls, target: str, seen: Array, classes: tuple[Any, ...] | None) -> Learnt:
+        if classes is None:
+            return cls(target, seen.mean(axis=0), np.stack([seen.min(axis=0), seen.max(axis=0)]))
+        frequent = np.bincount(seen, minlength=len(classes)) + 1e-9
+        return cls(target, frequent / frequent.sum(), None)
+
+    def metadata(self) -> dict[str, str]:
+        """For a file."""
+        limits = None if self.limits is None else self.limits[:, 0].tolist()
+        content = {"target": self.target, "trivial": self.trivial.tolist(), "range": limits}
+        return {_KEY: json.dumps(content)}
+
+    @classmethod
+    def parse(cls, text: str, classes: tuple[Any, ...] | None) -> Learnt:
+        """That of a file; ValueError for what is made up."""
+        content = safefile.parse(text, "what it learnt")
+        if not isinstance(target := content.get("target"), str):
+            raise ValueError(f"target: expected a name, found {target!r}")
+        trivial = _numbers(content, "trivial", 1 if classes is None else len(classes))
+        if classes is None:
+            return cls(target, trivial, _numbers(content, "range", 2)[:, None])
+        if trivial.min() <= 0:
+            raise ValueError(f"trivial: expected numbers > 0, found {trivial.tolist()}")
+        return cls(target, trivial, None)
+
+
+def _numbers(content: dict[str, Any], name: str, length: int) -> Array:
+    """A list of so many numbers; ValueError for anything else."""
+    items = content.get(name)
+    if (
+        not isinstance(items, list)
+        or len(items) != length
+        or not all(type(x) is float and math.isfinite(x) for x in items)
+    ):
+        raise ValueError(f"{name}: expected {length} numbers, found {items!r}")
+    return np.array(items)
+
+
+class Trained:
+    """A model with its scaler, target scaler and classes, and what the command learnt of its
+    targets, if it made the file; what they make of rows together."""
+
+    def __init__(self, model: Sequential, learnt: Learnt | None = None) -> None:
+        self.model, self.learnt = model, learnt
         self.classes: tuple[Any, ...] | None = model.classes
         self.encoder = model.scaler
         self.names: list[str] | None = None
@@ -100,26 +161,29 @@ class Trained:
                 outputs /= outputs.sum(axis=1, keepdims=True)
         elif self.model.target_scaler is not None:
             outputs = self.model.target_scaler.inverse_transform(outputs)
+        if self.learnt is not None and self.learnt.limits is not None:
+            outputs = np.clip(outputs, *self.learnt.limits)
         return outputs
 
     def exported(self) -> Any:
-        """What `export_c` and the like take; a classifier's gives probabilities."""
+        """What `export_c` and the like take: with probabilities, or values within their range."""
+        if self.learnt is not None and self.learnt.limits is not None:
+            return _Exported(Ensemble(self.model, limits=self.learnt.limits))
         classes = self.classes
         plain = not isinstance(self.model.layers[-1], Softmax)
         if classes is None or self.model.out_features != len(classes) or not plain:
             return self.model
-        return _Classifier(self.model)
+        return _Exported(Ensemble(self.model, 1, "softmax", list(classes)))
 
 
-class _Classifier:
-    """A model as `export_c` sees an estimator: with the probabilities of its classes."""
+class _Exported:
+    """A model as `export_c` sees an estimator."""
 
-    def __init__(self, model: Sequential) -> None:
-        self._model = model
+    def __init__(self, ensemble: Ensemble) -> None:
+        self._ensemble = ensemble
 
     def _exported(self) -> Ensemble:
-        assert self._model.classes is not None
-        return Ensemble(self._model, 1, "softmax", list(self._model.classes))
+        return self._ensemble
 
 
 class _Estimator(Trained):
@@ -147,9 +211,14 @@ class _Estimator(Trained):
 def read(path: str) -> Trained:
     """The network of a file that fastnn or an estimator for tables wrote."""
     model = load(path)
-    metadata = safefile.read(path)[0].get("fastnn.sklearn")
+    found = safefile.read(path)[0]
+    metadata = found.get("fastnn.sklearn")
     if metadata is None:
-        return Trained(model)
+        try:
+            learnt = Learnt.parse(found[_KEY], model.classes) if _KEY in found else None
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        return Trained(model, learnt)
     name = safefile.parse(metadata, f"{path}: its estimator").get("estimator")
     if name not in _ESTIMATORS:
         raise ValueError(f"{path}: estimator: expected one of {_ESTIMATORS}, found {name!r}")

@@ -329,7 +329,10 @@ def _kept_epochs(described: Any) -> list[int]:
 
 def _parse(metadata: dict[str, str]) -> dict[str, Any]:
     if _KEY not in metadata:
-        raise ValueError(f"no file of fastnn's: its metadata have no {_KEY!r}")
+        raise ValueError(
+            f"no file of fastnn's: its metadata have no {_KEY!r}; if these are PyTorch's weights, "
+            "fastnn.torch.load_state_dict takes them into a model"
+        )
     content = safefile.parse(metadata[_KEY], "its architecture")
     version = content.get("format")
     if type(version) is not int or version < 1:

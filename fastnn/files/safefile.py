@@ -23,6 +23,7 @@ _ITEMSIZE = {"F32": 4, "F64": 8}  # of the tensors that fastnn writes
 FOREIGN = {**_ITEMSIZE, "F16": 2, "I64": 8}  # and that PyTorch's layers have
 _LONGEST_HEADER = 2**24  # bytes
 _MOST_DIMENSIONS = 32
+_PICKLES = b"PK\x03\x04", *(bytes([0x80, version]) for version in range(2, 6))
 
 
 # ---- writing -----------------------------------------------------------------------------------
@@ -50,9 +51,27 @@ def replace(path: str, data: bytes) -> None:
         raise OSError(error.errno, error.strerror, path) from None
 
 
+def check_replaceable(path: str) -> None:
+    """OSError, with the path, where `replace` could not write: before the work whose result the
+    file is to hold."""
+    target = os.path.realpath(path)
+    try:
+        _permissions(target)
+        temporary = beside(target)
+        with open(temporary, "xb"):
+            os.unlink(temporary)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+
+
+def beside(target: str) -> str:
+    """A name for a temporary file in the same folder."""
+    return os.path.join(os.path.dirname(target), f".fastnn-{os.urandom(8).hex()}.tmp")
+
+
 def _replace(target: str, data: bytes) -> None:
     mode, folder = _permissions(target), os.path.dirname(target)
-    temporary = os.path.join(folder, f".fastnn-{os.urandom(8).hex()}.tmp")
+    temporary = beside(target)
     try:
         with open(temporary, "xb") as file:
             if mode is not None:
@@ -122,8 +141,15 @@ def read(
     with opened(path) as (file, size):
         if size < 8:
             raise ValueError(f"{size} bytes are too few: a safetensors file begins with 8")
-        length, most = int.from_bytes(file.read(8), "little"), min(size - 8, _LONGEST_HEADER)
+        first = file.read(8)
+        length, most = int.from_bytes(first, "little"), min(size - 8, _LONGEST_HEADER)
         if length > most:
+            if first.startswith(_PICKLES):
+                raise ValueError(
+                    "a zip file or a pickle, no safetensors file; if PyTorch wrote it, write "
+                    "safetensors.torch.save_file(module.state_dict(), 'net.safetensors') there, "
+                    "which fastnn.torch.load_state_dict takes into a model"
+                )
             raise ValueError(
                 f"its header claims {length} bytes, expected at most {most} in {size} bytes"
             )

@@ -101,6 +101,20 @@ def test_encodings_that_are_none(tmp_path, encoding):
         tables.read(str(tmp_path / "a.csv"), encoding)
 
 
+@pytest.mark.parametrize(
+    ("encoding", "content", "message"),
+    [
+        ("undefined", b"a\n1\n", "--encoding: "),
+        ("punycode", b"a,b\n1,2\n", r"a\.csv: not punycode text .*name its --encoding"),
+        ("utf-16", b"a,b\n1,2\n", r"a\.csv: not utf-16 text .*name its --encoding"),
+    ],
+)
+def test_encodings_that_a_file_does_not_have(tmp_path, encoding, content, message):
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        tables.read(str(tmp_path / "a.csv"), encoding)
+
+
 def test_parquet(tmp_path):
     pytest.importorskip("pyarrow")
     frame = pd.DataFrame(
@@ -124,6 +138,20 @@ def test_parquet(tmp_path):
     (tmp_path / "c.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-50])
     with pytest.raises(ValueError, match=r"c\.parquet: no Parquet file"):
         tables.read(str(tmp_path / "c.parquet"), "utf-8")
+
+
+@pytest.mark.parametrize("part_rows", [2, 100])
+def test_parquet_of_integers_that_float64_does_not_have(tmp_path, monkeypatch, part_rows):
+    """They are what CSV files make of them: exact as text, rounded as numbers."""
+    pytest.importorskip("pyarrow")
+    monkeypatch.setattr(tables, "PART_ROWS", part_rows)
+    path, big = str(tmp_path / "a.parquet"), 2**60 + 1
+    pd.DataFrame({"id": pd.array([1, 2, big, None], "Int64"), "x": [0.5] * 4}).to_parquet(path)
+    found = columns(tables.read(path, "utf-8"))
+    np.testing.assert_array_equal(found["id"], [1, 2, 2.0**60, np.nan])
+    assert found["x"] == [0.5] * 4
+    found = columns(tables.read(path, "utf-8", ["id"]))
+    assert found["id"] == ["1", "2", str(big), None]
 
 
 # ---- arrays ----
@@ -172,6 +200,14 @@ def test_hostile_npz_files(tmp_path, content):
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(ValueError, match=r"a\.npz: no NPZ file"):
         data.npz(str(path))
+
+
+def test_no_more_is_read_of_an_array_than_its_header_says():
+    content = npy((2,), 2**20)
+    file = io.BytesIO(content)
+    with pytest.raises(ValueError, match="17 or more bytes, not 16"):
+        data._npy(file)
+    assert file.tell() == len(content) - 8 * 2**20 + 17
 
 
 # ---- what is to be learnt ----

@@ -9,8 +9,9 @@ import pytest
 
 import fastnn
 import passengers
+from c_files import Compiled
 from fastnn import cli
-from fastnn.commands import train
+from fastnn.commands import train, trained
 
 pd = pytest.importorskip("pandas")
 
@@ -79,9 +80,11 @@ def test_regression(folder, capsys):
     X = table[["id", "survived", "class", "sex", "age"]]
     outputs = model.predict(model.scaler.transform(X.iloc[held])).astype(float)
     values = (outputs * y[train_rows].std() + y[train_rows].mean())[:, 0]
+    within = np.clip(values, y[train_rows].min(), y[train_rows].max())
+    assert (within != values).any()
     mean = np.full(len(held), y[train_rows].mean())
     found = report(out)
-    for i, answer in enumerate((values, mean)):
+    for i, answer in enumerate((within, mean)):
         error = answer - y[held]
         assert found["root mean squared error"][i] == pytest.approx(
             np.sqrt((error**2).mean()), rel=2e-3
@@ -89,6 +92,55 @@ def test_regression(folder, capsys):
         assert found["mean absolute error"][i] == pytest.approx(np.abs(error).mean(), rel=2e-3)
         r2 = 1 - (error**2).sum() / ((y[held] - y[held].mean()) ** 2).sum()
         assert found["R²"][i] == pytest.approx(r2, rel=2e-3, abs=2e-4)
+    table.drop(columns="fare").iloc[held].to_csv("new.csv")
+    assert run("predict", "model.safetensors", "new.csv", "-o", "p.csv") == 0
+    np.testing.assert_allclose(pd.read_csv("p.csv")["prediction"], within, rtol=1e-5)
+    assert "On " not in capsys.readouterr().err  # as there are no targets
+    compiled = Compiled(trained.read("model.safetensors").exported(), folder)
+    codes = X.iloc[held].assign(survived=X["survived"] == "yes", sex=X["sex"] == "male")
+    found = compiled(np.ascontiguousarray(codes, np.float64))[:, 0]
+    np.testing.assert_allclose(found, within, rtol=1e-5)
+
+
+def test_the_loss_while_it_learns(folder, capsys):
+    """It is that of the report, or it is said why it is not."""
+    assert run("train", "a.csv", "--target", "survived", *QUICK) == 0
+    assert "Losses on the way have label smoothing 0.1, the report" in capsys.readouterr().out
+    assert run("train", "a.csv", "--target", "fare", "--force", *QUICK) == 0
+    assert "Losses on the way are of targets scaled to variance 1" in capsys.readouterr().out
+    dense = ("--network", "dense", "--force", *QUICK[:4])
+    assert run("train", "a.csv", "--target", "survived", *dense) == 0
+    out, err = capsys.readouterr()
+    assert "Losses on the way" not in out
+    losses = [float(text) for text in re.findall(r"validation_loss (\S+)", err)]
+    assert report(out)["log loss"][0] == pytest.approx(min(losses), rel=2e-3)
+
+
+@pytest.mark.parametrize("network", ["tabular", "dense"])
+def test_the_number_of_parameters_is_that_of_the_file(folder, capsys, network):
+    assert run("train", "a.csv", "--target", "survived", *QUICK, "--network", network) == 0
+    shown = re.search(r"([\d,]+) parameters", capsys.readouterr().out)[1]
+    state = fastnn.load("model.safetensors").parameters
+    assert int(shown.replace(",", "")) == sum(array.size for array in state.values())
+
+
+def test_columns_between_commas(folder, capsys):
+    table = pd.read_csv("a.csv").rename(columns={"port": "port, sea"})
+    table.to_csv("b.csv", index=False)
+    drop = ("--drop", "name, id", "--drop", "port, sea")
+    assert run("train", "b.csv", "--target", "survived", *drop, *QUICK) == 0
+    names = fastnn.load("model.safetensors").scaler.feature_names_in_.tolist()
+    assert names == ["class", "sex", "age", "fare"]
+    keep = ("--keep", "id,port, sea", "-o", "p.csv")
+    assert run("predict", "model.safetensors", "b.csv", *keep) == 2
+    assert "--keep: b.csv has no column 'port'" in capsys.readouterr().err
+    keep = ("--keep", "id,age", "--keep", "port, sea", "-o", "p.csv")
+    assert run("predict", "model.safetensors", "b.csv", *keep) == 0
+    assert list(pd.read_csv("p.csv")) == ["id", "age", "port, sea", "prediction"]
+    codes = ("--categorical", "class,sex", "--force")
+    assert run("train", "a.csv", "--target", "survived", *codes, *QUICK) == 0
+    scaler = fastnn.load("model.safetensors").scaler
+    assert scaler.is_categorical_.tolist() == [True, True, False, False, True]
 
 
 def test_the_arguments_of_the_network(folder, capsys):
@@ -135,7 +187,7 @@ def test_cross_validation(folder, capsys, monkeypatch):
         train.Plan, "begin", lambda self, X, *rest: each.append(X) or begin(self, X, *rest)
     )
     assert run("train", "a.csv", "--target", "fare", "--cv", "4", "--use", "id", *QUICK) == 0
-    *folds, all_rows = [set(X.arrays["id"].tolist()) for X in each]
+    all_rows, *folds = [set(X.arrays["id"].tolist()) for X in each]
     left_out = [all_rows - fold for fold in folds]
     assert len(all_rows) == 150 and set.union(*left_out) == all_rows
     assert sum(map(len, left_out)) == 150 and {len(rows) for rows in left_out} <= {37, 38}
@@ -175,6 +227,8 @@ def test_nothing_is_overwritten(folder, capsys):
     assert "model.png: is there already; --force replaces it" in capsys.readouterr().err
     assert (folder / "model.png").read_text() == "mine"
     assert not (folder / "model.safetensors").exists()
+    assert run("train", "b.csv", "--target", "survived", *QUICK) == 2  # what is missing comes first
+    assert "error: b.csv: No such file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("epochs_done", [0, 2])
@@ -248,3 +302,14 @@ def test_the_picture_has_the_losses_of_all_epochs(folder):
     pytest.importorskip("matplotlib")
     assert run("train", "a.csv", "--target", "survived", *QUICK) == 0
     assert (folder / "model.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_picture_marks_the_epoch_that_is_kept(folder, capsys, monkeypatch):
+    pytest.importorskip("matplotlib")
+    drawn = []
+    monkeypatch.setattr(train.pictures, "_save", lambda figure, path: drawn.append(figure))
+    assert run("train", "a.csv", "--target", "survived", *QUICK) == 0
+    best = re.search(r"epoch (\d) was the best", capsys.readouterr().out)[1]
+    lines = {line.get_label(): line for line in drawn[0].axes[0].lines}
+    assert {"training", "validation"} < lines.keys()
+    assert list(lines[f"epoch {best}, which is kept"].get_xdata()) == [int(best)] * 2

@@ -289,9 +289,9 @@ def test_numbers_that_are_no_codes_give_nan(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["", "1net", "real", "weight", "net net", "net;", "int", "class", "main", "exp", "tanhf", "NAN", "nét", "net\n",
+    ["", "1net", "real", "weight", "net net", "net;", "int", "class", "main", "nét", "net\n",
      "_net", "a" * 64, "x", "product", "float", "size_t", "net(void){}//", "FMA", "c0", "workspace",
-     "number", "fmaf", "line", "strtod", "stderr"],
+     "number", "fmaf", "line", "strtod", "stderr", "exp", "tanhf", "NAN"],
 )  # fmt: skip
 def test_names_that_are_no_identifiers_are_refused(name, tmp_path):
     with pytest.raises(ValueError, match="name: expected "):
