@@ -35,8 +35,10 @@ CASES = {
     "images by a number": ("z = Mul(x, a) y = Conv(z, b)", {"a": (), "b": (3, 2, 2, 2)}, IMAGE,
                            "Scale Conv2D"),
     "images by a number, channels last": (
-        "z = Mul(x, a) t = Transpose <perm = [0, 3, 1, 2]> (z) y = Conv(t, b)",
-        {"a": (), "b": (3, 5, 2, 2)}, IMAGE, "Scale Conv2D"),
+        "z = Mul(x, a) t = Transpose <perm = [0, 3, 1, 2]> (z) c = Conv(t, b) "
+        "y = Transpose <perm = [0, 2, 3, 1]> (c)", {"a": (), "b": (3, 5, 2, 2)}, IMAGE,
+        "Scale Conv2D",
+    ),
     "conv": ("y = Conv <pads = [0, 1, 2, 3], strides = [2, 1], dilations = [1, 2]> (x, a, b)",
              {"a": (4, 2, 3, 2), "b": (4,)}, IMAGE, "Conv2D"),
     "conv, groups": ('y = Conv <group = 2, auto_pad = "SAME_LOWER"> (x, a)', {"a": (6, 1, 2, 4)},
