@@ -312,4 +312,4 @@ def test_the_picture_marks_the_epoch_that_is_kept(folder, capsys, monkeypatch):
     best = re.search(r"epoch (\d) was the best", capsys.readouterr().out)[1]
     lines = {line.get_label(): line for line in drawn[0].axes[0].lines}
     assert {"training", "validation"} < lines.keys()
-    assert list(lines[f"epoch {best}, which is kept"].get_xdata()) == [int(best)] * 2
+    assert list(lines[f"best: epoch {best}"].get_xdata()) == [int(best)] * 2
