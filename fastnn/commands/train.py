@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastnn.commands.data import Data, Goal
+    from fastnn.history import History
     from fastnn.model import Sequential
     from fastnn.training.run import Run
 
@@ -227,37 +228,55 @@ def _train(options: Namespace, found: Data, picture: str) -> int:
     try:
         history = learner.model.fit(**learner.arguments, progress=bar)
     except FloatingPointError as error:  # the best epoch before it is kept
-        history = error.history  # type: ignore[attr-defined]
         failure = str(error).partition(";")[0]
+        if not np.isfinite(learner.keeper.best):
+            raise FloatingPointError(f"{failure}; nothing is saved") from None
+        history = error.history  # type: ignore[attr-defined]
     seconds = time.perf_counter() - started
     kept = np.isfinite(learner.keeper.best)
-    if kept:  # before anything is printed, which may fail
-        network, results = learner.results(found.X[learner.held])
-        kept = np.isfinite(results).all()
-    if kept:
+    if kept:  # before anything is measured or printed, which may fail
         checkpoint.write_model(options.output, learner.model, learner.learnt.metadata())
     elif not history.interrupted:
-        failure = failure or "the loss on the rows held out is not finite after any epoch"
+        failure = "the loss on the rows held out is not finite after any epoch"
         raise FloatingPointError(f"{failure}; nothing is saved")
     if history.interrupted:
         print(f"Stopped by Ctrl-C after {history.epochs} epochs.", end=" ")
         print("The best of them is kept." if kept else "Nothing is saved.", flush=True)
         if not kept:
             return 130
-    best = f"epoch {learner.keeper.best_epoch} was the best"
-    print(f"Trained {history.epochs} epochs in {seconds:.1f} s; {best} and is kept.")
-    what = "rows held out, which chose the epoch"
-    report.show(what, network, results, targets[learner.held])
-    if found.test is not None and tests is not None:
-        report.show("rows of the test", *learner.results(found.test[0]), tests)
-    print(f"\nSaved {options.output}: the network, and what makes numbers of a row.")
-    if pictures.learning_curves(history, learner.keeper.best_epoch, picture):
-        print(f"Saved {picture}: the learning curves.")
-    new = "new.npz" if not is_table else "new.csv"
-    print(f"Use it: fastnn predict {options.output} {new} -o predictions.csv")
+    try:
+        _report(options, learner, found, (targets, tests), history, seconds)
+        if pictures.learning_curves(history, learner.keeper.best_epoch, picture):
+            print(f"Saved {picture}: the learning curves.")
+        new = "new.npz" if not is_table else "new.csv"
+        print(f"Use it: fastnn predict {options.output} {new} -o predictions.csv", flush=True)
+    except BrokenPipeError:
+        raise
+    except Exception:
+        say(f"Saved {options.output}, though the report is not whole.")
+        raise
     if failure:
         raise FloatingPointError(f"{failure}; {options.output} has the best epoch before it")
     return 130 if history.interrupted else 0
+
+
+def _report(
+    options: Namespace,
+    learner: Learner,
+    found: Data,
+    targets: tuple[Array, Array | None],
+    history: History,
+    seconds: float,
+) -> None:
+    """Print what training has reached, on the rows held out and those of the test, if any."""
+    best = f"epoch {learner.keeper.best_epoch} was the best"
+    print(f"Trained {history.epochs} epochs in {seconds:.1f} s; {best} and is kept.")
+    what = "rows held out, which chose the epoch"
+    held, tests = targets[0][learner.held], targets[1]
+    report.show(what, *learner.results(found.X[learner.held]), held)
+    if found.test is not None and tests is not None:
+        report.show("rows of the test", *learner.results(found.test[0]), tests)
+    print(f"\nSaved {options.output}: the network, and what makes numbers of a row.")
 
 
 def _check_rows(learner: Learner, X: Any, path: str) -> None:

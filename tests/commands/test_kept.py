@@ -42,12 +42,13 @@ def program(*arguments, **more):
 
 
 @pytest.mark.parametrize("error", [ValueError("odd"), OSError(28, "No space left on device")])
-def test_the_network_is_there_though_the_report_cannot_be_made(folder, monkeypatch, error):
+def test_the_network_is_there_though_the_report_cannot_be_made(folder, capsys, monkeypatch, error):
     def fail(*arguments):
         raise error
 
     monkeypatch.setattr(train.report, "show", fail)
     assert run("--quiet") == 2
+    assert f"Saved {MODEL}, though the report is not whole." in capsys.readouterr().err
     fastnn.load(MODEL)
 
 
