@@ -59,11 +59,23 @@ SLOW = (
 )
 
 
+# what is about threads besides the tests whose name or fixture says so
+ABOUT_THREADS = ("kernels/test_program.py", "support/test_runtimes.py", *(
+    f"whole/test_{name}.py" for name in ("all_together", "determinism", "image_networks", "shapes")
+))  # fmt: skip
+
+
 def pytest_collection_modifyitems(items):
-    """Mark the wings that take most of the time, so that ``-m "not slow"`` leaves them out."""
+    """Mark the wings that take most of the time, so that ``-m "not slow"`` leaves them out; and
+    what must hold for each kind of threads, so that ``-m "not slow or threads"`` does not."""
     for item in items:
-        if item.path.relative_to(TESTS).as_posix().startswith(SLOW):
+        path = item.path.relative_to(TESTS).as_posix()
+        if path.startswith(SLOW):
             item.add_marker(pytest.mark.slow)
+        if "threads" in (*item.fixturenames, *item.name.split("_")) or path.startswith(
+            ABOUT_THREADS
+        ):
+            item.add_marker(pytest.mark.threads)
 
 
 @pytest.fixture(autouse=True)
