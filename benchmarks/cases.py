@@ -421,7 +421,7 @@ TABLES = {
     ),
     "first": Table(
         "From a file to its first prediction",
-        *("first", [First(SINGLE[-1])], None, ["fastnn", "onnxruntime"]),
+        *("first", [First(SINGLE[-1])], First.work, ["fastnn", "onnxruntime"]),
         rounds=11,
     ),
     "fit": Table("Whole fit", "fit", FITS, Fit.work, ["fastnn", "torch", "scikit-learn"], 5),

@@ -44,6 +44,10 @@ class First:
     def name(self) -> str:
         return f"{self.network.name.partition(',')[0]}, from file to first prediction"
 
+    def work(self) -> Any:
+        """What the prediction alone must do."""
+        return self.network.inference()
+
 
 def exported(case: First) -> Path:
     """The network's file, as fastnn writes it."""
