@@ -81,8 +81,8 @@ ALL = PEERS | ABLATIONS
 
 
 def scores(task: str, y: Any, predicted: Any) -> dict[str, float]:
-    """Of classes the part that is wrong, log loss and area under the ROC curve; of values the root
-    of the mean squared error, and the same in units of the targets' standard deviation."""
+    """For classes the part that is wrong, log loss and area under the ROC curve; for values the
+    root of the mean squared error, and the same in units of the targets' standard deviation."""
     import numpy as np
     from sklearn.metrics import log_loss, roc_auc_score
 

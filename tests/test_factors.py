@@ -159,7 +159,7 @@ def test_patterns_are_those_of_fnmatch():
 
 
 def test_fan_in_factors_are_of_each_product():
-    """Of convolutions and layers within others too, but not of norms, biases and embeddings."""
+    """Convolutions and layers within others have them, norms, biases and embeddings do not."""
     model = Sequential(
         fastnn.Embedding(9, 4), fastnn.Conv1D(4, 8, 3, groups=2, padding="same"),
         fastnn.LayerNorm(8), fastnn.Flatten(),

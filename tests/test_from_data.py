@@ -89,7 +89,7 @@ def test_biases_lie_among_the_rows():
 
 
 def test_a_bias_is_that_of_its_own_rows():
-    """Of rows of two kinds, the means in between are drawn, and every mean is of one unit's own."""
+    """Between rows of two kinds means are drawn, and every mean is of one unit's own."""
     model, X = Sequential(Dense(1, 900), seed=0, dtype="float64"), np.repeat([[-1.0], [1.0]], 40, 0)
     initialize_from_data(model, X)
     place = -model.parameters["0.bias"] / model.parameters["0.weight"][0]

@@ -230,7 +230,7 @@ def test_masks_by_weights_and_by_labels_are_one():
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_the_loss_of_an_epoch_is_the_mean_over_positions(weighted):
-    """Of arrays, of one's own batches, and of sequences of several lengths."""
+    """They may be arrays, one's own batches, and sequences of several lengths."""
     x, y, weight = sequences(22)
     w = weight if weighted else None
     still = {"optimizer": fastnn.SGD(1e-30), "epochs": 1, "metrics": []}

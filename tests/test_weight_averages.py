@@ -303,7 +303,7 @@ def test_errors():
 
 
 def test_statistics_are_means_over_batches(dtype):
-    """Of the batches' means and variances, each counted by its rows; the last has the rest."""
+    """Each batch's mean and variance counts by its rows; the last batch has the rest."""
     model = Sequential(Dense(FEATURES, 5), BatchNorm(5), seed=0, dtype=dtype)
     x = np.random.default_rng(0).standard_normal((23, FEATURES)).astype(dtype)
     update_batch_norm(model, x, batch_size=5, seed=3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fastnn.commands import trained
+from fastnn.files import safefile
 from fastnn.inspection import histogram
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _figure() -> Any:
-    """A new figure, that no window shows, or None without matplotlib."""
+    """The class of figures, which no window shows, or None without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -59,5 +59,5 @@ def histograms(model: Sequential, path: str) -> bool:
 
 
 def _save(figure: Any, path: str) -> None:
-    with trained.replacing(path, binary=True) as file:
+    with safefile.replacing(path) as file:
         figure.savefig(file, format="png", dpi=120)

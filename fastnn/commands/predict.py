@@ -15,6 +15,7 @@ from fastnn.commands.report import Score
 from fastnn.commands.tables import Frame, Part, listed
 from fastnn.commands.trained import Trained, say
 from fastnn.data import TableEncoder
+from fastnn.files import safefile
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -63,7 +64,9 @@ def _results(network: Trained, options: Namespace, X: Any) -> Array:
 
 def _opened(path: str | None) -> AbstractContextManager[Any]:
     """The file to write; None is stdout."""
-    return nullcontext(sys.stdout) if path is None else trained.replacing(path)
+    if path is None:
+        return nullcontext(sys.stdout)
+    return safefile.replacing(path, encoding="utf-8")
 
 
 # ---- what is written ---------------------------------------------------------------------------

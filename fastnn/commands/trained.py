@@ -6,7 +6,7 @@ import json
 import math
 import os
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,8 +19,6 @@ from fastnn.model import Sequential, load
 from fastnn.predictor import Ensemble
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
@@ -51,25 +49,16 @@ def check_files(inputs: list[str | None], outputs: list[str | None], force: bool
             raise ValueError(f"{path}: is a folder")
         if os.path.exists(path) and not os.path.isfile(path):  # a pipe or a device
             raise ValueError(f"{path}: is there, and no regular file")
+        if any(_is_same(path, one) for one in inputs):
+            raise ValueError(f"{path}: is read, and cannot be written as well")
         if os.path.lexists(path) and not force:
             raise ValueError(f"{path}: is there already; --force replaces it")
         safefile.check_replaceable(path)
 
 
-@contextmanager
-def replacing(path: str, binary: bool = False) -> Iterator[Any]:
-    """A file to write, which is there under its name only when it is whole."""
-    target = os.path.realpath(path)
-    temporary = safefile.beside(target)
-    text: dict[str, Any] = {} if binary else {"encoding": "utf-8", "newline": ""}
-    try:
-        with open(temporary, "xb" if binary else "x", **text) as file:
-            yield file
-        os.replace(temporary, target)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
+def _is_same(path: str, other: str | None) -> bool:
+    """Whether both are one file that is there."""
+    return other not in (None, "-") and os.path.exists(path) and os.path.samefile(path, str(other))
 
 
 class Learnt(NamedTuple):
@@ -197,11 +186,7 @@ class _Estimator(Trained):
 
     def results(self, X: Any) -> Array:
         assert self.encoder is not None
-        encoder, self._estimator.encoder_ = self._estimator.encoder_, None  # X is encoded here
-        try:
-            found = self._estimator.predict_ensemble(self.encoder.transform(X)).mean(axis=0)
-        finally:
-            self._estimator.encoder_ = encoder
+        found = self._estimator._answers(self.encoder.transform(X)).mean(axis=0)
         return np.asarray(found).reshape(len(X), -1)
 
     def exported(self) -> Any:

@@ -101,10 +101,10 @@ class Table:
         """These columns as numbers, (rows, columns), NaN where they are missing."""
         if self.array is not None and self.array.dtype.kind in "biuf":
             return self.array if len(index) == self.shape[1] else self.array[:, index]
-        if self.shape[0] == 1 and self.array is not None:  # one row, all at once if it can be
-            items = self.array[0, index].tolist()
+        if self.array is not None:  # all at once where the objects are nothing but floats
+            items = self.array[:, index].ravel().tolist()
             if set(map(type, items)) <= {float}:
-                return np.array([items])
+                return np.array(items).reshape(-1, len(index))
         found = np.empty((self.shape[0], len(index)))
         for j, i in enumerate(index.tolist()):
             found[:, j] = self.numbers(i)[0]

@@ -46,7 +46,8 @@ def write(path: str, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -
 def replace(path: str, data: bytes) -> None:
     """Replace the file, or make it, as `write` does."""
     try:
-        _replace(os.path.realpath(path), data)
+        with replacing(path) as file:
+            file.write(data)
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from None
 
@@ -57,26 +58,27 @@ def check_replaceable(path: str) -> None:
     target = os.path.realpath(path)
     try:
         _permissions(target)
-        temporary = beside(target)
+        temporary = _beside(target)
         with open(temporary, "xb"):
             os.unlink(temporary)
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from None
 
 
-def beside(target: str) -> str:
-    """A name for a temporary file in the same folder."""
-    return os.path.join(os.path.dirname(target), f".fastnn-{os.urandom(8).hex()}.tmp")
+@contextmanager
+def replacing(path: str, encoding: str | None = None) -> Iterator[Any]:
+    """A file to write, binary or text of that encoding, that takes the place of the old one when it
+    is whole and on the disk.
 
-
-def _replace(target: str, data: bytes) -> None:
-    mode, folder = _permissions(target), os.path.dirname(target)
-    temporary = beside(target)
+    Where the block ends by an error, the old file stays as it is.  OSErrors have no path."""
+    target = os.path.realpath(path)
+    mode, temporary = _permissions(target), _beside(target)
     try:
-        with open(temporary, "xb") as file:
+        kind, newline = ("xb", None) if encoding is None else ("x", "")
+        with open(temporary, kind, encoding=encoding, newline=newline) as file:
             if mode is not None:
                 os.fchmod(file.fileno(), mode)
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
@@ -84,7 +86,12 @@ def _replace(target: str, data: bytes) -> None:
         with suppress(OSError):
             os.unlink(temporary)
         raise
-    _sync_folder(folder)
+    _sync_folder(os.path.dirname(target))
+
+
+def _beside(target: str) -> str:
+    """A name for a temporary file in the same folder."""
+    return os.path.join(os.path.dirname(target), f".fastnn-{os.urandom(8).hex()}.tmp")
 
 
 def _permissions(target: str) -> int | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import math
 import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from fastnn.files import safefile
@@ -32,30 +33,24 @@ class File:
         except ImportError:
             raise ImportError("fastnn.keras needs h5py: pip install h5py") from None
         self.config: dict[str, Any] | None = None
-        self._hdf5: Any = None
         kind = os.path.splitext(path)[1].lower()
         if kind not in (".h5", ".keras"):
             raise ValueError("expected a .weights.h5 or .keras file")
-        self._opened = safefile.opened(path)
-        file, size = self._opened.__enter__()
-        try:
+        with ExitStack() as stack:  # closes all again where one is wrong
+            file, size = stack.enter_context(safefile.opened(path))
             if kind == ".keras":
                 self.config, file, size = _unpacked(file)
-            self._hdf5 = hdf5 = h5py.File(file, "r")
+            hdf5 = stack.enter_context(h5py.File(file, "r"))
             if "layers" not in hdf5:
                 raise ValueError(
                     "it has no 'layers': expected the weights of a Sequential or a straight "
                     "functional network, written by Keras 3"
                 )
             self.weights = Group(hdf5, Budget(size)).inner("layers")
-        except BaseException:
-            self.close()
-            raise
+            self._stack = stack.pop_all()
 
     def close(self) -> None:
-        if self._hdf5 is not None:
-            self._hdf5.close()
-        self._opened.__exit__(None, None, None)
+        self._stack.close()
 
 
 def _unpacked(file: BinaryIO) -> tuple[dict[str, Any], BinaryIO, int]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from fastnn import layers as L
 from fastnn.onnx import periodic
+from fastnn.onnx.attributes import SELU
 from fastnn.onnx.constants import axis_of
 from fastnn.onnx.paths import Spec, Value, features, fork, is_activation, numbers, turned, weight
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 _ZERO, _ONE = np.float64(0), np.float64(1)
 _WEIGHTED = (L.Dense, L.Conv1D, L.Conv2D)
-_SELU = (1.6732632423543772, 1.0507009873554805)  # its alpha and factor
 
 
 def arithmetic(source: Input, node: Node, a: Any, b: Any) -> Value:
@@ -124,7 +124,11 @@ def _within(last: Spec, count: Any, scale: Any, shift: Any) -> Spec | None:
             return replace(last, arrays={**last.arrays, "beta": np.atleast_1d(shift)})
         if scale is not None and np.ndim(last.arrays["gamma"]) == 0:
             return replace(last, arrays={**last.arrays, "gamma": np.atleast_1d(scale)})
-    if last.kind is L.ELU and scale is not None and (*last.args, *np.ravel(scale)) == _SELU:
+    if (
+        last.kind is L.ELU
+        and scale is not None
+        and (*last.args, *np.ravel(scale)) == tuple(SELU.values())
+    ):
         return replace(last, kind=L.SELU, args=())
     return None
 

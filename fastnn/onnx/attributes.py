@@ -18,6 +18,7 @@ _LONGEST_NAME = 100
 _TYPES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64",
           9: "bool", 11: "float64", 12: "uint32", 13: "uint64"}  # fmt: skip
 MOST_AXES = 16
+SELU = {"alpha": 1.6732632423543772, "gamma": 1.0507009873554805}  # fastnn's, and ONNX's defaults
 
 
 def array_of(tensor: Any) -> NDArray[Any]:

@@ -30,6 +30,7 @@ from fastnn.layers import (
 )
 from fastnn.layers.convolution import _Convolution
 from fastnn.layers.pooling import _GlobalPool, _Pool
+from fastnn.onnx.attributes import SELU
 from fastnn.onnx.graph import Graph, Value
 from fastnn.support.settings import is_plain, label
 
@@ -117,7 +118,6 @@ def _side_by_side(values: list[Value], graph: Graph) -> Value:
 # ---- elementwise ----
 
 _ALONE = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "softplus": "Softplus"}
-_SELU = {"gamma": 1.0507009873554805, "alpha": 1.6732632423543772}
 
 
 def _holds(value: float, graph: Graph) -> bool:
@@ -155,7 +155,7 @@ def _elu(x: str, alpha: float, graph: Graph) -> str:
 def _selu(x: str, alpha: float, graph: Graph) -> str:
     if graph.dtype == np.float32:
         return graph.add("Selu", x)
-    return graph.add("Mul", _elu(x, _SELU["alpha"], graph), graph.constant(_SELU["gamma"]))
+    return graph.add("Mul", _elu(x, SELU["alpha"], graph), graph.constant(SELU["gamma"]))
 
 
 def _silu(x: str, alpha: float, graph: Graph) -> str:

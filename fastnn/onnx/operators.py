@@ -13,7 +13,7 @@ import numpy as np
 from fastnn import layers as L
 from fastnn.onnx import periodic
 from fastnn.onnx.arithmetic import affine, arithmetic, concat
-from fastnn.onnx.attributes import dtype_of
+from fastnn.onnx.attributes import SELU, dtype_of
 from fastnn.onnx.constants import (
     BATCH,
     OTHER,
@@ -90,7 +90,7 @@ def _(source: Input, node: Node, x: Any) -> Any:
 
 @_read("Selu")
 def _(source: Input, node: Node, x: Any) -> Any:
-    for name, wanted in (("alpha", 1.6732632423543772), ("gamma", 1.0507009873554805)):
+    for name, wanted in SELU.items():
         found = node.take(name, wanted)
         if source.exact or np.float32(found) != np.float32(wanted):
             raise ValueError(f"{name}: expected {wanted} to the last digit, got {found}")
@@ -293,7 +293,7 @@ def _(source: Input, node: Node, x: Any, gamma: Any, beta: Any = None) -> Any:
 
 @_read("Gather")
 def _(source: Input, node: Node, data: Any, indices: Any) -> Any:
-    """Of a table by codes an embedding; of x by places a part of its columns."""
+    """Rows of a table by codes are an embedding; places in x are a part of its columns."""
     if isinstance(indices, Labels):
         node.expect("axis", 0)
         return indices._replace(classes=data)

@@ -360,6 +360,10 @@ class Tabular(_Fitted, ABC):
         """
         check_is_fitted(self)
         rows = X if self.encoder_ is None else self.encoder_._encode(Table(self._table(X)))
+        return self._answers(rows)
+
+    def _answers(self, rows: Array) -> Array:
+        """What each network alone predicts for encoded rows."""
         with self._threads():
             return np.stack([self._meaning(model.predict(rows)) for model in self.models_])
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,7 +20,7 @@ from fastnn.support import arrays, checks, pytorch
 from fastnn.torch.layout import Kept, steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import BinaryIO
 
     from numpy.typing import ArrayLike, NDArray
@@ -117,8 +118,8 @@ def load_state_dict(
     if isinstance(state, str | os.PathLike):
         path = os.fspath(state)
         try:
-            with _File(path) as file:
-                return _load(model, file.arrays, strict, kept, names)
+            with _opened(path) as found:
+                return _load(model, found, strict, kept, names)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
     if not isinstance(state, Mapping):
@@ -259,34 +260,22 @@ def _stored(name: Any, value: Any) -> Stored:
     return Stored(array.shape, array.dtype, lambda: array)
 
 
-class _File:
-    """A file's arrays, open as long as the block lasts."""
-
-    def __init__(self, path: str) -> None:
-        kind = os.path.splitext(path)[1].lower()
-        if kind not in (".safetensors", ".npz"):
-            pickled = kind in (".pt", ".pth", ".bin", ".ckpt")
-            what = (
-                f"{kind} is a pickle, which runs code when it is loaded" if pickled else "unknown"
-            )
-            raise ValueError(f"expected a .safetensors or .npz file; {what}: {_SAVE}")
-        self._path, self._zipped = path, kind == ".npz"
-
-    def __enter__(self) -> _File:
-        if self._zipped:
-            self._opened = safefile.opened(self._path)
-            file, _ = self._opened.__enter__()
-            self.arrays = _members(file)
-            return self
-        metadata, tensors = safefile.read(self._path, safefile.FOREIGN)
+@contextmanager
+def _opened(path: str) -> Iterator[dict[str, Stored]]:
+    """A file's arrays, which may be read as long as the block lasts."""
+    kind = os.path.splitext(path)[1].lower()
+    if kind == ".npz":
+        with safefile.opened(path) as (file, _):
+            yield _members(file)
+    elif kind == ".safetensors":
+        metadata, tensors = safefile.read(path, safefile.FOREIGN)
         if any(key.startswith("fastnn") for key in metadata):
             raise ValueError("fastnn wrote it: fastnn.load reads it")
-        self.arrays = {name: _stored(name, array) for name, array in tensors.items()}
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        if self._zipped:
-            self._opened.__exit__(None, None, None)
+        yield {name: _stored(name, array) for name, array in tensors.items()}
+    else:
+        pickled = kind in (".pt", ".pth", ".bin", ".ckpt")
+        what = f"{kind} is a pickle, which runs code when it is loaded" if pickled else "unknown"
+        raise ValueError(f"expected a .safetensors or .npz file; {what}: {_SAVE}")
 
 
 def _members(file: BinaryIO) -> dict[str, Stored]:

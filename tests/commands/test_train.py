@@ -231,6 +231,13 @@ def test_nothing_is_overwritten(folder, capsys):
     assert "error: b.csv: No such file" in capsys.readouterr().err
 
 
+def test_what_is_read_is_not_written_as_well(folder, capsys):
+    before = (folder / "a.csv").read_bytes()
+    assert run("train", "a.csv", "--target", "survived", "-o", "./a.csv", "--force") == 2
+    assert "./a.csv: is read, and cannot be written as well" in capsys.readouterr().err
+    assert (folder / "a.csv").read_bytes() == before
+
+
 @pytest.mark.parametrize("epochs_done", [0, 2])
 def test_ctrl_c_keeps_the_best_epoch_so_far(folder, capsys, monkeypatch, epochs_done):
     def press(self, run):

@@ -39,6 +39,20 @@ def test_every_type_of_column(what):
             assert_same_bits(encoder.transform(twin[2:]), rows[2:])
 
 
+@pytest.mark.parametrize("odd", [1.5, 7, None, np.float32(0.5), True])
+def test_objects_are_numbers_whatever_stands_beside_them(odd):
+    numbers = np.array([[0.25, 1.0], [np.nan, 3.0], [5.0, 2.0]])
+    objects = numbers.astype(object)
+    objects[1, 0] = odd
+    numbers[1, 0] = np.nan if odd is None else odd
+    encoder = TableEncoder(None).fit(numbers)
+    assert_same_bits(encoder.transform(objects), encoder.transform(numbers))
+    for i in range(3):
+        assert_same_bits(
+            encoder.transform(objects[i : i + 1]), encoder.transform(numbers)[i : i + 1]
+        )
+
+
 def test_categories_of_numbers_and_of_what_does_not_occur():
     kind = pandas.CategoricalDtype([9, 5, 7], ordered=True)
     frame = pandas.DataFrame({"x": pandas.Series([5, None, 9], dtype=kind)})

@@ -5,15 +5,20 @@ import pytest
 
 pytest.importorskip("sklearn.base", reason="scikit-learn is not installed: fastnn.sklearn untested")
 
-from sklearn.exceptions import NotFittedError
-from sklearn.pipeline import make_pipeline
 
 from c_files import NATIVE, Compiled
 from compare import assert_same_bits
-from exported import CASES, CATEGORICAL, as_numbers, table, targets_of
+from exported import (
+    CASES,
+    CATEGORICAL,
+    as_numbers,
+    assert_refuses_what_is_no_model,
+    table,
+    targets_of,
+)
 from fastnn import export_c
 from fastnn.sklearn import MLPClassifier, MLPRegressor, TabularClassifier, TabularRegressor
-from perceptrons import cancer, fast, outputs_of, plane
+from perceptrons import cancer, fast, outputs_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -131,14 +136,5 @@ def test_int8_weights_of_an_ensemble(rng, tmp_path):
 
 
 def test_what_is_refused(tmp_path):
-    X, y = plane()
-    regressor, path = MLPRegressor(**fast()), tmp_path / "net.c"
-    for of in (MLPClassifier, MLPRegressor, TabularClassifier, TabularRegressor):
-        with pytest.raises(NotFittedError):
-            export_c(of(), path)
-    regressor.fit(X, y)
-    with pytest.raises(ValueError, match="scalers: expected True for an estimator"):
-        export_c(regressor, path, scalers=False)
-    with pytest.raises(TypeError, match="model: expected a Sequential or an estimator of"):
-        export_c(make_pipeline(regressor), path)
+    assert_refuses_what_is_no_model(export_c, tmp_path / "net.c")
     assert list(tmp_path.iterdir()) == []

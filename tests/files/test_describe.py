@@ -94,7 +94,7 @@ def test_every_argument_comes_back(name):
 
 @pytest.mark.parametrize("name", [*describe.PARTS, *describe.OPTIMIZERS])
 def test_every_argument_is_an_attribute(name):
-    """Of its name; and what is no setting cannot be set, also not in a model."""
+    """It has its name; and what is no setting cannot be set, also not in a model."""
     kind, given = (describe.PARTS | describe.OPTIMIZERS)[name], ARGUMENTS.get(name, {})
     positional, keywords = arguments(name)
     keywords.pop("bias", None)

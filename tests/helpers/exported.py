@@ -1,9 +1,12 @@
 """Estimators to export, and tables for them; needs scikit-learn."""
 
 import numpy as np
+import pytest
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
 
-from fastnn.sklearn import MLPClassifier, MLPRegressor
-from perceptrons import cancer, counts, digits, multilabel, plane
+from fastnn.sklearn import MLPClassifier, MLPRegressor, TabularClassifier, TabularRegressor
+from perceptrons import cancer, counts, digits, fast, multilabel, plane
 
 NAN = float("nan")
 CATEGORICAL = [2, 3, 4]
@@ -63,3 +66,16 @@ CASES = {
     "dropout": (MLPClassifier, digits(), {"dropout": 0.2}),
     "batch norm": (MLPRegressor, plane(), {"batch_norm": True}),
 }
+
+
+def assert_refuses_what_is_no_model(export, path):
+    X, y = plane()
+    for of in (MLPClassifier, MLPRegressor, TabularClassifier, TabularRegressor):
+        with pytest.raises(NotFittedError):
+            export(of(), path)
+    regressor = MLPRegressor(**fast()).fit(X, y)
+    with pytest.raises(ValueError, match="scalers: expected True for an estimator"):
+        export(regressor, path, scalers=False)
+    with pytest.raises(TypeError, match="model: expected a Sequential or an estimator of"):
+        export(make_pipeline(regressor), path)
+    assert not path.exists()

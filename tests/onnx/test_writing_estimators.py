@@ -7,11 +7,16 @@ import pytest
 
 pytest.importorskip("sklearn.base", reason="scikit-learn is not installed: fastnn.sklearn untested")
 
-from sklearn.exceptions import NotFittedError
-from sklearn.pipeline import make_pipeline
 
 import encoders
-from exported import CASES, CATEGORICAL, as_numbers, table, targets_of
+from exported import (
+    CASES,
+    CATEGORICAL,
+    as_numbers,
+    assert_refuses_what_is_no_model,
+    table,
+    targets_of,
+)
 from fastnn import Block, Columns, Dense, Embedding, Flatten, Sequential, Standardizer, TableEncoder
 from fastnn.onnx import export
 from fastnn.sklearn import MLPClassifier, MLPRegressor, TabularClassifier, TabularRegressor
@@ -155,15 +160,8 @@ def test_the_file_names_columns_and_categories(rng, tmp_path):
 
 def test_what_is_refused(tmp_path):
     X, y = plane()
-    regressor, path = MLPRegressor(**fast()), tmp_path / "net.onnx"
-    for of in (MLPClassifier, MLPRegressor, TabularClassifier, TabularRegressor):
-        with pytest.raises(NotFittedError):
-            export(of(), path)
-    regressor.fit(X, y)
-    with pytest.raises(ValueError, match="scalers: expected True for an estimator"):
-        export(regressor, path, scalers=False)
-    with pytest.raises(TypeError, match="model: expected a Sequential or an estimator of"):
-        export(make_pipeline(regressor), path)
+    path = tmp_path / "net.onnx"
+    assert_refuses_what_is_no_model(export, path)
     classifier = MLPClassifier(**fast()).fit(X, np.where(y > 0, "a", "\ud800"))
     with pytest.raises(TypeError, match="model: expected classes that are all texts"):
         export(classifier, path)
