@@ -1,7 +1,7 @@
 """How far fastnn is from this machine's limits: ``python benchmarks/roofline.py``.
 
-Writes docs/roofline.png, rate against arithmetic intensity under the measured roofs, and
-docs/performance.md, every row's distance to its limit.  Needs matplotlib; takes two minutes.
+Writes roofline.png, rate against arithmetic intensity under the measured roofs, and performance.md,
+every row's distance to its limit, in docs/background/.  Needs matplotlib; takes two minutes.
 """
 
 from __future__ import annotations

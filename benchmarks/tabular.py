@@ -2,7 +2,8 @@
 
 ``fetch DATA`` downloads the tables (see data_sets.py), ``run DATA RESULTS`` trains the peers, each
 in a process of its own, and appends a line of JSON to the file RESULTS for each training, so that a
-run that was interrupted goes on; ``report RESULTS`` makes the tables of docs/tabular.md of it.
+run that was interrupted goes on; ``report RESULTS`` makes of it the tables of
+docs/background/tabular.md.
 
 Needs, beside fastnn and scikit-learn, ``pandas pyreadr pytabkit catboost lightgbm xgboost-cpu`` of
 PyPI as far as they are to be compared, and apt-get for the tables of r-cran-mlbench.

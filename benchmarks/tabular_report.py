@@ -1,4 +1,4 @@
-"""The tables of docs/tabular.md, of the lines that tabular.py wrote.
+"""The tables of docs/background/tabular.md, of the lines that tabular.py wrote.
 
 An error is the part of test rows put into a wrong class, or of a regression the root of the mean
 squared error over the standard deviation of the targets; that of a data set is the mean over seeds.

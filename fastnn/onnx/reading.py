@@ -51,7 +51,7 @@ def load(
     path: str | PathLike[str] | bytes, *, output: str | None = None, scalers: bool = False
 ) -> Sequential:
     """The model of an ONNX file: what `export`, PyTorch, skl2onnx and tf2onnx write for networks
-    that fastnn's layers can express.  docs/onnx.md lists the operators.
+    that fastnn's layers can express.  docs/howto/onnx.md lists the operators.
 
     The model computes what the graph does: `predict` takes what the graph takes, but for images and
     sequences whose channels come first there, before a convolution or pooling: the model takes

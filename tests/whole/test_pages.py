@@ -5,6 +5,7 @@ import shutil
 import subprocess
 
 import numpy as np
+import pages
 import pytest
 from safetensors.numpy import save_file
 
@@ -68,9 +69,41 @@ def test_package(run, capsys):
     assert float(capsys.readouterr().out.split("'accuracy': ")[1].rstrip("}\n")) > 0.9
 
 
+GUIDE = sorted(set((ROOT / "docs/guide").glob("*.md")) - {ROOT / "docs/guide/index.md"})
+SECTIONS = [
+    "The formula",
+    "In NumPy",
+    "In fastnn",
+    "In a picture",
+    "Turn a knob",
+    "Where it fails",
+    "A question",
+]
+
+
+@pytest.mark.parametrize("page", GUIDE, ids=[page.stem for page in GUIDE])
+def test_guide(page, tmp_path):
+    """A page has all its parts, prints what it says and draws what it shows."""
+    pyplot = pytest.importorskip("matplotlib.pyplot", reason="no matplotlib: the guide needs it")
+    text = page.read_text(encoding="utf-8")
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == SECTIONS
+    assert text.count("<details>") == text.count("</details>") == 1
+    assert "assert " in text.split("## In fastnn")[1].split("## In a picture")[0]
+    pages.run(page, pages.blocks(text), tmp_path)
+    pyplot.close("all")
+    shown = pages.pictures(text)
+    assert shown and all((tmp_path / name).stat().st_size > 1000 for name in shown)
+
+
+def test_other_numbers_than_a_page_says_are_found(tmp_path):
+    text = "```python\nprint(1 + 1)\n```\n\n```text\n3\n```\n"
+    with pytest.raises(pages.Mismatch, match=r"line 2: the page says\n3\n.*prints\n2"):
+        pages.run(tmp_path / "page.md", pages.blocks(text), tmp_path)
+
+
 def test_pictures(run, tmp_path):
-    pytest.importorskip("matplotlib.pyplot", reason="no matplotlib: docs/pictures.md needs it")
-    text, blocks = read("docs/pictures.md")
+    pytest.importorskip("matplotlib.pyplot", reason="no matplotlib: the page needs it")
+    text, blocks = read("docs/howto/pictures.md")
     found = run(blocks)["found"]
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     for name in fastnn.plot.__all__:
@@ -82,16 +115,16 @@ def test_pictures(run, tmp_path):
 @pytest.mark.filterwarnings("ignore")  # of scikit-learn's searches, about small data
 def test_tables(run, capsys):
     for name in ("sklearn.base", "pandas"):
-        pytest.importorskip(name, reason=f"no {name}: docs/tables.md needs it")
-    run(read("docs/tables.md")[1])
+        pytest.importorskip(name, reason=f"no {name}: docs/howto/tables.md needs it")
+    run(read("docs/howto/tables.md")[1])
     scores = [float(number) for number in re.findall(r"R² (0\.\d+)", capsys.readouterr().out)]
     assert len(scores) == 3 and min(scores) > 0.2
 
 
 def test_onnx(run, capsys):
     for name in ("sklearn.base", "onnx", "onnxruntime"):
-        pytest.importorskip(name, reason=f"no {name}: docs/onnx.md needs it")
-    text, blocks = read("docs/onnx.md")
+        pytest.importorskip(name, reason=f"no {name}: docs/howto/onnx.md needs it")
+    text, blocks = read("docs/howto/onnx.md")
     run(blocks)
     for line in capsys.readouterr().out.splitlines():  # what is printed stands there
         assert f"# {line}\n" in text
@@ -99,15 +132,15 @@ def test_onnx(run, capsys):
 
 def test_deploy(run, tmp_path):
     for name in ("onnx", "onnxruntime"):
-        pytest.importorskip(name, reason=f"no {name}: docs/deploy.md needs it")
-    run(read("docs/deploy.md")[1])
+        pytest.importorskip(name, reason=f"no {name}: docs/howto/deploy.md needs it")
+    run(read("docs/howto/deploy.md")[1])
     files = {path.name for path in tmp_path.iterdir()}
     assert files >= {"policy.safetensors", "policy.c", "policy.h", "policy.onnx"}
 
 
 def test_deploy_in_c(run, tmp_path):
     compiler("cc")
-    text, blocks = read("docs/deploy.md")
+    text, blocks = read("docs/howto/deploy.md")
     model = run([blocks[0], *(block for block in blocks if "export_c" in block)])["model"]
     program, command = (
         re.search(rf"^```{kind}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)[1]
@@ -124,7 +157,7 @@ def test_other_libraries(needs, run, tmp_path):
     """Each block alone, with files of the others' own where it reads some."""
     if needs:
         import_quietly(needs)
-    _, (state, whole, *sklearn, keras) = read("docs/other_libraries.md")
+    _, (state, whole, *sklearn, keras) = read("docs/howto/other_libraries.md")
     for kind in (".keras", ".weights.h5"):
         shutil.copy(TESTS / f"keras/data/codes{kind}", tmp_path / f"net{kind}")
     rng = np.random.default_rng(0)

@@ -1,5 +1,5 @@
 """Dense layers: x (batch, in), weight (in, out), bias (out,); and matrix products that add in the
-order of docs/numerics.md."""
+order of docs/background/numerics.md."""
 
 import functools
 from fractions import Fraction

@@ -1,5 +1,5 @@
 """Convolution and pooling: x (batch, height, width, channels); and convolutions that add in the
-order of docs/numerics.md."""
+order of docs/background/numerics.md."""
 
 import numpy as np
 
