@@ -5,12 +5,12 @@ import shutil
 import subprocess
 
 import numpy as np
-import pages
 import pytest
 from safetensors.numpy import save_file
 
 import fastnn
 import fastnn.torch
+import pages
 from c_files import compiler
 from optional import import_quietly
 from paths import ROOT, TESTS
