@@ -110,7 +110,8 @@ def needed(code):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    found = {package for part, package in BEHIND.items() if any(n.startswith(part) for n in names)}
+    used = " ".join([code, *names])  # `fastnn.plot` needs no import of its own
+    found = {package for part, package in BEHIND.items() if part in used}
     return found | {name.partition(".")[0] for name in names} - {
         *sys.stdlib_module_names, "fastnn", "numpy",
     }  # fmt: skip
