@@ -31,7 +31,7 @@ from fastnn import (
     Sequential,
     Standardizer,
 )
-from forged import made_up, pack, refused, tensor, unpack
+from forged import DENSE, damaged, made_up, pack, refused, tensor, unpack
 from paths import import_path
 
 
@@ -121,7 +121,6 @@ def test_the_file_that_the_others_are_made_of_is_good(path):
     assert repr(fastnn.load(path)) == repr(Sequential(ReLU()))
 
 
-DENSE = {"type": "Dense", "in_features": 2, "out_features": 2}
 LAYERS = {
     "unknown": ({"type": "Transformer"}, "layer 0: 'Transformer' is unknown to this version"),
     "code": ({"type": "os.system"}, "layer 0: 'os.system' is unknown"),
@@ -285,51 +284,6 @@ def network(path):
     model.classes = ["a", "b"]
     model.save(path)
     return path.read_bytes()
-
-
-VALUES = [None, True, -1, 0, 1, 3, 0.5, 1e308, 2**31, 2**63, 2**64, 10**400, "", "relu", "Dense",
-          [], {}, [1, 2], [[]], {"type": "ReLU"}, {"type": "He"}, DENSE]  # fmt: skip
-
-
-def places(tree):
-    """Each dict or list in a tree of them, with each of its keys or indices."""
-    for key in range(len(tree)) if isinstance(tree, list) else list(tree):
-        yield tree, key
-        if isinstance(tree[key], dict | list):
-            yield from places(tree[key])
-
-
-def damaged_tree(tree, chance):
-    holder, key = chance.choice(list(places(tree)))
-    if chance.random() < 0.2:
-        del holder[key]
-    else:
-        holder[key] = chance.choice(VALUES)
-
-
-def damaged_bytes(file, chance):
-    file = bytearray(file)
-    head = 8 + int.from_bytes(file[:8], "little")
-    for _ in range(chance.choice([1, 1, 3])):
-        at = chance.randrange(min(head + 16, len(file)) or 1)
-        file[at : at + chance.randrange(3)] = chance.choice(
-            [b"", b"0", b"9", b"[", b'"', b"\xff", b","]
-        )
-    return bytes(file[: chance.choice([None, chance.randrange(len(file))])])
-
-
-def damaged(file, chance):
-    kind = chance.randrange(3)
-    if kind == 0:
-        return damaged_bytes(file, chance)
-    header, data = unpack(file)
-    if kind == 1:
-        damaged_tree(header, chance)
-    else:
-        content = json.loads(header["__metadata__"]["fastnn"])
-        damaged_tree(content, chance)
-        header["__metadata__"]["fastnn"] = json.dumps(content)
-    return pack(header, data)
 
 
 @pytest.mark.parametrize("make", [network, training])
