@@ -4,11 +4,11 @@
     python proofs/fuzz_files.py [READER ...] [--runs 1000000] [--minutes M] [--seed 0]
     python proofs/fuzz_files.py READER --file FILE      reads one file, as one that was found
 
-Without a name it goes through all readers, `--processes` at a time.  Atheris, which is libFuzzer for
-Python, changes good files (readers.py) and keeps those that reach new branches of fastnn, zipfile or
-csv.  Allowed is a value, or a ValueError, OSError or TypeError that names the file: any other
-exception, a warning, a crash, 2 GiB of memory or a minute for one file is a fault.  The file is then
-kept in the folder `--faults`, and the exit status is 1.
+Without a name it goes through all readers, `--processes` at a time.  Atheris, which is libFuzzer
+for Python, changes good files (readers.py) and keeps those that reach new branches of fastnn,
+zipfile or csv.  Allowed is a value, or a ValueError, OSError or TypeError that names the file: any
+other exception, a warning, a crash, 2 GiB of memory or a minute for one file is a fault.  The file
+is then kept in the folder `--faults`, and the exit status is 1.
 
 `--sanitize` compiles the extension again, with the address sanitizer (it needs clang), and lets
 atheris' own library of the sanitizer watch all memory of the process, other libraries' too."""

@@ -62,7 +62,7 @@ def run(model):
 
 
 def damage_safe(file, change, chance):
-    """A change of the bytes, of the header alone, of a value in it, or of the JSON in its metadata."""
+    """A change of the bytes, of the header, of a value in it, or of the JSON in its metadata."""
     kind = chance.randrange(4)
     try:
         header, numbers = unpack(file)
