@@ -104,6 +104,8 @@ def fuzz(name, its):
 
         def damaged(content, max_size, seed):
             chance, room = random.Random(seed), max_size
+            if chance.random() < 0.3:  # most of what libFuzzer keeps is damaged already
+                content = chance.choice(seeds)
             return reader.damage(content, lambda part: atheris.Mutate(part, room), chance)[:room]
 
         longest = 2 * max(map(len, seeds))
