@@ -139,6 +139,11 @@ def read_one(name, path):
 # ---- all of them -------------------------------------------------------------------------------
 
 
+def told(line):
+    """Whether a line of a process that has failed may say why."""
+    return not line.startswith(("INFO: ", "#", "WARNING: Failed to find function"))
+
+
 def fuzz_apart(name, its, environment):
     """A reader in a process of its own; prints what came out, and returns whether all was well."""
     command = [sys.executable, __file__, name, "--child", "--runs", str(its.runs)]
@@ -149,8 +154,8 @@ def fuzz_apart(name, its, environment):
     if process.returncode == 0 and said:
         print(f"{name:18s} {said[-1]}, no fault", flush=True)
         return True
-    lines = (process.stdout + process.stderr).splitlines()[-60:]
-    print(f"{name:18s} FAULT, exit status {process.returncode}", *lines, sep="\n", flush=True)
+    lines = [line for line in (process.stderr + process.stdout).splitlines() if told(line)]
+    print(f"{name:18s} FAULT, exit status {process.returncode}", *lines[-60:], sep="\n", flush=True)
     return False
 
 
