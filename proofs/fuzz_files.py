@@ -7,7 +7,7 @@
 Without a name it goes through all readers, `--processes` at a time.  Atheris, which is libFuzzer
 for Python, changes good files (readers.py) and keeps those that reach new branches of fastnn,
 zipfile or csv.  Allowed is a value, or a ValueError, OSError or TypeError that names the file: any
-other exception, a warning, a crash, 2 GiB of memory or a minute for one file is a fault.  The file
+other exception, a warning, a crash, 500 MB of memory or a minute for one file is a fault.  The file
 is then kept in the folder `--faults`, and the exit status is 1.
 
 `--sanitize` compiles the extension again, with the address sanitizer (it needs clang), and lets
@@ -28,7 +28,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-MEMORY = 2048  # MiB
+MEMORY = 4096 if "LD_PRELOAD" in os.environ else 768  # MiB, of which 250 are there before
 PATIENCE = 60  # seconds for one file, on a machine that others use, too
 SHOWN = "fuzz: "  # begins the lines of a child that its parent prints
 BRANCHES_OF = ["fastnn", "zipfile", "csv"]
