@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import unicodedata
 
 import numpy as np
 import pytest
@@ -69,7 +70,8 @@ def test_package(run, capsys):
     assert float(capsys.readouterr().out.split("'accuracy': ")[1].rstrip("}\n")) > 0.9
 
 
-GUIDE = sorted(set((ROOT / "docs/guide").glob("*.md")) - {ROOT / "docs/guide/index.md"})
+GLOSSARY = ROOT / "docs/guide/glossary.md"
+GUIDE = sorted(set((ROOT / "docs/guide").glob("*.md")) - {ROOT / "docs/guide/index.md", GLOSSARY})
 SECTIONS = [
     "The formula",
     "In NumPy",
@@ -93,6 +95,58 @@ def test_guide(page, tmp_path):
     pyplot.close("all")
     shown = pages.pictures(text)
     assert shown and all((tmp_path / name).stat().st_size > 1000 for name in shown)
+
+
+CHINESE = r"[\u4e00-\u9fff]"
+
+
+def introduced(text):
+    """The terms that a page introduces, as **term** (中文), each with its Chinese name."""
+    found = re.findall(rf"\*\*([^*]+)\*\*\s+\(([^),]*{CHINESE}[^),]*)", text)
+    return [(" ".join(term.casefold().split()), name) for term, name in found]
+
+
+def glossary():
+    """The rows of its two tables: (term, page, Chinese name), (Chinese name, pinyin, term, page)."""
+    text, link = GLOSSARY.read_text(encoding="utf-8"), r"\[(.+)\]\((.+)\)"
+    to_chinese = re.findall(rf"^\| {link} \| (.+) \| .+ \|$", text, re.MULTILINE)
+    to_english = re.findall(rf"^\| (.+) \| (.+) \| {link} \|$", text, re.MULTILINE)
+    assert text.count("\n| ") == len(to_chinese) + len(to_english) + 2  # two lines of headings
+    return to_chinese, to_english
+
+
+def letters(word):
+    """A word's letters without their tones and accents, by which words are sorted."""
+    return "".join(c for c in unicodedata.normalize("NFD", word.casefold()) if c.isalnum())
+
+
+@pytest.mark.parametrize("page", GUIDE, ids=[page.stem for page in GUIDE])
+def test_glossary_has_the_terms_of(page):
+    """Each of them, in the singular, with the Chinese name that the page gives it."""
+    text = page.read_text(encoding="utf-8")
+    names = {(term.casefold(), name) for term, _, name in glossary()[0]}
+    for term, name in introduced(text):
+        singular = {term, term.removesuffix("s"), term.removesuffix("es")}
+        assert any((each, name) in names for each in singular), f"{term} ({name})"
+    for name in re.findall(rf"{CHINESE}+", text):
+        assert any(name in known for _, known in names), name
+
+
+def test_terms_are_found():
+    text = "A **bold\nword** (粗体 1, that is\nthick), **others** (without one), **Two**\n(二)."
+    assert introduced(text) == [("bold word", "粗体 1"), ("two", "二")]
+
+
+def test_glossary():
+    """Both ways the same terms, in order; the page that a term's link leads to names it."""
+    to_chinese, to_english = glossary()
+    assert sorted(to_chinese) == sorted((term, page, name) for name, _, term, page in to_english)
+    assert len({term for term, *_ in to_chinese}) == len(to_chinese) > 80
+    for words in ([term for term, *_ in to_chinese], [pinyin for _, pinyin, *_ in to_english]):
+        assert words == sorted(words, key=letters)
+    for term, page, name in to_chinese:
+        text = (GLOSSARY.parent / page).read_text(encoding="utf-8")
+        assert name in text, f"{term}: {page} does not say {name}"
 
 
 def test_other_numbers_than_a_page_says_are_found(tmp_path):
