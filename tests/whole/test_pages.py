@@ -107,7 +107,7 @@ def introduced(text):
 
 
 def glossary():
-    """The rows of its two tables: (term, page, Chinese name), (Chinese name, pinyin, term, page)."""
+    """The rows of its tables: (term, page, Chinese name) and (Chinese name, pinyin, term, page)."""
     text, link = GLOSSARY.read_text(encoding="utf-8"), r"\[(.+)\]\((.+)\)"
     to_chinese = re.findall(rf"^\| {link} \| (.+) \| .+ \|$", text, re.MULTILINE)
     to_english = re.findall(rf"^\| (.+) \| (.+) \| {link} \|$", text, re.MULTILINE)
