@@ -1,4 +1,4 @@
-"""The site: `sphinx-build -W --keep-going -j 2 docs build/site`."""
+"""The site: `sphinx-build -W --keep-going -j 2 -d build/doctrees docs build/site`."""
 
 import sys
 from pathlib import Path
@@ -34,6 +34,7 @@ nitpick_ignore_regex = [  # types of other libraries, and those of ours that are
 html_title = "fastnn"
 html_theme = "furo"
 html_static_path = ["_static"]
+html_favicon = "_static/favicon.svg"
 html_css_files = ["site.css"]
 html_js_files = ["search.js"]
 html_math_renderer = "mathml"

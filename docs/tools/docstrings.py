@@ -11,9 +11,10 @@ from typing import Any
 
 from docutils import nodes
 from docutils.utils import unescape
-from public_names import WINGS, members, names, resolve
 from sphinx import addnodes
 from sphinx.application import Sphinx
+
+from public_names import WINGS, members, names, resolve
 
 _MARKED = re.compile(r"(``.+?``|`.+?`)", re.DOTALL)  # what stands in backticks
 _BEGINS = re.compile(r"^(Shapes:?|Raises|Returns|Source:|Licence:)(?= )", re.MULTILINE)
@@ -29,7 +30,7 @@ def tidy(lines: list[str]) -> list[str]:
     for heading, text in zip(rest[::2], rest[1::2], strict=True):
         entries, after = ("", text) if heading == "Examples" else _entries(text)
         done += [f"**{heading}**", *_paragraphs(entries), *_paragraphs(after)]
-    return "\n\n".join(done).split("\n") + [""]
+    return [*"\n\n".join(done).split("\n"), ""]
 
 
 def _paragraphs(text: str) -> list[str]:
@@ -96,7 +97,7 @@ class _Names:
                     value = getattr(resolve(of), name)
                     if isinstance(value, type):
                         self._all.update(f"{of}.{name}.{member}" for member in members(value))
-            self._all -= {"fastnn", "fastnn.export", "fastnn.__version__"}
+            self._all -= {"fastnn", "fastnn.__version__"}
         places = [f"{module}.{owner}." if owner else "", f"{module}.", "fastnn.", ""]
         # what users call most stands in a class that they do not name
         places += ["fastnn.Sequential."] if text in ("fit", "predict", "evaluate") else []

@@ -21,8 +21,8 @@ BLOCK = re.compile(r"^```\{public\} ([\w.]+)\n(.*?)^```\n?", re.DOTALL | re.MULT
 _KINDS = FunctionType, property, classmethod, staticmethod
 # The modules whose names are public beside those of `fastnn` itself.
 WINGS = [
-    *("fastnn.datasets", "fastnn.export", "fastnn.initializers", "fastnn.keras", "fastnn.metrics"),
-    *("fastnn.onnx", "fastnn.plot", "fastnn.sklearn", "fastnn.torch"),
+    *("fastnn.datasets", "fastnn.initializers", "fastnn.keras", "fastnn.metrics", "fastnn.onnx"),
+    *("fastnn.plot", "fastnn.sklearn", "fastnn.torch"),
 ]
 
 
@@ -51,6 +51,10 @@ def members(of: type) -> list[str]:
                 if not name.startswith("_") and isinstance(value, _KINDS) and value.__doc__:
                     found.setdefault(name, value)
     return list(found)
+
+
+def _is_property(of: type, name: str) -> bool:
+    return isinstance(getattr(of, name), property)
 
 
 def listed(text: str) -> list[str]:
@@ -82,7 +86,11 @@ def directives(text: str) -> str:
         if isinstance(value, ModuleType):
             return f".. automodule:: {full}\n   :no-members:\n"
         if isinstance(value, type):
-            return f".. autoclass:: {full}\n   :members: {', '.join(members(value))}\n"
+            kinds = {name: _is_property(value, name) for name in members(value)}
+            return f".. autoclass:: {full}\n" + "".join(
+                f"\n   .. auto{'property' if kind else 'method'}:: {full}.{name}\n"
+                for name, kind in kinds.items()
+            )
         return f".. autofunction:: {full}\n"
 
     def block(found: re.Match[str]) -> str:
