@@ -102,7 +102,8 @@ class _Names:
         # what users call most stands in a class that they do not name
         places += ["fastnn.Sequential."] if text in ("fit", "predict", "evaluate") else []
         candidates = [place + text for place in places]
-        return next((name for name in candidates if name in self._all), None)
+        found = next((name for name in candidates if name in self._all), None)
+        return None if found == module else found
 
 
 _known = _Names()

@@ -41,7 +41,7 @@ def _read(app: Sphinx, name: str, source: list[str]) -> None:
     page = DOCS / f"{name}.md"
     section = name.partition("/")[0]
     text = source[0]
-    if section in ("guide", "reference") and pages.pictures(text):
+    if section in ("guide", "reference") and pages.blocks(text):
         _draw(page, text)
     if page.stem == "index":
         text = _with_contents(_with_names(text, page) if section == "reference" else text, page)
