@@ -19,6 +19,7 @@ exclude_patterns = ["package.md", "tools"]
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 4
 
+smartquotes = False  # most quotes are of code
 default_role = "name"  # a single backtick in a docstring
 autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"

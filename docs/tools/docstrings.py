@@ -99,8 +99,9 @@ class _Names:
                         self._all.update(f"{of}.{name}.{member}" for member in members(value))
             self._all -= {"fastnn", "fastnn.__version__"}
         places = [f"{module}.{owner}." if owner else "", f"{module}.", "fastnn.", ""]
-        # what users call most stands in a class that they do not name
-        places += ["fastnn.Sequential."] if text in ("fit", "predict", "evaluate") else []
+        # what users call most stands in a class that docstrings do not name
+        if text in ("fit", "predict", "evaluate") and module != "fastnn.sklearn":
+            places.append("fastnn.Sequential.")
         candidates = [place + text for place in places]
         found = next((name for name in candidates if name in self._all), None)
         return None if found == module else found
