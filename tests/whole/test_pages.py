@@ -1,8 +1,11 @@
 """The pages that users read run: README's blocks and those of docs/."""
 
+import ast
 import re
 import shutil
 import subprocess
+import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -36,31 +39,18 @@ def run(tmp_path, monkeypatch):
     return run
 
 
-def readme_blocks():
-    """The README's text, its Python blocks without scikit-learn, and those that need it."""
-    text, blocks = read("README.md")
-    return text, *([b for b in blocks if ("sklearn" in b) == needs] for needs in (False, True))
-
-
 def test_readme(run):
-    text, blocks, _ = readme_blocks()
-    assert len(blocks) >= 3
-    first = run(blocks[:1])  # it trains and predicts the held-out digits
-    assert (first["logits"].argmax(axis=1) == first["y"][1500:]).mean() > 0.9
-    namespace = run(blocks[1:], **first)
-    assert np.isfinite(namespace["value"])
-    cnn, images, y = namespace["cnn"], namespace["images"], namespace["y"]
-    assert (cnn.predict(images[1500:]).argmax(axis=1) == y[1500:]).mean() > 0.93
-    assert cnn.summary(images.shape[1:]) in text
+    _, (first, _) = read("README.md")
+    namespace = run([first])  # it trains and predicts the held-out digits
+    assert (namespace["logits"].argmax(axis=1) == namespace["y"][1500:]).mean() > 0.9
 
 
 def test_readme_from_scikit_learn(run, tmp_path, capsys):
     pytest.importorskip("sklearn.base", reason="no scikit-learn: README's block needs it")
-    *_, (block, tables) = readme_blocks()
+    _, (_, block) = read("README.md")
     X, y = fastnn.datasets.digits()
     run([block], X=X, y=y)
     assert float(capsys.readouterr().out) > 0.95
-    run([tables])
     assert (tmp_path / "digits.joblib").stat().st_size < 200_000
 
 
@@ -69,7 +59,8 @@ def test_package(run, capsys):
     assert float(capsys.readouterr().out.split("'accuracy': ")[1].rstrip("}\n")) > 0.9
 
 
-GUIDE = sorted(set((ROOT / "docs/guide").glob("*.md")) - {ROOT / "docs/guide/index.md"})
+NO_PAGES = {ROOT / "docs/guide/index.md", ROOT / "docs/guide/glossary.md"}
+GUIDE = sorted(set((ROOT / "docs/guide").glob("*.md")) - NO_PAGES)
 SECTIONS = [
     "The formula",
     "In NumPy",
@@ -99,6 +90,51 @@ def test_other_numbers_than_a_page_says_are_found(tmp_path):
     text = "```python\nprint(1 + 1)\n```\n\n```text\n3\n```\n"
     with pytest.raises(pages.Mismatch, match=r"line 2: the page says\n3\n.*prints\n2"):
         pages.run(tmp_path / "page.md", pages.blocks(text), tmp_path)
+
+
+OWN_TESTS = {  # of pages that need files or more checks: below, and in tests/commands/
+    *("command_line", "deploy", "from_keras", "from_pytorch", "index", "onnx", "pictures"),
+    "tables",
+}
+HOWTO = [page for page in sorted((ROOT / "docs/howto").glob("*.md")) if page.stem not in OWN_TESTS]
+BEHIND = {  # what the parts of fastnn with these names import
+    "fastnn.keras": "h5py",
+    "fastnn.onnx": "onnx",
+    "fastnn.plot": "matplotlib.pyplot",
+    "fastnn.sklearn": "sklearn.base",
+}
+
+
+def needed(code):
+    """The packages that a block imports, besides fastnn, NumPy and Python's own."""
+    names = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    used = " ".join([code, *names])  # `fastnn.plot` needs no import of its own
+    found = {package for part, package in BEHIND.items() if part in used}
+    return found | {name.partition(".")[0] for name in names} - {
+        *sys.stdlib_module_names, "fastnn", "numpy",
+    }  # fmt: skip
+
+
+def test_what_a_block_needs_is_found():
+    code = "import os, pandas as pd\nfrom numpy import random\nfrom fastnn import plot\nif 1:\n"
+    assert needed(code + "    from torch.nn import Linear") == {
+        "matplotlib.pyplot", "pandas", "torch",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("page", HOWTO, ids=[page.stem for page in HOWTO])
+def test_howto(page, tmp_path):
+    """A page's blocks run one after the other, and print what it says; they check the rest."""
+    blocks = pages.blocks(page.read_text(encoding="utf-8"))
+    assert blocks
+    for package in sorted(set().union(*(needed(block.code) for block in blocks))):
+        import_quietly(package)
+    pages.run(page, blocks, tmp_path)
 
 
 def test_pictures(run, tmp_path):
@@ -152,14 +188,12 @@ def test_deploy_in_c(run, tmp_path):
     np.testing.assert_allclose([float(v) for v in done.stdout.split()], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("needs", ["", "sklearn", "h5py", "torch"])
-def test_other_libraries(needs, run, tmp_path):
-    """Each block alone, with files of the others' own where it reads some."""
+@pytest.mark.parametrize("needs", ["", "torch"])
+def test_from_pytorch(needs, run, tmp_path):
+    """All blocks, or those that do without PyTorch, where one reads a file of PyTorch's arrays."""
     if needs:
         import_quietly(needs)
-    _, (state, whole, *sklearn, keras) = read("docs/howto/other_libraries.md")
-    for kind in (".keras", ".weights.h5"):
-        shutil.copy(TESTS / f"keras/data/codes{kind}", tmp_path / f"net{kind}")
+    blocks = read("docs/howto/from_pytorch.md")[1]
     rng = np.random.default_rng(0)
     shapes = {
         "conv.weight": (8, 1, 3, 3),
@@ -171,9 +205,43 @@ def test_other_libraries(needs, run, tmp_path):
     arrays = {name: rng.random(shape) for name, shape in shapes.items()}
     arrays["norm.num_batches_tracked"] = np.array(5)
     save_file(arrays, tmp_path / "net.safetensors")
-    blocks = {"": [state], "sklearn": sklearn, "h5py": [keras], "torch": [whole]}[needs]
-    namespace = run(blocks, fastnn=fastnn)
+    ours, _, _, state, _ = blocks
+    namespace = run(blocks if needs else [ours, state])
+    assert namespace["state"].keys() == shapes.keys()
     if not needs:
-        assert namespace["state"].keys() == shapes.keys()
         weight = arrays["fc.weight"].reshape(10, 8, 3, 3).transpose(2, 3, 1, 0).reshape(72, 10)
         np.testing.assert_array_equal(namespace["model"].layers[-1].weight, weight.astype("f4"))
+
+
+@pytest.mark.filterwarnings("ignore")  # of Keras' own
+@pytest.mark.parametrize("needs", ["h5py", "keras"])
+def test_from_keras(needs, run, tmp_path, monkeypatch, capsys):
+    """All blocks; or without Keras those of fastnn, with files that Keras has written before."""
+    pytest.importorskip("h5py", reason="no h5py: docs/howto/from_keras.md needs it")
+    blocks = read("docs/howto/from_keras.md")[1]
+    if needs == "keras":
+        backends = [name for name in ("jax", "torch", "tensorflow") if find_spec(name)]
+        if not (find_spec("keras") and backends):
+            pytest.skip("no Keras with a backend")
+        monkeypatch.setenv("KERAS_BACKEND", backends[0])
+    else:
+        ours, _, load, _ = blocks
+        blocks = [ours, load]
+        for kind in (".keras", ".weights.h5"):
+            shutil.copy(TESTS / f"keras/data/codes{kind}", tmp_path / f"net{kind}")
+    run(blocks)
+    accuracies = [float(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(accuracies) == len(blocks) // 2 and min(accuracies) > 0.85
+
+
+def test_the_tour_of_the_sources_names_what_there_is():
+    text, _ = read("docs/howto/reading_the_sources.md")
+    named = set(re.findall(r"`((?:csrc|docs|fastnn|tests)/[\w/.]+)`", text))
+    assert len(named) > 30
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+    for name, changed in {  # what a reader is told to change
+        "fastnn/layers/dense.py": "def _input_gradient",
+        "csrc/activations.inc": "sigmoid_slope(vreal y, vreal alpha) { return (void)alpha, y * "
+        "(v_set1(1) - y); }",
+    }.items():
+        assert changed in (ROOT / name).read_text(encoding="utf-8")
