@@ -159,7 +159,7 @@ def test_a_reader_finds_the_way(browser, width):
 
     for word, address, text in [
         ("dropout", "reference/layers.html#fastnn.Dropout", "Dropout"),
-        ("神经网络", "guide/", "神经网络"),
+        ("反向传播", "guide/backward.html", "反向传播"),
     ]:
         if width == "phone":
             browser.click("header label[for='__navigation']")
