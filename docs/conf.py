@@ -1,6 +1,7 @@
 """The site: `sphinx-build -W --keep-going -j 2 -d build/doctrees docs build/site`."""
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "tools"))
@@ -34,7 +35,10 @@ nitpick_ignore_regex = [  # types of other libraries, and those of ours that are
 
 html_title = "fastnn"
 html_theme = "furo"
-html_static_path = ["_static"]
+# Without a font for mathematics a browser puts hats on letters and indices at their feet badly, so
+# the site brings STIX Two Math (SIL Open Font License), which ziamath has.
+font = Path(find_spec("ziamath").origin).parent / "fonts/STIXTwoMath-Regular.ttf"
+html_static_path = ["_static", str(font)]
 html_favicon = "_static/favicon.svg"
 html_css_files = ["site.css"]
 html_js_files = ["search.js"]
