@@ -429,12 +429,22 @@ def test_saving_without_permission(tmp_path):
     assert_holds(path, model_of(0))
 
 
-@pytest.mark.parametrize("what", ["fsync", "replace", "fchmod"])
+@pytest.fixture(params=["a file without a name", "a file with a name"])
+def temporary(request, monkeypatch):
+    """The two ways to write a file that is not yet whole; the first where there are such files."""
+    if request.param == "a file with a name":
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    return request.param
+
+
+@pytest.mark.parametrize("what", ["fsync", "replace", "fchmod", "link"])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_an_error_on_the_way_leaves_the_old_file(what, error, path, monkeypatch):
+def test_an_error_on_the_way_leaves_the_old_file(what, error, temporary, path, monkeypatch):
+    if what == "link" and not has_unnamed(path.parent):
+        pytest.skip("nothing is linked")
     model_of(0).save(path)
 
-    def fail(*arguments):
+    def fail(*arguments, **options):
         raise error
 
     monkeypatch.setattr(os, what, fail)
@@ -487,6 +497,46 @@ while True:
 """
 
 
+KILLED = """
+import os, signal, sys
+sys.path[:0] = sys.argv[2:]
+from test_safefile import model_of
+model_of(0).save(sys.argv[1])
+fsync = os.fsync
+
+def fsync_and_die(file):
+    fsync(file)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+os.fsync = fsync_and_die
+model_of(1).save(sys.argv[1])
+"""
+
+
+def has_unnamed(folder):
+    """Whether files without names can be in this folder, and get one."""
+    descriptor = fastnn.files.safefile._unnamed(str(folder))
+    if descriptor is not None:
+        os.close(descriptor)
+    return descriptor is not None
+
+
+def test_a_process_killed_before_the_file_is_whole_leaves_nothing(path):
+    if not has_unnamed(path.parent):
+        pytest.skip("this file system has no files without names")
+    process = run(KILLED, path)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    assert_holds(path, model_of(0))
+
+
+def test_without_files_without_names_nothing_is_left_either(path, monkeypatch):
+    monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    for seed in (0, 1):
+        model_of(seed).save(path)
+        assert_holds(path, model_of(seed))
+
+
 def test_a_killed_process_leaves_the_old_file_or_the_new(path):
     expected, chance = [model_of(seed).flat_parameters for seed in (0, 1)], random.Random(0)
     for _ in range(6):
@@ -508,7 +558,7 @@ def test_the_data_are_on_the_disk_before_the_name(path, monkeypatch):
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077])
-def test_permissions_are_those_of_any_new_file_and_stay(mask, path):
+def test_permissions_are_those_of_any_new_file_and_stay(mask, temporary, path):
     before = os.umask(mask)
     try:
         model_of(0).save(path)
