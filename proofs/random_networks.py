@@ -177,6 +177,8 @@ def parting(its, runs):
         if str(expected[kind].get("error")) == "ValueError":
             raise ValueError("this is no training")
         found = trained(its, *run)
+        if run[0] in ONLY_FIT and str(found.get("error")) == "ValueError":
+            continue  # batch norm refuses a last batch of one row, which `fit` leaves out
         if where := difference(expected[kind], found):
             return run, where
     return None
