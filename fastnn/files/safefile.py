@@ -12,6 +12,8 @@ import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -23,6 +25,7 @@ _ITEMSIZE = {"F32": 4, "F64": 8}  # of the tensors that fastnn writes
 FOREIGN = {**_ITEMSIZE, "F16": 2, "I64": 8}  # and that PyTorch's layers have
 _LONGEST_HEADER = 2**24  # bytes
 _MOST_DIMENSIONS = 32
+_LIBRARY_BYTES = 2**20  # for all that is small
 _PROCESS_FILES = "/proc/self/fd/"
 _PICKLES = b"PK\x03\x04", *(bytes([0x80, version]) for version in range(2, 6))
 
@@ -37,6 +40,7 @@ def write(path: str, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -
     replaced; a file's permissions stay."""
     from safetensors.numpy import save  # imported here, as most programs write no file
 
+    _reserve(3 * sum(array.nbytes for array in arrays.values()))  # each array, then all, twice
     data = save(dict(arrays), dict(metadata))
     length = int.from_bytes(data[:8], "little")
     if length > _LONGEST_HEADER:
@@ -181,10 +185,16 @@ def read(
         metadata = _check_header(file.read(length), size - 8 - length, itemsize)
         file.seek(0)
         data = file.read(size)
+    _reserve(2 * size)
     try:
         return metadata, load(data)
     except SafetensorError as error:
         raise ValueError(str(error)) from None
+
+
+def _reserve(size: int) -> None:
+    """MemoryError where there is no memory for so many bytes: there the library would hang."""
+    np.empty(size + _LIBRARY_BYTES, np.uint8)
 
 
 def _open(path: str, flags: int) -> int:

@@ -484,6 +484,48 @@ def test_a_full_disk_leaves_the_old_file(path):
     assert os.listdir(path.parent) == []
 
 
+LITTLE_MEMORY = """
+import os, resource, signal, sys
+work = sys.argv.pop(2)
+sys.path[:0] = sys.argv[2:]
+import safetensors.numpy
+import fastnn
+from test_safefile import large
+
+model, ends = large(), []
+works = {"save": lambda: model.save(sys.argv[1]), "load": lambda: fastnn.load(sys.argv[1])}
+for more in (8, 20, 28, 36, 44, 60, 200):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        with open("/proc/self/statm") as file:
+            limit = int(file.read().split()[0]) * resource.getpagesize() + more * 10**6
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        try:
+            works[work]()
+            os._exit(0)
+        except MemoryError:
+            os._exit(3)
+    ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(*ends)
+"""
+
+
+def large():
+    return Sequential(Dense(2000, 2000), seed=0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("work", ["save", "load"])
+def test_where_memory_cannot_be_had_a_memory_error_says_so(work, path):
+    """The library aborts there, or hangs."""
+    large().save(path)
+    out, _ = run(LITTLE_MEMORY, path, work).communicate(timeout=200)
+    *ends, enough = map(int, out.split())
+    assert enough == 0 and set(ends) <= {0, 3} and 3 in ends, out
+    assert_holds(path, large())
+
+
 SAVING = """
 import sys
 sys.path[:0] = sys.argv[2:]
