@@ -127,7 +127,7 @@ WORK = {
     "convolution": lambda: Sequential(
         fastnn.Conv2D(8, 64, 3, padding="same"), fastnn.Conv2D(64, 64, 3, padding="same")
     ).input_gradient(np.ones((100, 28, 28, 8), np.float32), lambda y: y),
-    "predict": lambda: Sequential(Dense(100, 4000), Dense(4000, 4000)).predict(X),
+    "predict": lambda: Sequential(Dense(100, 2500), Dense(2500, 2500)).predict(X),
 }  # fmt: skip
 
 
