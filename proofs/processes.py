@@ -25,6 +25,7 @@ import fastnn
 from fastnn import BatchNorm, Dense, Dropout, ReLU, Sequential
 
 NOBODY = 65534
+SAVED = f"/dev/shm/fastnn-{os.getpid()}"
 JOBS, WORKERS = 8, 4
 REFUSED = 3  # exit status of a process that was refused memory
 RNG = np.random.default_rng(0)
@@ -123,7 +124,7 @@ def limited(more, work):
 
 WORK = {
     "train": lambda: trained(0, width=20_000),
-    "save": lambda: fastnn.save(Sequential(Dense(2000, 2000)), "/dev/shm/fastnn-proof"),
+    "save": lambda: fastnn.save(Sequential(Dense(2000, 2000)), SAVED),
     "convolution": lambda: Sequential(
         fastnn.Conv2D(8, 64, 3, padding="same"), fastnn.Conv2D(64, 64, 3, padding="same")
     ).input_gradient(np.ones((100, 28, 28, 8), np.float32), lambda y: y),
@@ -162,7 +163,11 @@ def main():
         print(f"{name}: {JOBS} trainings in {WORKERS} workers, the same bits", flush=True)
     without_threads(expected)
     print("no thread can be started: the same bits", flush=True)
-    without_memory(options.limits)
+    try:
+        without_memory(options.limits)
+    finally:
+        if os.path.exists(SAVED):
+            os.unlink(SAVED)
 
 
 if __name__ == "__main__":
