@@ -367,10 +367,8 @@ def test_saving_where_nothing_can_be_written(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["file", "pipe"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_saving_without_permission(tmp_path):
-    folder = tmp_path / "folder"
-    folder.mkdir()
+def save_without_permission(folder):
+    """22: a file and a folder that may not be written; the old file stays as it is."""
     path = folder / "file"
     model_of(0).save(path)
     path.chmod(0o444)
@@ -381,6 +379,31 @@ def test_saving_without_permission(tmp_path):
         model_of(1).save(folder / "other")
     folder.chmod(0o755)
     assert_holds(path, model_of(0))
+    assert os.listdir(folder) == ["file"]
+
+
+NOBODY = """
+import os, sys, tempfile
+from pathlib import Path
+sys.path[:0] = sys.argv[2:]
+from test_safefile import assert_holds, model_of, save_without_permission
+path = Path(sys.argv[1])
+model_of(0).save(path)
+assert_holds(path, model_of(0))  # all that a save and a load import is there now
+os.setgid(65534)
+os.setuid(65534)
+with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+    save_without_permission(Path(folder))
+print("refused")
+"""
+
+
+def test_saving_without_permission(path):
+    """Root may write anywhere, and so becomes nobody for it."""
+    if os.geteuid():
+        save_without_permission(path.parent)
+    else:
+        assert run(NOBODY, path).communicate(timeout=60)[0] == "refused\n"
 
 
 @pytest.fixture(params=["a file without a name", "a file with a name"])
