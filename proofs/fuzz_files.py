@@ -14,9 +14,9 @@ is then kept in the folder `--faults`, and the exit status is 1.
 atheris' own library of the sanitizer watch all memory of the process, other libraries' too."""
 
 import argparse
+import hashlib
 import os
 import random
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -63,18 +63,14 @@ def arguments():
 # ---- one reader --------------------------------------------------------------------------------
 
 
-def fast_folder():
-    """A folder in memory, if there is one."""
-    return tempfile.TemporaryDirectory(
-        prefix="fastnn-fuzz-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    )
-
-
 def fuzz(name, its):
     """Run atheris on a reader; the process ends in here."""
     import atheris
 
-    with atheris.instrument_imports(include=BRANCHES_OF), fast_folder() as folder:
+    with (
+        atheris.instrument_imports(include=BRANCHES_OF),
+        tempfile.TemporaryDirectory() as folder,  # in that of `main`, which removes it
+    ):
         from readers import READERS, outcome
 
         reader, folder = READERS[name], Path(folder)
@@ -95,11 +91,13 @@ def fuzz(name, its):
             sys.stdout.flush()
 
         def one(content):
-            counts[outcome(reader, work / reader.file, content)] += 1
+            try:
+                counts[outcome(reader, work / reader.file, content)] += 1
+            except BaseException:
+                keep(name, its, content)
             runs = sum(counts.values())
             if runs >= its.runs or time.monotonic() - begun > 60 * its.minutes:
                 report()
-                shutil.rmtree(folder, ignore_errors=True)
                 os._exit(0)
 
         def damaged(content, max_size, seed):
@@ -120,12 +118,21 @@ def fuzz(name, its):
         atheris.Fuzz()
 
 
+def keep(name, its, content):
+    """Keep a file that is a fault, say why, and end the process at once."""
+    path = Path(its.faults) / f"{name}-{hashlib.sha1(content).hexdigest()}"
+    path.write_bytes(content)
+    traceback.print_exc(file=sys.stdout)
+    print(f"kept as {path}", flush=True)
+    os._exit(1)
+
+
 def read_one(name, path):
     """What becomes of one file, in an ordinary process."""
     from readers import READERS, outcome
 
     warnings.simplefilter("error")
-    with fast_folder() as folder:
+    with tempfile.TemporaryDirectory() as folder:
         reader, folder = READERS[name], Path(folder)
         reader.seeds(folder)  # for the files beside it
         try:
@@ -181,8 +188,13 @@ def main():
         return fuzz(its.readers[0], its)
     os.makedirs(its.faults, exist_ok=True)
     print(f"python {sysconfig.get_python_version()}, seed {its.seed}", flush=True)
-    with tempfile.TemporaryDirectory(prefix="fastnn-fuzz-build-") as folder:
-        environment = sanitized(folder) if its.sanitize else dict(os.environ)
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with (
+        tempfile.TemporaryDirectory(prefix="fastnn-fuzz-build-") as build,
+        tempfile.TemporaryDirectory(prefix="fastnn-fuzz-", dir=memory) as folder,
+    ):
+        environment = sanitized(build) if its.sanitize else dict(os.environ)
+        environment["TMPDIR"] = folder
         with ThreadPoolExecutor(its.processes) as pool:
             well = list(pool.map(lambda name: fuzz_apart(name, its, environment), its.readers))
     return 0 if all(well) else 1
