@@ -173,7 +173,13 @@ def sanitized(folder):
     flags = "-fsanitize=address,fuzzer-no-link -fno-omit-frame-pointer"
     build = dict(os.environ, CC="clang", LDSHARED="clang -shared", CFLAGS=flags, LDFLAGS="")
     command = [sys.executable, "setup.py", "-q", "build", "--build-base", f"{folder}/build"]
-    subprocess.run([*command, "--build-lib", folder], cwd=HERE.parent, env=build, check=True)
+    print("compiling with the address sanitizer", flush=True)
+    done = subprocess.run(
+        [*command, "--build-lib", folder], cwd=HERE.parent, env=build, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    if done.returncode:
+        sys.exit(done.stdout)
     library = Path(atheris.path()) / "asan_with_fuzzer.so"
     path = os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")])
     options = "detect_leaks=0:allocator_may_return_null=1:handle_abort=1"
