@@ -49,6 +49,23 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
+__all__ = [
+    "accuracy",
+    "balanced_accuracy",
+    "top_k_accuracy",
+    "precision",
+    "recall",
+    "f1",
+    "confusion_matrix",
+    "auc",
+    "log_loss",
+    "mean_absolute_error",
+    "mean_squared_error",
+    "root_mean_squared_error",
+    "r2",
+    "explained_variance",
+]
+
 # ---- classification ----------------------------------------------------------------------------
 
 
