@@ -51,19 +51,19 @@ if TYPE_CHECKING:
 
 __all__ = [
     "accuracy",
-    "balanced_accuracy",
-    "top_k_accuracy",
-    "precision",
-    "recall",
-    "f1",
-    "confusion_matrix",
     "auc",
+    "balanced_accuracy",
+    "confusion_matrix",
+    "explained_variance",
+    "f1",
     "log_loss",
     "mean_absolute_error",
     "mean_squared_error",
-    "root_mean_squared_error",
+    "precision",
     "r2",
-    "explained_variance",
+    "recall",
+    "root_mean_squared_error",
+    "top_k_accuracy",
 ]
 
 # ---- classification ----------------------------------------------------------------------------
