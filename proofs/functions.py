@@ -251,7 +251,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--every", type=int, default=1, help="one in so many blocks of float32")
     parser.add_argument("--samples", type=float, default=1e8, help="float64 numbers")
-    parser.add_argument("--exact", type=int, default=100_000, help="numbers that MPFR judges")
+    parser.add_argument("--exact", type=int, default=20_000, help="numbers that MPFR judges")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     options = parser.parse_args()

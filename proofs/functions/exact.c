@@ -1,4 +1,4 @@
-/* The same functions by MPFR with 400 bits, to judge the reference: the largest distance of
+/* The same functions by MPFR with 200 bits, to judge the reference: the largest distance of
  * reference and exact value, in units in the last place of a float32 or float64 result. */
 #include <math.h>
 #include <mpfr.h>
@@ -6,7 +6,7 @@
 
 #include "functions.h"
 
-#define BITS 400
+#define BITS 200
 #if FNN_REAL == 32
 typedef double wide;
 typedef float real;
