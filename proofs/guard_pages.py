@@ -1,7 +1,7 @@
 """Proves that no kernel reads or writes beyond an array, and that each writes all of its output.
 
     python proofs/guard_pages.py
-    python proofs/guard_pages.py --quick          a few products and activations
+    python proofs/guard_pages.py --quick          a few products alone
 
 NumPy gives every array pages of its own (guard_pages/guarded.c), between two that nobody may touch
 and full of NaN.  So run the tests of all kernels and layers, whose shapes lie around the boundaries
@@ -16,6 +16,7 @@ import sys
 import sysconfig
 
 import numpy as np
+
 from compiled import CSRC, FOLDER, HERE, compile_c
 
 TREE = CSRC.parent
@@ -23,7 +24,6 @@ TESTS = [
     "kernels", "layers", "test_losses.py", "test_loss_options.py", "test_optimizers.py",
     "test_lerp.py", "test_vector.py", "test_factors.py", "training",
 ]  # fmt: skip
-QUICK = ["kernels/test_activations.py", "kernels/test_embedding.py"]
 # What says nothing about arrays: other processes, how code was compiled, memory counted in bytes
 LEFT_OUT = ["kernels/test_bits.py", "kernels/test_machine_code.py", "kernels/test_phases.py"]
 
@@ -38,7 +38,7 @@ def main():
         f"guarded{sysconfig.get_config_var('EXT_SUFFIX')}", [HERE / "guard_pages/guarded.c"],
         "-shared", "-fPIC", f"-I{sysconfig.get_path('include')}", f"-I{np.get_include()}",
     )  # fmt: skip
-    tests = [str(TREE / "tests" / name) for name in (QUICK if options.quick else TESTS)]
+    tests = [str(TREE / "tests" / name) for name in TESTS]
     ignored = [f"--ignore={TREE / 'tests' / name}" for name in LEFT_OUT]
     shapes = 30 if options.quick else options.shapes
     print(f"seed {options.seed}, {shapes} shapes of each kind")
@@ -49,7 +49,7 @@ def main():
         }  # fmt: skip
         print(f"an inaccessible page {side} every array", flush=True)
         # two runs, since the hooks of tests/ take no test from outside it
-        for chosen in ([str(HERE / "guard_pages")], [*ignored, *tests]):
+        for chosen in [[str(HERE / "guard_pages")]] + [[*ignored, *tests]] * (not options.quick):
             command = [
                 sys.executable, "-m", "pytest", "-q", "-n", "0", "-x", "-p", "guarded",
                 "-p", "no:cacheprovider", *chosen,

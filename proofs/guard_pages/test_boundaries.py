@@ -18,7 +18,30 @@ SEED = int(os.environ.get("PROOF_SEED", "1"))
 # A boundary, one below and one above: tiles of 4, 6, 8 and 14 rows and their doubles, vectors of 2
 # to 16 and tiles of up to 16 vectors, FEW_TERMS, NARROW and TAIL_TERMS, strips of 16 and 32
 # columns, groups of 64 and 128, FNN_CHUNK_K, BLOCK_COLUMNS, TRANSPOSED_ROWS
-BOUNDARIES = (1, 2, 4, 6, 8, 10, 12, 14, 15, 16, 24, 28, 32, 48, 56, 64, 96, 112, 128, 256, 512, 1024)
+BOUNDARIES = (
+    1,
+    2,
+    4,
+    6,
+    8,
+    10,
+    12,
+    14,
+    15,
+    16,
+    24,
+    28,
+    32,
+    48,
+    56,
+    64,
+    96,
+    112,
+    128,
+    256,
+    512,
+    1024,
+)
 SIZES = sorted({max(b + d, 1) for b in BOUNDARIES for d in (-1, 0, 1)})
 SMALL = [n for n in SIZES if n <= 33]
 FORMS = {
