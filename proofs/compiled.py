@@ -1,18 +1,19 @@
-"""What the proofs that compile C have in common: the compiler, the instruction sets of this machine,
-and how a difference is counted."""
+"""What the proofs that compile C have in common: the compiler, the kernels, the instruction sets of
+this machine."""
 
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import fastnn
 
 HERE = Path(__file__).resolve().parent
 CSRC = HERE.parent / "csrc"
-KERNELS = [CSRC / "dispatch.c", *sorted((CSRC / "isa").glob("*.c"))]
 ISAS = fastnn.build_info()["isa_available"]
 COMPILER = os.environ.get("CC", "cc").split()
 
@@ -36,16 +37,13 @@ def compile_c(name, sources, *options):
     return path
 
 
-def kernel_objects():
-    """The kernels of all instruction sets, compiled once, one file beside the other."""
-    running = []
-    for source in KERNELS:
-        path = FOLDER / f"{source.stem}.o"
-        command = [*COMPILER, *FLAGS, "-fPIC", "-c", str(source), "-o", str(path)]
-        running.append((path, subprocess.Popen(command)))
-        if len(running) % (os.cpu_count() or 1) == 0:
-            running[-1][1].wait()
-    for path, process in running:
-        if process.wait():
-            sys.exit(f"{path.stem} does not compile")
-    return [path for path, _ in running]
+def kernel_objects(*options):
+    """The kernels of all instruction sets, as many files at a time as there are cores."""
+    sources = [CSRC / "dispatch.c", *sorted((CSRC / "isa").glob("*.c"))]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        compile_one = partial(_compile_object, options=options)
+        return list(pool.map(compile_one, sources))
+
+
+def _compile_object(source, options):
+    return compile_c(f"{source.stem}.o", [source], "-c", "-fPIC", *options)

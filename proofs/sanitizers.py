@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 
-from compiled import COMPILER, CSRC, FOLDER, HERE, ISAS, KERNELS, compile_c
+from compiled import COMPILER, CSRC, FOLDER, HERE, ISAS, compile_c, kernel_objects
 
 TREE = CSRC.parent
 QUICK = ["kernels", "layers", "training", "test_losses.py", "test_optimizers.py", "test_vector.py"]
@@ -68,8 +68,10 @@ def run(command, environment, **options):
 
 def run_bits(kind):
     """Every kernel on every instruction set, whole and in pieces, its checksums thrown away."""
-    sanitizer = [f"-fsanitize={kind}", "-fno-sanitize-recover=all", "-g", "-O1"]
-    program = compile_c("bits", [BITS, *KERNELS], *([] if kind == "valgrind" else sanitizer))
+    flags = ["-g"]
+    if kind != "valgrind":
+        flags += [f"-fsanitize={kind}", "-fno-sanitize-recover=all", "-O1"]
+    program = compile_c("bits", [BITS, *kernel_objects(*flags)], *flags)
     before, isas = [], ISAS
     if kind == "valgrind":
         if shutil.which("valgrind") is None:
