@@ -40,7 +40,7 @@ def main():
     )  # fmt: skip
     tests = [str(TREE / "tests" / name) for name in TESTS]
     ignored = [f"--ignore={TREE / 'tests' / name}" for name in LEFT_OUT]
-    shapes = 30 if options.quick else options.shapes
+    shapes = 10 if options.quick else options.shapes
     print(f"seed {options.seed}, {shapes} shapes of each kind")
     for side in ("behind", "before"):
         environment = {
