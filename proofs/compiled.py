@@ -1,6 +1,7 @@
 """What the proofs that compile C have in common: the compiler, the kernels, the instruction sets of
 this machine."""
 
+import atexit
 import os
 import shutil
 import subprocess
@@ -20,8 +21,8 @@ COMPILER = os.environ.get("CC", "cc").split()
 # as setup.py compiles the kernels
 FLAGS = ["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", f"-I{CSRC}"]
 
-_folder = tempfile.TemporaryDirectory(prefix="fastnn-proof-")
-FOLDER = Path(_folder.name)
+FOLDER = Path(tempfile.mkdtemp(prefix="fastnn-proof-"))
+atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 
 
 def compile_c(name, sources, *options):
