@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # numpy.random is not imported before it is needed
     Shape: TypeAlias = tuple[int, ...]
     Initializer: TypeAlias = Callable[[np.random.Generator, Shape, int], NDArray[Any]]
 
+__all__ = ["He", "HeUniform", "Normal", "Orthogonal", "Xavier", "XavierUniform", "Zeros"]
+
 
 class Zeros(Guarded):
     """0 everywhere: for biases, as units whose weights are all 0 would never learn to differ.

@@ -3,8 +3,9 @@
     python proofs/random_networks.py [--networks N] [--minutes M] [--seed S]
 
 Each is trained by `fit`, replayed; batch by batch; in Python, not recorded; by a loop of
-`TrainStep`; and by README's loop.  `fit` runs on 1, 2, 3, 7, 16 or 64 threads, of fastnn's own and
-of OpenMP, on each instruction set; portable code, whose bits are its own, is compared with itself.
+`TrainStep`; and by the loop of docs/howto/own_loop.md.  `fit` runs on 1, 2, 3, 7, 16 or 64
+threads, of fastnn's own and of OpenMP, on each instruction set; portable code, whose bits are its
+own, is compared with itself.
 A network is made smaller as long as its runs differ, and printed with what repeats it:
 ``--network '{...}'``.  The exit status is 1 at the first one."""
 

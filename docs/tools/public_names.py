@@ -27,16 +27,8 @@ WINGS = [
 
 
 def names(module: ModuleType) -> list[str]:
-    """What a module calls public, or else the functions and classes that it defines, in order."""
-    own = [
-        name
-        for name, value in vars(module).items()
-        if not name.startswith("_")
-        and callable(value)
-        and getattr(value, "__module__", None) == module.__name__
-        and getattr(value, "__name__", None) == name
-    ]
-    return list(getattr(module, "__all__", own))
+    """What a module calls public."""
+    return list(module.__all__)
 
 
 def members(of: type) -> list[str]:
@@ -51,10 +43,6 @@ def members(of: type) -> list[str]:
                 if not name.startswith("_") and isinstance(value, _KINDS) and value.__doc__:
                     found.setdefault(name, value)
     return list(found)
-
-
-def _is_property(of: type, name: str) -> bool:
-    return isinstance(getattr(of, name), property)
 
 
 def listed(text: str) -> list[str]:
@@ -86,11 +74,11 @@ def directives(text: str) -> str:
         if isinstance(value, ModuleType):
             return f".. automodule:: {full}\n   :no-members:\n"
         if isinstance(value, type):
-            kinds = {name: _is_property(value, name) for name in members(value)}
-            return f".. autoclass:: {full}\n" + "".join(
-                f"\n   .. auto{'property' if kind else 'method'}:: {full}.{name}\n"
-                for name, kind in kinds.items()
-            )
+            text = f".. autoclass:: {full}\n"
+            for name in members(value):
+                kind = "property" if isinstance(getattr(value, name), property) else "method"
+                text += f"\n   .. auto{kind}:: {full}.{name}\n"
+            return text
         return f".. autofunction:: {full}\n"
 
     def block(found: re.Match[str]) -> str:

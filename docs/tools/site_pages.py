@@ -70,7 +70,6 @@ def _draw(page: Path, text: str) -> None:
 def _with_contents(text: str, index: Path) -> str:
     """A section's index with a table of contents from its links; the text shows them itself."""
     linked = [name for name in _SIBLING.findall(text) if (index.parent / f"{name}.md").is_file()]
-    linked = linked or sorted(page.stem for page in index.parent.glob("*.md") if page != index)
     entries = "\n".join(dict.fromkeys(linked))
     return f"{text}\n\n```{{toctree}}\n:hidden:\n\n{entries}\n```\n"
 

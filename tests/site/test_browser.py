@@ -157,27 +157,35 @@ def test_a_reader_finds_the_way(browser, width):
     browser.click("article details summary")
     browser.until(answer.is_displayed)
 
-    for word, address, text in [
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(
+    "word, address, text",
+    [
         ("dropout", "reference/layers.html#fastnn.Dropout", "Dropout"),
         ("反向传播", "guide/backward.html", "反向传播"),
-    ]:
-        if width == "phone":
-            browser.click("header label[for='__navigation']")
-        box = browser.find("input[name='q']")
-        browser.until(box.is_displayed)
-        box.send_keys(word)
-        box.submit()
-        browser.until(lambda: "search.html" in browser.driver.current_url)
-        found = browser.until(
-            lambda: browser.driver.find_elements("css selector", "#search-results li a")
-        )
-        links = [link for link in found if address in link.get_attribute("href")]
-        assert links, f"{word}: {[link.get_attribute('href') for link in found]}"
-        browser.until(links[0].is_displayed)
-        browser.check()
-        browser.driver.get(links[0].get_attribute("href"))
-        assert text in browser.find("article").text
-        browser.check()
+    ],
+)
+def test_a_search_finds_the_page(browser, width, word, address, text):
+    browser.resize(*WIDTHS[width])
+    browser.open("index.html")
+    if width == "phone":
+        browser.click("header label[for='__navigation']")
+    box = browser.find("input[name='q']")
+    browser.until(box.is_displayed)
+    box.send_keys(word)
+    box.submit()
+    browser.until(lambda: "search.html" in browser.driver.current_url)
+    found = browser.until(
+        lambda: browser.driver.find_elements("css selector", "#search-results li a")
+    )
+    links = [link for link in found if address in link.get_attribute("href")]
+    assert links, f"{word}: {[link.get_attribute('href') for link in found]}"
+    browser.until(links[0].is_displayed)
+    browser.check()
+    browser.driver.get(links[0].get_attribute("href"))
+    assert text in browser.find("article").text
+    browser.check()
 
 
 def test_every_page_fits_a_phone(driver):

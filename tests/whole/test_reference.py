@@ -1,7 +1,9 @@
-"""The reference lists every public name, and the front page runs; the build of the site
-runs the pages of the reference."""
+"""The reference and the overview have every public name, and the front page runs.
+
+The pages of the reference run where the site is built."""
 
 import importlib
+import re
 
 import pytest
 
@@ -13,8 +15,6 @@ from paths import ROOT
 
 REFERENCE = {page.stem: page for page in (ROOT / "docs/reference").glob("*.md")}
 NEEDS = {"fastnn.sklearn": "sklearn", "fastnn.onnx": "onnx", "fastnn.keras": "h5py"}
-# functions of the module that are no business of its users
-INTERNAL = {f"fastnn.initializers.{name}" for name in ("fill", "resolve", "suitable_for")}
 
 
 def listed(stem):
@@ -37,7 +37,7 @@ def test_every_public_name_is_in_the_reference_once():
 @pytest.mark.parametrize("wing", [wing for wing in public_names.WINGS if wing not in NEEDS])
 def test_wings_are_in_the_reference(wing):
     module = importlib.import_module(wing)
-    own = {f"{wing}.{name}" for name in public_names.names(module)} - INTERNAL
+    own = {f"{wing}.{name}" for name in public_names.names(module)}
     assert own and own | {wing} <= set(listed_names())
 
 
@@ -47,6 +47,12 @@ def test_wings_that_need_libraries_are_in_the_reference(wing, library):
     names = set(listed(wing.rpartition(".")[2]))
     own = {f"{wing}.{name}" for name in importlib.import_module(wing).__all__}
     assert own and own | {wing} == names
+
+
+def test_the_overview_names_every_part():
+    text = (ROOT / "docs/overview.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(?:fastnn\.)?(\w+)", text))
+    assert set(fastnn.__all__) - {"__version__"} - named == set()
 
 
 def test_front_page(tmp_path):
