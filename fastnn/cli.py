@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import Any
 
 from fastnn._version import __version__
+from fastnn.files import safefile
 
 _EXAMPLES = {
     "": """\
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = str(error) or "out of memory"
         if isinstance(error, OSError) and error.filename is not None:
             text = f"{error.filename}: {error.strerror}"
-        text = "\\n".join(text.splitlines())
+        text = safefile.shortened("\\n".join(text.splitlines()))
         print(f"fastnn {options.command}: error: {text}", file=sys.stderr)
         return 2
     finally:

@@ -41,7 +41,6 @@ _OPTIMIZER = ("rule", "steps", "bound")
 _HISTORY = ("names", "interrupted")
 _DTYPES = ("float32", "float64")
 _AVERAGE = ("rule", "updates", "applied")
-_LONGEST_MESSAGE = 2000
 _MOST_STEPS = 2**53  # float64 counts no further
 
 
@@ -262,9 +261,7 @@ def read(path: str | PathLike[str], kind: type[N]) -> Content[N]:
     except RecursionError:
         raise ValueError(f"{name}: its layers are nested too deeply") from None
     except (TypeError, ValueError) as error:
-        text = str(error)
-        text = text if len(text) < _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]} ..."
-        raise ValueError(f"{name}: {text}") from None
+        raise ValueError(f"{name}: {safefile.shortened(error)}") from None
 
 
 def read_training(

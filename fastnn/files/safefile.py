@@ -25,6 +25,7 @@ _ITEMSIZE = {"F32": 4, "F64": 8}  # of the tensors that fastnn writes
 FOREIGN = {**_ITEMSIZE, "F16": 2, "I64": 8}  # and that PyTorch's layers have
 _LONGEST_HEADER = 2**24  # bytes
 _MOST_DIMENSIONS = 32
+_LONGEST_MESSAGE = 2000
 _LIBRARY_BYTES = 2**20  # for all that is small
 _PROCESS_FILES = "/proc/self/fd/"
 _PICKLES = b"PK\x03\x04", *(bytes([0x80, version]) for version in range(2, 6))
@@ -195,6 +196,12 @@ def read(
 def _reserve(size: int) -> None:
     """MemoryError where there is no memory for so many bytes: there the library would hang."""
     np.empty(size + _LIBRARY_BYTES, np.uint8)
+
+
+def shortened(error: object) -> str:
+    """The beginning of what an error says: it may hold names, or whatever else, out of a file."""
+    text = str(error)
+    return text if len(text) < _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]} ..."
 
 
 def _open(path: str, flags: int) -> int:

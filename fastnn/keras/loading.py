@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from fastnn.files import safefile
 from fastnn.keras.building import STORED, built, counted
 from fastnn.keras.stored import File
 from fastnn.layers import BatchNorm, Block, LayerNorm
@@ -82,7 +83,7 @@ def _guarded(path: str | os.PathLike[str], use: Callable[[File], Any]) -> Any:
         if isinstance(error, TypeError) and str(error).startswith("model: "):
             raise
         text = f"no {error}" if isinstance(error, KeyError) else str(error) or repr(error)
-        raise ValueError(f"{name}: {text}") from None
+        raise ValueError(f"{name}: {safefile.shortened(text)}") from None
 
 
 def _load(model: Sequential, file: File, known: bool = False) -> None:

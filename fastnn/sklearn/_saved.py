@@ -91,7 +91,7 @@ def load(kind: type[T], path: str | PathLike[str]) -> T:
             raise ValueError("no file of an estimator's, but a model's: use fastnn.load")
         return _made(kind, safefile.parse(metadata[_KEY], "its estimator"), joined)
     except (OverflowError, TypeError, ValueError) as error:
-        raise ValueError(f"{name}: {error}") from None
+        raise ValueError(f"{name}: {safefile.shortened(error)}") from None
 
 
 def _plain(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def load_state_dict(
             with _opened(path) as found:
                 return _load(model, found, strict, kept, names)
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+            raise ValueError(f"{path}: {safefile.shortened(error)}") from None
     if not isinstance(state, Mapping):
         raise TypeError(f"state: expected a dict of arrays or a path, got {arrays.describe(state)}")
     return _load(model, {k: _stored(k, v) for k, v in state.items()}, strict, kept, names)

@@ -208,5 +208,9 @@ def test_closed_streams(folder, stream):
 def test_an_error_is_one_line(folder, capsys):
     assert run("--target", "a\nb\u2028c") == 2
     assert "error: " in (err := capsys.readouterr().err) and len(err.splitlines()) == 1
+    (folder / "long.csv").write_text("x" * 100_000 + ",y\n1,2\n")  # its columns' names are said
+    assert cli.main(["train", str(folder / "long.csv"), "--target", "z"]) == 2
+    err = capsys.readouterr().err
+    assert "long.csv: has no column 'z'; it has 'xxx" in err and len(err) < 3000
     assert cli.main(["train", "", "--target", "x"]) == 2
     assert "expected the name of a file, got ''" in capsys.readouterr().err

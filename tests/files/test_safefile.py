@@ -31,7 +31,7 @@ from fastnn import (
     Sequential,
     Standardizer,
 )
-from forged import made_up, pack, refused, tensor, unpack
+from forged import DENSE, damaged, made_up, pack, refused, tensor, unpack
 from paths import import_path
 
 
@@ -121,7 +121,6 @@ def test_the_file_that_the_others_are_made_of_is_good(path):
     assert repr(fastnn.load(path)) == repr(Sequential(ReLU()))
 
 
-DENSE = {"type": "Dense", "in_features": 2, "out_features": 2}
 LAYERS = {
     "unknown": ({"type": "Transformer"}, "layer 0: 'Transformer' is unknown to this version"),
     "code": ({"type": "os.system"}, "layer 0: 'os.system' is unknown"),
@@ -287,51 +286,6 @@ def network(path):
     return path.read_bytes()
 
 
-VALUES = [None, True, -1, 0, 1, 3, 0.5, 1e308, 2**31, 2**63, 2**64, 10**400, "", "relu", "Dense",
-          [], {}, [1, 2], [[]], {"type": "ReLU"}, {"type": "He"}, DENSE]  # fmt: skip
-
-
-def places(tree):
-    """Each dict or list in a tree of them, with each of its keys or indices."""
-    for key in range(len(tree)) if isinstance(tree, list) else list(tree):
-        yield tree, key
-        if isinstance(tree[key], dict | list):
-            yield from places(tree[key])
-
-
-def damaged_tree(tree, chance):
-    holder, key = chance.choice(list(places(tree)))
-    if chance.random() < 0.2:
-        del holder[key]
-    else:
-        holder[key] = chance.choice(VALUES)
-
-
-def damaged_bytes(file, chance):
-    file = bytearray(file)
-    head = 8 + int.from_bytes(file[:8], "little")
-    for _ in range(chance.choice([1, 1, 3])):
-        at = chance.randrange(min(head + 16, len(file)) or 1)
-        file[at : at + chance.randrange(3)] = chance.choice(
-            [b"", b"0", b"9", b"[", b'"', b"\xff", b","]
-        )
-    return bytes(file[: chance.choice([None, chance.randrange(len(file))])])
-
-
-def damaged(file, chance):
-    kind = chance.randrange(3)
-    if kind == 0:
-        return damaged_bytes(file, chance)
-    header, data = unpack(file)
-    if kind == 1:
-        damaged_tree(header, chance)
-    else:
-        content = json.loads(header["__metadata__"]["fastnn"])
-        damaged_tree(content, chance)
-        header["__metadata__"]["fastnn"] = json.dumps(content)
-    return pack(header, data)
-
-
 @pytest.mark.parametrize("make", [network, training])
 def test_whatever_is_damaged_gives_a_value_error_that_names_the_file(make, path):
     file, chance, good = make(path), random.Random(0), 0
@@ -413,10 +367,8 @@ def test_saving_where_nothing_can_be_written(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["file", "pipe"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_saving_without_permission(tmp_path):
-    folder = tmp_path / "folder"
-    folder.mkdir()
+def save_without_permission(folder):
+    """22: a file and a folder that may not be written; the old file stays as it is."""
     path = folder / "file"
     model_of(0).save(path)
     path.chmod(0o444)
@@ -427,6 +379,31 @@ def test_saving_without_permission(tmp_path):
         model_of(1).save(folder / "other")
     folder.chmod(0o755)
     assert_holds(path, model_of(0))
+    assert os.listdir(folder) == ["file"]
+
+
+NOBODY = """
+import os, sys, tempfile
+from pathlib import Path
+sys.path[:0] = sys.argv[2:]
+from test_safefile import assert_holds, model_of, save_without_permission
+path = Path(sys.argv[1])
+model_of(0).save(path)
+assert_holds(path, model_of(0))  # all that a save and a load import is there now
+os.setgid(65534)
+os.setuid(65534)
+with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+    save_without_permission(Path(folder))
+print("refused")
+"""
+
+
+def test_saving_without_permission(path):
+    """Root may write anywhere, and so becomes nobody for it."""
+    if os.geteuid():
+        save_without_permission(path.parent)
+    else:
+        assert run(NOBODY, path).communicate(timeout=60)[0] == "refused\n"
 
 
 @pytest.fixture(params=["a file without a name", "a file with a name"])

@@ -1,4 +1,4 @@
-"""Files that somebody made up, byte by byte, and the check that they are refused."""
+"""Files that somebody made up or damaged, byte by byte, and the check that they are refused."""
 
 import json
 
@@ -36,3 +36,51 @@ def made_up(data=b"", tensors=None, text=None, **model):
     content = {"format": 1, "model": {**whole, **model}}
     text = json.dumps(content) if text is None else text
     return pack({"__metadata__": {"fastnn": text}, **(tensors or {})}, data)
+
+
+# ---- any damage ----
+
+DENSE = {"type": "Dense", "in_features": 2, "out_features": 2}
+VALUES = [None, True, -1, 0, 1, 3, 0.5, 1e308, 2**31, 2**63, 2**64, 10**400, "", "relu", "Dense",
+          [], {}, [1, 2], [[]], {"type": "ReLU"}, {"type": "He"}, DENSE]  # fmt: skip
+
+
+def places(tree):
+    """Each dict or list in a tree of them, with each of its keys or indices."""
+    for key in range(len(tree)) if isinstance(tree, list) else list(tree):
+        yield tree, key
+        if isinstance(tree[key], dict | list):
+            yield from places(tree[key])
+
+
+def damaged_tree(tree, chance):
+    holder, key = chance.choice(list(places(tree)))
+    if chance.random() < 0.2:
+        del holder[key]
+    else:
+        holder[key] = chance.choice(VALUES)
+
+
+def damaged_bytes(file, chance):
+    file = bytearray(file)
+    head = 8 + int.from_bytes(file[:8], "little")
+    for _ in range(chance.choice([1, 1, 3])):
+        at = chance.randrange(min(head + 16, len(file)) or 1)
+        file[at : at + chance.randrange(3)] = chance.choice(
+            [b"", b"0", b"9", b"[", b'"', b"\xff", b","]
+        )
+    return bytes(file[: chance.choice([None, chance.randrange(len(file))])])
+
+
+def damaged(file, chance):
+    kind = chance.randrange(3)
+    if kind == 0:
+        return damaged_bytes(file, chance)
+    header, data = unpack(file)
+    if kind == 1:
+        damaged_tree(header, chance)
+    else:
+        content = json.loads(header["__metadata__"]["fastnn"])
+        damaged_tree(content, chance)
+        header["__metadata__"]["fastnn"] = json.dumps(content)
+    return pack(header, data)

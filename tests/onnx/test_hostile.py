@@ -9,10 +9,10 @@ import pytest
 import fastnn
 from forged import refused
 from onnx_files import onnx
-from onnx_graphs import written
+from onnx_graphs import mutated, written
 
 ROWS = "N, 6"
-FLOAT, INT64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
+FLOAT = onnx.TensorProto.FLOAT
 
 
 def model_of(nodes="y = MatMul(x, a)", arrays=None, sizes=ROWS):
@@ -179,40 +179,6 @@ def test_other_files_than_regular_ones_are_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ValueError, match="pipe: expected a regular file"):
         fastnn.onnx.load(tmp_path / "pipe")
-
-
-VALUES = [0, 1, -1, 2, 7, 2**31, -(2**31), 2**62, 2**63 - 1, -(2**63)]
-
-
-def mutated(content, rng):
-    """The file with some bytes, numbers, names or operators replaced."""
-    if rng.random() < 0.4:
-        data = bytearray(content)
-        for i in rng.integers(0, len(data), 3):
-            data[i] = rng.integers(256)
-        return bytes(data)
-    model = onnx.load_model_from_string(content)
-    graph = model.graph
-    node, tensor = rng.choice(graph.node), rng.choice(graph.initializer)
-    for _ in range(rng.integers(1, 4)):
-        kind = rng.integers(6)
-        if kind == 0 and node.attribute:
-            a = rng.choice(node.attribute)
-            a.i, a.type = int(rng.choice(VALUES)), int(rng.choice([1, 2, 3, 7, a.type]))
-            a.ints.append(int(rng.choice(VALUES)))
-        elif kind == 1:
-            node.input[0] = rng.choice([x for n in graph.node for x in (*n.input, *n.output)])
-        elif kind == 2:
-            node.op_type = rng.choice(
-                [n.op_type for n in graph.node] + ["Reshape", "Add", "Concat"]
-            )
-        elif kind == 3 and tensor.dims:
-            tensor.dims[0] = int(rng.choice(VALUES))
-        elif kind == 4 and tensor.data_type == INT64:
-            tensor.raw_data = rng.choice(VALUES, len(tensor.raw_data) // 8).tobytes()
-        elif kind == 5:
-            graph.input[0].type.tensor_type.shape.dim[-1].dim_value = int(rng.choice(VALUES))
-    return model.SerializeToString()
 
 
 def test_mutated_files_are_read_or_refused():

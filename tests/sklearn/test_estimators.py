@@ -132,6 +132,8 @@ def test_bad_settings_of_our_own_are_refused(name, settings):
     *((name, lambda e, X, y: e.fit(X, y[:-1])) for name in NAMES),
     *((name, lambda e, X, y: e.fit(X, y, sample_weight=[1.0])) for name in NAMES),
     *((name, lambda e, X, y: e.fit(X * np.nan, y)) for name in NAMES),
+    *((name, lambda e, X, y: e.fit(X, np.full(len(y), np.nan))) for name in NAMES),
+    *((name, lambda e, X, y: e.fit(X, np.full(len(y), np.inf))) for name in NAMES),
     *((name, lambda e, X, y: e.fit(X, y).predict(X[:, 1:])) for name in NAMES),
     *((name, lambda e, X, y: e.predict(X)) for name in NAMES),
     ("MLPClassifier", lambda e, X, y: e.set_params(solver="lbfgs").partial_fit(X, y)),
@@ -144,6 +146,14 @@ def test_errors_are_scikit_learns(name, call):
             call(getattr(module, name)(max_iter=2), X, y)
         errors.append((type(error.value), str(error.value)))
     assert errors[0] == errors[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_infinite_rows_are_refused(name):
+    """The words are scikit-learn's but for the type, in which this one computes."""
+    X, y = cancer()
+    with pytest.raises(ValueError, match=r"Input X contains infinity .* dtype\('float32'\)"):
+        getattr(ours, name)(max_iter=2).fit(np.where(X > 3, np.inf, X), y)
 
 
 @pytest.mark.parametrize("name, settings, data", [

@@ -86,6 +86,13 @@ def test_bad_data_are_refused(call, message):
         call(small(), *cancer())
 
 
+@pytest.mark.parametrize("bad, message", [(np.nan, "y contains NaN"), (np.inf, "y contains inf")])
+def test_targets_that_are_no_numbers_are_refused(bad, message):
+    X, y = plane()
+    with pytest.raises(ValueError, match=message):
+        small(TabularRegressor).fit(X, np.where(np.arange(len(y)) == 3, bad, y))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("use", [
     lambda e, X: e.predict(X), lambda e, X: e.predict_ensemble(X), lambda e, X: e.predictor(),

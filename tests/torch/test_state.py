@@ -346,6 +346,17 @@ def test_damaged_files_are_refused(tmp_path):
                 assert str(error).startswith(f"{path}: ")
 
 
+@pytest.mark.parametrize("kind", ["npz", "safetensors"])
+def test_a_message_holds_little_of_a_file(kind, tmp_path):
+    """Names in a file may be as long as the file."""
+    path = tmp_path / f"long.{kind}"
+    arrays = {"a" * 20_000: np.ones(2, np.float32)}
+    np.savez(path, **arrays) if kind == "npz" else save_file(arrays, path)
+    with pytest.raises(ValueError, match=rf"long\.{kind}: state: not certain") as caught:
+        load_state_dict(Sequential(Dense(2, 2, bias=False)), path)
+    assert len(str(caught.value)) < 3000
+
+
 @pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
 def test_an_archive_is_read_to_its_checksum(write, tmp_path):
     buffer = io.BytesIO()

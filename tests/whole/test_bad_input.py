@@ -188,6 +188,10 @@ CASES = [
      r"y: .*\(8, 2\).*\(8, 1\)"),
     (7, "y a vector", lambda: fit(X, X[:, 0], regressor(), loss=MeanSquaredError()), ValueError,
      r"y: .*\(8, 2\).*\(8,\)"),
+    *((7, f"{kind.__name__} broadcasts", lambda kind=kind: fit(
+        X, np.ones((ROWS, 1)), regressor(), loss=kind()), ValueError, r"y: .*\(8, 2\).*\(8, 1\)")
+      for kind in (fastnn.MeanAbsoluteError, fastnn.Huber, fastnn.Quantile, fastnn.Poisson,
+                   fastnn.SigmoidCrossEntropy)),
     (8, "features too many",
      lambda: forward(np.ones((2, 5))), ValueError, "x: layer 0, Dense.*4 features, got 5"),
     (8, "behind other layers", lambda: Sequential(ReLU(), BatchNorm(3)).forward(np.ones((2, 5))),
@@ -310,10 +314,10 @@ def test_bad_input_is_refused(call, error, message):
 
 
 @pytest.mark.parametrize(
-    "bad", [case for case in CASES if 1 <= case[0] <= 7], ids=lambda c: f"{c[0]} {c[1]}"
+    "bad", [case for case in CASES if case[0] in (*range(1, 8), 21)], ids=lambda c: f"{c[0]} {c[1]}"
 )
-def test_fit_refuses_before_the_first_step(bad, monkeypatch):
-    """Whatever is wrong with the arrays, no parameter has changed."""
+def test_what_is_refused_changes_nothing(bad, monkeypatch):
+    """Whatever is wrong with the arrays or the state, no parameter has changed."""
     made = []
     build = Sequential.__init__
 
@@ -453,8 +457,9 @@ def test_many_threads_predict_at_once():
         assert_same_bits(result, expected)
 
 
-# 17 and 18 are in training/test_loop.py, 19, 20 and 22 in files/test_safefile.py, 23 in
-# test_datasets.py
+# 17 and 18 are in training/test_faults.py, test_loop.py and test_interrupts.py; 19, 20 and 22 in
+# files/test_safefile.py and test_safetensors_cases.py, and for every reader in test_readers.py;
+# 23 in test_datasets.py and commands/test_tables.py
 
 
 @pytest.mark.parametrize("scale", [1e30, 1e38])

@@ -74,6 +74,47 @@ def test_import_needs_nothing_but_numpy():
     assert {name for name in foreign if not name.startswith(("_cython", "cython"))} == set()
 
 
+OFFLINE = """
+import sys
+reached = []
+sys.addaudithook(lambda event, _: event.startswith("socket.") and reached.append(event))
+import fastnn
+from fastnn.cli import main
+X, y = fastnn.datasets.digits()
+model = fastnn.Sequential(fastnn.Dense(64, 10), seed=0)
+optimizer = fastnn.Adam()
+model.fit(X, y, loss=fastnn.SoftmaxCrossEntropy(), optimizer=optimizer, epochs=1, progress=False)
+model.save("model")
+fastnn.save_checkpoint("training", model, optimizer)
+fastnn.load("model").predictor()(X[:1])
+fastnn.load_checkpoint("training")
+fastnn.export_c(model, "net.c")
+used = sorted({name.split(".")[0] for name in sys.modules})  # before `train` draws, by matplotlib
+with open("rows.csv", "w") as file:
+    file.write("x,y\\n" + "".join(f"{i * i % 11},{i % 2}\\n" for i in range(60)))
+assert main("train rows.csv --target y --epochs 2 -o net".split()) == 0
+assert main("predict net rows.csv -o out.csv".split()) == 0
+print("used:", *used, "reached:", *reached)
+"""
+OPTIONAL = {
+    "h5py", "matplotlib", "onnx", "pandas", "polars", "pyarrow", "scipy", "sklearn", "tensorboardX",
+    "torch", "tqdm",
+}  # fmt: skip
+
+
+def test_work_without_optional_packages_imports_none_and_reaches_no_network(tmp_path):
+    """Nothing is downloaded at run time: training, files, prediction and the commands open no
+    socket, and what only a wing needs is not imported, though it be installed."""
+    result = subprocess.run(
+        [sys.executable, "-c", OFFLINE], text=True, capture_output=True, timeout=120, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)}, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    used, _, reached = result.stdout.rpartition("used:")[2].partition("reached:")
+    assert {"fastnn", "numpy", "safetensors"} <= set(used.split())
+    assert not OPTIONAL & set(used.split()) and reached.split() == []
+
+
 def test_the_stub_describes_every_face():
     tree = ast.parse((PACKAGE / "_kernels.pyi").read_text(encoding="utf-8"))
     described = {
