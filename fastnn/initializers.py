@@ -88,8 +88,7 @@ class XavierUniform(Guarded):
     """
 
     def __call__(self, rng: np.random.Generator, shape: Shape, fan_in: int) -> NDArray[Any]:
-        limit = math.sqrt(3.0 / fan_in)
-        return rng.uniform(-limit, limit, shape)
+        return uniform(rng, math.sqrt(3.0 / fan_in), shape)
 
 
 class HeUniform(Guarded):
@@ -101,8 +100,7 @@ class HeUniform(Guarded):
     """
 
     def __call__(self, rng: np.random.Generator, shape: Shape, fan_in: int) -> NDArray[Any]:
-        limit = math.sqrt(6.0 / fan_in)
-        return rng.uniform(-limit, limit, shape)
+        return uniform(rng, math.sqrt(6.0 / fan_in), shape)
 
 
 class Orthogonal(Guarded):
@@ -178,6 +176,11 @@ def suitable_for(activation: str) -> Initializer:
     (He(), Xavier())
     """
     return INITIALIZERS["he" if activation in _HE_ACTIVATIONS else "xavier"]
+
+
+def uniform(rng: np.random.Generator, limit: float, shape: Shape) -> NDArray[Any]:
+    """Numbers in ± `limit`: those of ``rng.uniform``, where compilers may join product and sum."""
+    return 2 * limit * rng.random(shape) - limit
 
 
 def fill(

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -58,7 +59,8 @@ def test_package(run, capsys):
     assert float(capsys.readouterr().out.split("'accuracy': ")[1].rstrip("}\n")) > 0.9
 
 
-GUIDE = sorted(set((ROOT / "docs/guide").glob("*.md")) - {ROOT / "docs/guide/index.md"})
+NO_PAGES = {ROOT / "docs/guide/index.md", ROOT / "docs/guide/glossary.md"}
+GUIDE = sorted(set((ROOT / "docs/guide").glob("*.md")) - NO_PAGES)
 SECTIONS = [
     "The formula",
     "In NumPy",
@@ -91,7 +93,8 @@ def test_other_numbers_than_a_page_says_are_found(tmp_path):
 
 
 OWN_TESTS = {  # of pages that need files or more checks: below, and in tests/commands/
-    *("command_line", "deploy", "index", "onnx", "other_libraries", "pictures", "tables"),
+    *("command_line", "deploy", "from_keras", "from_pytorch", "index", "onnx", "pictures"),
+    "tables",
 }
 HOWTO = [page for page in sorted((ROOT / "docs/howto").glob("*.md")) if page.stem not in OWN_TESTS]
 BEHIND = {  # what the parts of fastnn with these names import
@@ -185,14 +188,12 @@ def test_deploy_in_c(run, tmp_path):
     np.testing.assert_allclose([float(v) for v in done.stdout.split()], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("needs", ["", "sklearn", "h5py", "torch"])
-def test_other_libraries(needs, run, tmp_path):
-    """Each block alone, with files of the others' own where it reads some."""
+@pytest.mark.parametrize("needs", ["", "torch"])
+def test_from_pytorch(needs, run, tmp_path):
+    """All blocks, or those that do without PyTorch, where one reads a file of PyTorch's arrays."""
     if needs:
         import_quietly(needs)
-    _, (state, whole, *sklearn, keras) = read("docs/howto/other_libraries.md")
-    for kind in (".keras", ".weights.h5"):
-        shutil.copy(TESTS / f"keras/data/codes{kind}", tmp_path / f"net{kind}")
+    blocks = read("docs/howto/from_pytorch.md")[1]
     rng = np.random.default_rng(0)
     shapes = {
         "conv.weight": (8, 1, 3, 3),
@@ -204,9 +205,43 @@ def test_other_libraries(needs, run, tmp_path):
     arrays = {name: rng.random(shape) for name, shape in shapes.items()}
     arrays["norm.num_batches_tracked"] = np.array(5)
     save_file(arrays, tmp_path / "net.safetensors")
-    blocks = {"": [state], "sklearn": sklearn, "h5py": [keras], "torch": [whole]}[needs]
-    namespace = run(blocks, fastnn=fastnn)
+    ours, _, _, state, _ = blocks
+    namespace = run(blocks if needs else [ours, state])
+    assert namespace["state"].keys() == shapes.keys()
     if not needs:
-        assert namespace["state"].keys() == shapes.keys()
         weight = arrays["fc.weight"].reshape(10, 8, 3, 3).transpose(2, 3, 1, 0).reshape(72, 10)
         np.testing.assert_array_equal(namespace["model"].layers[-1].weight, weight.astype("f4"))
+
+
+@pytest.mark.filterwarnings("ignore")  # of Keras' own
+@pytest.mark.parametrize("needs", ["h5py", "keras"])
+def test_from_keras(needs, run, tmp_path, monkeypatch, capsys):
+    """All blocks; or without Keras those of fastnn, with files that Keras has written before."""
+    pytest.importorskip("h5py", reason="no h5py: docs/howto/from_keras.md needs it")
+    blocks = read("docs/howto/from_keras.md")[1]
+    if needs == "keras":
+        backends = [name for name in ("jax", "torch", "tensorflow") if find_spec(name)]
+        if not (find_spec("keras") and backends):
+            pytest.skip("no Keras with a backend")
+        monkeypatch.setenv("KERAS_BACKEND", backends[0])
+    else:
+        ours, _, load, _ = blocks
+        blocks = [ours, load]
+        for kind in (".keras", ".weights.h5"):
+            shutil.copy(TESTS / f"keras/data/codes{kind}", tmp_path / f"net{kind}")
+    run(blocks)
+    accuracies = [float(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(accuracies) == len(blocks) // 2 and min(accuracies) > 0.85
+
+
+def test_the_tour_of_the_sources_names_what_there_is():
+    text, _ = read("docs/howto/reading_the_sources.md")
+    named = set(re.findall(r"`((?:csrc|docs|fastnn|tests)/[\w/.]+)`", text))
+    assert len(named) > 30
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+    for name, changed in {  # what a reader is told to change
+        "fastnn/layers/dense.py": "def _input_gradient",
+        "csrc/activations.inc": "sigmoid_slope(vreal y, vreal alpha) { return (void)alpha, y * "
+        "(v_set1(1) - y); }",
+    }.items():
+        assert changed in (ROOT / name).read_text(encoding="utf-8")
