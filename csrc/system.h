@@ -38,7 +38,8 @@ static inline void fnn_wake_all(fnn_condition *condition) { WakeAllConditionVari
 #define FNN_THREAD_MAIN(name, argument) static DWORD WINAPI name(void *argument)
 #define FNN_THREAD_END(name, value) static void WINAPI name(void *value)
 
-static inline int fnn_start_thread(fnn_thread *thread, LPTHREAD_START_ROUTINE main, void *argument) {
+static inline int fnn_start_thread(fnn_thread *thread, LPTHREAD_START_ROUTINE main,
+                                   void *argument) {
     *thread = CreateThread(NULL, 0, main, argument, 0, NULL);
     return *thread == NULL;
 }
@@ -101,8 +102,8 @@ static inline void fnn_wake_all(fnn_condition *condition) { pthread_cond_broadca
 #define FNN_THREAD_MAIN(name, argument) static void *name(void *argument)
 #define FNN_THREAD_END(name, value) static void name(void *value)
 
-/* Returns 0, or else if the system starts no more.  The thread blocks all signals, which are for the
- * program's threads. */
+/* Returns 0, or else if the system starts no more.  The thread blocks all signals, which are for
+ * the program's threads. */
 static inline int fnn_start_thread(fnn_thread *thread, void *(*main)(void *), void *argument) {
     sigset_t all, before;
     sigfillset(&all);

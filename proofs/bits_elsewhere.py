@@ -1,5 +1,7 @@
 """The kernels' checksums on other processors, C libraries and systems, as far as an emulator runs
-them: each must print the lines that AVX2 prints here.  ``python proofs/bits_elsewhere.py [NAME...]``
+them: each must print the lines that AVX2 prints here.
+
+``python proofs/bits_elsewhere.py [NAME...]``; a name is a key of TARGETS.
 
 ``tests/kernels/bits.c`` is cross-compiled by Debian's gcc-aarch64-linux-gnu and musl-tools and by
 ``zig cc`` (``pip install ziglang``), and run by Debian's qemu-user-static and wine64.  What is not

@@ -1,4 +1,4 @@
-"""Python without its global lock has other headers, and no field of an object may be read past them."""
+"""The extension compiles for Python without its global lock, whose objects have other fields."""
 
 import os
 import shutil

@@ -98,9 +98,10 @@ def test_the_extensions_show_no_symbols_but_those_that_are_asked_for():
         result = subprocess.run(command, text=True, capture_output=True, check=True)
         symbols = {line.split()[0] for line in result.stdout.splitlines()}
         # the linker's own names for the ends of sections
-        assert symbols - {"_init", "_fini", "_edata", "_end", "__bss_start"} == shown[
-            module.name.split(".")[0]
-        ]
+        assert (
+            symbols - {"_init", "_fini", "_edata", "_end", "__bss_start"}
+            == shown[module.name.split(".")[0]]
+        )
 
 
 def test_the_stub_describes_every_face():
