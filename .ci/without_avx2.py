@@ -1,5 +1,5 @@
-"""What must hold on an x86-64 without AVX2, as `.ci/run` emulates one: fastnn can be imported, takes
-the portable kernels, and a network learns."""
+"""What must hold on an x86-64 without AVX2, as `.ci/run` emulates one: fastnn can be imported, its
+portable kernels run, and a network learns."""
 
 import fastnn
 
