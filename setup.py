@@ -54,8 +54,8 @@ def is_gcc(command):
     return "__GNUC__" in macros and "__clang__" not in macros
 
 
-# On Windows clang-cl compiles, since Microsoft's own compiler knows no vector types.  (Not tested:
-# what was is Clang's code for Windows, by another driver.)
+# On Windows clang-cl compiles, since Microsoft's own compiler knows no vector types.  These lines
+# are not tested: what was run there are kernels that another Clang made.
 CLANG_CL_ARGS = ["/O2", "/std:c11", "/clang:-ffp-contract=off", "/clang:-fno-math-errno"]
 
 
