@@ -11,7 +11,9 @@
 #define _DARWIN_C_SOURCE
 #include "team.h"
 
+#if !defined(_WIN32)
 #include <sys/mman.h>
+#endif
 
 #define PLACES 256           /* of more callers, some share a place */
 #define TRUSTED 1000000000   /* nanoseconds for which a caller is taken to work after it said so */
@@ -29,9 +31,11 @@ typedef struct {
 static register_of_callers alone, *shared = &alone;
 
 void fnn_set_up_callers(void) {
+#if !defined(_WIN32) /* where processes do not fork */
     void *memory = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
                         -1, 0);
     if (memory != MAP_FAILED) shared = memory; /* else processes do not know of one another */
+#endif
 }
 
 void fnn_enter_callers(fnn_team *t) {

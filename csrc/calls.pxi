@@ -77,7 +77,7 @@ cdef class _Recorder:
         cdef cnp.ndarray memory
         for i in range(len(self.large)):
             memory, first = self.large[i]
-            if cnp.PyArray_NBYTES(memory) == size + SLACK and (<PyObject *>memory).ob_refcnt == 2:
+            if cnp.PyArray_NBYTES(memory) == size + SLACK and _Py_REFCNT(<PyObject *>memory) == 2:
                 return memory[first:first + size]
         memory = numpy.empty(size + SLACK, numpy.uint8)
         first = (-<ptrdiff_t>data(memory)) % 64 + len(self.large) % 12 * 5 * 64

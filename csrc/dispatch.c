@@ -2,6 +2,11 @@
  * has. */
 #include "fastnn.h"
 
+#if defined(_WIN32) && defined(__x86_64__)
+#include <cpuid.h>
+#include <stdint.h>
+#endif
+
 #define DECLARE(isa) extern const fnn_kernels fnn_kernels_f32_##isa, fnn_kernels_f64_##isa;
 DECLARE(portable) DECLARE(neon) DECLARE(avx2) DECLARE(avx512)
 
@@ -34,16 +39,35 @@ const fnn_kernels *fnn_table(int isa, int is_double) {
     return is_double ? levels[isa].f64 : levels[isa].f32;
 }
 
+#if defined(_WIN32) && defined(__x86_64__)
+/* On Windows __builtin_cpu_supports may need a library that is not linked.  The bits are those of
+ * the processor's manual; the system must keep the wide registers (XCR0), too. */
+static int has_avx2_or_avx512(int avx512) {
+    const unsigned fma = 1u << 12, osxsave = 1u << 27, avx2 = 1u << 5;
+    const unsigned wide = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; /* F, DQ, BW, VL */
+    const uint32_t kept = avx512 ? 0xe6 : 0x06, needed = avx512 ? avx2 | wide : avx2;
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & (fma | osxsave)) != (fma | osxsave)) return 0;
+    uint32_t low, high;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    if ((low & kept) != kept || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
+    return (b & needed) == needed;
+}
+#elif defined(__x86_64__)
+static int has_avx2_or_avx512(int avx512) {
+    __builtin_cpu_init();
+    const int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (!avx512) return avx2;
+    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+#endif
+
 int fnn_isa_available(int isa) {
     if (!levels[isa].f32) return 0;
 #if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (isa == FNN_ISA_AVX2)
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    if (isa == FNN_ISA_AVX512)
-        return fnn_isa_available(FNN_ISA_AVX2) && __builtin_cpu_supports("avx512f") &&
-               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-               __builtin_cpu_supports("avx512vl");
+    if (isa == FNN_ISA_AVX2 || isa == FNN_ISA_AVX512)
+        return has_avx2_or_avx512(isa == FNN_ISA_AVX512);
 #endif
     return 1;
 }

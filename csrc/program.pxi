@@ -16,7 +16,8 @@ def _in_forked_child():
     forked_by = PyThread_get_thread_ident()
 
 
-os.register_at_fork(after_in_child=_in_forked_child)
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_in_forked_child)
 
 
 cdef class Hold:

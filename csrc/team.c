@@ -13,15 +13,9 @@
  *
  * Where the followers' threads come from is a runtime's (runtime.h): they are the library's own
  * workers or OpenMP's threads, and run the same code. */
-#define _POSIX_C_SOURCE 200112L /* posix_memalign, pthread_atfork */
+#define _POSIX_C_SOURCE 200112L /* for system.h */
 #define _DARWIN_C_SOURCE        /* _SC_NPROCESSORS_ONLN on macOS */
 #include "team.h"
-
-#include <sched.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <time.h>
-#include <unistd.h>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -60,7 +54,7 @@ static atomic_int processors = 1;
 static _Thread_local fnn_team *caller_team; /* of the calling thread */
 static _Thread_local int caller_team_forks; /* `forks` when it was made */
 static atomic_int forks;       /* how many forks lie between the first process and this one */
-static pthread_key_t team_key; /* holds caller_team, which ends with its thread */
+static fnn_thread_key team_key; /* holds caller_team, which ends with its thread */
 
 static inline void pause_briefly(void) {
 #if defined(__x86_64__)
@@ -147,9 +141,7 @@ static ptrdiff_t claim(fnn_share *s, ptrdiff_t pieces) {
 }
 
 int64_t fnn_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * (int64_t)1000000000 + t.tv_nsec;
+    return fnn_nanoseconds();
 }
 
 /* Runs the pieces of thread `me`'s share, then those that the other threads have not begun.  A
@@ -187,18 +179,18 @@ static void wait_for_phase(fnn_team *t, int me, uint64_t done, int64_t *until) {
     for (int64_t waited = 0;; waited = fnn_now() - begun) {
         if (waited >= spin) {
             if (!spin || waited >= LONG_SPIN || !atomic_load(&t->running)) break;
-            sched_yield(); /* without it, two trainings on two cores take a fourth longer */
+            fnn_yield(); /* without it, two trainings on two cores take a fourth longer */
         }
         for (int i = 0; i < 16; i++) {
             if (is_called(t, me, done)) return;
             pause_briefly();
         }
     }
-    pthread_mutex_lock(&t->mutex);
+    fnn_take(&t->lock);
     atomic_fetch_add(&t->sleepers, 1);
-    while (!is_called(t, me, done)) pthread_cond_wait(&t->wake, &t->mutex);
+    while (!is_called(t, me, done)) fnn_wait(&t->wake, &t->lock);
     atomic_fetch_sub(&t->sleepers, 1);
-    pthread_mutex_unlock(&t->mutex);
+    fnn_give(&t->lock);
     *until = fnn_now() + TURN_TIME;
 }
 
@@ -224,7 +216,7 @@ static void follow(fnn_team *t, int me) {
         if (must_leave(t, me)) break;
         done = enter_phase(t, me, done, until);
         if (fnn_now() > until) {
-            sched_yield();
+            fnn_yield();
             until = fnn_now() + TURN_TIME;
         }
     }
@@ -233,9 +225,9 @@ static void follow(fnn_team *t, int me) {
 
 void fnn_wake_sleepers(fnn_team *t) {
     if (atomic_load(&t->sleepers) == 0) return;
-    pthread_mutex_lock(&t->mutex);
-    pthread_cond_broadcast(&t->wake);
-    pthread_mutex_unlock(&t->mutex);
+    fnn_take(&t->lock);
+    fnn_wake_all(&t->wake);
+    fnn_give(&t->lock);
 }
 
 /* Ends the team's threads where its runtime keeps them. */
@@ -245,24 +237,23 @@ static void release(fnn_team *t) {
 }
 
 /* Runs at the end of the calling thread. */
-static void end_team(void *argument) {
+FNN_THREAD_END(end_team, argument) {
     fnn_team *t = argument;
     if (caller_team_forks == forks) {
         release(t);
-        pthread_cond_destroy(&t->wake);
-        pthread_mutex_destroy(&t->mutex);
+        fnn_end_lock(&t->lock, &t->wake);
     }
-    free(t->scratch);
-    free(t);
+    fnn_free(t->scratch);
+    fnn_free(t);
     caller_team = NULL;
 }
 
 static void in_forked_child(void) { forks++; }
 
 void fnn_set_up_threads(void) {
-    pthread_key_create(&team_key, end_team);
-    pthread_atfork(NULL, NULL, in_forked_child);
-    processors = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    fnn_make_key(&team_key, end_team);
+    fnn_at_fork(in_forked_child);
+    processors = fnn_processors();
     fnn_set_up_callers();
 }
 
@@ -272,14 +263,13 @@ int fnn_is_forked(void) { return forks > 0; }
  * has none of its parent's threads, and makes a new one. */
 static fnn_team *get_team(void) {
     if (caller_team && caller_team_forks == forks) return caller_team;
-    void *memory; /* a parent's team is not freed: its locks may be held by threads that are gone */
-    if (posix_memalign(&memory, 64, sizeof(fnn_team))) return NULL;
-    fnn_team *t = memory;
+    /* a parent's team is not freed: its locks may be held by threads that are gone */
+    fnn_team *t = fnn_allocate(sizeof(fnn_team));
+    if (!t) return NULL;
     *t = (fnn_team){.members = 1, .runtime = &fnn_own_runtime};
-    pthread_mutex_init(&t->mutex, NULL);
-    pthread_cond_init(&t->wake, NULL);
-    if (pthread_setspecific(team_key, t)) {
-        free(t);
+    fnn_make_lock(&t->lock, &t->wake);
+    if (fnn_set_key(team_key, t)) {
+        fnn_free(t);
         return NULL;
     }
     fnn_enter_callers(t);
@@ -325,9 +315,9 @@ static void change_runtime(fnn_team *t, const fnn_runtime *runtime) {
 /* Gets scratch for so many threads.  Returns 0, or -1 if memory is short. */
 static int reserve(fnn_team *t, int threads) {
     if (t->scratch_threads >= threads) return 0;
-    void *memory;
-    if (posix_memalign(&memory, 64, (size_t)threads * FNN_SCRATCH)) return -1;
-    free(t->scratch);
+    void *memory = fnn_allocate((size_t)threads * FNN_SCRATCH);
+    if (!memory) return -1;
+    fnn_free(t->scratch);
     t->scratch = memory;
     t->scratch_threads = threads;
     return 0;
@@ -377,7 +367,7 @@ static void run_together(fnn_team *t, const fnn_phase *phase) {
             if (fnn_now() < end)
                 pause_briefly();
             else
-                sched_yield(); /* the follower may be waiting for this core */
+                fnn_yield(); /* the follower may be waiting for this core */
         }
 }
 

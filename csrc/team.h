@@ -2,11 +2,11 @@
 #ifndef FNN_TEAM_H
 #define FNN_TEAM_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 
 #include "fastnn.h"
 #include "runtime.h"
+#include "system.h"
 
 /* ---- for the faces ---- */
 
@@ -16,7 +16,7 @@ int fnn_override_threads(int threads); /* for the calling thread, 0: as for the 
                                         * number before */
 /* How many threads the calling thread's calls may use.  The one visible symbol but the module's
  * own: threadpoolctl knows the library by it. */
-__attribute__((visibility("default"))) int fnn_threads(void);
+FNN_EXPORT int fnn_threads(void);
 
 /* The same of its next large call: callers that work at the same time share the threads. */
 int fnn_granted_threads(void);
@@ -74,13 +74,13 @@ struct fnn_team {
     ptrdiff_t steps, done;
     char *scratch;
     int scratch_threads;
-    pthread_mutex_t mutex;
-    pthread_cond_t wake;
-    pthread_t worker[FNN_MAX_THREADS]; /* of workers.c: the thread of each member, */
-    int workers;                       /* and how many it has started */
-    atomic_int_fast64_t *seen;         /* of callers.c: the caller's place, */
-    int64_t counted;                   /* when it last counted the callers, */
-    int callers;                       /* and how many there were */
+    fnn_lock lock;
+    fnn_condition wake;
+    fnn_thread worker[FNN_MAX_THREADS]; /* of workers.c: the thread of each member, */
+    int workers;                        /* and how many it has started */
+    atomic_int_fast64_t *seen;          /* of callers.c: the caller's place, */
+    int64_t counted;                    /* when it last counted the callers, */
+    int callers;                        /* and how many there were */
 };
 
 extern const fnn_runtime fnn_own_runtime;

@@ -74,7 +74,8 @@ def test_avx512_has_the_bits_of_avx2(program):
 
 
 def test_neon_has_the_bits_of_avx2(program, tmp_path):
-    compiler, emulator = "aarch64-linux-gnu-gcc", "qemu-aarch64"
+    compiler = "aarch64-linux-gnu-gcc"
+    emulator = "qemu-aarch64-static" if shutil.which("qemu-aarch64-static") else "qemu-aarch64"
     if shutil.which(compiler) is None:
         pytest.skip(f"no cross compiler {compiler}")
     arm = build(compiler, tmp_path / "arm", "-static")

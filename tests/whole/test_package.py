@@ -115,6 +115,24 @@ def test_work_without_optional_packages_imports_none_and_reaches_no_network(tmp_
     assert not OPTIONAL & set(used.split()) and reached.split() == []
 
 
+def test_the_extensions_show_no_symbols_but_those_that_are_asked_for():
+    """So that no two libraries in a process can take one's function for the other's."""
+    if shutil.which("nm") is None or sys.platform != "linux":
+        pytest.skip("no nm to list them")
+    shown = {"_kernels": {"PyInit__kernels", "fnn_threads"}, "_openmp": {"PyInit__openmp"}}
+    modules = list(PACKAGE.glob("*.so"))
+    assert PACKAGE.joinpath(Path(_kernels.__file__).name) in modules
+    for module in modules:
+        command = ["nm", "--dynamic", "--defined-only", "--format=posix", module]
+        result = subprocess.run(command, text=True, capture_output=True, check=True)
+        symbols = {line.split()[0] for line in result.stdout.splitlines()}
+        # the linker's own names for the ends of sections
+        assert (
+            symbols - {"_init", "_fini", "_edata", "_end", "__bss_start"}
+            == shown[module.name.split(".")[0]]
+        )
+
+
 def test_the_stub_describes_every_face():
     tree = ast.parse((PACKAGE / "_kernels.pyi").read_text(encoding="utf-8"))
     described = {
