@@ -56,8 +56,8 @@ class Predictor:
     16-bit numbers, the nearest, of two the even one; those within layers such as `Residual` and
     `Heads`, convolutions and biases stay as they are.  All is computed in float32: `y` has the bits
     of a float32 predictor whose (folded) weights are these numbers, on any number of threads and
-    every instruction set.  A weight changes by up to 2^-9 of itself with bfloat16 (8 bits of
-    precision, float32's range) and 2^-12 with float16 (11 bits; less than 6.1e-5 by up to 2^-25;
+    every instruction set.  A weight changes by up to 2^-8 of itself with bfloat16 (8 bits of
+    precision, float32's range) and 2^-11 with float16 (11 bits; less than 6.1e-5 by up to 2^-25;
     65520 or more is an error).  One or two rows wait for the weights to come from the cache, and
     take a little more than half the time; up to eight, if the weight has 8 MB or more in float32.
     Products of more rows are as fast with float32, so they read the rounded numbers as float32.

@@ -53,7 +53,7 @@ def test_bfloat16_is_the_nearest_and_of_two_the_even_one():
     expected = np.where((below < above) | ((below == above) & is_even), lower, upper)
     assert (got == expected).all()
     normal = np.abs(x) >= np.finfo(np.float32).tiny
-    assert (np.abs(got - x) <= 2.0**-9 * np.abs(x.astype(float)))[normal].all()
+    assert (np.abs(got - x) <= 2.0**-8 * np.abs(x.astype(float)))[normal].all()
 
 
 @HALVES
@@ -66,7 +66,7 @@ def test_what_is_no_finite_number_stays_that(kind):
 def test_float16_is_off_by_what_is_promised():
     x = np.random.default_rng(0).uniform(-1, 1, 50_000).astype(np.float32) ** 7
     error = np.abs(widened(rounded(x, "float16")) - x.astype(float))
-    assert (error <= np.maximum(2.0**-12 * np.abs(x), 2.0**-25)).all() and error.max() > 2.0**-13
+    assert (error <= np.maximum(2.0**-11 * np.abs(x), 2.0**-25)).all() and error.max() > 2.0**-13
 
 
 # ---- the same bits ----
