@@ -37,9 +37,9 @@ def widened(halves: Array) -> Array:
 def is_read_in_halves(rows: int, weight: Array) -> bool:
     """Whether the product of so many rows waits for the weight, so that halves are faster.
 
-    One row of 784-512-512-10 takes 0.54 of the time of float32, two 0.67, three 0.96, four 1.0; of
-    2048-2048-2048, which comes from memory, one 0.31, four 0.38, eight 0.68 (bfloat16, AVX-512, one
-    thread of a Zen 4; float16 0.68, 0.88; 0.33, 0.45, 0.86)."""
+    One row of 784-512-512-10 takes 0.48 of the time of float32, two 0.70, three 0.96, four 1.0; of
+    2048-2048-2048, which comes from memory, one 0.25, four 0.33, eight 0.59 (bfloat16, AVX-512, one
+    thread of a Zen 4; float16 0.69 and 0.91; 0.27, 0.41 and 0.71)."""
     most = 2 if weight.nbytes < 2**23 else 8
     return rows <= most and sys.byteorder == "little"  # as the kernel expects
 

@@ -59,12 +59,13 @@ class Predictor:
     every instruction set.  A weight changes by up to 2^-8 of itself with bfloat16 (8 bits of
     precision, float32's range) and 2^-11 with float16 (11 bits; less than 6.1e-5 by up to 2^-25;
     65520 or more is an error).  One row through wide layers waits for the weights to come from
-    the cache, and takes 0.55 to 0.7 of the time, two 0.7 to 0.9.  Products of more rows are faster
+    the cache, and takes 0.5 to 0.75 of the time, two 0.7 to 0.9.  Products of more rows are faster
     with float32, so they read the rounded numbers as float32: from nine rows on if the weight has
     8 MiB or more in float32, else from three.
 
     Raises ValueError for another shape, TypeError or ValueError for what is no array of real
-    numbers and for an `out` that is not like `y`; RuntimeError if another thread is calling it.
+    numbers and for an `out` that is not like `y`; RuntimeError if another thread is calling it;
+    when it is made, ValueError for `weights` of a float64 model or one with layers of your own.
 
     >>> from fastnn import Dense, Sequential
     >>> model = Sequential(Dense(3, 2, activation="relu"), seed=0)
