@@ -367,7 +367,7 @@ class Table(NamedTuple):
 STEP = "forward, loss, backward, Adam"
 TRAINERS = ["fastnn", "fastnn, OpenMP", "torch", "jax", "NumPy by hand", "scikit-learn"]
 PREDICTORS = [
-    *("fastnn", "fastnn, OpenMP", "fastnn predict"),
+    *("fastnn", "fastnn, OpenMP", "fastnn bfloat16", "fastnn predict"),
     *("torch", "torch.jit", "onnxruntime", "NumPy by hand"),
 ]
 BOTH = ["fastnn", "NumPy by hand", "torch"]

@@ -26,6 +26,7 @@ class Peer(NamedTuple):
 
 PEERS = {
     "fastnn": Peer("fastnn_peer", "fastnn-cpu"),
+    "fastnn bfloat16": Peer("fastnn_bfloat16_peer", "fastnn-cpu"),
     "fastnn predict": Peer("fastnn_predict_peer", "fastnn-cpu"),
     "fastnn estimator": Peer("fastnn_estimator_peer", "fastnn-cpu"),
     "fastnn, one thread": Peer("fastnn_peer", "fastnn-cpu", threads=1),

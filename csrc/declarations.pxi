@@ -43,11 +43,16 @@ cdef extern from "fastnn.h" nogil:
         int kind
         double alpha
 
+    cdef enum fnn_half:
+        FNN_NO_HALF, FNN_BFLOAT16, FNN_FLOAT16
+
+    int FNN_HALF_COLUMNS
+
     ctypedef struct fnn_product:
         const_pointer a, b, bias
         pointer packed, c, z
         ptrdiff_t M, N, K, a_row, a_column, b_row, b_column, c_row
-        int by_columns, activation
+        int by_columns, half, activation
         double alpha
 
     ctypedef struct fnn_column_sum:
@@ -154,7 +159,7 @@ cdef extern from "fastnn.h" nogil:
         kernel_pointer total, sum_squares, sum_zeros, sum_abs, add_penalty, add_sign
         kernel_pointer activation_forward, activation_backward, softmax_forward, softmax_backward
         kernel_pointer parametric_forward, parametric_backward
-        kernel_pointer product, pack, column_sum
+        kernel_pointer product, pack, half_product, column_sum
         kernel_pointer conv_pad, conv_pack, conv_turn
         kernel_pointer conv_forward, conv_backward_weight, conv_backward_input
         kernel_pointer winograd_pack, winograd_forward, winograd_sums, winograd_weight

@@ -80,7 +80,10 @@ typedef struct {
     double alpha;      /* slope of leaky ReLU, scale of ELU */
 } fnn_activation;
 
-/* ---- matrix product (product.inc) ---- */
+/* ---- matrix product (product.inc, half.inc) ---- */
+
+enum fnn_half { FNN_NO_HALF, FNN_BFLOAT16, FNN_FLOAT16 };
+#define FNN_HALF_COLUMNS 128 /* of B: a strip, whose rows lie one behind the other */
 
 typedef struct {
     const void *a, *b, *bias; /* bias may be NULL */
@@ -90,6 +93,7 @@ typedef struct {
     ptrdiff_t M, N, K;
     ptrdiff_t a_row, a_column, b_row, b_column, c_row; /* strides; z has c's */
     int by_columns;           /* units are groups of 16 columns of C, else rows of C */
+    int half;                 /* fnn_half: what `half_product` reads in `packed` */
     int activation;           /* fnn_activation_kind, elementwise */
     double alpha;
 } fnn_product;
@@ -304,6 +308,7 @@ typedef struct {
     K(softmax_backward)    /* dx = y (dy - Σ_features dy y)                        rows */     \
     K(product)             /* C(M,N) = f(A(M,K) B(K,N) + bias)          rows or columns */     \
     K(pack)                /* packed = B(K,N), as the product reads it      blocks of B */     \
+    K(half_product)        /* the same, packed 16-bit B     groups of FNN_HALF_COLUMNS */     \
     K(column_sum)          /* sum(features) = Σ_rows x             groups of 16 columns */     \
     K(conv_pad)            /* padded = x with its padding               lines of padded */     \
     K(conv_pack)           /* packed = weight, as conv_* read it       blocks of packed */     \

@@ -17,6 +17,9 @@ cdef int multiply(cnp.ndarray a, bint transpose_a, cnp.ndarray b, bint transpose
     # columns gain nothing there: two threads update 784x128 no faster than one, as prefetchers run
     # on into the other thread's columns.)
     p.by_columns = p.N > (4 * p.M if transpose_a else p.M)
+    p.half = half_of(packed)
+    if p.half:
+        return multiply_half(&call, a, c, bias, z, packed)
     # to read an element takes as long as four multiply-adds, which matters where a side is short
     start(&call, kernels_for(c).product, (p.N + 15) // 16 if p.by_columns else p.M,
           2.0 * p.K * (<double>p.M * p.N + 4.0 * (p.M + p.N)))
@@ -28,6 +31,26 @@ cdef int multiply(cnp.ndarray a, bint transpose_a, cnp.ndarray b, bint transpose
     return execute(&call)
 
 
+cdef int half_of(cnp.ndarray packed) noexcept:
+    """The fnn_half of a packed weight."""
+    if packed is None or cnp.PyArray_ITEMSIZE(packed) != 2:
+        return FNN_NO_HALF
+    return FNN_FLOAT16 if cnp.PyArray_TYPE(packed) == cnp.NPY_FLOAT16 else FNN_BFLOAT16
+
+
+cdef int multiply_half(fnn_call *call, cnp.ndarray a, cnp.ndarray c, cnp.ndarray bias,
+                       cnp.ndarray z, cnp.ndarray packed) except -1:
+    """The same with a packed weight of 16-bit numbers; the call has its sizes and activation."""
+    cdef fnn_product *p = &call.arguments.product
+    cdef ptrdiff_t unit = FNN_HALF_COLUMNS
+    start(call, kernels_for(c).half_product, (p.N + unit - 1) // unit,
+          2.0 * p.K * (<double>p.M * p.N + 4.0 * p.M + 2.0 * p.N))
+    call.grain = 2 if p.M <= 2 else 1  # as grain_of
+    p.a, p.bias, p.packed = reads(call, a), reads(call, bias), <void *>reads(call, packed)
+    p.c, p.z = writes(call, c, unit, p.N), writes(call, z, unit, p.N)
+    return execute(call)
+
+
 cdef ptrdiff_t grain_of(const fnn_product *p) noexcept:
     """The fewest units that pay as a piece.
 
@@ -37,6 +60,15 @@ cdef ptrdiff_t grain_of(const fnn_product *p) noexcept:
     if not p.by_columns:
         return 256
     return 16 if p.M <= 2 and p.b_column == 1 else 4
+
+
+cdef int check_half(cnp.ndarray packed, cnp.ndarray x, ptrdiff_t length) except -1:
+    cdef bint right = (cnp.PyArray_TYPE(packed) in (cnp.NPY_FLOAT16, cnp.NPY_UINT16)
+                       and cnp.PyArray_ISCARRAY_RO(packed) and cnp.PyArray_NDIM(packed) == 1)
+    if cnp.PyArray_TYPE(x) != cnp.NPY_FLOAT32 or not right or packed.shape[0] != length:
+        raise ValueError(f"packed: expected float16 or uint16 of shape ({length},) beside float32, "
+                         f"got {describe(packed)} beside {x.dtype}")
+    return 0
 
 
 cdef ptrdiff_t packed_size(ptrdiff_t K, ptrdiff_t N) noexcept:
@@ -67,13 +99,16 @@ def dense_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias=None,
                   cnp.ndarray packed=None):
     """y = activation(z), z = x @ weight + bias; x (batch, in), weight (in, out), bias (out,).
 
-    Returns y, or (y, z) with keep_z.  packed: pack_weight(weight), read in place of weight."""
+    Returns y, or (y, z) with keep_z.  packed: pack_weight(weight), read in place of weight;
+    or float16 or, for bfloat16, uint16 in the order that half.inc states."""
     check_real("x", x, 2)
     check_real("weight", weight, 2)
     check_matrix("weight", weight, x, x.shape[1], weight.shape[1])
     if bias is not None:
         check_vector("bias", bias, x, weight.shape[1])
-    if packed is not None:
+    if half_of(packed):
+        check_half(packed, x, weight.shape[0] * ((weight.shape[1] + 31) // 32 * 32))
+    elif packed is not None:
         check_vector("packed", packed, x, packed_size(weight.shape[0], weight.shape[1]))
     check_kind(activation, alpha, x)
     cdef cnp.ndarray y = empty_matrix(x, x.shape[0], weight.shape[1]), z = None

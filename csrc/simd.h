@@ -388,6 +388,60 @@ SIMD vreal v_even_parts(vreal a, vreal b) { return (void)b, a; }
 SIMD vreal v_odd_parts(vreal a, vreal b) { return (void)a, b; }
 #endif
 
+#if FNN_REAL == 32
+/* ---- 16-bit numbers, widened exactly: FNN_BFLOAT16 is the upper half of a float32 ----
+ * v_widen       2 VL of them, as two vectors
+ * v_in_order    these two, or sums of such lane by lane, in the order in which the numbers lie.
+ * bfloat16 comes as the even and the odd ones, since a load, a shift and an `and` then make two
+ * vectors of them, on every instruction set. */
+typedef vword vword_unaligned __attribute__((aligned(2), may_alias));
+
+#if defined(FNN_AVX512)
+#define WIDENS_FLOAT16 1
+SIMD vreal v_float16(const uint16_t *p) {
+    return (vreal)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+#elif defined(FNN_AVX2)
+#define WIDENS_FLOAT16 1
+SIMD vreal v_float16(const uint16_t *p) {
+    return (vreal)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+}
+#elif defined(FNN_NEON)
+#define WIDENS_FLOAT16 1
+SIMD vreal v_float16(const uint16_t *p) {
+    return (vreal)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
+#else
+#define WIDENS_FLOAT16 0
+SIMD vreal v_float16(const uint16_t *p) { return (void)p, v_zero(); }
+#endif
+
+/* A float16 in the upper half of each lane.  Its exponent counts from 15 and not from 127, which
+ * the factor makes good, also of denormals; the largest stands for infinity and NaN. */
+SIMD vreal v_widen_upper(vword word) {
+    const vreal x = (vreal)((word & v_word(0x7fff0000)) >> 3) * v_set1(0x1p112);
+    const vmask special = v_le(v_set1(0x1p16), x);
+    const vreal infinite = (vreal)((vword)x | v_word(0x7f800000));
+    return v_copysign(v_select(special, infinite, x), (vreal)word);
+}
+
+SIMD void v_widen(const int kind, const uint16_t *p, vreal x[2]) {
+    if (kind == FNN_FLOAT16 && WIDENS_FLOAT16) {
+        x[0] = v_float16(p), x[1] = v_float16(p + VL);
+        return;
+    }
+    const vword both = *(const vword_unaligned *)p, odd = both & v_word(0xffff0000);
+    x[0] = kind == FNN_BFLOAT16 ? (vreal)(both << 16) : v_widen_upper(both << 16);
+    x[1] = kind == FNN_BFLOAT16 ? (vreal)odd : v_widen_upper(odd);
+}
+
+SIMD void v_in_order(const int kind, vreal x[2]) {
+    if (kind == FNN_FLOAT16 && WIDENS_FLOAT16) return;
+    const vreal even = x[0], odd = x[1];
+    x[0] = v_interleave_low(even, odd), x[1] = v_interleave_high(even, odd);
+}
+#endif
+
 /* The sum of the 64 bytes of virtual lanes, in an order that does not depend on the width of
  * vectors: the upper half is added to the lower until one lane is left.  low + high has every sum
  * twice. */

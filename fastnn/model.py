@@ -257,15 +257,16 @@ class Sequential(Network):
         """
         return loop.evaluate(self, X, y, loss, metrics, sample_weight, batch_size)
 
-    def predictor(self, batch_size: int = 1) -> Predictor:
-        """Inference made ready for many calls on `batch_size` rows each: see `Predictor`.
+    def predictor(self, batch_size: int = 1, weights: str | None = None) -> Predictor:
+        """Inference made ready for many calls on `batch_size` rows each, with `weights` "bfloat16"
+        or "float16" from half as much memory: see `Predictor`.
 
         >>> from fastnn import Dense, Sequential
         >>> predictor = Sequential(Dense(3, 2)).predictor(batch_size=5)
         >>> predictor(np.ones((5, 3))).shape
         (5, 2)
         """
-        return Predictor(self, batch_size)
+        return Predictor(self, batch_size, weights)
 
     def input_gradient(
         self, x: ArrayLike, gradient: ArrayLike | int | Callable[[NDArray[Any]], ArrayLike]

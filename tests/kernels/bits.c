@@ -261,6 +261,16 @@ static void run_all(const fnn_kernels *kernel, int d) {
             RUN(product, &p, M);
             report("packed product", 3 * shape + form, d, out, M * N);
         }
+    uint16_t *halves = packed; /* in both kinds numbers of moderate size */
+    for (int i = 0; i < 2 * SIZE; i++) halves[i] = (uint16_t)(i % 2 << 15 | (0x3a00 + i % 900));
+    for (int variant = 0; variant < 8 && !d; variant++) {
+        fnn_product p = {.a = a, .bias = b, .packed = halves, .c = out, .z = z, .M = variant / 2 + 1,
+                         .N = 313, .K = 300, .a_row = 300, .c_row = 313, .activation = FNN_TANH,
+                         .half = variant % 2 ? FNN_FLOAT16 : FNN_BFLOAT16};
+        RUN(half_product, &p, (p.N + FNN_HALF_COLUMNS - 1) / FNN_HALF_COLUMNS);
+        report("half_product", variant, d, out, p.M * p.N);
+        report("half_product's z", variant, d, z, p.M * p.N);
+    }
     fnn_column_sum columns = {.x = a, .sum = out, .rows = ROWS, .features = FEATURES};
     RUN(column_sum, &columns, groups);
     report("column_sum", 0, d, out, FEATURES);

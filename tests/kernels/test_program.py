@@ -14,6 +14,7 @@ import fastnn
 from compare import assert_same_bits
 from fastnn import _kernels
 from fastnn._kernels import HYPER, Hold, Program, add_scaled, copy, unrecorded
+from fastnn.half_weights import HalfWeight
 from programs import count, record, zeros
 
 RELU, SOFTMAX = (_kernels.ACTIVATIONS[name] for name in ("relu", "softmax"))
@@ -446,6 +447,18 @@ def call_dense(a, i, j, k):
     copy(a[i], _kernels.dense_forward(a[j], a[k], None, RELU))
 
 
+HALVES = HalfWeight(
+    np.random.default_rng(5).standard_normal((FEATURES, 3 * FEATURES)).astype(np.float32),
+    *("bfloat16", "weight", 1),
+)
+
+
+def call_half_weight(a, i, j, k):
+    """All rows, and of three strips of columns the first."""
+    y = _kernels.dense_forward(a[j], HALVES.wide, None, RELU, packed=HALVES.packed)
+    copy(a[i], _kernels.split_columns(y, (FEATURES, 2 * FEATURES))[0])
+
+
 def call_gradient(a, i, j, k):
     if i not in (j, k):
         _kernels.dense_backward_weight(a[j], a[k], a[i])
@@ -505,6 +518,7 @@ RATE = np.array([0.3])
 CALLS = {
     "dropout": call_dropout,
     "dense": call_dense,
+    "half weight": call_half_weight,
     "weight gradient": call_gradient,
     "column sums": call_columns,
     "batch norm": call_batch_norm,
