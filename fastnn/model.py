@@ -98,6 +98,7 @@ class Sequential(Network):
         callbacks: Iterable[Callback] = (),
         resume: str | PathLike[str] | None = None,
         progress: bool = True,
+        distributed: Any = None,
     ) -> History:
         """Train on the rows of `X` and `y`; returns the `History`.
 
@@ -178,6 +179,10 @@ class Sequential(Network):
             the same order, and a schedule that follows `epochs`, as `Cosine` does, needs the same
             `epochs`.
         progress : whether to show a bar on a terminal, a line per epoch elsewhere
+        distributed : a `fastnn.mpi.World`, to train on several processes with the bits of one
+            Each has the same arguments, and the batches of all together are those of ``X, y``;
+            an iterable `X` gives the batches of its process alone.  Callbacks, but for
+            `EarlyStopping` and `ReduceOnPlateau`, are those of rank 0.
 
         Raises
         ------
@@ -234,6 +239,7 @@ class Sequential(Network):
             callbacks=callbacks,
             resume_from=resume,
             show_progress=progress,
+            distributed=distributed,
         )
 
     def evaluate(

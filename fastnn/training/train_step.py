@@ -122,7 +122,7 @@ class TrainStep(Step):
     @property
     def positions(self) -> int:
         """How many rows the last outputs have, or positions, each a row of the loss's mean."""
-        return 0 if self._outputs is None else _positions(self._outputs)
+        return 0 if self._outputs is None else positions_of(self._outputs)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_last": None, "numbers": []}
@@ -351,7 +351,7 @@ class TrainStep(Step):
         self._model.backward(gradient)
         gradients = self._model.flat_gradients
         _kernels.add_scaled(
-            self._recording.sum_like(gradients), gradients, float(_positions(gradient))
+            self._recording.sum_like(gradients), gradients, float(positions_of(gradient))
         )
 
     def _count(self, steps: int, outputs: Array) -> None:
@@ -360,7 +360,7 @@ class TrainStep(Step):
         if self._accumulate > 1:
             self._waiting += steps
             self._waiting_rows += steps * len(outputs)
-            self._waiting_positions += steps * _positions(outputs)
+            self._waiting_positions += steps * positions_of(outputs)
 
     def _pass_one_by_one(self, rows: _Pass) -> Iterator[NDArray[np.float64]]:
         for i in range(rows.number):
@@ -477,6 +477,6 @@ def _let_go(recorded: Recorded, data: Samples) -> None:
     recorded.program.feed(*copies)
 
 
-def _positions(outputs: Array) -> int:
+def positions_of(outputs: Array) -> int:
     """How many rows of a loss's mean the outputs have."""
     return len(outputs) if outputs.ndim < 3 else outputs.size // outputs.shape[-1]

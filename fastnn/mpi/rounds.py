@@ -1,0 +1,99 @@
+"""What goes round among the processes after each of them has had a batch.
+
+Everything is added up in the order of the ranks, which is that of the batches, so that the bits are
+those of one process that takes the batches one after the other."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from mpi4py import MPI
+
+import fastnn._kernels as _kernels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+_LINE = 16  # elements: parts of a vector begin at multiples of it
+
+
+class Told(NamedTuple):
+    """What each rank tells all others of its batch, a number a rank in every array."""
+
+    has: NDArray[np.bool_]  # whether it had a batch
+    rows: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    losses: NDArray[np.float64]
+    counted: NDArray[np.float64]  # the sum of the weights in its loss
+    failed: NDArray[np.bool_]  # it met a number that is not finite
+    interrupted: NDArray[np.bool_]  # somebody pressed Ctrl-C there
+
+    @property
+    def batches(self) -> int:
+        """How many batches were good, from the first one on."""
+        bad = np.flatnonzero(self.failed | ~self.has)
+        return int(bad[0]) if len(bad) else len(self.has)
+
+
+def tell(comm: MPI.Comm, numbers: tuple[float, ...]) -> Told:
+    """Exchange a line of numbers with all ranks."""
+    lines = np.empty((comm.size, len(Told._fields)))
+    comm.Allgather(np.array(numbers, np.float64), lines)
+    has, rows, positions, losses, counted, failed, interrupted = lines.T.copy()
+    return Told(
+        has > 0, rows.astype(np.int64), positions, losses, counted, failed > 0, interrupted > 0
+    )
+
+
+class Sum:
+    """Σ positions gradient over the batches of all ranks, in their order.
+
+    Each rank adds up one part of the vector, of all ranks' gradients; `whole` brings the parts
+    together.  So a rank sends and gets twice the vector at most, however many ranks there are."""
+
+    def __init__(self, comm: MPI.Comm, total: Array) -> None:
+        self._comm, self.total = comm, total
+        lines = -(-total.size // _LINE)
+        shares = [lines // comm.size + (r < lines % comm.size) for r in range(comm.size)]
+        ends = np.minimum(np.cumsum(shares) * _LINE, total.size)
+        self._begins = np.concatenate([[0], ends[:-1]])
+        self._counts = ends - self._begins
+        self._own = slice(int(self._begins[comm.rank]), int(ends[comm.rank]))
+        self._got = np.empty((comm.size, int(self._counts[comm.rank])), total.dtype)
+
+    def add(self, gradients: Array, told: Told) -> None:
+        """Add what these batches have given; `gradients` is this rank's, if it had one."""
+        n = told.batches
+        own, rank, width = self.total[self._own], self._comm.rank, self._got.shape[1]
+        has, none = rank < n, np.zeros(self._comm.size, int)
+        got = np.where(np.arange(self._comm.size) < n, width, 0)
+        starts = np.arange(self._comm.size) * width
+        kind = MPI._typedict[gradients.dtype.char]
+        self._comm.Alltoallv(
+            [gradients, (self._counts if has else none, self._begins), kind],
+            [self._got, (got, starts), kind],
+        )
+        for part, positions in zip(self._got[:n], told.positions[:n], strict=True):
+            _kernels.add_scaled(own, part, float(positions))
+
+    def whole(self) -> None:
+        """Let each rank have all of the sum."""
+        kind = MPI._typedict[self.total.dtype.char]
+        self._comm.Allgatherv(MPI.IN_PLACE, [self.total, (self._counts, self._begins), kind])
+
+
+def all_outputs(
+    comm: MPI.Comm, outputs: Array | None, told: Told, row: tuple[int, ...], dtype: Any
+) -> Array:
+    """The outputs of a round's batches, one after the other; None where this rank had none."""
+    counts = told.rows * math.prod(row)
+    mine = np.empty(0, dtype) if outputs is None else outputs.reshape(-1)
+    got = np.empty(int(counts.sum()), dtype)
+    begins = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    kind = MPI._typedict[got.dtype.char]
+    comm.Allgatherv([mine, mine.size, kind], [got, (counts, begins), kind])
+    return got.reshape(-1, *row)

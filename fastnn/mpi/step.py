@@ -1,0 +1,251 @@
+"""TrainStep of several processes: each has a batch of its own, all make the same update."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import fastnn._kernels as _kernels
+from fastnn.mpi import rounds
+from fastnn.training import train_step
+from fastnn.training.samples import counted
+from fastnn.weight_averages import moving_norms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from fastnn.losses import Loss
+    from fastnn.mpi.world import World
+    from fastnn.network import Network
+    from fastnn.optimizers import Optimizer
+    from fastnn.training.recording import Recorded
+    from fastnn.training.samples import Samples
+    from fastnn.training.scheduled import Table
+    from fastnn.training.step import AnyProgram
+    from fastnn.weight_averages import WeightAverage
+
+    Array = NDArray[Any]
+
+
+class TrainStep(train_step.TrainStep):
+    """A training step of all ranks of `world`: ``step(xb, yb)`` with a batch on each of them.
+
+    The batches of a round are those of rank 0, 1, 2 and so on, in this order; with `accumulate` = k
+    an update is made after k rounds.  Everything is, to the bit, what ``fastnn.TrainStep`` with
+    ``accumulate=k * world.size`` makes of these batches one after the other.  Every rank must call
+    it equally often, and gets the loss of its own batch.
+
+    Raises as `fastnn.TrainStep` does; a number that is not finite, on any rank, is a
+    FloatingPointError on all of them.
+
+    >>> import fastnn, fastnn.mpi
+    >>> X, y = fastnn.datasets.digits()
+    >>> model = fastnn.Sequential(fastnn.Dense(64, 10), seed=0)
+    >>> world = fastnn.mpi.World()
+    >>> step = TrainStep(world, model, fastnn.SoftmaxCrossEntropy(), fastnn.Adam(0.01))
+    >>> mine = slice(world.rank, None, world.size)  # every rank has other rows
+    >>> losses = [step(X[mine], y[mine]) for _ in range(20)]
+    >>> losses[-1] < losses[0], step.steps // world.size
+    (True, 20)
+    """
+
+    def __init__(
+        self,
+        world: World,
+        model: Network,
+        loss: Loss,
+        optimizer: Optimizer,
+        accumulate: int = 1,
+        *,
+        average: WeightAverage | None = None,
+    ) -> None:
+        super().__init__(model, loss, optimizer, accumulate * world.size, average=average)
+        self._world, self._comm = world, world.comm
+        self._sum: rounds.Sum | None = None
+        self._data: Samples | None = None  # the batch that runs, where it was checked before
+        self._place = 0  # of that batch in its round, from its beginning until all are told of it
+        self._passes_before = 0  # training passes that were counted before the round
+        self._statistics: list[tuple[Array, Array, float]] = []  # running, before, momentum
+        self.told: rounds.Told | None = None  # what the ranks told of the last round
+
+    # ---- one batch -----------------------------------------------------------------------------
+
+    def train(self, data: Samples) -> float:
+        self._data = data
+        try:
+            return super().train(data)
+        finally:
+            self._data = None
+
+    def _run(
+        self, program: AnyProgram, rows: int, weighted: bool, in_form: bool = True
+    ) -> NDArray[np.float64]:
+        self._begin_round(self._world.rank)
+        norms = moving_norms(self._model)
+        momenta = [norm._momentum for norm in norms]
+        try:
+            for norm in norms:  # the running statistics become those of the batch alone
+                norm._momentum = 1.0
+            value = super()._run(program, rows, weighted, in_form)
+        except FloatingPointError as error:
+            self._end_round(None, fault=str(error))
+            raise
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm._momentum = momentum
+        _kernels.unrecorded(self._end_round, value)
+        return value
+
+    def _replay_steps(self, recorded: Recorded, steps: int) -> None:
+        self._begin_round(self._world.rank)
+        try:
+            super()._replay_steps(recorded, steps)
+        except FloatingPointError as error:
+            self._end_round(None, fault=str(error))
+            raise
+        self._end_round(recorded.value)
+
+    def idle(self) -> None:
+        """Take part in a round without a batch."""
+        self._begin_round(0)
+        self._end_round(None)
+
+    def _begin_round(self, place: int) -> None:
+        """Take a place in the round: dropout's masks are those of the batch's number."""
+        model = self._model
+        self._place, self._passes_before = place, int(model._counter[0])
+        if model._random:
+            model._counter[0] += np.uint64(place)
+        self._statistics = [
+            (array, array.copy(), norm._momentum)
+            for norm in moving_norms(model)
+            for array in (norm._running_mean, norm._running_var)
+        ]
+
+    def _end_round(self, value: NDArray[np.float64] | None, fault: str = "") -> None:
+        """Tell the others of this rank's batch, None: it had none, and hear of theirs.
+
+        Raises FloatingPointError on all ranks where one of them says what fault it met."""
+        model, outputs, data = self._model, self._outputs, self._data
+        numbers = [0.0] * 5
+        if value is not None and outputs is not None:
+            rows, positions = len(outputs), train_step.positions_of(outputs)
+            weight = positions if data is None else counted(self._loss, data, positions)
+            numbers = [1.0, rows, positions, float(value[0]), weight]
+        elif fault:
+            numbers[0] = 1.0
+        interrupted = self._world.interrupted
+        told = rounds.tell(self._comm, (*numbers, float(bool(fault)), float(interrupted)))
+        self._world.hear(told)
+        self.told, self._place, done = told, 0, told.batches
+        if not told.has.any():
+            return
+        self._move_statistics(done)
+        failed = bool(told.failed.any())
+        if model._random:
+            model._counter[0] = np.uint64(self._passes_before + done + failed)
+        self.steps += done
+        if failed:
+            self._forget()
+            raise FloatingPointError(next(filter(None, self._comm.allgather(fault))))
+        self._all_gradients().add(model.flat_gradients, told)
+        self._waiting += done
+        self._waiting_rows += int(told.rows[:done].sum())
+        self._waiting_positions += int(told.positions[:done].sum())
+
+    def _move_statistics(self, done: int) -> None:
+        """Move batch norm's running statistics by those of the batches, in their order."""
+        if not self._statistics:
+            return
+        mine = np.concatenate([running for running, _, _ in self._statistics])
+        got = np.empty((self._comm.size, mine.size), mine.dtype)
+        self._comm.Allgather(mine, got)
+        begin = 0
+        for running, before, momentum in self._statistics:
+            part = slice(begin, begin := begin + running.size)
+            for batch in got[:done, part]:
+                before *= before.dtype.type(1.0 - momentum)  # as the kernel does, to the bit
+                _kernels.add_scaled(before, batch, momentum)
+            running[...] = before
+
+    def _all_gradients(self) -> rounds.Sum:
+        total = self._recording.sum_like(self._model.flat_gradients)
+        if self._sum is None or self._sum.total is not total:
+            self._sum = rounds.Sum(self._comm, total)
+        return self._sum
+
+    # ---- what the single process does differently ----------------------------------------------
+
+    def _backward(self, gradient: Array, rows: int) -> None:
+        self._model._penalty_scale[0] = 0.0  # its gradient is added once, to the mean of the sum
+        self._model.backward(gradient)
+
+    def _count(self, steps: int, outputs: Array) -> None:
+        """Nothing: the batches of all ranks are counted when the round ends."""
+
+    def _key(self, shape: tuple[int, ...], data: Samples) -> Any:
+        return *super()._key(shape, data), "a rank's"
+
+    def _diverged(self, error: FloatingPointError) -> FloatingPointError:
+        self.steps += self._place
+        try:
+            return super()._diverged(error)
+        finally:
+            self.steps -= self._place
+
+    def flush(self) -> None:
+        if self._waiting:
+            self._all_gradients().whole()
+        super().flush()
+
+    def epoch(
+        self,
+        data: Samples,
+        order: NDArray[np.int64],
+        batch_size: int,
+        number: int,
+        seen: list[Array] | None,
+        table: Table | None = None,
+        before: Callable[[], None] | None = None,
+    ) -> Iterator[NDArray[np.float64]]:
+        """As one process does it; yields the losses of a round."""
+        ranks, rank = self._world.size, self._world.rank
+        row = self._model._chain.output_row(data.X.shape[1:]) or ()
+        try:
+            for first in range(0, number, self._accumulate):
+                end = min(first + self._accumulate, number)
+                self._group = end - first
+                for begin in range(first, end, ranks):
+                    last, mine = min(begin + ranks, end) - 1, begin + rank
+                    for _ in range(begin, last + 1 if before is not None else 0):
+                        before()
+                    if mine <= last:
+                        if table is not None:
+                            self.set_numbers(table[mine])
+                        stop = None if mine + 1 == number else (mine + 1) * batch_size
+                        self._train_rows(data.rows(order[mine * batch_size : stop]))
+                    else:
+                        self.idle()
+                    if table is not None:
+                        self.set_numbers(table[last])
+                    assert self.told is not None
+                    if seen is not None:
+                        mine_seen = self._outputs if mine <= last else None
+                        seen.append(
+                            rounds.all_outputs(self._comm, mine_seen, self.told, row, data.X.dtype)
+                        )
+                    if self._waiting == self._group:
+                        self.flush()
+                    yield self.told.losses[: last + 1 - begin]
+        finally:
+            self._group = self._accumulate
+            self._forget()
+
+    def _train_rows(self, batch: Samples) -> None:
+        if self._recorded:
+            self._replay_once(batch)
+        else:
+            self._run_once(batch)
