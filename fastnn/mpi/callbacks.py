@@ -44,9 +44,7 @@ class _Agree(Callback):
     def _agree(self, run: Run) -> None:
         numbers = [number.value for number in self._numbers]
         logged = run.results if run.epoch else {}
-        stopped, epochs, its_numbers, its_logged = self._comm.bcast(
-            (run.stopped, run.epochs, numbers, logged)
-        )
+        stopped, its_numbers, its_logged = self._comm.bcast((run.stopped, numbers, logged))
         if self._comm.rank == 0:
             return
         run.stopped = stopped

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from mpi4py import MPI
+    from numpy.typing import NDArray
 
     from fastnn.mpi.rounds import Told
     from fastnn.training import train_step
@@ -33,7 +34,7 @@ class Shares(Stream):
         self,
         step: train_step.TrainStep,
         table: Table | None,
-        seen: list[Array] | None,
+        seen: list[NDArray[Any]] | None,
         before: Callable[[], None] | None,
     ) -> Iterator[Losses]:
         """As with one process; yields the rows and the losses of a round."""

@@ -220,8 +220,9 @@ class TrainStep(train_step.TrainStep):
                 self._group = end - first
                 for begin in range(first, end, ranks):
                     last, mine = min(begin + ranks, end) - 1, begin + rank
-                    for _ in range(begin, last + 1 if before is not None else 0):
-                        before()
+                    if before is not None:
+                        for _ in range(begin, last + 1):
+                            before()
                     if mine <= last:
                         if table is not None:
                             self.set_numbers(table[mine])

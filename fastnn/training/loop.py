@@ -123,7 +123,7 @@ def fit(
             if isinstance(source, Stream) and run.epoch < epochs:
                 source.skip(run.epoch)
         world.check(run, source)
-        callbacks = world.callbacks(callbacks, run, step)
+        told = world.callbacks(callbacks, run, step)
         training = _Training(step, source, schedule, chosen, validation)
         display = progress.display(
             show_progress and world.rank == 0, epochs, source.rows, run.epoch
@@ -133,9 +133,9 @@ def fit(
             faults.keep_history(run),
             CtrlC() as ctrl_c,
             closing(display),
-            _telling(callbacks, run),
+            _telling(told, run),
         ):
-            _run_epochs(run, training, callbacks, display, ctrl_c)
+            _run_epochs(run, training, told, display, ctrl_c)
         run.history.interrupted = ctrl_c.pressed
         if not ctrl_c.pressed:
             step.leave(handover)
