@@ -403,7 +403,7 @@ def test_the_page_about_the_command_line(folder, capsys, monkeypatch):
     passengers.write("passengers.csv")
     monkeypatch.setattr(train, "_FEWEST_EPOCHS", 2)
     monkeypatch.setattr(train, "_MOST_ROWS_SEEN", 1)
-    text = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "howto" / "command_line.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     for line in "".join(blocks).splitlines():
         program, *arguments = shlex.split(line)

@@ -20,7 +20,7 @@ SIZES = (16, 16, 5, 16, 5, 16)
 
 
 def by_hand(model, loss, optimizer, batches):
-    """The README's loop; returns each step's loss, penalty included."""
+    """The loop of docs/howto/own_loop.md; returns each step's loss, penalty included."""
     values = []
     for xb, yb, *weight in batches:
         outputs = model.forward(xb, training=True)

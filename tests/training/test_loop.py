@@ -56,7 +56,7 @@ def fit(model, X, y, **options):
 
 
 def by_hand(model, X, y, optimizer, loss, weight=None):
-    """The README's loop; returns the mean loss of each epoch, L2 included."""
+    """The loop of docs/howto/own_loop.md; returns the mean loss of each epoch, L2 included."""
     order, losses = batches(X, y, batch_size=BATCH, seed=4), []
     for _ in range(EPOCHS):
         total = 0.0
