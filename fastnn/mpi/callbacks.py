@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fastnn.mpi.alike import check_alike, of_callbacks
 from fastnn.training.callbacks import Callback, takes
 from fastnn.training.monitors import EarlyStopping, ReduceOnPlateau
 
@@ -20,13 +21,14 @@ def on_this_rank(
 ) -> list[Callback]:
     """Those callbacks that this rank tells: all on rank 0, elsewhere those that follow results.
 
-    Rank 0's own come first, and what they log, set or stop is then told to all ranks."""
+    Rank 0's own come first, and what they log, set or stop is then told to all ranks.
+
+    Raises ValueError where those that follow results are not the same on all ranks."""
     follow = [c for c in callbacks if type(c) in _EVERYWHERE]
     others = [c for c in callbacks if type(c) not in _EVERYWHERE]
-    if not others:
-        return follow
+    check_alike(comm, of_callbacks(follow))
     hooks = ("on_batch_begin", "on_batch_end")
-    by_batch = any(takes(c, hook) for c in others for hook in hooks)
+    by_batch = comm.bcast(any(takes(c, hook) for c in others for hook in hooks))
     agree = (_AgreeByBatch if by_batch else _Agree)(comm, numbers)
     if comm.rank:
         return [agree, *follow]
@@ -35,24 +37,26 @@ def on_this_rank(
 
 
 class _Agree(Callback):
-    """Brings what rank 0's callbacks have done to all ranks: results that they logged, the numbers
-    that a schedule may move, and whether they stopped the run."""
+    """Brings to all ranks what rank 0 has: the last epoch's results, with its times and what its
+    callbacks logged, the numbers that a schedule may move, and whether the run is stopped."""
 
     def __init__(self, comm: MPI.Intracomm, numbers: list[Any]) -> None:
         self._comm, self._numbers = comm, numbers
 
     def _agree(self, run: Run) -> None:
         numbers = [number.value for number in self._numbers]
-        logged = run.results if run.epoch else {}
-        stopped, its_numbers, its_logged = self._comm.bcast((run.stopped, numbers, logged))
+        results = run.results if run.epoch else {}
+        stopped, its_numbers, its_results = self._comm.bcast((run.stopped, numbers, results))
         if self._comm.rank == 0:
             return
         run.stopped = stopped
         for number, mine, value in zip(self._numbers, numbers, its_numbers, strict=True):
             if mine != value:
                 number.set(value)
-        for name, value in its_logged.items():
-            if name not in logged:
+        for name, value in its_results.items():
+            if name in results:
+                run.history[name][-1] = value
+            else:
                 run.log(name, value)
 
     def on_fit_begin(self, run: Run) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from mpi4py import MPI
 
+from fastnn.data import batches
 from fastnn.mpi.step import TrainStep
 from fastnn.training.sources import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from mpi4py import MPI
     from numpy.typing import NDArray
 
     from fastnn.mpi.rounds import Told
@@ -29,6 +30,7 @@ class Shares(Stream):
         self._comm = comm
         steps = comm.allgather(self.steps)
         self.steps = sum(steps) if all(steps) else 0
+        self.order = None  # of batches, each rank has one of its own: see `skip`
 
     def epoch(
         self,
@@ -44,10 +46,12 @@ class Shares(Stream):
         while True:
             part = next(parts, None)
             data = None if part is None else part[1]
+            if before is not None and self._comm.allreduce(part is not None, MPI.LOR):
+                before()
             if part is None:
                 step.idle()
             else:
-                self._train(step, part[1], part[0], done + self._comm.rank, table, before)
+                self._train(step, part[1], part[0], done + self._comm.rank, table, None)
             told = step.told
             assert told is not None
             if not told.has.any():
@@ -67,6 +71,12 @@ class Shares(Stream):
                     self._metric_weights.append(weight)
             yield int(told.rows[:n].sum()), told.losses[:n]
         self._end_epoch(step)
+
+    def skip(self, epochs: int) -> None:
+        super().skip(epochs)
+        if isinstance(self._data, batches) and not self._per_epoch:
+            for _ in range(epochs):
+                self._data.permutation()
 
     def _check_even(self, told: Told, full: bool) -> None:
         """Raise ValueError unless each rank has as many batches as the one before it, or one

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import fastnn._kernels as _kernels
+from fastnn.layers import BatchNorm, Block
 from fastnn.mpi import rounds
+from fastnn.mpi.alike import check_alike, of_step
 from fastnn.training import train_step
 from fastnn.training.samples import counted
 from fastnn.weight_averages import moving_norms
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastnn.losses import Loss
-    from fastnn.mpi.world import World
+    from fastnn.mpi.ranks import Ranks
     from fastnn.network import Network
     from fastnn.optimizers import Optimizer
     from fastnn.training.recording import Recorded
@@ -35,10 +38,12 @@ class TrainStep(train_step.TrainStep):
 
     The batches of a round are those of rank 0, 1, 2 and so on, in this order; with `accumulate` = k
     an update is made after k rounds.  Everything is, to the bit, what ``fastnn.TrainStep`` with
-    ``accumulate=k * world.size`` makes of these batches one after the other.  Every rank must call
-    it equally often, and gets the loss of its own batch.
+    ``accumulate=k * world.size`` makes of these batches one after the other.  Every rank must make
+    it of the same model, loss and optimizer, call it equally often, and gets the loss of its own
+    batch.  Layers of your own are not recorded, as ever, and must draw no random numbers.
 
-    Raises as `fastnn.TrainStep` does; a number that is not finite, on any rank, is a
+    Raises as `fastnn.TrainStep` does, and ValueError where ranks differ, or for a layer of your own
+    with a state, which nobody could bring together; a number that is not finite, on any rank, is a
     FloatingPointError on all of them.
 
     >>> import fastnn, fastnn.mpi
@@ -54,7 +59,7 @@ class TrainStep(train_step.TrainStep):
 
     def __init__(
         self,
-        world: World,
+        world: Ranks,
         model: Network,
         loss: Loss,
         optimizer: Optimizer,
@@ -63,6 +68,10 @@ class TrainStep(train_step.TrainStep):
         average: WeightAverage | None = None,
     ) -> None:
         super().__init__(model, loss, optimizer, accumulate * world.size, average=average)
+        for layer, _ in model._chain.walk():
+            if layer.state and not isinstance(layer, BatchNorm | Block):
+                raise ValueError(f"model: {layer!r} has a state, which ranks cannot bring together")
+        check_alike(world.comm, of_step(model, loss, optimizer, average))
         self._world, self._comm = world, world.comm
         self._sum: rounds.Sum | None = None
         self._data: Samples | None = None  # the batch that runs, where it was checked before
@@ -83,30 +92,38 @@ class TrainStep(train_step.TrainStep):
     def _run(
         self, program: AnyProgram, rows: int, weighted: bool, in_form: bool = True
     ) -> NDArray[np.float64]:
-        self._begin_round(self._world.rank)
         norms = moving_norms(self._model)
         momenta = [norm._momentum for norm in norms]
-        try:
-            for norm in norms:  # the running statistics become those of the batch alone
-                norm._momentum = 1.0
-            value = super()._run(program, rows, weighted, in_form)
-        except FloatingPointError as error:
-            self._end_round(None, fault=str(error))
-            raise
-        finally:
-            for norm, momentum in zip(norms, momenta, strict=True):
-                norm._momentum = momentum
+        with self._pass_of_a_round():
+            try:
+                for norm in norms:  # the running statistics become those of the batch alone
+                    norm._momentum = 1.0
+                value = super()._run(program, rows, weighted, in_form)
+            finally:
+                for norm, momentum in zip(norms, momenta, strict=True):
+                    norm._momentum = momentum
         _kernels.unrecorded(self._end_round, value)
         return value
 
     def _replay_steps(self, recorded: Recorded, steps: int) -> None:
+        with self._pass_of_a_round():
+            super()._replay_steps(recorded, steps)
+        self._end_round(recorded.value)
+
+    @contextmanager
+    def _pass_of_a_round(self) -> Iterator[None]:
+        """Around this rank's pass, whose fault the others hear of."""
         self._begin_round(self._world.rank)
         try:
-            super()._replay_steps(recorded, steps)
+            yield
         except FloatingPointError as error:
             self._end_round(None, fault=str(error))
             raise
-        self._end_round(recorded.value)
+        except BaseException:
+            self._model._counter[0] = self._passes_before
+            for running, before, _ in self._statistics:
+                running[...] = before
+            raise
 
     def idle(self) -> None:
         """Take part in a round without a batch."""
@@ -124,6 +141,8 @@ class TrainStep(train_step.TrainStep):
             for norm in moving_norms(model)
             for array in (norm._running_mean, norm._running_var)
         ]
+        for running, *_ in self._statistics:  # 0 times what was there is 0, not NaN
+            running.fill(0.0)
 
     def _end_round(self, value: NDArray[np.float64] | None, fault: str = "") -> None:
         """Tell the others of this rank's batch, None: it had none, and hear of theirs.
@@ -141,9 +160,9 @@ class TrainStep(train_step.TrainStep):
         told = rounds.tell(self._comm, (*numbers, float(bool(fault)), float(interrupted)))
         self._world.hear(told)
         self.told, self._place, done = told, 0, told.batches
+        self._move_statistics(done)
         if not told.has.any():
             return
-        self._move_statistics(done)
         failed = bool(told.failed.any())
         if model._random:
             model._counter[0] = np.uint64(self._passes_before + done + failed)
@@ -211,7 +230,8 @@ class TrainStep(train_step.TrainStep):
         table: Table | None = None,
         before: Callable[[], None] | None = None,
     ) -> Iterator[NDArray[np.float64]]:
-        """As one process does it; yields the losses of a round."""
+        """As one process does it, but that a round is what a batch is there: `before` is called
+        before it, and its losses are yielded together."""
         ranks, rank = self._world.size, self._world.rank
         row = self._model._chain.output_row(data.X.shape[1:]) or ()
         try:
@@ -220,12 +240,11 @@ class TrainStep(train_step.TrainStep):
                 self._group = end - first
                 for begin in range(first, end, ranks):
                     last, mine = min(begin + ranks, end) - 1, begin + rank
+                    if table is not None:
+                        self.set_numbers(table[min(mine, last)])
                     if before is not None:
-                        for _ in range(begin, last + 1):
-                            before()
+                        before()
                     if mine <= last:
-                        if table is not None:
-                            self.set_numbers(table[mine])
                         stop = None if mine + 1 == number else (mine + 1) * batch_size
                         self._train_rows(data.rows(order[mine * batch_size : stop]))
                     else:

@@ -108,7 +108,8 @@ def fit(
         columns = _columns(chosen, validation)
         as_before = resume.arguments_of(
             loss, schedule, weighted, class_weight, batch_size=batch_size, shuffle=shuffle,
-            drop_last=drop_last, accumulate=step.accumulate, steps_per_epoch=steps_per_epoch,
+            drop_last=drop_last, accumulate=step.accumulate,
+            steps_per_epoch=None if steps_per_epoch is None else source.steps,
             validation_every=validation_every, validation_split=validation_split,
             seed=None if validation_split is None else int(seed),
         )  # fmt: skip
@@ -166,11 +167,12 @@ class Alone:
 
 
 def _world(distributed: Any) -> Any:
+    """The world of a `fit`; a single process goes on as it does without one."""
     if distributed is None:
         return Alone()
     if not hasattr(distributed, "fitting"):
         raise TypeError(f"distributed: expected a fastnn.mpi.World or None, got {distributed!r}")
-    return distributed
+    return distributed if distributed.size > 1 else Alone()
 
 
 class _Training(NamedTuple):
