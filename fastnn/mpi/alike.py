@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import fastnn
+from fastnn._version import __version__
+from fastnn.support.threads import build_info
 from fastnn.training.sources import Rows
 
 if TYPE_CHECKING:
@@ -37,9 +38,9 @@ def check_alike(comm: MPI.Intracomm, mine: dict[str, Any]) -> None:
 
 def of_step(model: Network, loss: Loss, optimizer: Optimizer, average: Any) -> dict[str, Any]:
     """What the ranks of a step must have in common, by the name that an error gives it."""
-    portable = fastnn.build_info()["isa"] == "portable"
+    portable = build_info()["isa"] == "portable"
     told: dict[str, Any] = {
-        "fastnn": fastnn.__version__,
+        "fastnn": __version__,
         "arithmetic": "portable" if portable else "with fused multiply-add",
         "loss": _words(loss),
         "optimizer": _words(optimizer),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpi4py import MPI
 
-import fastnn
+from fastnn.support.threads import get_num_threads, set_num_threads
 from fastnn.training.interrupts import CtrlC, following
 
 if TYPE_CHECKING:
@@ -132,4 +132,4 @@ def _share_cores(comm: MPI.Intracomm) -> None:
     machine = comm.Split_type(MPI.COMM_TYPE_SHARED)
     same = machine.allgather(cores).count(cores)
     machine.Free()
-    fastnn.set_num_threads(max(1, fastnn.get_num_threads() // same))
+    set_num_threads(max(1, get_num_threads() // same))

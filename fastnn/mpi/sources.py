@@ -48,6 +48,7 @@ class Shares(Stream):
             data = None if part is None else part[1]
             if before is not None and self._comm.allreduce(part is not None, MPI.LOR):
                 before()
+            step.scheduled = None if table is None else (table, done)
             if part is None:
                 step.idle()
             else:
@@ -59,8 +60,6 @@ class Shares(Stream):
             self._check_even(told, full)
             n, full = told.batches, bool(told.has.all())
             done += n
-            if table is not None:
-                step.set_numbers(table[done - 1])
             self._sizes += told.rows[:n].tolist()
             self._weights += told.counted[:n].tolist()
             if seen is not None:

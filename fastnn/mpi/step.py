@@ -79,6 +79,8 @@ class TrainStep(train_step.TrainStep):
         self._passes_before = 0  # training passes that were counted before the round
         self._statistics: list[tuple[Array, Array, float]] = []  # running, before, momentum
         self.told: rounds.Told | None = None  # what the ranks told of the last round
+        # what is scheduled for each batch, and how many there were before the round
+        self.scheduled: tuple[Table, int] | None = None
 
     # ---- one batch -----------------------------------------------------------------------------
 
@@ -163,6 +165,9 @@ class TrainStep(train_step.TrainStep):
         self._move_statistics(done)
         if not told.has.any():
             return
+        if self.scheduled is not None and done:  # an update takes the numbers of its last batch
+            table, before = self.scheduled
+            self.set_numbers(table[before + done - 1])
         failed = bool(told.failed.any())
         if model._random:
             model._counter[0] = np.uint64(self._passes_before + done + failed)
