@@ -137,9 +137,10 @@ def steps_of_streams(world, k):
 
 def callbacks(world, k):
     plateau = fastnn.ReduceOnPlateau("loss", patience=1, min_delta=10.0)
+    lists = [plateau, Logs()], [StopsByBatch()]
     return [
-        trained(network(), *data(), world=world, accumulate=k, epochs=6, callbacks=[plateau, Logs()]),
-        trained(network(), *data(), world=world, accumulate=k, callbacks=[StopsByBatch()]),
+        trained(network(), *data(), world=world, accumulate=k, epochs=6, callbacks=callbacks)
+        for callbacks in lists
     ]
 
 
@@ -154,7 +155,7 @@ def a_step_of_ones_own(world, k):
     else:
         step = fastnn.mpi.TrainStep(world, model, loss, optimizer, accumulate=k)
         losses = [step(*batch) for batch in world.own(batches)]
-        losses = [float(v) for row in zip(*world.comm.allgather(losses)) for v in row]
+        losses = [float(v) for row in zip(*world.comm.allgather(losses), strict=True) for v in row]
     return left(model, {"loss": losses})
 
 
