@@ -67,18 +67,19 @@ class Sum:
 
     def add(self, gradients: Array, told: Told) -> None:
         """Add what these batches have given; `gradients` is this rank's, if it had one."""
-        n = told.batches
-        own, rank, width = self.total[self._own], self._comm.rank, self._got.shape[1]
-        has, none = rank < n, np.zeros(self._comm.size, int)
-        got = np.where(np.arange(self._comm.size) < n, width, 0)
-        starts = np.arange(self._comm.size) * width
+        n, rank, own = told.batches, self._comm.rank, self.total[self._own]
+        senders = np.arange(self._comm.size)
+        starts, width = senders * self._got.shape[1], self._got.shape[1]
+        # a rank's part of its own gradient needs no journey
+        gives = np.where((senders != rank) & (rank < n), self._counts, 0)
+        takes = np.where((senders != rank) & (senders < n), width, 0)
         kind = MPI._typedict[gradients.dtype.char]
         self._comm.Alltoallv(
-            [gradients, (self._counts if has else none, self._begins), kind],
-            [self._got, (got, starts), kind],
+            [gradients, (gives, self._begins), kind], [self._got, (takes, starts), kind]
         )
-        for part, positions in zip(self._got[:n], told.positions[:n], strict=True):
-            _kernels.add_scaled(own, part, float(positions))
+        for sender, positions in enumerate(told.positions[:n].tolist()):
+            part = gradients[self._own] if sender == rank else self._got[sender]
+            _kernels.add_scaled(own, part, positions)
 
     def whole(self) -> None:
         """Let each rank have all of the sum."""
