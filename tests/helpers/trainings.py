@@ -1,7 +1,8 @@
 """Trainings whose bits are compared: on R processes, and on one with R times the `accumulate`.
 
-``mpirun -n 7 python trainings.py FOLDER`` runs them on 2, 3, 4 and 7 processes; each rank prints a
-line of JSON: its number, and what each training left, by size and name."""
+``mpirun -n 7 python trainings.py FOLDER`` runs them on 2, 3, 4 and 7 processes, or on those numbers
+of them that stand behind FOLDER; each rank prints a line of JSON: its number, and what each
+training left, by size and name."""
 
 import hashlib
 import json
@@ -186,11 +187,11 @@ def second_half(world, k, path):
     return trained(network(), *data(), world=world, accumulate=k, epochs=4, resume=path)
 
 
-def main(folder):
+def main(folder, sizes=SIZES):
     import fastnn.mpi
 
     everyone, told = fastnn.mpi.World(), {}
-    for size in SIZES:
+    for size in sizes:
         part = everyone.comm.Split(int(everyone.rank >= size))
         if everyone.rank >= size:
             continue
@@ -206,4 +207,4 @@ def main(folder):
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    main(sys.argv[1])
+    main(sys.argv[1], tuple(map(int, sys.argv[2:])) or SIZES)
