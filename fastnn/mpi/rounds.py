@@ -52,39 +52,43 @@ def tell(comm: MPI.Comm, numbers: tuple[float, ...]) -> Told:
 class Sum:
     """Σ positions gradient over the batches of all ranks, in their order.
 
-    Each rank adds up one part of the vector, of all ranks' gradients; `whole` brings the parts
-    together.  So a rank sends and gets twice the vector at most, however many ranks there are."""
+    Each rank adds up one part of the vector, `own`, of all ranks' gradients; `take_mean` brings
+    the parts together.  So a rank sends and gets twice the vector at most, however many ranks there
+    are.  `gradients` is where this rank's are, and where their mean comes."""
 
-    def __init__(self, comm: MPI.Comm, total: Array) -> None:
-        self._comm, self.total = comm, total
-        lines = -(-total.size // _LINE)
+    def __init__(self, comm: MPI.Intracomm, gradients: Array) -> None:
+        self._comm, self._gradients = comm, gradients
+        lines = -(-gradients.size // _LINE)
         shares = [lines // comm.size + (r < lines % comm.size) for r in range(comm.size)]
-        ends = np.minimum(np.cumsum(shares) * _LINE, total.size)
+        ends = np.minimum(np.cumsum(shares) * _LINE, gradients.size)
         self._begins = np.concatenate([[0], ends[:-1]])
         self._counts = ends - self._begins
-        self._own = slice(int(self._begins[comm.rank]), int(ends[comm.rank]))
-        self._got = np.empty((comm.size, int(self._counts[comm.rank])), total.dtype)
+        self._here = slice(int(self._begins[comm.rank]), int(ends[comm.rank]))
+        self.own = np.zeros(int(self._counts[comm.rank]), gradients.dtype)
+        self._got = np.empty((comm.size, self.own.size), gradients.dtype)
+        self._kind = MPI._typedict[gradients.dtype.char]
 
-    def add(self, gradients: Array, told: Told) -> None:
-        """Add what these batches have given; `gradients` is this rank's, if it had one."""
-        n, rank, own = told.batches, self._comm.rank, self.total[self._own]
+    def add(self, told: Told) -> None:
+        """Add what these batches have given."""
+        n, rank, kind = told.batches, self._comm.rank, self._kind
         senders = np.arange(self._comm.size)
-        starts, width = senders * self._got.shape[1], self._got.shape[1]
         # a rank's part of its own gradient needs no journey
         gives = np.where((senders != rank) & (rank < n), self._counts, 0)
-        takes = np.where((senders != rank) & (senders < n), width, 0)
-        kind = MPI._typedict[gradients.dtype.char]
+        takes = np.where((senders != rank) & (senders < n), self.own.size, 0)
         self._comm.Alltoallv(
-            [gradients, (gives, self._begins), kind], [self._got, (takes, starts), kind]
+            [self._gradients, (gives, self._begins), kind],
+            [self._got, (takes, senders * self.own.size), kind],
         )
         for sender, positions in enumerate(told.positions[:n].tolist()):
-            part = gradients[self._own] if sender == rank else self._got[sender]
-            _kernels.add_scaled(own, part, positions)
+            part = self._gradients[self._here] if sender == rank else self._got[sender]
+            _kernels.add_scaled(self.own, part, positions)
 
-    def whole(self) -> None:
-        """Let each rank have all of the sum."""
-        kind = MPI._typedict[self.total.dtype.char]
-        self._comm.Allgatherv(MPI.IN_PLACE, [self.total, (self._counts, self._begins), kind])
+    def take_mean(self, scale: float) -> None:
+        """Let each rank's gradients be the whole sum times `scale`."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.multiply(self.own, scale, out=self._gradients[self._here])
+        parts = self._counts, self._begins
+        self._comm.Allgatherv(MPI.IN_PLACE, [self._gradients, parts, self._kind])
 
 
 def all_outputs(

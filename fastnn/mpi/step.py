@@ -73,7 +73,7 @@ class TrainStep(train_step.TrainStep):
                 raise ValueError(f"model: {layer!r} has a state, which ranks cannot bring together")
         check_alike(world.comm, of_step(model, loss, optimizer, average))
         self._world, self._comm = world, world.comm
-        self._sum: rounds.Sum | None = None
+        self._sum = rounds.Sum(self._comm, model.flat_gradients)
         self._data: Samples | None = None  # the batch that runs, where it was checked before
         self._place = 0  # of that batch in its round, from its beginning until all are told of it
         self._passes_before = 0  # training passes that were counted before the round
@@ -175,7 +175,7 @@ class TrainStep(train_step.TrainStep):
         if failed:
             self._forget()
             raise FloatingPointError(next(filter(None, self._comm.allgather(fault))))
-        self._all_gradients().add(model.flat_gradients, told)
+        self._sum.add(told)
         self._waiting += done
         self._waiting_rows += int(told.rows[:done].sum())
         self._waiting_positions += int(told.positions[:done].sum())
@@ -194,12 +194,6 @@ class TrainStep(train_step.TrainStep):
                 before *= before.dtype.type(1.0 - momentum)  # as the kernel does, to the bit
                 _kernels.add_scaled(before, batch, momentum)
             running[...] = before
-
-    def _all_gradients(self) -> rounds.Sum:
-        total = self._recording.sum_like(self._model.flat_gradients)
-        if self._sum is None or self._sum.total is not total:
-            self._sum = rounds.Sum(self._comm, total)
-        return self._sum
 
     # ---- what the single process does differently ----------------------------------------------
 
@@ -220,10 +214,12 @@ class TrainStep(train_step.TrainStep):
         finally:
             self.steps -= self._place
 
-    def flush(self) -> None:
-        if self._waiting:
-            self._all_gradients().whole()
-        super().flush()
+    def _take_mean(self, scale: float) -> None:
+        self._sum.take_mean(scale)
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._sum.own.fill(0)
 
     def epoch(
         self,

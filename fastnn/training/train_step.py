@@ -199,14 +199,12 @@ class TrainStep(Step):
         >>> model.parameters["0.weight"]
         array([[2.]], dtype=float32)
         """
-        gradient_sum = self._recording.gradient_sum
-        if not self._waiting or gradient_sum is None:
+        if not self._waiting:
             return
-        model, scale = self._model, 1 / self._waiting_positions
+        model = self._model
         with model._hold:
             try:
-                with np.errstate(over="ignore", invalid="ignore"):
-                    np.multiply(gradient_sum, scale, out=model.flat_gradients)
+                self._take_mean(1 / self._waiting_positions)
                 for name in model._frozen():  # perhaps only since these batches
                     model.gradients[name].fill(0.0)
                 model._chain.add_decay(self._waiting_rows)
@@ -215,6 +213,12 @@ class TrainStep(Step):
                 raise self._diverged(error) from None
             finally:
                 self._forget()
+
+    def _take_mean(self, scale: float) -> None:
+        """Let the model's gradients be the sum that waits, times `scale`."""
+        gradients = self._model.flat_gradients
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.multiply(self._recording.sum_like(gradients), scale, out=gradients)
 
     @property
     def waiting(self) -> int:
