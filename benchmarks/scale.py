@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 FEATURES, BATCH = (784, 512, 512, 10), 128
-VECTORS = tuple(4**k for k in range(3, 11))  # elements
+VECTORS = tuple(4**k for k in range(3, 12))  # elements
 NETWORKS = {  # latency in µs and bandwidth in GB/s that are typical of them, to compare
     "Ethernet, 10 Gbit/s, TCP": (20.0, 1.1),
     "InfiniBand, 100 Gbit/s": (2.0, 11.0),
@@ -66,7 +66,7 @@ def rank():
     from fastnn.mpi import TrainStep, World, rounds
 
     world, told = World(), {}
-    number = 300  # all ranks make as many
+    number = 200  # all ranks make as many
     told["step"] = best(steps(lambda *parts: TrainStep(world, *parts)), 0, number)
     if world.size == 1:
         told["batch"] = best(steps(fastnn.TrainStep), 0, number)

@@ -91,8 +91,17 @@ def test_other_numbers_than_a_page_says_are_found(tmp_path):
         pages.run(tmp_path / "page.md", pages.blocks(text), tmp_path)
 
 
-OWN_TESTS = {  # of pages that need files or more checks: below, and in tests/commands/
-    *("command_line", "deploy", "index", "onnx", "other_libraries", "pictures", "tables"),
+OWN_TESTS = {  # of pages that need files or more checks: below, in tests/commands/ and tests/mpi/
+    *(
+        "command_line",
+        "deploy",
+        "index",
+        "many_machines",
+        "onnx",
+        "other_libraries",
+        "pictures",
+        "tables",
+    ),
 }
 HOWTO = [page for page in sorted((ROOT / "docs/howto").glob("*.md")) if page.stem not in OWN_TESTS]
 BEHIND = {  # what the parts of fastnn with these names import
