@@ -74,7 +74,7 @@ def rank():
     told["exchanges"] = []
     for size in VECTORS:
         vector = np.ones(size, np.float32)
-        total = rounds.Sum(world.comm, vector)
+        total = world.sum_of(vector)
 
         def exchange(total=total):
             total.add(rounds.tell(world.comm, has))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpi4py import MPI
 
+from fastnn.mpi.rounds import SharedSum, Sum, shared_by_all
 from fastnn.support.threads import get_num_threads, set_num_threads
 from fastnn.training.interrupts import CtrlC, following
 
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
+    from numpy.typing import NDArray
+
     from fastnn.mpi.rounds import Told
+
+    Array = NDArray[Any]
 
 _PATIENCE = 3.0  # seconds that a rank with an error waits for the others to have one too
 _SIGNALS: dict[signal.Signals, Any] = {  # those that end a training, and what they do else
@@ -43,9 +48,21 @@ class Ranks:
         self._all = CtrlC()  # pressed once all ranks know that it was, on any of them
         self.interrupted = False  # whether it was on this one
         self._files: list[str] = []
+        machine: Any = self.comm.Split_type(MPI.COMM_TYPE_SHARED)
+        self._on_one_machine = machine.size == self.size > 1
         if self.size > 1 and not getattr(sys.excepthook, "of_a_world", False):  # the first one
-            _share_cores(self.comm)
+            _share_cores(machine)
             _end_all_by_errors(self.comm)
+        machine.Free()
+
+    def sum_of(self, gradients: Array) -> Sum:
+        """What adds up all ranks' gradients, of which these are this rank's."""
+        shared = None
+        if self._on_one_machine:
+            shared = shared_by_all(self.comm, gradients.size, gradients.dtype)
+        if shared is None:
+            return Sum(self.comm, gradients)
+        return SharedSum(self.comm, gradients, shared)
 
     def here(self, path: Any) -> Any:
         """The path of a file of rank 0's, or of a copy of it."""
@@ -124,12 +141,10 @@ def _end_all_by_errors(comm: MPI.Intracomm) -> None:
     sys.excepthook = hook
 
 
-def _share_cores(comm: MPI.Intracomm) -> None:
+def _share_cores(machine: MPI.Intracomm) -> None:
     """Divide the cores among the ranks of this machine that may use the same ones."""
     if any(os.environ.get(name) for name in ("FASTNN_NUM_THREADS", "OMP_NUM_THREADS")):
         return
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    machine = comm.Split_type(MPI.COMM_TYPE_SHARED)
     same = machine.allgather(cores).count(cores)
-    machine.Free()
     set_num_threads(max(1, get_num_threads() // same))

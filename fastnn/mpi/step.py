@@ -73,7 +73,7 @@ class TrainStep(train_step.TrainStep):
                 raise ValueError(f"model: {layer!r} has a state, which ranks cannot bring together")
         check_alike(world.comm, of_step(model, loss, optimizer, average))
         self._world, self._comm = world, world.comm
-        self._sum = rounds.Sum(self._comm, model.flat_gradients)
+        self._sum = world.sum_of(model.flat_gradients)
         self._data: Samples | None = None  # the batch that runs, where it was checked before
         self._place = 0  # of that batch in its round, from its beginning until all are told of it
         self._passes_before = 0  # training passes that were counted before the round

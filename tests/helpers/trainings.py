@@ -196,6 +196,8 @@ def main(folder, sizes=SIZES):
         if everyone.rank >= size:
             continue
         world = fastnn.mpi.World(part)
+        if size % 2:
+            world._on_one_machine = False  # gradients travel as between machines
         told[size] = {case.__name__: case(world, 1) for case in CASES}
         if size == 2:
             first_half(world, 2, f"{folder}/of_2.safetensors")
