@@ -28,7 +28,7 @@ NETWORKS = {  # latency in µs and bandwidth in GB/s that are typical of them, t
     "Ethernet, 10 Gbit/s, TCP": (20.0, 1.1),
     "InfiniBand, 100 Gbit/s": (2.0, 11.0),
 }
-TABLE = tuple(2**k for k in range(11))
+TABLE, LARGER = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024), 8
 
 
 def network():
@@ -123,13 +123,13 @@ def report(measured):
     batch, alone = measured[1]["batch"], measured[1]["step"]
     size = 4 * sum((inputs + 1) * outputs for inputs, outputs in pairwise(FEATURES))
     latency, bandwidth = fitted(measured) if len(measured) > 1 else (1e-3, 1e7)
-    lines = {f"here: {1e3 * latency:.1f} µs, {bandwidth / 1e6:.1f} GB/s": (latency, bandwidth)}
-    lines |= {name: (us / 1e3, gb * 1e6) for name, (us, gb) in NETWORKS.items()}
 
-    def model(ranks, latency, bandwidth):
+    def model(ranks, latency, bandwidth, times=1):
+        """A step where each rank's batch has so many times the rows."""
         if ranks == 1:
-            return batch
-        return alone + latency * messages(ranks) + moved(ranks, size) / bandwidth
+            return times * batch
+        rest = alone - batch + latency * messages(ranks) + moved(ranks, size) / bandwidth
+        return times * batch + rest
 
     name = "-".join(map(str, FEATURES))
     print(f"{name}, {BATCH} rows a rank, float32, Adam, one thread a rank: {size:,} bytes go round")
@@ -139,10 +139,16 @@ def report(measured):
         step = batch if ranks == 1 else told["step"]
         says = model(ranks, latency, bandwidth)
         print(f"| {ranks} | {step:.2f} | {batch / step:.0%} | {says:.2f} |")
-    print("\nefficiency by the model:\n\n| ranks | " + " | ".join(lines) + " |")
-    print("|---" * (1 + len(lines)) + "|")
+    print(f"\nfitted here: {1e3 * latency:.1f} µs, {bandwidth / 1e6:.1f} GB/s.  Elsewhere:\n")
+    columns = [(name, rows) for rows in (1, LARGER) for name in NETWORKS]
+    heads = (f"{name}; {BATCH * rows} rows" for name, rows in columns)
+    print("| ranks | " + " | ".join(heads) + " |")
+    print("|---" * (1 + len(columns)) + "|")
     for ranks in TABLE:
-        cells = (f"{batch / model(ranks, *numbers):.0%}" for numbers in lines.values())
+        cells = []
+        for name, rows in columns:
+            us, gb = NETWORKS[name]
+            cells.append(f"{rows * batch / model(ranks, us / 1e3, gb * 1e6, rows):.0%}")
         print(f"| {ranks:,} | " + " | ".join(cells) + " |")
 
 

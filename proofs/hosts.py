@@ -6,7 +6,7 @@ delays every frame and drops some.  No packet leaves the machine.  MPI goes over
 between machines.  On a network without faults, on a slow one and on one that loses packets:
 
 - the trainings of tests/helpers/trainings.py on 2 and 3 hosts have the bits of one process;
-- a round takes what the cost model of docs/background/scale.md says of the delay.
+- it prints what a round takes, to compare with the cost model of docs/background/scale.md.
 
 Then a host is switched off in the middle of a training: the others must end within seconds.
 """
