@@ -1,8 +1,8 @@
 """The command ``fastnn``: its arguments, its errors and its exit codes; what it does stands in
 fastnn/commands/, imported when it is asked for.
 
-Exit codes: 0 done, 2 wrong usage or a file that is not what it should be, 130 interrupted by
-Ctrl-C, 141 nobody reads the output any more.
+Exit codes: 0 done, 1 other bits than everywhere (`verify`), 2 wrong usage or a file that is not
+what it should be, 130 interrupted by Ctrl-C, 141 nobody reads the output any more.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ _EXAMPLES = {
 """,
     "bench": """\
   fastnn bench --seconds 1
+""",
+    "verify": """\
+  fastnn verify                          exit code 0: the same bits as everywhere, 1: not
+  fastnn verify --hashes > hashes.json   to publish changed bits, from a tree of the sources
 """,
 }
 
@@ -105,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fastnn {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    for add in (_train, _predict, _inspect, _export, _bench, _info, _demo):
+    for add in (_train, _predict, _inspect, _export, _bench, _info, _verify, _demo):
         add(commands)
     return parser
 
@@ -213,6 +217,13 @@ def _bench(commands: Any) -> None:
 
 def _info(commands: Any) -> None:
     _new(commands, "info", _run("machine", "info"), "print what this build and this machine have")
+
+
+def _verify(commands: Any) -> None:
+    text = "check that this machine computes the same bits as all others"
+    command = _new(commands, "verify", _run("verify", "verify"), text)
+    text = "print this machine's hashes instead, in the form of the published ones"
+    command.add_argument("--hashes", action="store_true", help=text)
 
 
 def _demo(commands: Any) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # numpy.random is not imported before it is needed
     Shape: TypeAlias = tuple[int, ...]
     Initializer: TypeAlias = Callable[[np.random.Generator, Shape, int], NDArray[Any]]
 
+__all__ = ["He", "HeUniform", "Normal", "Orthogonal", "Xavier", "XavierUniform", "Zeros"]
+
 
 class Zeros(Guarded):
     """0 everywhere: for biases, as units whose weights are all 0 would never learn to differ.
@@ -88,8 +90,7 @@ class XavierUniform(Guarded):
     """
 
     def __call__(self, rng: np.random.Generator, shape: Shape, fan_in: int) -> NDArray[Any]:
-        limit = math.sqrt(3.0 / fan_in)
-        return rng.uniform(-limit, limit, shape)
+        return uniform(rng, math.sqrt(3.0 / fan_in), shape)
 
 
 class HeUniform(Guarded):
@@ -101,8 +102,7 @@ class HeUniform(Guarded):
     """
 
     def __call__(self, rng: np.random.Generator, shape: Shape, fan_in: int) -> NDArray[Any]:
-        limit = math.sqrt(6.0 / fan_in)
-        return rng.uniform(-limit, limit, shape)
+        return uniform(rng, math.sqrt(6.0 / fan_in), shape)
 
 
 class Orthogonal(Guarded):
@@ -178,6 +178,11 @@ def suitable_for(activation: str) -> Initializer:
     (He(), Xavier())
     """
     return INITIALIZERS["he" if activation in _HE_ACTIVATIONS else "xavier"]
+
+
+def uniform(rng: np.random.Generator, limit: float, shape: Shape) -> NDArray[Any]:
+    """Numbers in ± `limit`: those of ``rng.uniform``, where compilers may join product and sum."""
+    return 2 * limit * rng.random(shape) - limit
 
 
 def fill(

@@ -49,6 +49,23 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
+__all__ = [
+    "accuracy",
+    "auc",
+    "balanced_accuracy",
+    "confusion_matrix",
+    "explained_variance",
+    "f1",
+    "log_loss",
+    "mean_absolute_error",
+    "mean_squared_error",
+    "precision",
+    "r2",
+    "recall",
+    "root_mean_squared_error",
+    "top_k_accuracy",
+]
+
 # ---- classification ----------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.support import checks
+from fastnn.support import checks, exact
 from fastnn.support.settings import Checked, Guarded
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class StepDecay(Schedule):
         self.every, self.factor = every, factor
 
     def _factors(self, t: Times, epochs: int) -> Any:
-        return self.factor ** np.floor(t / self.every)
+        return exact.power(self.factor, np.floor(t / self.every))
 
 
 class ExponentialDecay(Schedule):
@@ -82,7 +82,7 @@ class ExponentialDecay(Schedule):
         self.factor = factor
 
     def _factors(self, t: Times, epochs: int) -> Any:
-        return self.factor**t
+        return exact.power(self.factor, t)
 
 
 class Cosine(Schedule):
@@ -143,8 +143,8 @@ class CosLog(Schedule):
         self.cycles = cycles
 
     def _factors(self, t: Times, epochs: int) -> Any:
-        way = np.log2(1 + (2**self.cycles - 1) * np.clip(t / epochs, 0, 1))
-        return 0.5 - 0.5 * np.cos(2 * np.pi * way)
+        way = exact.log2(1 + (2**self.cycles - 1) * np.clip(t / epochs, 0, 1))
+        return 0.5 - 0.5 * exact.cos_turns(way)
 
 
 class FlatCosine(Schedule):
@@ -173,7 +173,7 @@ def _rise_and_fall(t: Times, top: float, epochs: int, end: float, rise: Times) -
 def _half_cosine(t: Times, begin: float, end: float, first: float, last: float) -> Times:
     """From `first` at `begin` to `last` at `end`, and `last` after that."""
     way = np.clip((t - begin) / max(end - begin, 1e-300), 0, 1)
-    return last + (first - last) / 2 * (1 + np.cos(np.pi * way))
+    return last + (first - last) / 2 * (1 + exact.cos_turns(way / 2))
 
 
 def rates(

@@ -1,7 +1,8 @@
 """Runs the Python blocks of a page, in order and in one namespace, as its reader does.
 
 The pages are Markdown.  What a block prints is compared with the ```text block that follows it at
-once, if there is one, so that every number on a page is computed again wherever the page is run.
+once, so that every number there is computed again wherever the page is run; without such a block
+it is printed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_FENCE = re.compile(r"^```(\w*)\n(.*?)^```\n?", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(r"^```([^`\n]*)\n(.*?)^```\n?", re.DOTALL | re.MULTILINE)
 _PICTURE = re.compile(r"^!\[[^\]]*\]\(([\w-]+\.(?:svg|png))\)", re.MULTILINE)
 
 
@@ -58,7 +59,9 @@ def run(page: Path, chosen: Iterable[Block], folder: Path, **given: Any) -> dict
             printed = io.StringIO()
             with contextlib.redirect_stdout(printed):
                 exec(compile(lines + block.code, str(page), "exec"), namespace)
-            if block.printed is not None and _tidy(printed.getvalue()) != _tidy(block.printed):
+            if block.printed is None:
+                print(printed.getvalue(), end="")
+            elif _tidy(printed.getvalue()) != _tidy(block.printed):
                 raise Mismatch(
                     f"{page}, line {block.line}: the page says\n{block.printed}"
                     f"and the block prints\n{printed.getvalue()}"

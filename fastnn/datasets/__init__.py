@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # gzip and pathlib are imported where they are used: they are
     Floats = NDArray[np.float32]
     Labels = NDArray[np.int64]
 
+__all__ = ["digits", "idx"]
+
 _BLOCK = 1 << 20  # bytes read at a time
 _GZIP_RATIO = 1032  # deflate expands no byte to more than this
 _UNSIGNED_BYTE = 0x08

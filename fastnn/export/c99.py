@@ -100,7 +100,7 @@ def export_c(
         Then the weights of products, convolutions and embeddings are whole numbers from -127 to 127
         times a factor for each feature.  The header states the error of the outputs.
     scalers : whether the model's `scaler` and `target_scaler`, if there are any, are written in
-        x and y then have their units; y is rounded to the model's dtype.
+        Then x and y have their units; y is rounded to the model's dtype.
     X : rows on which the error of int8 weights is measured, instead of 1000 random ones
 
     Returns a tuple: paths of `source` and `header`, the bytes of `constants` and `workspace`, and

@@ -59,9 +59,9 @@ def save(model: Network, path: str | PathLike[str]) -> None:
     and classes.
 
     The file has the safetensors format, with the names of `state_dict`.  An old file is replaced
-    when the new one is whole and on the disk; the permissions stay.  (A process that is killed just
-    then leaves a ``.fastnn-*.tmp`` beside it.)  Parameters may be NaN.  An initializer of your own
-    is not saved: it has done its work.
+    when the new one is whole and on the disk; the permissions stay.  (Where the file system has no
+    files without names, a process that is killed just then leaves a ``.fastnn-*.tmp`` beside it.)
+    Parameters may be NaN.  An initializer of your own is not saved: it has done its work.
 
     Raises TypeError for what is no `Sequential`, and for a layer of a class of your own, which it
     names: save `state_dict` then; OSError with the path if the file cannot be written: an old file

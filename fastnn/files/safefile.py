@@ -12,6 +12,8 @@ import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -23,6 +25,8 @@ _ITEMSIZE = {"F32": 4, "F64": 8}  # of the tensors that fastnn writes
 FOREIGN = {**_ITEMSIZE, "F16": 2, "I64": 8}  # and that PyTorch's layers have
 _LONGEST_HEADER = 2**24  # bytes
 _MOST_DIMENSIONS = 32
+_LIBRARY_BYTES = 2**20  # for all that is small
+_PROCESS_FILES = "/proc/self/fd/"
 _PICKLES = b"PK\x03\x04", *(bytes([0x80, version]) for version in range(2, 6))
 
 
@@ -36,6 +40,7 @@ def write(path: str, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -
     replaced; a file's permissions stay."""
     from safetensors.numpy import save  # imported here, as most programs write no file
 
+    _reserve(3 * sum(array.nbytes for array in arrays.values()))  # each array, then all, twice
     data = save(dict(arrays), dict(metadata))
     length = int.from_bytes(data[:8], "little")
     if length > _LONGEST_HEADER:
@@ -70,23 +75,40 @@ def replacing(path: str, encoding: str | None = None) -> Iterator[Any]:
     """A file to write, binary or text of that encoding, that takes the place of the old one when it
     is whole and on the disk.
 
-    Where the block ends by an error, the old file stays as it is.  OSErrors have no path."""
+    Where the block ends by an error, the old file stays as it is.  A process that is killed leaves
+    nothing behind where the file system has files without names, as Linux's do, unless that happens
+    between two system calls: the whole file gets a name, and takes the old one's place.  OSErrors
+    have no path."""
     target = os.path.realpath(path)
     mode, temporary = _permissions(target), _beside(target)
     try:
         kind, newline = ("xb", None) if encoding is None else ("x", "")
-        with open(temporary, kind, encoding=encoding, newline=newline) as file:
+        unnamed = _unnamed(os.path.dirname(target))
+        where = temporary if unnamed is None else unnamed
+        with open(where, kind, encoding=encoding, newline=newline) as file:
             if mode is not None:
                 os.fchmod(file.fileno(), mode)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
+            if unnamed is not None:  # a directory must be given for the link to be followed
+                os.link(_PROCESS_FILES + str(unnamed), temporary, src_dir_fd=unnamed)
+            os.replace(temporary, target)
     except BaseException:
         with suppress(OSError):
             os.unlink(temporary)
         raise
     _sync_folder(os.path.dirname(target))
+
+
+def _unnamed(folder: str) -> int | None:
+    """The descriptor of a new file without a name in the folder; None where there is no such."""
+    if not hasattr(os, "O_TMPFILE") or not os.path.exists(_PROCESS_FILES):
+        return None
+    try:
+        return os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+    except OSError:  # the file system has none; or no file can be there, which its name shows
+        return None
 
 
 def _beside(target: str) -> str:
@@ -163,10 +185,16 @@ def read(
         metadata = _check_header(file.read(length), size - 8 - length, itemsize)
         file.seek(0)
         data = file.read(size)
+    _reserve(2 * size)
     try:
         return metadata, load(data)
     except SafetensorError as error:
         raise ValueError(str(error)) from None
+
+
+def _reserve(size: int) -> None:
+    """MemoryError where there is no memory for so many bytes: there the library would hang."""
+    np.empty(size + _LIBRARY_BYTES, np.uint8)
 
 
 def _open(path: str, flags: int) -> int:

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import fastnn._kernels as _kernels
+from fastnn import initializers
 from fastnn.layers.layer import Layer, Named, Placed
 from fastnn.support import checks
 from fastnn.support.settings import Fixed
@@ -78,9 +79,9 @@ class PeriodicEmbedding(Layer):
     def initialize(self, rng: np.random.Generator, activation: str) -> None:
         limit = 1.0 / math.sqrt(self.frequencies)
         self._frequency[...] = rng.normal(0.0, self.sigma, self._frequency.shape)
-        self._phase[...] = rng.uniform(-0.5, 0.5, self._phase.shape)
-        self._weight[...] = rng.uniform(-limit, limit, self._weight.shape)
-        self._bias[...] = rng.uniform(-limit, limit, self._bias.shape)
+        self._phase[...] = initializers.uniform(rng, 0.5, self._phase.shape)
+        self._weight[...] = initializers.uniform(rng, limit, self._weight.shape)
+        self._bias[...] = initializers.uniform(rng, limit, self._bias.shape)
 
     def forward(self, x: NDArray[Any], training: bool = False) -> NDArray[Any]:
         if training:

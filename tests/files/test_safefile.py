@@ -429,12 +429,22 @@ def test_saving_without_permission(tmp_path):
     assert_holds(path, model_of(0))
 
 
-@pytest.mark.parametrize("what", ["fsync", "replace", "fchmod"])
+@pytest.fixture(params=["a file without a name", "a file with a name"])
+def temporary(request, monkeypatch):
+    """The two ways to write a file that is not yet whole; the first where there are such files."""
+    if request.param == "a file with a name":
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    return request.param
+
+
+@pytest.mark.parametrize("what", ["fsync", "replace", "fchmod", "link"])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_an_error_on_the_way_leaves_the_old_file(what, error, path, monkeypatch):
+def test_an_error_on_the_way_leaves_the_old_file(what, error, temporary, path, monkeypatch):
+    if what == "link" and not has_unnamed(path.parent):
+        pytest.skip("nothing is linked")
     model_of(0).save(path)
 
-    def fail(*arguments):
+    def fail(*arguments, **options):
         raise error
 
     monkeypatch.setattr(os, what, fail)
@@ -474,6 +484,48 @@ def test_a_full_disk_leaves_the_old_file(path):
     assert os.listdir(path.parent) == []
 
 
+LITTLE_MEMORY = """
+import os, resource, signal, sys
+work = sys.argv.pop(2)
+sys.path[:0] = sys.argv[2:]
+import safetensors.numpy
+import fastnn
+from test_safefile import large
+
+model, ends = large(), []
+works = {"save": lambda: model.save(sys.argv[1]), "load": lambda: fastnn.load(sys.argv[1])}
+for more in (8, 20, 28, 36, 44, 60, 200):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        with open("/proc/self/statm") as file:
+            limit = int(file.read().split()[0]) * resource.getpagesize() + more * 10**6
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        try:
+            works[work]()
+            os._exit(0)
+        except MemoryError:
+            os._exit(3)
+    ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(*ends)
+"""
+
+
+def large():
+    return Sequential(Dense(2000, 2000), seed=0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("work", ["save", "load"])
+def test_where_memory_cannot_be_had_a_memory_error_says_so(work, path):
+    """The library aborts there, or hangs."""
+    large().save(path)
+    out, _ = run(LITTLE_MEMORY, path, work).communicate(timeout=200)
+    *ends, enough = map(int, out.split())
+    assert enough == 0 and set(ends) <= {0, 3} and 3 in ends, out
+    assert_holds(path, large())
+
+
 SAVING = """
 import sys
 sys.path[:0] = sys.argv[2:]
@@ -485,6 +537,46 @@ while True:
     for model in models:
         model.save(sys.argv[1])
 """
+
+
+KILLED = """
+import os, signal, sys
+sys.path[:0] = sys.argv[2:]
+from test_safefile import model_of
+model_of(0).save(sys.argv[1])
+fsync = os.fsync
+
+def fsync_and_die(file):
+    fsync(file)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+os.fsync = fsync_and_die
+model_of(1).save(sys.argv[1])
+"""
+
+
+def has_unnamed(folder):
+    """Whether files without names can be in this folder, and get one."""
+    descriptor = fastnn.files.safefile._unnamed(str(folder))
+    if descriptor is not None:
+        os.close(descriptor)
+    return descriptor is not None
+
+
+def test_a_process_killed_before_the_file_is_whole_leaves_nothing(path):
+    if not has_unnamed(path.parent):
+        pytest.skip("this file system has no files without names")
+    process = run(KILLED, path)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    assert_holds(path, model_of(0))
+
+
+def test_without_files_without_names_nothing_is_left_either(path, monkeypatch):
+    monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    for seed in (0, 1):
+        model_of(seed).save(path)
+        assert_holds(path, model_of(seed))
 
 
 def test_a_killed_process_leaves_the_old_file_or_the_new(path):
@@ -508,7 +600,7 @@ def test_the_data_are_on_the_disk_before_the_name(path, monkeypatch):
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077])
-def test_permissions_are_those_of_any_new_file_and_stay(mask, path):
+def test_permissions_are_those_of_any_new_file_and_stay(mask, temporary, path):
     before = os.umask(mask)
     try:
         model_of(0).save(path)

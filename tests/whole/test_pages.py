@@ -5,6 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,21 +23,13 @@ from paths import ROOT, TESTS
 def read(page):
     """A page's text and its Python blocks."""
     text = (ROOT / page).read_text(encoding="utf-8")
-    return text, re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return text, pages.blocks(text)
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
-    """Runs blocks in order, in one namespace and in an empty folder, as a reader does."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(blocks, **given):
-        namespace = {"__name__": "page", **given}
-        for block in blocks:
-            exec(compile(block, "page", "exec"), namespace)
-        return namespace
-
-    return run
+def run(tmp_path):
+    """Runs blocks of a page in a folder of the test's own."""
+    return lambda blocks, **given: pages.run(Path("page"), blocks, tmp_path, **given)
 
 
 def test_readme(run):
@@ -92,16 +86,8 @@ def test_other_numbers_than_a_page_says_are_found(tmp_path):
 
 
 OWN_TESTS = {  # of pages that need files or more checks: below, in tests/commands/ and tests/mpi/
-    *(
-        "command_line",
-        "deploy",
-        "index",
-        "many_machines",
-        "onnx",
-        "other_libraries",
-        "pictures",
-        "tables",
-    ),
+    *("command_line", "deploy", "from_keras", "from_pytorch", "index", "many_machines"),
+    *("onnx", "pictures", "tables"),
 }
 HOWTO = [page for page in sorted((ROOT / "docs/howto").glob("*.md")) if page.stem not in OWN_TESTS]
 BEHIND = {  # what the parts of fastnn with these names import
@@ -137,7 +123,7 @@ def test_what_a_block_needs_is_found():
 @pytest.mark.parametrize("page", HOWTO, ids=[page.stem for page in HOWTO])
 def test_howto(page, tmp_path):
     """A page's blocks run one after the other, and print what it says; they check the rest."""
-    blocks = pages.blocks(page.read_text(encoding="utf-8"))
+    _, blocks = read(page)
     assert blocks
     for package in sorted(set().union(*(needed(block.code) for block in blocks))):
         import_quietly(package)
@@ -146,12 +132,11 @@ def test_howto(page, tmp_path):
 
 def test_pictures(run, tmp_path):
     pytest.importorskip("matplotlib.pyplot", reason="no matplotlib: the page needs it")
-    text, blocks = read("docs/howto/pictures.md")
-    found = run(blocks)["found"]
+    _, blocks = read("docs/howto/pictures.md")
+    run(blocks)
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     for name in fastnn.plot.__all__:
-        assert sum(f"plot.{name}(" in block for block in blocks) == 1, name
-    assert str(found) in text
+        assert sum(f"plot.{name}(" in block.code for block in blocks) == 1, name
 
 
 @pytest.mark.slow
@@ -184,25 +169,25 @@ def test_deploy(run, tmp_path):
 def test_deploy_in_c(run, tmp_path):
     compiler("cc")
     text, blocks = read("docs/howto/deploy.md")
-    model = run([blocks[0], *(block for block in blocks if "export_c" in block)])["model"]
+    model = run([blocks[0], *(block for block in blocks if "export_c" in block.code)])["model"]
     program, command = (
         re.search(rf"^```{kind}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)[1]
         for kind in ("c", "sh")
     )
     (tmp_path / "main.c").write_text(program)
-    done = subprocess.run(command, shell=True, check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        command, shell=True, check=True, capture_output=True, text=True, cwd=tmp_path
+    )
     expected = model.predict(np.array([[0.1, -0.2, 0.3, 0.4]], np.float32))[0]
     np.testing.assert_allclose([float(v) for v in done.stdout.split()], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("needs", ["", "sklearn", "h5py", "torch"])
-def test_other_libraries(needs, run, tmp_path):
-    """Each block alone, with files of the others' own where it reads some."""
+@pytest.mark.parametrize("needs", ["", "torch"])
+def test_from_pytorch(needs, run, tmp_path):
+    """All blocks, or those that do without PyTorch, where one reads a file of PyTorch's arrays."""
     if needs:
         import_quietly(needs)
-    _, (state, whole, *sklearn, keras) = read("docs/howto/other_libraries.md")
-    for kind in (".keras", ".weights.h5"):
-        shutil.copy(TESTS / f"keras/data/codes{kind}", tmp_path / f"net{kind}")
+    blocks = read("docs/howto/from_pytorch.md")[1]
     rng = np.random.default_rng(0)
     shapes = {
         "conv.weight": (8, 1, 3, 3),
@@ -214,9 +199,43 @@ def test_other_libraries(needs, run, tmp_path):
     arrays = {name: rng.random(shape) for name, shape in shapes.items()}
     arrays["norm.num_batches_tracked"] = np.array(5)
     save_file(arrays, tmp_path / "net.safetensors")
-    blocks = {"": [state], "sklearn": sklearn, "h5py": [keras], "torch": [whole]}[needs]
-    namespace = run(blocks, fastnn=fastnn)
+    ours, _, _, state, _ = blocks
+    namespace = run(blocks if needs else [ours, state])
+    assert namespace["state"].keys() == shapes.keys()
     if not needs:
-        assert namespace["state"].keys() == shapes.keys()
         weight = arrays["fc.weight"].reshape(10, 8, 3, 3).transpose(2, 3, 1, 0).reshape(72, 10)
         np.testing.assert_array_equal(namespace["model"].layers[-1].weight, weight.astype("f4"))
+
+
+@pytest.mark.filterwarnings("ignore")  # of Keras' own
+@pytest.mark.parametrize("needs", ["h5py", "keras"])
+def test_from_keras(needs, run, tmp_path, monkeypatch, capsys):
+    """All blocks; or without Keras those of fastnn, with files that Keras has written before."""
+    pytest.importorskip("h5py", reason="no h5py: docs/howto/from_keras.md needs it")
+    blocks = read("docs/howto/from_keras.md")[1]
+    if needs == "keras":
+        backends = [name for name in ("jax", "torch", "tensorflow") if find_spec(name)]
+        if not (find_spec("keras") and backends):
+            pytest.skip("no Keras with a backend")
+        monkeypatch.setenv("KERAS_BACKEND", backends[0])
+    else:
+        ours, _, load, _ = blocks
+        blocks = [ours, load]
+        for kind in (".keras", ".weights.h5"):
+            shutil.copy(TESTS / f"keras/data/codes{kind}", tmp_path / f"net{kind}")
+    run(blocks)
+    accuracies = [float(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(accuracies) == len(blocks) // 2 and min(accuracies) > 0.85
+
+
+def test_the_tour_of_the_sources_names_what_there_is():
+    text, _ = read("docs/howto/reading_the_sources.md")
+    named = set(re.findall(r"\b(?:csrc|docs|fastnn|tests)/[\w/]+\.\w+", text))
+    assert len(named) > 30
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+    for name, changed in {  # what a reader is told to change
+        "fastnn/layers/dense.py": "def _input_gradient",
+        "csrc/activations.inc": "sigmoid_slope(vreal y, vreal alpha) { return (void)alpha, y * "
+        "(v_set1(1) - y); }",
+    }.items():
+        assert changed in (ROOT / name).read_text(encoding="utf-8")
