@@ -78,6 +78,7 @@ class TrainStep(train_step.TrainStep):
         self._place = 0  # of that batch in its round, from its beginning until all are told of it
         self._passes_before = 0  # training passes that were counted before the round
         self._statistics: list[tuple[Array, Array, float]] = []  # running, before, momentum
+        self._before_last: list[tuple[Array, Array]] = []  # statistics before the last batch
         self.told: rounds.Told | None = None  # what the ranks told of the last round
         # what is scheduled for each batch, and how many there were before the round
         self.scheduled: tuple[Table, int] | None = None
@@ -187,10 +188,12 @@ class TrainStep(train_step.TrainStep):
         mine = np.concatenate([running for running, _, _ in self._statistics])
         got = np.empty((self._comm.size, mine.size), mine.dtype)
         self._comm.Allgather(mine, got)
-        begin = 0
+        begin, self._before_last = 0, []
         for running, before, momentum in self._statistics:
             part = slice(begin, begin := begin + running.size)
-            for batch in got[:done, part]:
+            for i, batch in enumerate(got[:done, part]):
+                if i == done - 1:
+                    self._before_last.append((running, before.copy()))
                 before *= before.dtype.type(1.0 - momentum)  # as the kernel does, to the bit
                 _kernels.add_scaled(before, batch, momentum)
             running[...] = before
@@ -200,6 +203,10 @@ class TrainStep(train_step.TrainStep):
     def _backward(self, gradient: Array, rows: int) -> None:
         self._model._penalty_scale[0] = 0.0  # its gradient is added once, to the mean of the sum
         self._model.backward(gradient)
+
+    def _restore_state(self) -> None:
+        for running, before in self._before_last:
+            running[...] = before
 
     def _count(self, steps: int, outputs: Array) -> None:
         """Nothing: the batches of all ranks are counted when the round ends."""

@@ -170,11 +170,22 @@ def not_finite(world, k):
         trained(model, X, y, world=world, accumulate=k, shuffle=False)
     except FloatingPointError as error:
         return f"{error} {left(model)}"
+    raise AssertionError("expected a FloatingPointError")
+
+
+def update_not_finite(world, k):
+    """The losses are finite, the update is not."""
+    model = network()
+    try:
+        trained(model, *data(), world=world, accumulate=k, optimizer=fastnn.SGD(1e38))
+    except FloatingPointError as error:
+        return f"{error} {left(model)}"
+    raise AssertionError("expected a FloatingPointError")
 
 
 CASES = (
     everything, optimizers, doubles_and_own_layers, sequences, streams, steps_of_streams, callbacks,
-    a_step_of_ones_own, not_finite,
+    a_step_of_ones_own, not_finite, update_not_finite,
 )  # fmt: skip
 
 

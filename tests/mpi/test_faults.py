@@ -181,12 +181,12 @@ print(rank, "batches", first.batches)
 
 
 def test_threads_follow_the_cores_that_the_launcher_gives():
-    program = "print(fastnn.get_num_threads(), len(os.sched_getaffinity(0)), len(os.environ['N']))"
+    program = "print(fastnn.get_num_threads(), len(os.sched_getaffinity(0)))"
     program = HEAD + "fastnn.mpi.World()\n" + program
-    one = outcome(2, program, N="", FASTNN_NUM_THREADS="", OMP_NUM_THREADS="")[1]
+    one = outcome(2, program, FASTNN_NUM_THREADS="", OMP_NUM_THREADS="")[1]
     cores = int(one[0].split()[1])
     assert [int(line.split()[0]) for line in one] == [max(1, cores // 2)] * 2
-    told = outcome(2, program, N="", FASTNN_NUM_THREADS="3")[1]
+    told = outcome(2, program, FASTNN_NUM_THREADS="3")[1]
     assert [line.split()[0] for line in told] == ["3", "3"]
 
 
