@@ -143,7 +143,8 @@ class Stream:
         # an epoch of so many steps may end within a pass, where an order has no state to keep
         self.order = data if isinstance(data, batches) and steps_per_epoch is None else None
         self.rows = 0  # in an epoch: unknown before the first is done
-        self.steps = steps_per_epoch or _known_steps(data, model)
+        self._in_data = _known_steps(data, model)  # batches
+        self.steps = steps_per_epoch or self._in_data
         self._per_epoch = steps_per_epoch
         self._pass: Iterator[Any] = iter(())  # over the data, which goes on in the next epoch
         self._data, self._model, self._loss, self._classes = data, model, loss, class_weight
@@ -249,12 +250,13 @@ class Stream:
             for _ in range(self._per_epoch):
                 yield self._next()
             return
-        if type(self._data) is not batches or self.steps == len(self._data):
+        if type(self._data) is not batches or self._in_data == len(self._data):
             yield from self._data
             return
         order, size = self._data.permutation(), self._data.batch_size
-        for i in range(self.steps):
-            index = order[i * size :] if i + 1 == self.steps else order[i * size : (i + 1) * size]
+        for i in range(self._in_data):
+            end = None if i + 1 == self._in_data else (i + 1) * size
+            index = order[i * size : end]
             yield tuple(array.take(index, axis=0) for array in self._data.arrays)
 
     def _next(self) -> Any:

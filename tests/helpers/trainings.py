@@ -7,7 +7,9 @@ training left, by size and name."""
 import hashlib
 import json
 import sys
+import tempfile
 import warnings
+from itertools import zip_longest
 
 import numpy as np
 
@@ -127,6 +129,36 @@ def streams(world, k):
     )  # fmt: skip
 
 
+class InTurn:
+    """A batch of each shard, one after the other."""
+
+    def __init__(self, shards):
+        self.shards = shards
+
+    def __iter__(self):
+        for round_ in zip_longest(*self.shards):
+            yield from (batch for batch in round_ if batch is not None)
+
+
+def shards(world, k):
+    """Each process has its own rows; resumed in the middle."""
+    X, y = data(200)
+    number = k if world is None else world.size
+
+    def shard(r):
+        return fastnn.batches(X[r::number], y[r::number], 8, seed=r)
+
+    if world is None:
+        its = InTurn([shard(r) for r in range(number)])
+        return trained(network(), its, world=None, accumulate=k, epochs=4)
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/training.safetensors"
+        saves, mine = fastnn.ModelCheckpoint(path), shard(world.rank)
+        trained(network(), mine, world=world, accumulate=k, epochs=2, callbacks=[saves])
+        mine = shard(world.rank)
+        return trained(network(), mine, world=world, accumulate=k, epochs=4, resume=path)
+
+
 def steps_of_streams(world, k):
     """Each process has 7 batches, of which an epoch takes 4."""
     X, y = data()
@@ -184,8 +216,8 @@ def update_not_finite(world, k):
 
 
 CASES = (
-    everything, optimizers, doubles_and_own_layers, sequences, streams, steps_of_streams, callbacks,
-    a_step_of_ones_own, not_finite, update_not_finite,
+    everything, optimizers, doubles_and_own_layers, sequences, streams, shards, steps_of_streams,
+    callbacks, a_step_of_ones_own, not_finite, update_not_finite,
 )  # fmt: skip
 
 
