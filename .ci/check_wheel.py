@@ -11,7 +11,7 @@ LIMIT_DOWNLOAD, LIMIT_CORE_DOWNLOAD = 1_350_000, 1_150_000
 # what the core does not know, and nobody must import
 WINGS = tuple(
     f"fastnn/{name}/"
-    for name in ("commands", "export", "keras", "onnx", "plot", "sklearn", "torch")
+    for name in ("commands", "export", "keras", "mpi", "onnx", "plot", "sklearn", "torch")
 )
 COMPILED = {"_kernels", "_openmp"} if sys.platform == "linux" else {"_kernels"}
 

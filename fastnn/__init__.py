@@ -41,7 +41,8 @@ The machine    set_num_threads, get_num_threads, threads; set_runtime, get_runti
                build_info
 
 scikit-learn's estimators, trained by fastnn: fastnn.sklearn.  ONNX files: fastnn.onnx.
-Networks from and for PyTorch, and from Keras: fastnn.torch, fastnn.keras.
+Networks from and for PyTorch, and from Keras: fastnn.torch, fastnn.keras.  Training on several
+processes or machines: fastnn.mpi.
 """
 
 from typing import TYPE_CHECKING
@@ -156,6 +157,7 @@ _LATER = {  # what is imported when it is used, and the module that has it, or t
     "export_c": "export.c99",
     "inspect": "inspection",
     "learning_rate_range": "range_test",
+    "mpi": "mpi",
     "plot": "plot",
 }
 
@@ -166,7 +168,7 @@ def __getattr__(name: str) -> object:
     from importlib import import_module
 
     module = import_module(f"{__name__}.{_LATER[name]}")
-    return module if name == "plot" else getattr(module, name)
+    return module if name == _LATER[name] else getattr(module, name)
 
 
 __all__ = [

@@ -98,6 +98,7 @@ class Sequential(Network):
         callbacks: Iterable[Callback] = (),
         resume: str | PathLike[str] | None = None,
         progress: bool = True,
+        distributed: Any = None,
     ) -> History:
         """Train on the rows of `X` and `y`; returns the `History`.
 
@@ -178,6 +179,11 @@ class Sequential(Network):
             the same order, and a schedule that follows `epochs`, as `Cosine` does, needs the same
             `epochs`.
         progress : whether to show a bar on a terminal, a line per epoch elsewhere
+        distributed : a `fastnn.mpi.World`, to train on several processes with the bits of one whose
+            `accumulate` is that many times larger.  All give the same arguments and arrays, but
+            each an iterable `X` with its own batches alone.  Callbacks are those of rank 0, but for
+            `EarlyStopping` and `ReduceOnPlateau`, which all have; a round of all processes is what
+            a batch is to their hooks.
 
         Raises
         ------
@@ -234,6 +240,7 @@ class Sequential(Network):
             callbacks=callbacks,
             resume_from=resume,
             show_progress=progress,
+            distributed=distributed,
         )
 
     def evaluate(

@@ -26,6 +26,7 @@ from fastnn.training.validation import make_validation, split_off
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from os import PathLike
 
     from numpy.typing import ArrayLike, NDArray
@@ -72,9 +73,11 @@ def fit(
     callbacks: Iterable[Callback],
     resume_from: str | PathLike[str] | None,
     show_progress: bool,
+    distributed: Any,
 ) -> History:
     """`Sequential.fit`, where all arguments are explained; through `handover` one fit of the model
     leaves its recording to the next."""
+    world = _world(distributed)
     epochs = checks.positive_int(epochs, "epochs")
     batch_size = checks.positive_int(batch_size, "batch_size")
     validation_every = checks.positive_int(validation_every, "validation_every")
@@ -84,10 +87,10 @@ def fit(
     checks.flag(show_progress, "progress")
     checks.objects(loss=loss, optimizer=optimizer, model=model)
     chosen, callbacks = chosen_metrics(metrics, loss), checked_callbacks(callbacks)
-    with model.exclusive("fit"):
+    with model.exclusive("fit"), world.fitting():
         weight_averages.check_average(average)
         by_steps = average if average is not None and average.each_step else None
-        step = TrainStep(model, loss, optimizer, accumulate, average=by_steps)
+        step = world.step(model, loss, optimizer, accumulate, average=by_steps)
         held, weighted = None, sample_weight is not None
         if validation_split is not None:
             if validation_data is not None:
@@ -97,7 +100,7 @@ def fit(
             X, y, sample_weight = data.X, data.y, data.metric_weight  # the loss adds its own
         source = make_source(
             model, loss, X, y, epochs, batch_size, shuffle, seed, sample_weight, class_weight,
-            checks.flag(drop_last, "drop_last"), steps_per_epoch,
+            checks.flag(drop_last, "drop_last"), steps_per_epoch, world.stream,
         )  # fmt: skip
         scheduled.check(schedule, step.numbers, optimizer, source.steps)
         validation = held or make_validation(model, loss, validation_data, epochs, validation_every)
@@ -105,7 +108,8 @@ def fit(
         columns = _columns(chosen, validation)
         as_before = resume.arguments_of(
             loss, schedule, weighted, class_weight, batch_size=batch_size, shuffle=shuffle,
-            drop_last=drop_last, accumulate=step.accumulate, steps_per_epoch=steps_per_epoch,
+            drop_last=drop_last, accumulate=step.accumulate,
+            steps_per_epoch=None if steps_per_epoch is None else source.steps,
             validation_every=validation_every, validation_split=validation_split,
             seed=None if validation_split is None else int(seed),
         )  # fmt: skip
@@ -116,23 +120,59 @@ def fit(
             average._begin(model)
             run.average = average
         if resume_from is not None:
-            resume.restore(resume_from, run)
+            resume.restore(world.here(resume_from), run)
             if isinstance(source, Stream) and run.epoch < epochs:
                 source.skip(run.epoch)
+        world.check(run, source)
+        told = world.callbacks(callbacks, run, step)
         training = _Training(step, source, schedule, chosen, validation)
-        display = progress.display(show_progress, epochs, source.rows, run.epoch)
+        display = progress.display(
+            show_progress and world.rank == 0, epochs, source.rows, run.epoch
+        )
         with (
             nullcontext() if average is None else average._left_to_the_model(),
             faults.keep_history(run),
             CtrlC() as ctrl_c,
             closing(display),
-            _telling(callbacks, run),
+            _telling(told, run),
         ):
-            _run_epochs(run, training, callbacks, display, ctrl_c)
+            _run_epochs(run, training, told, display, ctrl_c)
         run.history.interrupted = ctrl_c.pressed
         if not ctrl_c.pressed:
             step.leave(handover)
     return run.history
+
+
+class Alone:
+    """The world of a training in one process; what `fastnn.mpi.World` does for several."""
+
+    rank = 0
+    step = TrainStep
+    stream = Stream
+
+    def fitting(self) -> AbstractContextManager[None]:
+        """A block around the whole training."""
+        return nullcontext()
+
+    def here(self, path: Any) -> Any:
+        """A path where this process finds the file of that path."""
+        return path
+
+    def check(self, run: Run, source: Source) -> None:
+        """Raise ValueError where processes differ in what they train."""
+
+    def callbacks(self, callbacks: list[Callback], run: Run, step: TrainStep) -> list[Callback]:
+        """Those that this process tells."""
+        return callbacks
+
+
+def _world(distributed: Any) -> Any:
+    """The world of a `fit`; a single process goes on as it does without one."""
+    if distributed is None:
+        return Alone()
+    if not hasattr(distributed, "fitting"):
+        raise TypeError(f"distributed: expected a fastnn.mpi.World or None, got {distributed!r}")
+    return distributed if distributed.size > 1 else Alone()
 
 
 class _Training(NamedTuple):

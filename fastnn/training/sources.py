@@ -50,7 +50,7 @@ class Rows:
     ) -> None:  # fmt: skip
         n = len(data.X)
         self.steps = count_batches(model, data.X.shape, batch_size, drop_last)
-        self._data, self._batch_size = data, min(batch_size, n)
+        self.data, self._batch_size = data, min(batch_size, n)
         self.rows = self.steps * self._batch_size if drop_last else n
         self.finished, self.done = False, 0
         self.order: batches | None = batches(data.X, data.y, batch_size, shuffle, seed)
@@ -69,7 +69,7 @@ class Rows:
         order = self._permutation = self.order.permutation()[: self.rows]
         self.finished, self.done, size, steps = False, 0, self._batch_size, self.steps
         batch = 0
-        for losses in step.epoch(self._data, order, size, steps, seen, table, before):
+        for losses in step.epoch(self.data, order, size, steps, seen, table, before):
             first, batch = self.done, batch + len(losses)
             self.finished = batch == steps
             self.done = self.rows if self.finished else batch * size
@@ -84,7 +84,7 @@ class Rows:
         before = self.order.state_dict()
         orders = np.stack([self.order.permutation()[: self.rows] for _ in range(number)])
         seen: list[Array] | None = [] if keep else None
-        trained = step.replay_epochs(self._data, orders, self._batch_size, self.steps, seen)
+        trained = step.replay_epochs(self.data, orders, self._batch_size, self.steps, seen)
         if trained is None:
             self.order.load_state_dict(before)
             return None
@@ -106,25 +106,25 @@ class Rows:
 
     def mean_loss(self, losses: NDArray[np.float64]) -> float:
         """The mean over the rows done in the last epoch, from the losses of its batches."""
-        if self._data.weight is None:
+        if self.data.weight is None:
             sizes = np.full(len(losses), float(self._batch_size))
             sizes[-1] += self.done - sizes.sum()
             return _mean(losses, sizes)
         weights = np.ones(self.done)
-        if self._data.weight is not None:
-            weights = self._data.weight[self._permutation[: self.done]].astype(np.float64)
+        if self.data.weight is not None:
+            weights = self.data.weight[self._permutation[: self.done]].astype(np.float64)
             weights = weights.reshape(self.done, -1).sum(axis=1)
         return _mean(losses, np.add.reduceat(weights, np.arange(len(losses)) * self._batch_size))
 
     def measured(self, seen: list[Array]) -> Measured:
         """What metrics take: the outputs that the last epoch has seen, with targets and weights."""
-        order, weight = self._permutation[: self.done], self._data.metric_weight
+        order, weight = self._permutation[: self.done], self.data.metric_weight
         weight = None if weight is None else weight.take(order, axis=0)
-        return np.concatenate(seen), self._data.y.take(order, axis=0), weight
+        return np.concatenate(seen), self.data.y.take(order, axis=0), weight
 
     def update_batch_norm(self, model: Network) -> None:
         """Compute batch norm's running statistics anew, from all rows."""
-        weight_averages.update_batch_norm(model, self._data.X, self._batch_size)
+        weight_averages.update_batch_norm(model, self.data.X, self._batch_size)
 
 
 class Stream:
@@ -143,7 +143,8 @@ class Stream:
         # an epoch of so many steps may end within a pass, where an order has no state to keep
         self.order = data if isinstance(data, batches) and steps_per_epoch is None else None
         self.rows = 0  # in an epoch: unknown before the first is done
-        self.steps = steps_per_epoch or _known_steps(data, model)
+        self._in_data = _known_steps(data, model)  # batches
+        self.steps = steps_per_epoch or self._in_data
         self._per_epoch = steps_per_epoch
         self._pass: Iterator[Any] = iter(())  # over the data, which goes on in the next epoch
         self._data, self._model, self._loss, self._classes = data, model, loss, class_weight
@@ -168,23 +169,9 @@ class Stream:
     ) -> Iterator[Losses]:
         """Train on all batches; the outputs are appended to `seen`, unless it is None, and `before`
         is called before each batch."""
-        self._sizes, self._weights = [], []
-        self._targets, self._metric_weights = [], []
-        self._penalties = np.zeros(0)
+        self._begin_epoch()
         for number, (where, data) in enumerate(self._parts()):
-            self._row = self._row if number else data.X.shape[1:]
-            if self._targets and self._row == data.X.shape[1:]:
-                check_targets_alike(data.y.shape[1:], self._targets[0].shape[1:], where)
-            if table is not None:
-                if number == len(table):
-                    raise ValueError(f"X: its __len__ is {number}, but there are more batches")
-                step.set_numbers(table[number])
-            if before is not None:
-                before()
-            try:
-                value = step.train(data)
-            except ValueError as error:
-                raise ValueError(f"{where}{error}") from None
+            value = self._train(step, data, where, number, table, before)
             self._sizes.append(len(data.X))
             self._weights.append(counted(self._loss, data, step.positions))
             if seen is not None and step.outputs is not None:
@@ -193,12 +180,44 @@ class Stream:
                 weight = data.metric_weight
                 self._metric_weights.append(None if weight is None else weight.copy())
             yield len(data.X), np.array([value])
+        self._end_epoch(step)
+
+    def _begin_epoch(self) -> None:
+        self._sizes, self._weights = [], []
+        self._targets, self._metric_weights = [], []
+        self._penalties = np.zeros(0)
+
+    def _end_epoch(self, step: TrainStep) -> None:
         if not self._sizes:
             raise ValueError("X: expected batches, got none in this epoch")
         self.rows = self.done
         last = self._sizes[len(self._sizes) - step.waiting :]
         self._penalties = step.missing_penalty() / np.array(last, float)
         step.flush()
+
+    def _train(
+        self,
+        step: TrainStep,
+        data: Samples,
+        where: str,
+        number: int,
+        table: Table | None,
+        before: Callable[[], None] | None,
+    ) -> float:
+        """Train on a batch, the epoch's `number`-th; returns the loss."""
+        self._row = data.X.shape[1:] if not self._sizes else self._row
+        if self._targets and self._row == data.X.shape[1:]:
+            check_targets_alike(data.y.shape[1:], self._targets[0].shape[1:], where)
+        if table is not None:
+            if number >= len(table):
+                raise ValueError(f"X: its __len__ is {len(table)}, but there are more batches")
+            step.set_numbers(table[number])
+        if before is not None:
+            before()
+        try:
+            return step.train(data)
+        except ValueError as error:
+            raise ValueError(f"{where}{error}") from None
 
     def _parts(self) -> Iterator[tuple[str, Samples]]:
         """The batches, checked, each with how messages about it begin.
@@ -231,12 +250,13 @@ class Stream:
             for _ in range(self._per_epoch):
                 yield self._next()
             return
-        if type(self._data) is not batches or self.steps == len(self._data):
+        if type(self._data) is not batches or self._in_data == len(self._data):
             yield from self._data
             return
         order, size = self._data.permutation(), self._data.batch_size
-        for i in range(self.steps):
-            index = order[i * size :] if i + 1 == self.steps else order[i * size : (i + 1) * size]
+        for i in range(self._in_data):
+            end = None if i + 1 == self._in_data else (i + 1) * size
+            index = order[i * size : end]
             yield tuple(array.take(index, axis=0) for array in self._data.arrays)
 
     def _next(self) -> Any:
@@ -350,12 +370,13 @@ def make_source(
     class_weight: ClassWeight | None,
     drop_last: bool,
     steps_per_epoch: int | None,
+    stream: Callable[..., Stream] = Stream,
 ) -> Source:
     """The source for `fit`'s arguments: arrays, or, where y is None, X's own batches."""
     if y is None:
         passes = epochs if steps_per_epoch is None else 1
         _check_stream(X, passes, sample_weight, class_weight, drop_last)
-        return Stream(X, model, loss, class_weight, steps_per_epoch)
+        return stream(X, model, loss, class_weight, steps_per_epoch)
     if steps_per_epoch is not None:
         raise ValueError("steps_per_epoch: needs an iterable of batches; arrays end by themselves")
     data = check_samples(model, loss, X, y, sample_weight, class_weight)

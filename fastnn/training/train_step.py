@@ -122,7 +122,7 @@ class TrainStep(Step):
     @property
     def positions(self) -> int:
         """How many rows the last outputs have, or positions, each a row of the loss's mean."""
-        return 0 if self._outputs is None else _positions(self._outputs)
+        return 0 if self._outputs is None else positions_of(self._outputs)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_last": None, "numbers": []}
@@ -199,14 +199,12 @@ class TrainStep(Step):
         >>> model.parameters["0.weight"]
         array([[2.]], dtype=float32)
         """
-        gradient_sum = self._recording.gradient_sum
-        if not self._waiting or gradient_sum is None:
+        if not self._waiting:
             return
-        model, scale = self._model, 1 / self._waiting_positions
+        model = self._model
         with model._hold:
             try:
-                with np.errstate(over="ignore", invalid="ignore"):
-                    np.multiply(gradient_sum, scale, out=model.flat_gradients)
+                self._take_mean(1 / self._waiting_positions)
                 for name in model._frozen():  # perhaps only since these batches
                     model.gradients[name].fill(0.0)
                 model._chain.add_decay(self._waiting_rows)
@@ -215,6 +213,12 @@ class TrainStep(Step):
                 raise self._diverged(error) from None
             finally:
                 self._forget()
+
+    def _take_mean(self, scale: float) -> None:
+        """Let the model's gradients be the sum that waits, times `scale`."""
+        gradients = self._model.flat_gradients
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.multiply(self._recording.sum_like(gradients), scale, out=gradients)
 
     @property
     def waiting(self) -> int:
@@ -351,7 +355,7 @@ class TrainStep(Step):
         self._model.backward(gradient)
         gradients = self._model.flat_gradients
         _kernels.add_scaled(
-            self._recording.sum_like(gradients), gradients, float(_positions(gradient))
+            self._recording.sum_like(gradients), gradients, float(positions_of(gradient))
         )
 
     def _count(self, steps: int, outputs: Array) -> None:
@@ -360,7 +364,7 @@ class TrainStep(Step):
         if self._accumulate > 1:
             self._waiting += steps
             self._waiting_rows += steps * len(outputs)
-            self._waiting_positions += steps * _positions(outputs)
+            self._waiting_positions += steps * positions_of(outputs)
 
     def _pass_one_by_one(self, rows: _Pass) -> Iterator[NDArray[np.float64]]:
         for i in range(rows.number):
@@ -477,6 +481,6 @@ def _let_go(recorded: Recorded, data: Samples) -> None:
     recorded.program.feed(*copies)
 
 
-def _positions(outputs: Array) -> int:
+def positions_of(outputs: Array) -> int:
     """How many rows of a loss's mean the outputs have."""
     return len(outputs) if outputs.ndim < 3 else outputs.size // outputs.shape[-1]

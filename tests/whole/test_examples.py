@@ -23,6 +23,7 @@ with warnings.catch_warnings():
     MODULES = ["fastnn", *(
         module.name for module in pkgutil.walk_packages(fastnn.__path__, "fastnn.")
         if module.name not in ("fastnn.__main__", "fastnn._kernels")
+        and not module.name.startswith("fastnn.mpi.")  # tests/mpi runs them, on two processes
     )]  # fmt: skip
 
 

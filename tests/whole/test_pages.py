@@ -85,9 +85,9 @@ def test_other_numbers_than_a_page_says_are_found(tmp_path):
         pages.run(tmp_path / "page.md", pages.blocks(text), tmp_path)
 
 
-OWN_TESTS = {  # of pages that need files or more checks: below, and in tests/commands/
-    *("command_line", "deploy", "from_keras", "from_pytorch", "index", "onnx", "pictures"),
-    "tables",
+OWN_TESTS = {  # of pages that need files or more checks: below, in tests/commands/ and tests/mpi/
+    *("command_line", "deploy", "from_keras", "from_pytorch", "index", "many_machines"),
+    *("onnx", "pictures", "tables"),
 }
 HOWTO = [page for page in sorted((ROOT / "docs/howto").glob("*.md")) if page.stem not in OWN_TESTS]
 BEHIND = {  # what the parts of fastnn with these names import
