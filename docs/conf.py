@@ -6,7 +6,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "tools"))
 
+import mpi4py
+
 import fastnn
+
+mpi4py.rc.initialize = False  # the reference of fastnn.mpi imports it, and starts nothing
 
 project = "fastnn"
 author = copyright = "the fastnn developers"

@@ -21,8 +21,8 @@ BLOCK = re.compile(r"^```\{public\} ([\w.]+)\n(.*?)^```\n?", re.DOTALL | re.MULT
 _KINDS = FunctionType, property, classmethod, staticmethod
 # The modules whose names are public beside those of `fastnn` itself.
 WINGS = [
-    *("fastnn.datasets", "fastnn.initializers", "fastnn.keras", "fastnn.metrics", "fastnn.onnx"),
-    *("fastnn.plot", "fastnn.sklearn", "fastnn.torch"),
+    *("fastnn.datasets", "fastnn.initializers", "fastnn.keras", "fastnn.metrics", "fastnn.mpi"),
+    *("fastnn.onnx", "fastnn.plot", "fastnn.sklearn", "fastnn.torch"),
 ]
 
 

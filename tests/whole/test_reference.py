@@ -14,7 +14,12 @@ from optional import import_quietly
 from paths import ROOT
 
 REFERENCE = {page.stem: page for page in (ROOT / "docs/reference").glob("*.md")}
-NEEDS = {"fastnn.sklearn": "sklearn", "fastnn.onnx": "onnx", "fastnn.keras": "h5py"}
+NEEDS = {
+    "fastnn.sklearn": "sklearn",
+    "fastnn.onnx": "onnx",
+    "fastnn.keras": "h5py",
+    "fastnn.mpi": "mpi4py",
+}
 
 
 def listed(stem):
