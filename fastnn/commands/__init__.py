@@ -1,1 +1,1 @@
-"""What the command ``fastnn`` does, a module for each part; `fastnn.cli` reads its arguments."""
+"""What the command ``fastnn`` does, a module for each part; `cli` reads its arguments."""

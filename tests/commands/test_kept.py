@@ -11,8 +11,7 @@ import pytest
 
 import fastnn
 import passengers
-from fastnn import cli
-from fastnn.commands import train
+from fastnn.commands import cli, train
 from paths import PACKAGE
 
 pd = pytest.importorskip("pandas")

@@ -18,8 +18,8 @@ from safetensors.numpy import load_file
 import fastnn
 import passengers
 from c_files import Compiled
-from fastnn import Conv2D, Dense, Flatten, Sequential, cli
-from fastnn.commands import predict, report, tables, train, trained
+from fastnn import Conv2D, Dense, Flatten, Sequential
+from fastnn.commands import cli, predict, report, tables, train, trained
 from fastnn.files import safefile
 from paths import ROOT
 

@@ -10,8 +10,7 @@ import pytest
 import fastnn
 import passengers
 from c_files import Compiled
-from fastnn import cli
-from fastnn.commands import train, trained
+from fastnn.commands import cli, train, trained
 
 pd = pytest.importorskip("pandas")
 

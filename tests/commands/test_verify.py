@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import _kernels, cli, layers, losses, optimizers, schedules, weight_averages
-from fastnn.commands import trainings, verify
+from fastnn import _kernels, layers, losses, optimizers, schedules, weight_averages
+from fastnn.commands import cli, trainings, verify
 from paths import ROOT
 
 SETTINGS = list(product(_kernels.isa_levels(), fastnn.build_info()["runtimes"]))

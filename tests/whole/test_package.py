@@ -79,7 +79,7 @@ import sys
 reached = []
 sys.addaudithook(lambda event, _: event.startswith("socket.") and reached.append(event))
 import fastnn
-from fastnn.cli import main
+from fastnn.commands.cli import main
 X, y = fastnn.datasets.digits()
 model = fastnn.Sequential(fastnn.Dense(64, 10), seed=0)
 optimizer = fastnn.Adam()
@@ -159,7 +159,7 @@ def test_faces_take_the_arguments_that_the_stub_states():
 
 def test_no_module_imports_public_names_from_the_root():
     """import-linter ignores imports from the root, because it cannot see the extension there."""
-    above = [PACKAGE / name for name in ("__init__.py", "__main__.py", "cli.py")]
+    above = [PACKAGE / name for name in ("__init__.py", "__main__.py", "commands/cli.py")]
     for path in set(PACKAGE.rglob("*.py")) - set(above):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):

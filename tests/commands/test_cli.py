@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import fastnn
-from fastnn import cli
+from fastnn.commands import cli
 from paths import PACKAGE
 
 

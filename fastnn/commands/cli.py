@@ -1,5 +1,5 @@
-"""The command ``fastnn``: its arguments, its errors and its exit codes; what it does stands in
-fastnn/commands/, imported when it is asked for.
+"""The command ``fastnn``: its arguments, its errors and its exit codes; what it does stands in the
+modules beside this one, which are imported when they are asked for.
 
 Exit codes: 0 done, 1 other bits than everywhere (`verify`), 2 wrong usage or a file that is not
 what it should be, 130 interrupted by Ctrl-C, 141 nobody reads the output any more.
