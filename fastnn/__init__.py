@@ -51,8 +51,8 @@ from fastnn.support.installed import use_installed
 
 if TYPE_CHECKING:
     from fastnn.export.c99 import export_c
-    from fastnn.inspection import inspect
-    from fastnn.range_test import learning_rate_range
+    from fastnn.looking.inspection import inspect
+    from fastnn.looking.range_test import learning_rate_range
 
 if not use_installed(__path__[0]):  # else the installed package stands in this one's place
     from fastnn import datasets, initializers, metrics
@@ -155,8 +155,8 @@ if not use_installed(__path__[0]):  # else the installed package stands in this 
 
 _LATER = {  # what is imported when it is used, and the module that has it, or that it is
     "export_c": "export.c99",
-    "inspect": "inspection",
-    "learning_rate_range": "range_test",
+    "inspect": "looking.inspection",
+    "learning_rate_range": "looking.range_test",
     "mpi": "mpi",
     "plot": "plot",
 }

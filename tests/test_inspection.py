@@ -158,7 +158,7 @@ def test_embeddings_take_codes():
 
 
 def test_numbers_that_are_not_finite_are_counted():
-    its = fastnn.inspection.statistics(np.array([1.0, np.nan, -np.inf, 0.0]))
+    its = fastnn.looking.inspection.statistics(np.array([1.0, np.nan, -np.inf, 0.0]))
     assert its.not_finite == 0.5 and its.zeros == 0.25 and np.isnan(its.mean)
     assert its.counts.sum() == 2 and its.magnitudes.sum() == 1
 
@@ -168,7 +168,7 @@ def test_numbers_that_are_not_finite_are_counted():
     [5e-324, 1e-323], [np.nan],
 ])  # fmt: skip
 def test_histograms_of_extreme_and_of_equal_numbers(values):
-    its = fastnn.inspection.statistics(np.array(values))
+    its = fastnn.looking.inspection.statistics(np.array(values))
     assert its.counts.sum() == its.magnitudes.sum() + round(its.zeros) == np.isfinite(values).sum()
     assert (np.diff(its.edges) >= 0).all() and np.isfinite(its.edges).all()
 
@@ -185,7 +185,7 @@ def test_columns_with_codes():
 
 
 def test_sizes_beyond_the_decades_are_in_the_last_ones():
-    its = fastnn.inspection.statistics(np.array([1e-30, 1e30, 1e31, 0.0]))
+    its = fastnn.looking.inspection.statistics(np.array([1e-30, 1e30, 1e31, 0.0]))
     assert its.magnitudes[0] == 1 and its.magnitudes[-1] == 2 and its.magnitudes.sum() == 3
 
 

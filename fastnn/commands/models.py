@@ -13,7 +13,7 @@ from fastnn.commands.tables import listed
 from fastnn.commands.trained import Trained, say
 from fastnn.data import TableEncoder
 from fastnn.files import safefile
-from fastnn.inspection import histogram
+from fastnn.looking.inspection import histogram
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fastnn.files import safefile
-from fastnn.inspection import histogram
+from fastnn.looking.inspection import histogram
 
 if TYPE_CHECKING:
     from fastnn.history import History

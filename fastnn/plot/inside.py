@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.inspection import DECADES
 from fastnn.layers.activations import ACTIVATIONS, Activation, resolve
+from fastnn.looking.inspection import DECADES
 from fastnn.plot import figures
 from fastnn.plot.figures import BLUE, GREEN, VERMILLION
 from fastnn.support import checks
@@ -16,7 +16,7 @@ from fastnn.support import checks
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fastnn.inspection import Inspection, Statistics
+    from fastnn.looking.inspection import Inspection, Statistics
 
 
 def activations(

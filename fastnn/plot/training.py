@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from fastnn.range_test import LearningRateRange
+    from fastnn.looking.range_test import LearningRateRange
 
 _HELD = "validation_"
 _NO_CURVES = ("seconds", "samples_per_second")

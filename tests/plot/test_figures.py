@@ -80,7 +80,7 @@ def test_wrong_axes_are_refused(name):
 def test_matplotlib_is_imported_by_the_first_picture_and_named_where_it_is_missing():
     program = (
         "import sys, fastnn\n"
-        "later = {'fastnn.plot', 'fastnn.inspection', 'fastnn.range_test'}\n"
+        "later = {'fastnn.plot', 'fastnn.looking.inspection', 'fastnn.looking.range_test'}\n"
         "assert not later & sys.modules.keys()\n"
         "fastnn.plot, fastnn.inspect, fastnn.learning_rate_range\n"
         "assert later < sys.modules.keys()\n"

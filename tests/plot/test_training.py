@@ -7,7 +7,7 @@ pytest.importorskip("matplotlib.pyplot", reason="no matplotlib: the pictures nee
 
 import fastnn
 from fastnn import Dense, Sequential
-from fastnn.range_test import LearningRateRange
+from fastnn.looking.range_test import LearningRateRange
 
 NAN = float("nan")
 
