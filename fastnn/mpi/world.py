@@ -39,7 +39,8 @@ class World(Ranks):
         return f"<World: rank {self.rank} of {self.size}>"
 
     def own(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """Of batches that every rank can make, in the same order, those of this rank.
+        """Yield every `size`-th of these batches, from the `rank`-th on: this rank's own, where all
+        ranks can make all batches in the same order.
 
         >>> import fastnn.mpi
         >>> world = fastnn.mpi.World()

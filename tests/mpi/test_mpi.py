@@ -14,7 +14,7 @@ HOWTO = ROOT / "docs/howto/many_machines.md"
 
 
 def test_bits_are_those_of_one_process_that_accumulates(tmp_path):
-    """Of whole trainings on 2, 3, 4 and 7 processes, and of those resumed on another number."""
+    """Whole trainings on 2, 3, 4 and 7 processes, and those resumed on other numbers, have them."""
     needs_mpi()
     process = start(max(trainings.SIZES), trainings.__file__, str(tmp_path))
     out, err = process.communicate(timeout=300)
