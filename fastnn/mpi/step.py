@@ -254,7 +254,7 @@ class TrainStep(train_step.TrainStep):
                         before()
                     if mine <= last:
                         stop = None if mine + 1 == number else (mine + 1) * batch_size
-                        self._train_rows(data.rows(order[mine * batch_size : stop]))
+                        self._train_checked(data.rows(order[mine * batch_size : stop]))
                     else:
                         self.idle()
                     if table is not None:
@@ -271,9 +271,3 @@ class TrainStep(train_step.TrainStep):
         finally:
             self._group = self._accumulate
             self._forget()
-
-    def _train_rows(self, batch: Samples) -> None:
-        if self._recorded:
-            self._replay_once(batch)
-        else:
-            self._run_once(batch)

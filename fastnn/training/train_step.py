@@ -172,6 +172,10 @@ class TrainStep(Step):
             self.flush()
         return value
 
+    def _train_checked(self, batch: Samples) -> NDArray[np.float64]:
+        """One step on rows whose targets and weights the loss has seen; returns the loss."""
+        return self._replay_once(batch).value if self._recorded else self._run_once(batch)
+
     def _replay_once(self, data: Samples) -> Recorded:
         key = self._key(data.X.shape, data)
         recorded: Recorded | None = self._recording.find(key)
@@ -373,7 +377,7 @@ class TrainStep(Step):
             if rows.before is not None:
                 rows.before()
             batch = rows.data.rows(rows.part(i, i + 1).order)
-            value = self._replay_once(batch).value if self._recorded else self._run_once(batch)
+            value = self._train_checked(batch)
             if rows.seen is not None and self._outputs is not None:
                 rows.seen.append(self._outputs.copy())  # the next replay fills the same array
             yield value
