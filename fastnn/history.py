@@ -54,7 +54,13 @@ class History(dict[str, list[float]]):
     def __getattr__(self, name: str) -> list[float]:
         if name in self:
             return self[name]
-        raise AttributeError(f"History has no {name!r}; it has {', '.join(self) or 'no epoch'}")
+        raise AttributeError(self._lacks(name))
+
+    def __missing__(self, name: str) -> list[float]:
+        raise KeyError(self._lacks(name))
+
+    def _lacks(self, name: str) -> str:
+        return f"History has no {name!r}; it has {', '.join(self) or 'no epoch'}"
 
     def __repr__(self) -> str:
         last = "".join(f", {name}={values[-1]:.4g}" for name, values in self.items())

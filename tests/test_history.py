@@ -29,9 +29,11 @@ def test_columns_are_equally_long():
 def test_a_name_that_it_lacks():
     with pytest.raises(AttributeError, match="History has no 'lost'; it has loss, my metric, late"):
         history().lost  # noqa: B018
+    with pytest.raises(KeyError, match="it has no epoch"):  # as where Ctrl-C ended the first one
+        History()["loss"]
     with pytest.raises(AttributeError, match="it has no epoch"):
         History().loss  # noqa: B018
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="History has no 'lost'; it has loss, my metric, late"):
         history()["lost"]
 
 
