@@ -28,7 +28,16 @@ def choose_package():
 choose_package()
 os.environ.setdefault("MPLBACKEND", "agg")  # matplotlib draws without opening windows
 
+# NumPy's products take one thread of OpenBLAS, which reads this when it is loaded: with two, those
+# of two workers would spin against each other.  What a test starts has the environment as it was.
+before = os.environ.get("OPENBLAS_NUM_THREADS")
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import numpy as np  # noqa: E402
+
+del os.environ["OPENBLAS_NUM_THREADS"]
+if before is not None:
+    os.environ["OPENBLAS_NUM_THREADS"] = before
+
 import pytest  # noqa: E402
 
 import fastnn  # noqa: E402
@@ -68,6 +77,7 @@ ABOUT_THREADS = ("kernels/test_program.py", "support/test_runtimes.py", *(
 def pytest_collection_modifyitems(items):
     """Mark the wings that take most of the time, so that ``-m "not slow"`` leaves them out; and
     what must hold for each kind of threads, so that ``-m "not slow or threads"`` does not."""
+    items.sort(key=lambda item: item.path.name != "test_pages.py")  # the longest first
     for item in items:
         path = item.path.relative_to(TESTS).as_posix()
         if path.startswith(SLOW):
