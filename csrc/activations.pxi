@@ -54,7 +54,7 @@ cdef cnp.ndarray softmax(cnp.ndarray x):
     return run_forward(kernels_for(x).softmax_forward, x, FNN_SOFTMAX, 0.0, 20.0)
 
 
-def activation_forward(cnp.ndarray x, int kind, double alpha=0.0):
+def activation_forward(cnp.ndarray x, int kind, /, double alpha=0.0):
     """y = f(x); alpha is the slope of leaky_relu (>= 0) or the scale of elu (> 0)."""
     check_real("x", x, 0)
     check_kind(kind, alpha, x)
@@ -74,7 +74,7 @@ cdef bint is_several(cnp.ndarray dy, cnp.ndarray saved):
             and cnp.PyArray_CompareLists(dy.shape + 1, saved.shape + 1, ndim - 1))
 
 
-def activation_backward(cnp.ndarray saved, cnp.ndarray dy, int kind, double alpha=0.0):
+def activation_backward(cnp.ndarray saved, cnp.ndarray dy, int kind, /, double alpha=0.0):
     """dx = dy f'(x); saved is x for the kinds in SAVES_INPUT, else y.
 
     Or several of them below one another: dy may have several times as many rows as saved."""
@@ -107,7 +107,7 @@ cdef int check_parametric(cnp.ndarray x, cnp.ndarray weight, int kind, double al
     return 0
 
 
-def parametric_forward(cnp.ndarray x, cnp.ndarray weight, int kind, double alpha=0.0):
+def parametric_forward(cnp.ndarray x, cnp.ndarray weight, int kind, /, double alpha=0.0):
     """y = x + weight * (f(x) - x), weight (features,); with the linear kind y = weight * x."""
     check_parametric(x, weight, kind, alpha)
     cdef fnn_call call
@@ -122,7 +122,7 @@ def parametric_forward(cnp.ndarray x, cnp.ndarray weight, int kind, double alpha
 
 
 def parametric_backward(cnp.ndarray x, cnp.ndarray dy, cnp.ndarray weight, cnp.ndarray dweight,
-                        int kind, double alpha=0.0):
+                        int kind, /, double alpha=0.0):
     """Sets dweight, unless it is None, and returns dx."""
     check_parametric(x, weight, kind, alpha)
     check_like("dy", dy, "x", x)

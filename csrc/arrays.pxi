@@ -140,7 +140,7 @@ cdef bint is_like(value, cnp.ndarray like) noexcept:
             and cnp.PyArray_SAMESHAPE(<cnp.ndarray>value, like))
 
 
-def first_changed(list entries not None):
+def first_changed(list entries not None, /):
     """The name of the first (name, array, like) whose array is read-only, or is no longer a plain
     array of the type and shape of `like`; None if all are as they were."""
     cdef tuple entry

@@ -16,7 +16,7 @@ def recording():
     return recorder() != NULL
 
 
-def unrecorded(function, argument):
+def unrecorded(function, argument, /):
     """function(argument), whose calls are not recorded."""
     cdef void *outer = recorder()
     set_recorder(NULL)

@@ -73,7 +73,7 @@ cdef cnp.ndarray pad(fnn_conv *geometry, cnp.ndarray x):
     return padded
 
 
-def conv_pad(cnp.ndarray x, cnp.ndarray weight, tuple geometry):
+def conv_pad(cnp.ndarray x, cnp.ndarray weight, tuple geometry, /):
     """The images as forward and backward read them, and the geometry with the padding that they
     still lack: a copy with all padding, or x itself where it needs none or where tiles and
     depthwise kernels read it without a copy."""
@@ -114,7 +114,7 @@ cdef cnp.ndarray pack_for_forward(const fnn_conv *p, cnp.ndarray weight):
     return tiles_pack(weight) if in_tiles(p) else patches_pack(weight, p.groups, False)
 
 
-def conv_pack(cnp.ndarray weight, tuple geometry):
+def conv_pack(cnp.ndarray weight, tuple geometry, /):
     """A copy of weight as conv_forward reads it, to be passed as `packed`; good until the weight
     changes.  The geometry is conv_forward's with any padding.  None for depthwise kernels, which
     need no copy."""
@@ -142,7 +142,7 @@ cdef int patches_forward(fnn_call *call, cnp.ndarray x, cnp.ndarray bias, cnp.nd
     return execute(call)
 
 
-def conv_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, tuple geometry,
+def conv_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, tuple geometry, /,
                  int activation=FNN_LINEAR, double alpha=0.0, bint keep_z=False,
                  cnp.ndarray packed=None):
     """y = activation(z), z = x * weight + bias; x (batch, height, width, channels), weight (kernel
@@ -210,7 +210,7 @@ cdef int patches_backward_weight(fnn_call *call, cnp.ndarray x, cnp.ndarray dz,
     return 0
 
 
-def conv_backward_weight(cnp.ndarray x, cnp.ndarray dz, cnp.ndarray dweight, tuple geometry):
+def conv_backward_weight(cnp.ndarray x, cnp.ndarray dz, cnp.ndarray dweight, tuple geometry, /):
     """Sets dweight, like weight, from conv_forward's x and dz, like its y."""
     cdef fnn_call call
     cdef fnn_conv *p = &call.arguments.conv
@@ -300,7 +300,7 @@ cdef int taps_backward_input(fnn_call *call, cnp.ndarray dz, cnp.ndarray weight,
     return execute(call)
 
 
-def conv_backward_input(tuple shape, cnp.ndarray dz, cnp.ndarray weight, tuple geometry):
+def conv_backward_input(tuple shape, cnp.ndarray dz, cnp.ndarray weight, tuple geometry, /):
     """dx, the gradient of conv_forward's x, which has the given shape; dz is like its y."""
     cdef fnn_call call
     cdef fnn_conv *p = &call.arguments.conv

@@ -26,7 +26,7 @@ cdef fnn_dropout *new_dropout(fnn_call *call, fnn_kernel *kernel, cnp.ndarray x,
     return p
 
 
-def dropout_forward(cnp.ndarray x, cnp.ndarray rate, seed, cnp.ndarray counter, layer):
+def dropout_forward(cnp.ndarray x, cnp.ndarray rate, seed, cnp.ndarray counter, layer, /):
     """Returns y = x * mask / (1 - rate) and the mask, whose bit is 1 where an element stays.
 
     rate[0], float64, and counter[0], the training step, are read when the kernel runs.  The rate is
@@ -49,7 +49,7 @@ def dropout_forward(cnp.ndarray x, cnp.ndarray rate, seed, cnp.ndarray counter, 
     return y, mask
 
 
-def dropout_backward(cnp.ndarray dy, cnp.ndarray mask, cnp.ndarray rate):
+def dropout_backward(cnp.ndarray dy, cnp.ndarray mask, cnp.ndarray rate, /):
     """dx = dy * mask / (1 - rate), with the mask of dropout_forward and the rate that it had."""
     check_real("dy", dy, 0)
     if mask is None:
@@ -68,7 +68,7 @@ def dropout_backward(cnp.ndarray dy, cnp.ndarray mask, cnp.ndarray rate):
     return dx
 
 
-def advance(cnp.ndarray counter):
+def advance(cnp.ndarray counter, /):
     """counter[0] += 1: the masks of the next training step are others."""
     check_counter(counter)
     check_writable("counter", counter)

@@ -8,7 +8,7 @@ cdef int check_codes(cnp.ndarray codes, cnp.ndarray weight) except -1:
     return 0
 
 
-def first_no_code(cnp.ndarray codes not None, ptrdiff_t count):
+def first_no_code(cnp.ndarray codes not None, ptrdiff_t count, /):
     """The flat index of the first code that is no whole number in [0, count); -1: all are."""
     check_real("codes", codes, 0)
     cdef ptrdiff_t i
@@ -21,7 +21,7 @@ def first_no_code(cnp.ndarray codes not None, ptrdiff_t count):
     return -1
 
 
-def embedding_forward(cnp.ndarray codes, cnp.ndarray weight):
+def embedding_forward(cnp.ndarray codes, cnp.ndarray weight, /):
     """y[..., :] = weight[codes[...]]; codes have any shape and are in [0, len(weight))."""
     check_codes(codes, weight)
     cdef fnn_call call
@@ -40,7 +40,7 @@ def embedding_forward(cnp.ndarray codes, cnp.ndarray weight):
     return y
 
 
-def embedding_backward(cnp.ndarray codes, cnp.ndarray dy, cnp.ndarray dweight):
+def embedding_backward(cnp.ndarray codes, cnp.ndarray dy, cnp.ndarray dweight, /):
     """Sets each row of dweight to the sum of dy (codes' shape, features) over its code."""
     check_codes(codes, dweight)
     check_real("dy", dy, cnp.PyArray_NDIM(codes) + 1)

@@ -1,7 +1,7 @@
 # Losses.  Each face returns the mean over the batch, weighted by sample_weight, in a vector of one
 # float64, and its gradient, like the outputs.  l is the loss of one row.
 
-def check_targets(cnp.ndarray targets, cnp.ndarray outputs, double largest):
+def check_targets(cnp.ndarray targets, cnp.ndarray outputs, double largest, /):
     """targets are like the outputs and lie in [0, largest]; largest is 1, or DBL_MAX for any."""
     check_like("targets", targets, "the outputs", outputs)
     cdef ptrdiff_t wrong = first_outside(targets, 0.0, largest)
@@ -11,7 +11,7 @@ def check_targets(cnp.ndarray targets, cnp.ndarray outputs, double largest):
                          f"in row {wrong // (outputs.size // outputs.shape[0])}")
 
 
-def check_labels(cnp.ndarray targets, cnp.ndarray outputs):
+def check_labels(cnp.ndarray targets, cnp.ndarray outputs, /):
     """targets are int64 labels (batch,), each below the number of classes."""
     cdef ptrdiff_t i, batch = outputs.shape[0], classes = outputs.shape[1]
     if (cnp.PyArray_TYPE(targets) != cnp.NPY_INT64 or not cnp.PyArray_ISCARRAY_RO(targets)
@@ -35,7 +35,7 @@ cdef double sum_of(cnp.ndarray x) noexcept:
     return sum
 
 
-def check_sample_weight(cnp.ndarray weights, cnp.ndarray outputs):
+def check_sample_weight(cnp.ndarray weights, cnp.ndarray outputs, /):
     check_vector("sample_weight", weights, outputs, outputs.shape[0])
     cdef ptrdiff_t wrong = first_outside(weights, 0.0, DBL_MAX)
     if wrong >= 0:
@@ -76,7 +76,7 @@ cdef tuple run_loss(fnn_call *call, fnn_kernel *kernel, cnp.ndarray outputs, cnp
     return value, gradient
 
 
-def softmax_cross_entropy(cnp.ndarray logits not None, cnp.ndarray targets not None,
+def softmax_cross_entropy(cnp.ndarray logits not None, cnp.ndarray targets not None, /,
                           cnp.ndarray sample_weight=None, double label_smoothing=0.0):
     """l = -Σ_j t_j log softmax(logits)_j; targets are int64 labels (batch,), or numbers >= 0 like
     the logits, which need not sum to 1.  Smoothing s makes them (1-s) t + s/n."""
@@ -93,7 +93,7 @@ def softmax_cross_entropy(cnp.ndarray logits not None, cnp.ndarray targets not N
                     sample_weight, 25.0)
 
 
-def sigmoid_cross_entropy(cnp.ndarray logits not None, cnp.ndarray targets not None,
+def sigmoid_cross_entropy(cnp.ndarray logits not None, cnp.ndarray targets not None, /,
                           cnp.ndarray sample_weight=None, cnp.ndarray pos_weight=None):
     """l = the mean over j of -p_j t log sigmoid(z) - (1-t) log(1 - sigmoid(z)); targets in [0, 1].
     `pos_weight` p (n,), positive, is 1 unless given."""
@@ -109,7 +109,7 @@ def sigmoid_cross_entropy(cnp.ndarray logits not None, cnp.ndarray targets not N
                     sample_weight, 40.0, None, None if pos_weight is None else pos_weight - 1)
 
 
-def squared_error(cnp.ndarray outputs not None, cnp.ndarray targets not None,
+def squared_error(cnp.ndarray outputs not None, cnp.ndarray targets not None, /,
                   cnp.ndarray sample_weight=None):
     """l = the mean over j of (output - target)²."""
     check_real("outputs", outputs, 2)
@@ -119,7 +119,7 @@ def squared_error(cnp.ndarray outputs not None, cnp.ndarray targets not None,
                     10.0)
 
 
-def absolute_error(cnp.ndarray outputs not None, cnp.ndarray targets not None,
+def absolute_error(cnp.ndarray outputs not None, cnp.ndarray targets not None, /,
                    cnp.ndarray sample_weight=None):
     """l = the mean over j of |output - target|; where they are equal, the gradient is 0."""
     check_real("outputs", outputs, 2)
@@ -129,7 +129,7 @@ def absolute_error(cnp.ndarray outputs not None, cnp.ndarray targets not None,
                     10.0)
 
 
-def quantile(cnp.ndarray outputs not None, cnp.ndarray targets not None,
+def quantile(cnp.ndarray outputs not None, cnp.ndarray targets not None, /,
              cnp.ndarray sample_weight=None, cnp.ndarray quantiles=None):
     """l = the mean over j of max(q d, (q - 1) d), d = target - output, q the quantile of column j:
     0.5 unless `quantiles` are given.  Where d is 0, the gradient is 0."""
@@ -146,7 +146,7 @@ def quantile(cnp.ndarray outputs not None, cnp.ndarray targets not None,
                     quantiles)
 
 
-def huber(cnp.ndarray outputs not None, cnp.ndarray targets not None,
+def huber(cnp.ndarray outputs not None, cnp.ndarray targets not None, /,
           cnp.ndarray sample_weight=None, double delta=1.0):
     """l = the mean over j of d²/2 where |d| = |output - target| <= delta, else
     delta (|d| - delta/2)."""
@@ -158,7 +158,7 @@ def huber(cnp.ndarray outputs not None, cnp.ndarray targets not None,
     return run_loss(&call, kernels_for(outputs).huber, outputs, targets, sample_weight, 12.0)
 
 
-def poisson(cnp.ndarray outputs not None, cnp.ndarray targets not None,
+def poisson(cnp.ndarray outputs not None, cnp.ndarray targets not None, /,
             cnp.ndarray sample_weight=None):
     """l = the mean over j of e^output - target output; outputs are the logarithms of means."""
     check_real("outputs", outputs, 2)
@@ -167,7 +167,7 @@ def poisson(cnp.ndarray outputs not None, cnp.ndarray targets not None,
     return run_loss(&call, kernels_for(outputs).poisson, outputs, targets, sample_weight, 30.0)
 
 
-def hinge(cnp.ndarray scores not None, cnp.ndarray targets not None,
+def hinge(cnp.ndarray scores not None, cnp.ndarray targets not None, /,
           cnp.ndarray sample_weight=None, double margin=1.0):
     """l = Σ_{j≠y} max(0, s_j - s_y + margin), y the label; at the kink the gradient is 0."""
     check_real("scores", scores, 2)

@@ -18,7 +18,7 @@ def get_isa():
     return fnn_isa_name(active_isa).decode()
 
 
-def set_isa(str name not None):
+def set_isa(str name not None, /):
     """Run the kernels of one of `isa_levels()` from now on."""
     global active_isa
     for i in range(FNN_ISAS):
@@ -36,12 +36,12 @@ MAX_THREADS = FNN_MAX_THREADS
 fnn_set_up_threads()
 
 
-def set_threads(int threads):
+def set_threads(int threads, /):
     """How many threads each calling thread may use, 1 to MAX_THREADS (which is not checked)."""
     fnn_set_threads(threads)
 
 
-def override_threads(int threads):
+def override_threads(int threads, /):
     """The same for the calling thread alone; 0: as for all.  Returns what was set before."""
     return fnn_override_threads(threads)
 
@@ -59,12 +59,12 @@ def granted_threads():
 OWN_RUNTIME = PyCapsule_New(<void *>&fnn_own_runtime, "fnn_runtime", NULL)
 
 
-def set_runtime(runtime not None):
+def set_runtime(runtime not None, /):
     """Where threads come from: OWN_RUNTIME, or that of fastnn._openmp."""
     fnn_set_runtime(<const fnn_runtime *>PyCapsule_GetPointer(runtime, "fnn_runtime"))
 
 
-def override_runtime(runtime):
+def override_runtime(runtime, /):
     """The same for the calling thread alone; None: as for all.  Returns what was set before."""
     cdef const fnn_runtime *wanted = NULL
     if runtime is not None:
@@ -83,7 +83,7 @@ def is_forked():
     return bool(fnn_is_forked())
 
 
-def set_wake_work(double operations):
+def set_wake_work(double operations, /):
     """From how many operations on workers are woken; tests lower it.  Returns it as it was."""
     return fnn_set_wake_work(operations)
 

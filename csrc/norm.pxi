@@ -43,7 +43,7 @@ cdef int apply(fnn_call *call, cnp.ndarray x, cnp.ndarray gamma, cnp.ndarray bet
 
 def batchnorm_forward(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray beta,
                       cnp.ndarray running_mean, cnp.ndarray running_var, double momentum,
-                      double eps):
+                      double eps, /):
     """y = gamma * x̂ + beta with the statistics of the batch, of two rows at least.
 
     running_mean and running_var move towards them, in place.  The variance is the biased one.
@@ -82,7 +82,7 @@ def batchnorm_forward(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray bet
 
 
 def batchnorm_evaluate(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray beta,
-                       cnp.ndarray running_mean, cnp.ndarray running_var, double eps):
+                       cnp.ndarray running_mean, cnp.ndarray running_var, double eps, /):
     """y = gamma * x̂ + beta with the running statistics."""
     cdef fnn_call call
     cdef fnn_norm *p = new_norm(&call, x, gamma)
@@ -132,7 +132,7 @@ cdef int sum_up(fnn_call *call, fnn_kernel *sums, cnp.ndarray x, cnp.ndarray dy,
 
 def batchnorm_backward(cnp.ndarray x not None, cnp.ndarray dy not None, cnp.ndarray gamma,
                        cnp.ndarray mean, cnp.ndarray inv_std, cnp.ndarray dgamma,
-                       cnp.ndarray dbeta):
+                       cnp.ndarray dbeta, /):
     """Sets dgamma and dbeta, and returns dx, from forward's x, mean and inv_std."""
     cdef fnn_call call
     cdef fnn_norm *p = new_backward(&call, x, dy, gamma, dgamma, dbeta)
@@ -150,7 +150,7 @@ def batchnorm_backward(cnp.ndarray x not None, cnp.ndarray dy not None, cnp.ndar
     return dx
 
 
-def layernorm_forward(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray beta, double eps):
+def layernorm_forward(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray beta, double eps, /):
     """y = gamma * x̂ + beta with each row's statistics.  Returns y, mean and inv_std (rows,)."""
     cdef fnn_call call
     cdef fnn_norm *p = new_norm(&call, x, gamma)
@@ -168,7 +168,7 @@ def layernorm_forward(cnp.ndarray x not None, cnp.ndarray gamma, cnp.ndarray bet
 
 
 def layernorm_backward(cnp.ndarray x not None, cnp.ndarray dy not None, cnp.ndarray gamma,
-                       cnp.ndarray mean, cnp.ndarray inv_std, cnp.ndarray dgamma=None,
+                       cnp.ndarray mean, cnp.ndarray inv_std, /, cnp.ndarray dgamma=None,
                        cnp.ndarray dbeta=None):
     """Sets dgamma and dbeta, unless both are None, and returns dx, from forward's x, mean and
     inv_std."""

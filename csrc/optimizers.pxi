@@ -48,7 +48,7 @@ cdef fnn_update *new_update(fnn_call *call, fnn_kernel *kernel, double operation
 
 
 def sgd(cnp.ndarray parameters not None, cnp.ndarray gradients not None,
-        cnp.ndarray hyper not None, double rate_factor=1.0):
+        cnp.ndarray hyper not None, /, double rate_factor=1.0):
     """parameters -= rate * g, where g = gradient_scale * gradients and rate = learning_rate *
     rate_factor, as below."""
     cdef fnn_call call
@@ -58,7 +58,7 @@ def sgd(cnp.ndarray parameters not None, cnp.ndarray gradients not None,
 
 
 def momentum(cnp.ndarray parameters not None, cnp.ndarray gradients not None,
-             cnp.ndarray velocity not None, cnp.ndarray hyper not None, bint nesterov=False,
+             cnp.ndarray velocity not None, cnp.ndarray hyper not None, /, bint nesterov=False,
              double rate_factor=1.0):
     """velocity = beta1 * velocity + g; parameters -= rate * velocity, or, with nesterov,
     rate * (g + beta1 * velocity)."""
@@ -70,7 +70,7 @@ def momentum(cnp.ndarray parameters not None, cnp.ndarray gradients not None,
 
 
 def rmsprop(cnp.ndarray parameters not None, cnp.ndarray gradients not None,
-            cnp.ndarray mean_square not None, cnp.ndarray hyper not None,
+            cnp.ndarray mean_square not None, cnp.ndarray hyper not None, /,
             double rate_factor=1.0):
     """mean_square = beta2 * mean_square + (1 - beta2) * g²;
     parameters -= rate * g / (sqrt(mean_square * correction2) + eps)."""
@@ -81,7 +81,7 @@ def rmsprop(cnp.ndarray parameters not None, cnp.ndarray gradients not None,
 
 
 def adam(cnp.ndarray parameters not None, cnp.ndarray gradients not None,
-         cnp.ndarray mean not None, cnp.ndarray mean_square not None, cnp.ndarray hyper not None,
+         cnp.ndarray mean not None, cnp.ndarray mean_square not None, cnp.ndarray hyper not None, /,
          double rate_factor=1.0, double decay_factor=1.0):
     """mean = beta1 * mean + (1 - beta1) * g; mean_square likewise with beta2 and g²;
     parameters -= rate * weight_decay * decay_factor * parameters; then
@@ -92,7 +92,7 @@ def adam(cnp.ndarray parameters not None, cnp.ndarray gradients not None,
     execute(&call)
 
 
-def advance_step(cnp.ndarray hyper not None):
+def advance_step(cnp.ndarray hyper not None, /):
     """step += 1, then correction1, correction2 and mean_rate for that step."""
     check_hyper(hyper)
     cdef fnn_call call
@@ -101,7 +101,7 @@ def advance_step(cnp.ndarray hyper not None):
     execute(&call)
 
 
-def clip_value(cnp.ndarray gradients not None, double limit):
+def clip_value(cnp.ndarray gradients not None, double limit, /):
     """gradients = min(max(gradients, -limit), limit), in place; NaN remains."""
     check_real("gradients", gradients, cnp.PyArray_NDIM(gradients))
     check_writable("gradients", gradients)
@@ -114,7 +114,7 @@ def clip_value(cnp.ndarray gradients not None, double limit):
     execute(&call)
 
 
-def clip_norm(cnp.ndarray gradients not None, cnp.ndarray hyper not None, double max_norm):
+def clip_norm(cnp.ndarray gradients not None, cnp.ndarray hyper not None, double max_norm, /):
     """hyper's gradient_scale = 1, or max_norm / norm where norm > max_norm.  Returns norm = sqrt(Σ g²)."""
     check_real("gradients", gradients, cnp.PyArray_NDIM(gradients))
     check_hyper(hyper)

@@ -31,7 +31,7 @@ cdef double periodic_work(const fnn_periodic *p, double turn, double output) noe
 
 
 def periodic_forward(cnp.ndarray x, cnp.ndarray frequency, cnp.ndarray phase, cnp.ndarray weight,
-                     cnp.ndarray bias):
+                     cnp.ndarray bias, /):
     """y[:, j] = [x_j, cos(2 pi (x_j frequency_j + phase_j)) @ weight_j + bias_j] for all features,
     side by side: x (batch, features), frequency and phase (features, frequencies), weight
     (features, frequencies, out - 1), bias (features, out - 1), y (batch, features * out)."""
@@ -48,7 +48,7 @@ def periodic_forward(cnp.ndarray x, cnp.ndarray frequency, cnp.ndarray phase, cn
 
 
 def periodic_backward(cnp.ndarray x, cnp.ndarray dy, cnp.ndarray frequency, cnp.ndarray phase,
-                      cnp.ndarray weight, list gradients=None, bint input_gradient=True):
+                      cnp.ndarray weight, /, list gradients=None, bint input_gradient=True):
     """Sets `gradients`, those of frequency, phase, weight and bias, unless it is None; returns dx,
     or None without input_gradient."""
     cdef fnn_call call

@@ -23,7 +23,7 @@ cdef int set_windows(fnn_pool *p, cnp.ndarray x, tuple geometry, bint average,
     return 0
 
 
-def pool_forward(cnp.ndarray x, tuple geometry, bint average, bint count_padding=False):
+def pool_forward(cnp.ndarray x, tuple geometry, bint average, /, bint count_padding=False):
     """The maximum or the average of every window of x (batch, height, width, channels).
 
     geometry is as in set_windows.  With count_padding, an average counts the padding as zeros."""
@@ -47,7 +47,7 @@ cdef bint adds_many(const fnn_pool *p) noexcept:
     return min(rows, p.out_height) * min(columns, p.out_width) > FNN_CHUNK_K
 
 
-def pool_backward(cnp.ndarray x, cnp.ndarray y, cnp.ndarray dy, tuple geometry, bint average,
+def pool_backward(cnp.ndarray x, cnp.ndarray y, cnp.ndarray dy, tuple geometry, bint average, /,
                   bint count_padding=False):
     """dx, from dy and from pool_forward's x, y and other arguments.  If several elements are the
     maximum, the first gets the gradient."""

@@ -75,7 +75,7 @@ cdef ptrdiff_t packed_size(ptrdiff_t K, ptrdiff_t N) noexcept:
     return K * ((N + 15) // 16 * 16)
 
 
-def pack_weight(cnp.ndarray weight):
+def pack_weight(cnp.ndarray weight, /):
     """A copy of weight as dense_forward reads it fastest, to be passed as `packed` beside it; good
     until the weight changes."""
     check_real("weight", weight, 2)
@@ -94,7 +94,7 @@ def pack_weight(cnp.ndarray weight):
     return packed
 
 
-def dense_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias=None,
+def dense_forward(cnp.ndarray x, cnp.ndarray weight, /, cnp.ndarray bias=None,
                   int activation=FNN_LINEAR, double alpha=0.0, bint keep_z=False,
                   cnp.ndarray packed=None):
     """y = activation(z), z = x @ weight + bias; x (batch, in), weight (in, out), bias (out,).
@@ -121,7 +121,7 @@ def dense_forward(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias=None,
     return (y, z) if keep_z else y
 
 
-def dense_backward_input(cnp.ndarray dz, cnp.ndarray weight):
+def dense_backward_input(cnp.ndarray dz, cnp.ndarray weight, /):
     """dx = dz @ weight.T; dz (batch, out), weight (in, out)."""
     check_real("dz", dz, 2)
     check_real("weight", weight, 2)
@@ -131,7 +131,7 @@ def dense_backward_input(cnp.ndarray dz, cnp.ndarray weight):
     return dx
 
 
-def dense_backward_weight(cnp.ndarray x, cnp.ndarray dz, cnp.ndarray dweight):
+def dense_backward_weight(cnp.ndarray x, cnp.ndarray dz, cnp.ndarray dweight, /):
     """Sets dweight = x.T @ dz; x (batch, in), dz (batch, out), dweight (in, out)."""
     check_real("x", x, 2)
     check_real("dz", dz, 2)
@@ -141,7 +141,7 @@ def dense_backward_weight(cnp.ndarray x, cnp.ndarray dz, cnp.ndarray dweight):
     multiply(x, True, dz, False, dweight, None, None, FNN_LINEAR, 0.0, None)
 
 
-def dense_backward_bias(cnp.ndarray dz, cnp.ndarray dbias):
+def dense_backward_bias(cnp.ndarray dz, cnp.ndarray dbias, /):
     """Sets dbias = dz.sum(axis=0); dz (batch, out), dbias (out,)."""
     check_real("dz", dz, 2)
     check_vector("dbias", dbias, dz, dz.shape[1])

@@ -349,7 +349,7 @@ cdef class Program(_Recorder):
         execute(&call)
 
 
-def check_value(cnp.ndarray value not None, cnp.ndarray hyper not None):
+def check_value(cnp.ndarray value not None, cnp.ndarray hyper not None, /):
     """Makes a loss that is infinite or NaN a fault in hyper, which ends a replay."""
     check_doubles("value", value)
     check_hyper(hyper)

@@ -1,6 +1,6 @@
 # Operations on vectors of any length that belong to no family of layers.
 
-def copy(cnp.ndarray y not None, cnp.ndarray x not None):
+def copy(cnp.ndarray y not None, cnp.ndarray x not None, /):
     """y = x, in place; a program records it, as it does not record NumPy."""
     check_real("x", x, cnp.PyArray_NDIM(x))
     check_like("y", y, "x", x)
@@ -26,7 +26,7 @@ cdef int copy_columns(cnp.ndarray y, ptrdiff_t y_first, cnp.ndarray x, ptrdiff_t
     return execute(&call)
 
 
-def join_columns(list parts not None):
+def join_columns(list parts not None, /):
     """The arrays side by side on the last axis, in a new one; their other axes are the same."""
     cdef cnp.ndarray part, first = None, y
     cdef cnp.npy_intp[32] shape
@@ -52,7 +52,7 @@ def join_columns(list parts not None):
     return y
 
 
-def split_columns(cnp.ndarray x, tuple widths not None):
+def split_columns(cnp.ndarray x, tuple widths not None, /):
     """New arrays of so many columns each, which join_columns would put together to x."""
     check_real("x", x, 0)
     cdef cnp.ndarray part
@@ -83,7 +83,7 @@ cdef int sum_columns(cnp.ndarray x, cnp.ndarray sums) except -1:
     return execute(&call)
 
 
-def add(cnp.ndarray a, cnp.ndarray b):
+def add(cnp.ndarray a, cnp.ndarray b, /):
     """a + b, arrays of one shape."""
     check_real("a", a, 0)
     check_like("b", b, "a", a)
@@ -111,17 +111,17 @@ cdef int add_scaled_by(fnn_kernel *kernel, cnp.ndarray y, cnp.ndarray x, double 
     return execute(&call)
 
 
-def add_scaled(cnp.ndarray y not None, cnp.ndarray x not None, double a):
+def add_scaled(cnp.ndarray y not None, cnp.ndarray x not None, double a, /):
     """y += a * x, in place; for L2's gradient."""
     add_scaled_by(kernels_for(y).add_scaled, y, x, a)
 
 
-def add_sign(cnp.ndarray y not None, cnp.ndarray x not None, double a):
+def add_sign(cnp.ndarray y not None, cnp.ndarray x not None, double a, /):
     """y += a * sign(x), in place; for L1's gradient.  The sign of 0 is 0."""
     add_scaled_by(kernels_for(y).add_sign, y, x, a)
 
 
-def lerp(cnp.ndarray a not None, cnp.ndarray b not None, cnp.ndarray rate not None):
+def lerp(cnp.ndarray a not None, cnp.ndarray b not None, cnp.ndarray rate not None, /):
     """a += rate[0] * (b - a), in place; a rate of 1 gives b's bits.  rate is float64 of shape (1,),
     read when the call runs."""
     check_real("a", a, cnp.PyArray_NDIM(a))
@@ -180,21 +180,21 @@ cdef int add_to(cnp.ndarray value, cnp.ndarray sum, double scale) except -1:
     return execute(&call)
 
 
-def add_penalty(cnp.ndarray value not None, cnp.ndarray weight not None, double scale):
+def add_penalty(cnp.ndarray value not None, cnp.ndarray weight not None, double scale, /):
     """value[0] += scale * Σ weight², value being float64: L2's penalty."""
     check_doubles("value", value)
     check_real("weight", weight, cnp.PyArray_NDIM(weight))
     add_to(value, squares_of(weight), scale)
 
 
-def add_penalty_l1(cnp.ndarray value not None, cnp.ndarray weight not None, double scale):
+def add_penalty_l1(cnp.ndarray value not None, cnp.ndarray weight not None, double scale, /):
     """value[0] += scale * Σ |weight|, value being float64: L1's penalty."""
     check_doubles("value", value)
     check_real("weight", weight, cnp.PyArray_NDIM(weight))
     add_to(value, sum_by(kernels_for(weight).sum_abs, weight, False), scale)
 
 
-def all_finite(cnp.ndarray x not None):
+def all_finite(cnp.ndarray x not None, /):
     """Whether no element is infinite or NaN."""
     check_real("x", x, cnp.PyArray_NDIM(x))
     cdef fnn_call call

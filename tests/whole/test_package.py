@@ -149,7 +149,8 @@ def test_faces_take_the_arguments_that_the_stub_states():
     for node in tree.body:
         if not isinstance(node, ast.FunctionDef):
             continue
-        stated = [argument.arg for argument in node.args.args]
+        positional = [argument.arg for argument in node.args.posonlyargs]
+        stated = positional + ["/"] * bool(positional) + [a.arg for a in node.args.args]
         signature = (getattr(_kernels, node.name).__doc__ or "").splitlines()[0]
         arguments = re.fullmatch(rf"{node.name}\((.*)\)", signature)
         assert arguments, f"{node.name} has no signature in its docstring: {signature!r}"
