@@ -1,6 +1,5 @@
 """Recorded steps that diverge or get wrong arguments: what becomes of the model."""
 
-
 import numpy as np
 import pytest
 
