@@ -46,7 +46,7 @@ cdef extern from "fastnn.h" nogil:
     cdef enum fnn_half:
         FNN_NO_HALF, FNN_BFLOAT16, FNN_FLOAT16
 
-    int FNN_HALF_COLUMNS
+    int FNN_HALF_COLUMNS, FNN_PAIR_LINES, FNN_PAIR_ROWS, FNN_PAIR_COLUMNS
 
     ctypedef struct fnn_product:
         const_pointer a, b, bias
@@ -54,6 +54,11 @@ cdef extern from "fastnn.h" nogil:
         ptrdiff_t M, N, K, a_row, a_column, b_row, b_column, c_row
         int by_columns, half, activation
         double alpha
+
+    ctypedef struct fnn_pairs:
+        const_pointer x
+        uint32_t *pairs
+        ptrdiff_t lines, terms, line, term
 
     ctypedef struct fnn_column_sum:
         const_pointer x
@@ -160,6 +165,7 @@ cdef extern from "fastnn.h" nogil:
         kernel_pointer activation_forward, activation_backward, softmax_forward, softmax_backward
         kernel_pointer parametric_forward, parametric_backward
         kernel_pointer product, pack, half_product, column_sum
+        kernel_pointer round_bfloat16, pack_bfloat16, bfloat16_product
         kernel_pointer conv_pad, conv_pack, conv_turn
         kernel_pointer conv_forward, conv_backward_weight, conv_backward_input
         kernel_pointer winograd_pack, winograd_forward, winograd_sums, winograd_weight
@@ -183,6 +189,7 @@ cdef extern from "fastnn.h" nogil:
         fnn_penalty penalty
         fnn_activation activation
         fnn_product product
+        fnn_pairs pairs
         fnn_column_sum column_sum
         fnn_conv conv
         fnn_pool pool
@@ -234,11 +241,12 @@ cdef extern from "fastnn.h" nogil:
     int FNN_CHUNK_K, FNN_CHUNK_ROWS, FNN_CHUNK_SUM, FNN_CHUNK_TILES, FNN_CHUNK_IMAGES
     int FNN_PACK_BYTES
     int FNN_SUM_CHANNELS
-    int FNN_ISAS
+    int FNN_ISAS, FNN_ISA_AVX512
     const char *fnn_isa_name(int isa)
     bint fnn_isa_available(int isa)
     int fnn_isa_best()
     const fnn_kernels *fnn_table(int isa, bint is_double)
+    bint fnn_has_bfloat16()
 
 cdef extern from "team.h" nogil:
     int FNN_MAX_THREADS

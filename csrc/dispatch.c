@@ -63,6 +63,18 @@ static int has_avx2_or_avx512(int avx512) {
 }
 #endif
 
+int fnn_has_bfloat16(void) {
+#if defined(_WIN32) && defined(__x86_64__)
+    unsigned a, b, c, d;
+    return fnn_isa_available(FNN_ISA_AVX512) && __get_cpuid_count(7, 1, &a, &b, &c, &d) &&
+           (a >> 5 & 1);
+#elif defined(__x86_64__)
+    return fnn_isa_available(FNN_ISA_AVX512) && __builtin_cpu_supports("avx512bf16");
+#else
+    return 0;
+#endif
+}
+
 int fnn_isa_available(int isa) {
     if (!levels[isa].f32) return 0;
 #if defined(__x86_64__)

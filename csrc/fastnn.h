@@ -80,10 +80,13 @@ typedef struct {
     double alpha;      /* slope of leaky ReLU, scale of ELU */
 } fnn_activation;
 
-/* ---- matrix product (product.inc, half.inc) ---- */
+/* ---- matrix product (product.inc, half.inc, bfloat16.inc) ---- */
 
 enum fnn_half { FNN_NO_HALF, FNN_BFLOAT16, FNN_FLOAT16 };
 #define FNN_HALF_COLUMNS 128 /* of B: a strip, whose rows lie one behind the other */
+#define FNN_PAIR_LINES 128   /* that pack_bfloat16 packs together */
+#define FNN_PAIR_ROWS 8      /* of a tile of bfloat16_product */
+#define FNN_PAIR_COLUMNS 32  /* the same; lines are filled up to a multiple of it */
 
 typedef struct {
     const void *a, *b, *bias; /* bias may be NULL */
@@ -97,6 +100,15 @@ typedef struct {
     int activation;           /* fnn_activation_kind, elementwise */
     double alpha;
 } fnn_product;
+
+/* An operand of a product, rounded to bfloat16 and packed.  Lines are A's rows or B's columns, whose
+ * terms are summed; of `line` and `term` one is 1. */
+typedef struct {
+    const void *x;
+    uint32_t *pairs;
+    ptrdiff_t lines, terms;
+    ptrdiff_t line, term;     /* from one line or term of x to the next */
+} fnn_pairs;
 
 typedef struct {
     const void *x;
@@ -309,6 +321,9 @@ typedef struct {
     K(product)             /* C(M,N) = f(A(M,K) B(K,N) + bias)          rows or columns */     \
     K(pack)                /* packed = B(K,N), as the product reads it      blocks of B */     \
     K(half_product)        /* the same, packed 16-bit B     groups of FNN_HALF_COLUMNS */     \
+    K(round_bfloat16)      /* y = x rounded to bfloat16           groups of 16 elements */     \
+    K(pack_bfloat16)       /* pairs = x rounded to bfloat16  chunks by FNN_PAIR_LINES lines */ \
+    K(bfloat16_product)    /* C = f(A B + bias), A, B of pairs  FNN_PAIR_ROWS rows or _COLUMNS */ \
     K(column_sum)          /* sum(features) = Σ_rows x             groups of 16 columns */     \
     K(conv_pad)            /* padded = x with its padding               lines of padded */     \
     K(conv_pack)           /* packed = weight, as conv_* read it       blocks of packed */     \
@@ -378,6 +393,7 @@ typedef union {
     fnn_penalty penalty;
     fnn_activation activation;
     fnn_product product;
+    fnn_pairs pairs;
     fnn_column_sum column_sum;
     fnn_conv conv;
     fnn_pool pool;
@@ -460,5 +476,6 @@ const char *fnn_isa_name(int isa);
 int fnn_isa_available(int isa);             /* compiled in, and this machine runs it */
 int fnn_isa_best(void);                     /* the highest available */
 const fnn_kernels *fnn_table(int isa, int is_double); /* NULL where not compiled in */
+int fnn_has_bfloat16(void);                 /* this machine runs bfloat16_product, with AVX-512 */
 
 #endif

@@ -389,6 +389,15 @@ SIMD vreal v_odd_parts(vreal a, vreal b) { return (void)a, b; }
 #endif
 
 #if FNN_REAL == 32
+/* x rounded to the nearest bfloat16, of two the even one.  What is nearer to 0 than 2^-56 becomes 0:
+ * bfloat16.inc says why. */
+SIMD vreal v_bfloat16(vreal x) {
+    const vword bits = (vword)x, even = bits >> 16 & v_word(1);
+    const vreal near = (vreal)(bits + v_word(0x7fff) + even), zero = x * v_zero(); /* or NaN */
+    const vreal y = v_select(v_le(v_set1(0x1p-56), v_abs(x)), near, zero);
+    return (vreal)((vword)y & v_word(0xffff0000));
+}
+
 /* ---- 16-bit numbers, widened exactly: FNN_BFLOAT16 is the upper half of a float32 ----
  * v_widen       2 VL of them, as two vectors
  * v_in_order    these two, or sums of such lane by lane, in the order in which the numbers lie.

@@ -99,6 +99,7 @@ def restore_settings():
     yield
     _kernels.set_wake_work(wake_work)
     _kernels.set_isa(isa)
+    _kernels.set_bfloat16(True)
     _kernels.set_threads(threads)
     fastnn.set_runtime(runtime)
 

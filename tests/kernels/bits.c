@@ -227,6 +227,37 @@ static void run_long_sums(const fnn_kernels *kernel, int d, void *const *array, 
     }
 }
 
+/* A product of bfloat16: of rounded operands, and where there is the instruction, of packed ones. */
+static void run_bfloat16(const fnn_kernels *kernel, const ptrdiff_t shape[3], int variant,
+                         void *const *array, void *scratch) {
+    const int form = variant % 3, packs = kernel == fnn_table(FNN_ISA_AVX512, 0) && fnn_has_bfloat16();
+    const ptrdiff_t M = shape[0], N = shape[1], K = shape[2];
+    float *rounded = array[4];
+    uint32_t *pairs = array[4];
+    fnn_product p = {.bias = array[1], .c = array[2], .z = array[3], .M = M, .N = N, .K = K,
+                     .c_row = N, .activation = FNN_GELU, .by_columns = variant % 2};
+    p.a_row = form == 1 ? 1 : K, p.a_column = form == 1 ? M : 1;
+    p.b_row = form == 2 ? 1 : N, p.b_column = form == 2 ? K : 1;
+    fnn_vector x = {.x = array[0], .y = rounded, .size = M * K};
+    fnn_vector y = {.x = array[1], .y = rounded + SIZE, .size = K * N};
+    RUN(round_bfloat16, &x, (M * K + 15) / 16);
+    RUN(round_bfloat16, &y, (K * N + 15) / 16);
+    p.a = x.y, p.b = y.y;
+    RUN(product, &p, p.by_columns ? (N + 15) / 16 : M);
+    report("product of bfloat16", variant, 0, p.c, M * N);
+    if (packs) memset(p.c, 0, (size_t)(M * N) * sizeof(float));
+    fnn_pairs a = {array[0], pairs, M, K, p.a_row, p.a_column};
+    fnn_pairs b = {array[1], pairs + SIZE, N, K, p.b_column, p.b_row};
+    const ptrdiff_t chunks = packs * ((K + FNN_CHUNK_K - 1) / FNN_CHUNK_K);
+    RUN(pack_bfloat16, &a, chunks * ((M + FNN_PAIR_LINES - 1) / FNN_PAIR_LINES));
+    RUN(pack_bfloat16, &b, chunks * ((N + FNN_PAIR_LINES - 1) / FNN_PAIR_LINES));
+    p.a = a.pairs, p.b = b.pairs;
+    RUN(bfloat16_product, &p, packs * (p.by_columns ? (N + FNN_PAIR_COLUMNS - 1) / FNN_PAIR_COLUMNS
+                                                    : (M + FNN_PAIR_ROWS - 1) / FNN_PAIR_ROWS));
+    report("bfloat16_product", variant, 0, p.c, M * N);
+    report("bfloat16_product's z", variant, 0, p.z, M * N);
+}
+
 static void run_all(const fnn_kernels *kernel, int d) {
     void *a = make(d, 88172645463325252u), *b = make(d, 362436069362436069u);
     void *out = make(d, 1), *z = make(d, 2), *packed = make(d, 3);
@@ -271,6 +302,8 @@ static void run_all(const fnn_kernels *kernel, int d) {
         report("half_product", variant, d, out, p.M * p.N);
         report("half_product's z", variant, d, z, p.M * p.N);
     }
+    for (int variant = 0; variant < 18 && !d; variant++)
+        run_bfloat16(kernel, shapes[variant / 3], variant, (void *[]){a, b, out, z, packed}, scratch);
     fnn_column_sum columns = {.x = a, .sum = out, .rows = ROWS, .features = FEATURES};
     RUN(column_sum, &columns, groups);
     report("column_sum", 0, d, out, FEATURES);

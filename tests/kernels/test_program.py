@@ -459,6 +459,16 @@ def call_half_weight(a, i, j, k):
     copy(a[i], _kernels.split_columns(y, (FEATURES, 2 * FEATURES))[0])
 
 
+def call_bfloat16(a, i, j, k):
+    """All three forms; the weight's gradient is cut by rows, the others by rows and by columns."""
+    if i not in (j, k):
+        _kernels.dense_backward_weight(a[j], a[k], a[i], True)
+    y = _kernels.dense_forward(a[j], a[k], a[k][0], RELU, keep_z=True, bfloat16=True)[0]
+    wide = _kernels.dense_forward(y, HALVES.wide, bfloat16=True)
+    copy(a[j], _kernels.split_columns(wide, (FEATURES, 2 * FEATURES))[0])
+    copy(a[k], _kernels.dense_backward_input(a[j], a[i], True))
+
+
 def call_gradient(a, i, j, k):
     if i not in (j, k):
         _kernels.dense_backward_weight(a[j], a[k], a[i])
@@ -520,6 +530,7 @@ CALLS = {
     "dense": call_dense,
     "half weight": call_half_weight,
     "weight gradient": call_gradient,
+    "bfloat16": call_bfloat16,
     "column sums": call_columns,
     "batch norm": call_batch_norm,
     "half": call_half,
