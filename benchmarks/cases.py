@@ -395,7 +395,7 @@ TABLES = {
     "product": Table("Matrix products", "product", PRODUCTS, Product.work, BOTH),
     "train": Table(
         f"Training step: {STEP}",
-        *("train", NETWORKS, Network.training, [*TRAINERS, "torch.compile"]),
+        *("train", NETWORKS, Network.training, [*TRAINERS, "torch.compile", "fastnn bfloat16"]),
     ),
     "other": Table(
         f"Training step of other networks: {STEP}",

@@ -46,7 +46,7 @@ def gradcheck(
     """
     epsilon = checks.positive(epsilon, "epsilon")
     state = copy.deepcopy(model.__getstate__())
-    model = type(model)._restore(state | {"dtype": "float64"})
+    model = type(model)._restore(state | {"dtype": "float64", "compute": None})
     x = real_array(x, "x", model.dtype).copy()
     step, frozen = model._counter.copy(), model._frozen()
     by_inputs = np.ones(x.shape[-1:], bool)

@@ -37,6 +37,15 @@ class Sequential(Network):
     `seed` (0 .. 2^64 - 1) decides how the parameters begin and what dropout drops; `dtype` is
     float32 or float64; `l1` and `l2` are the λ of the penalties for layers that state none.
 
+    ``compute="bfloat16"`` makes the products of dense layers of a float32 model up to twice as fast
+    where the CPU has AVX512_BF16 (see `build_info`), forward and backward, in training and after
+    it.  What is multiplied is rounded to bfloat16 first: to the nearest number of 8 bits, of two
+    the even one, and to 0 below 2^-56, 1.4e-17.  Sums, parameters, activations, norms, losses and
+    convolutions stay float32, and so do the optimizer's numbers.  The bits are those of float32
+    products of the rounded numbers, on any number of threads and every instruction set.  It pays
+    for wide layers and large batches; without AVX512_BF16 it is a little slower than float32.
+    None, the default, computes in `dtype`.
+
     ``layers`` is a tuple; ``parameters``, ``gradients`` and ``state`` (running statistics) map
     names such as ``"0.weight"`` to arrays, views of the vectors ``flat_parameters`` and
     ``flat_gradients``, in which each begins at a multiple of 64 bytes and the gaps are 0.

@@ -48,6 +48,7 @@ class Network:
         "__weakref__",
         "_chain",
         "_classes",
+        "_compute",
         "_counter",
         "_dtype",
         "_flat_gradients",
@@ -76,6 +77,7 @@ class Network:
     l1 = Fixed[float]()
     l2 = Fixed[float]()
     dtype = Fixed["np.dtype[Any]"]()
+    compute = Fixed["str | None"]()
     _dtype: np.dtype[Any]
     parameters = Fixed[Arrays]()
     gradients = Fixed[Arrays]()
@@ -91,12 +93,14 @@ class Network:
         dtype: DTypeLike = "float32",
         l1: float = 0.0,
         l2: float = 0.0,
+        compute: str | None = None,
     ) -> None:
         self.seed = checks.seed(seed)
         self.l1 = checks.not_negative(l1, "l1")
         self.l2 = checks.not_negative(l2, "l2")
         self.layers = tuple(map(as_layer, layers))
         check_layers(numbered(self.layers))
+        self.compute = compute
         self._set_up(arrays.real_dtype(dtype), passes=0)
         self._initialize()
 
@@ -150,6 +154,7 @@ class Network:
         self._chain = Chain(self.layers)
         self._chain.check_embeddings()
         self.dtype = dtype
+        _check_compute(self.compute, dtype)
         self._counter = np.array([passes], np.uint64)  # training passes that a file counts
         self._hold = _kernels.Hold()  # the thread that trains this network has it
         self._passes = 0  # training passes begun on this object
@@ -164,8 +169,9 @@ class Network:
         state = {name: array.astype(dtype, order="C") for name, array in state.items()}
         inner = itertools.count(2**32 - 1, -1)
         place = Place(
-            0, dtype, self.seed, self._counter, self.l1, self.l2, self._penalty_scale, inner
-        )
+            0, dtype, self.seed, self._counter, self.l1, self.l2, self._penalty_scale, inner,
+            self.compute == "bfloat16",
+        )  # fmt: skip
         positions = (i for i, _, _ in self._chain.stateful())
         self._chain.build(self.parameters, self.gradients, state, place, positions)
         self.state = Arrays(state)
@@ -548,6 +554,7 @@ class Network:
             "seed": self.seed,
             "l1": self.l1,
             "l2": self.l2,
+            "compute": self.compute,
             "counter": int(self._counter[0]),
             **{name: getattr(self, name) for name in BELONGINGS},
         }  # the layers have copies of their parameters
@@ -555,6 +562,7 @@ class Network:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.layers, self.seed = state["layers"], state["seed"]
         self.l1, self.l2 = state["l1"], state["l2"]
+        self.compute = state.get("compute")
         self._set_up(np.dtype(state["dtype"]), state["counter"])
         for name in BELONGINGS:
             setattr(self, name, state.get(name))
@@ -582,7 +590,16 @@ class Network:
         options = f"seed={self.seed}, dtype={self.dtype.name!r}"
         options += f", l1={self.l1!r}" if self.l1 else ""
         options += f", l2={self.l2!r}" if self.l2 else ""
+        options += f", compute={self.compute!r}" if self.compute else ""
         return f"{type(self).__name__}(\n{lines}    {options},\n)"
+
+
+def _check_compute(compute: Any, dtype: np.dtype[Any]) -> None:
+    if compute is None:
+        return
+    checks.choice(compute, "compute", ("bfloat16",))
+    if dtype != np.float32:
+        raise ValueError(f"compute: expected None for a {dtype} model, got {compute!r}")
 
 
 def _check_same(vector: Any, own: NDArray[Any], name: str) -> None:

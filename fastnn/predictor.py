@@ -65,7 +65,8 @@ class Predictor:
 
     Raises ValueError for another shape, TypeError or ValueError for what is no array of real
     numbers and for an `out` that is not like `y`; RuntimeError if another thread is calling it;
-    when it is made, ValueError for `weights` of a float64 model or one with layers of your own.
+    when it is made, ValueError for `weights` of a float64 model, one with layers of your own or one
+    that computes in bfloat16, whose weights are rounded anyway.
 
     >>> from fastnn import Dense, Sequential
     >>> model = Sequential(Dense(3, 2, activation="relu"), seed=0)
@@ -208,6 +209,10 @@ def _check_weights(weights: str | None, model: Network) -> None:
     checks.choice(weights, "weights", ("float32", *half_weights.NAMES))
     if model.dtype != np.float32:
         raise ValueError(f"weights: expected None for a {model.dtype} model, got {weights!r}")
+    if model.compute is not None:
+        raise ValueError(
+            f"weights: expected None for a model that computes in {model.compute}, got {weights!r}"
+        )
     if weights in half_weights.NAMES and not model._chain.native:
         raise ValueError(
             f"weights: expected None for a model with layers of your own, got {weights!r}"

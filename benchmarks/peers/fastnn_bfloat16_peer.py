@@ -1,4 +1,4 @@
-"""fastnn for inference with weights of 16 bits."""
+"""fastnn with numbers of 16 bits: products of bfloat16 in training, weights in inference."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from cases import Network
-from peers.fastnn_peer import build
+from peers import fastnn_peer
+
+
+def train(network: Network) -> Callable[[], Any]:
+    return fastnn_peer.train(network, compute="bfloat16")
 
 
 def predict(network: Network) -> Callable[[], Any]:
-    predictor, (x, _) = build(network).predictor(network.batch, "bfloat16"), network.data()
+    model, (x, _) = fastnn_peer.build(network), network.data()
+    predictor = model.predictor(network.batch, "bfloat16")
     return lambda: predictor(x)

@@ -41,7 +41,7 @@ OPTIMIZERS = {
 }
 
 
-def build(network: Network | ConvNet) -> fastnn.Sequential:
+def build(network: Network | ConvNet, **options: Any) -> fastnn.Sequential:
     if isinstance(network, ConvNet):
         return build_images(network)
     layers: list[Any] = []
@@ -56,7 +56,7 @@ def build(network: Network | ConvNet) -> fastnn.Sequential:
             ]
         if network.dropout:
             layers.append(fastnn.Dropout(network.dropout))
-    return fastnn.Sequential(*layers, fastnn.Dense(*network.sizes[-2:]), seed=0)
+    return fastnn.Sequential(*layers, fastnn.Dense(*network.sizes[-2:]), seed=0, **options)
 
 
 def convolution_layers(layer: Conv, shape: Shape) -> list[Any]:
@@ -94,9 +94,9 @@ def build_images(network: ConvNet) -> fastnn.Sequential:
     return fastnn.Sequential(*layers, seed=0)
 
 
-def train(network: Network | ConvNet) -> Callable[[], Any]:
+def train(network: Network | ConvNet, **options: Any) -> Callable[[], Any]:
     loss = fastnn.MeanSquaredError() if network.regression else fastnn.SoftmaxCrossEntropy()
-    step = fastnn.TrainStep(build(network), loss, fastnn.Adam(network.learning_rate))
+    step = fastnn.TrainStep(build(network, **options), loss, fastnn.Adam(network.learning_rate))
     x, y = network.data()
     return lambda: step(x, y)
 

@@ -83,6 +83,7 @@ class Training:
     rows: int = 60
     batch_size: int = 16
     model: dict[str, Any] = field(default_factory=dict)
+    dtypes: tuple[str, ...] = DTYPES
     fit: Callable[[], dict[str, Any]] = dict
 
     def data(self) -> tuple[Array, Array, Array]:
@@ -117,6 +118,14 @@ TRAININGS = {
         lambda: [Dense(700, 40), LayerNorm(40), layers.GELU(), Dense(40, 3)],
         (700,), losses.SoftmaxCrossEntropy(label_smoothing=0.1), lambda: optimizers.SGD(0.01),
         rows=620, batch_size=300,
+    ),
+    "bfloat16": Training(
+        lambda: [
+            Dense(65, 200, activation="relu"), Residual(Dense(200, 200, activation="gelu")),
+            Dense(200, 3),
+        ],
+        (65,), _SOFTMAX, lambda: optimizers.Adam(0.01), rows=330, batch_size=300,
+        model={"compute": "bfloat16"}, dtypes=("float32",),
     ),
     "every activation": Training(
         lambda: [

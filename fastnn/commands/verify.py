@@ -103,7 +103,7 @@ def _trained(isa: str, runtime: str, n: int) -> Iterator[tuple[str, str]]:
     """Each training with its hashes."""
     before = _kernels.get_isa()
     for name, training in trainings.TRAININGS.items():
-        for dtype in trainings.DTYPES:
+        for dtype in training.dtypes:
             woken = _kernels.set_wake_work(0)  # little work, too, is for all threads
             _kernels.set_isa(isa)
             try:

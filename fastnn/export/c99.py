@@ -85,7 +85,8 @@ def export_c(
     Compiled for processors with fused multiply-add (on x86-64 by ``-march=native`` or
     ``-march=x86-64-v3``), the outputs have the bits of ``model.predictor()``.  For others they have
     those of fastnn on such a processor, or with ``-DEXACT`` the former, slowly.  ``-ffast-math``
-    takes this promise away.  Of an `Embedding`, codes that are none give NaN.
+    takes this promise away.  Of an `Embedding`, codes that are none give NaN.  A model with
+    ``compute="bfloat16"`` is computed in float32 there, with the weights as they are.
 
     Parameters
     ----------

@@ -196,7 +196,8 @@ def _describe_model(model: Network) -> dict[str, Any]:
     }
     described |= belongings.describe(model)[0]
     # a model without l1 has the file that it had before there was l1
-    return described | ({"l1": model.l1} if model.l1 else {})
+    described |= {"l1": model.l1} if model.l1 else {}
+    return described | ({"compute": model.compute} if model.compute else {})
 
 
 def _arrays(model: Network) -> dict[str, NDArray[Any]]:
@@ -282,7 +283,7 @@ def _restore(
     order = check_order(content["order"]) if "order" in content else None
     history = _make_history(content["history"], arrays) if "history" in content else None
     described = content["model"]
-    describe.check_keys(described, "model", _MODEL, (*_MODEL, *BELONGINGS, "l1"))
+    describe.check_keys(described, "model", _MODEL, (*_MODEL, *BELONGINGS, "l1", "compute"))
     owned = belongings.make(described, arrays)
     chain = _make_chain(described["layers"])
     parameters = chain.parameter_shapes()
@@ -382,6 +383,7 @@ def _make_model(
             "seed": checks.seed(described["seed"]),
             "l1": checks.not_negative(described.get("l1", 0.0), "l1"),
             "l2": checks.not_negative(described["l2"], "l2"),
+            "compute": described.get("compute"),
             "counter": checks.seed(described["passes"], "passes"),
             "parameters": arrays,
             **owned,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import fastnn._kernels as _kernels
+from fastnn.layers.layer import Placed
 from fastnn.layers.weighted import Weighted
 from fastnn.support import checks
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
     from fastnn.initializers import Initializer
     from fastnn.layers.activations import Activation
+    from fastnn.layers.layer import Arrays, Place
 
 
 class Dense(Weighted):
@@ -53,11 +56,20 @@ class Dense(Weighted):
         shape = (self.in_features, out_features)
         super().__init__(shape, activation, bias, weight_init, bias_init, l1, l2)
 
-    _multiply: Any = staticmethod(_kernels.dense_forward)
-    _pack: Any = staticmethod(_kernels.pack_weight)
+    _multiply: Any = Placed(_kernels.dense_forward)
+    _pack: Any = Placed(_kernels.pack_weight)
+    _bfloat16: Any = Placed(False)
+
+    def _build(self, parameters: Arrays, gradients: Arrays, place: Place) -> None:
+        super()._build(parameters, gradients, place)
+        self._multiply, self._pack = _kernels.dense_forward, _kernels.pack_weight
+        self._bfloat16 = place.bfloat16
+        if self._bfloat16:
+            self._multiply = partial(_kernels.dense_forward, bfloat16=True)
+            self._pack = partial(_kernels.pack_weight, bfloat16=True)
 
     def _set_gradient(self, x: NDArray[Any], dz: NDArray[Any]) -> None:
-        _kernels.dense_backward_weight(x, dz, self._dweight)
+        _kernels.dense_backward_weight(x, dz, self._dweight, self._bfloat16)
 
     def _input_gradient(self, x: NDArray[Any], dz: NDArray[Any]) -> NDArray[Any]:
-        return _kernels.dense_backward_input(dz, self._weight)
+        return _kernels.dense_backward_input(dz, self._weight, self._bfloat16)

@@ -119,6 +119,7 @@ class Place(NamedTuple):
     l2: float  # the same for l2
     penalty_scale: NDArray[np.float64]  # (1,): the part of the penalty that a batch bears
     inner: Iterator[int]  # positions for layers within others, from 2^32 - 1 downwards
+    bfloat16: bool  # dense products round their operands to it
 
 
 class SupportsForwardBackward(Protocol):

@@ -48,6 +48,7 @@ def of_step(model: Network, loss: Loss, optimizer: Optimizer, average: Any) -> d
         "number of layers": len(model.layers),
         "seed of the model": model.seed,
         "dtype": str(model.dtype),
+        "compute": model.compute,
         "l1": model.l1,
         "l2": model.l2,
         "frozen layers": [

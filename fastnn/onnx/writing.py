@@ -48,7 +48,8 @@ def export(
     The operators are those of opset 17.  Dropout is gone; the number of rows is free, as dimension
     "batch"; the input has the model's dtype, but codes are int64 where the model begins with an
     `Embedding`.  Arrays have the names of the model's parameters.  Outputs are equal to `predict`
-    but for rounding.  An old file is replaced when the new one is whole and on the disk.
+    but for rounding; a model with ``compute="bfloat16"`` is computed in float32.  An old file is
+    replaced when the new one is whole and on the disk.
 
     Parameters
     ----------

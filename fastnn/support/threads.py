@@ -72,9 +72,10 @@ def build_info() -> dict[str, Any]:
 
     The versions ``version``, ``numpy`` and ``python``; ``isa``, the instruction set in use,
     ``isa_available``, those of this machine, and ``isa_compiled``, those in the package, lowest
-    first; ``threads``, the count for the calling thread; ``runtime``, where it takes them from,
-    ``runtimes``, those in the package, and ``openmp``, the OpenMP library once "openmp" was asked
-    for, else ""; ``compiler``.
+    first; ``bfloat16``, whether `isa` has an instruction for products of bfloat16 here (see
+    `Sequential`); ``threads``, the count for the calling thread; ``runtime``, where it takes them
+    from, ``runtimes``, those in the package, and ``openmp``, the OpenMP library once "openmp" was
+    asked for, else ""; ``compiler``.
 
     >>> info = build_info()
     >>> info["isa"] in info["isa_available"]
@@ -87,6 +88,7 @@ def build_info() -> dict[str, Any]:
         "isa": _kernels.get_isa(),
         "isa_available": _kernels.isa_levels(),
         "isa_compiled": _kernels.isa_compiled(),
+        "bfloat16": _kernels.has_bfloat16(),
         "threads": get_num_threads(),
         "runtime": runtimes.get_runtime(),
         "runtimes": runtimes.built(),
