@@ -22,6 +22,7 @@ from fastnn import (
     _kernels,
     half_weights,
 )
+from forged import made_up, refused
 
 ROWS, FEATURES, CLASSES = 150, 70, 5
 THREADS = (1, 2, 3, 7)
@@ -68,6 +69,14 @@ def test_files_keep_it(tmp_path):
     assert saved.model.compute == "bfloat16"
     assert_same_bits(fastnn.load(path).predict(X), model.predict(X))
     assert fastnn.TrainStep(saved.model, loss, saved.optimizer)(X, y) == step(X, y)
+
+
+def test_files_with_another_are_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    refused(path, made_up(compute="float8"), "compute: expected one of bfloat16, got 'float8'")
+    refused(path, made_up(compute=[1]), "compute: expected one of bfloat16")
+    message = "compute: expected None for a float64 model"
+    refused(path, made_up(dtype="float64", compute="bfloat16"), message)
 
 
 @pytest.mark.parametrize("compute", ["float16", "float32"])
