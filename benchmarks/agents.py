@@ -69,4 +69,4 @@ class AgentUpdate:
         return seen, actions, rewards, following, ended
 
 
-AGENTS = [AgentUpdate()]
+AGENTS = [AgentUpdate(), AgentUpdate(observed=3, actions=1, hidden=64, batch=64)]

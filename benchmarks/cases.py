@@ -245,6 +245,7 @@ OTHER_NETWORKS = [
     Network((784, 128, 10), batch=7),
     Network((784, 128, 10), batch=1),
     Network((4, 64, 64, 2), batch=1, activation="tanh"),
+    Network((4, 32, 16, 4), batch=10_000, activation="tanh"),  # SimpleChains.jl has published it
 ]
 
 SINGLE = [
@@ -365,12 +366,15 @@ class Table(NamedTuple):
 
 
 STEP = "forward, loss, backward, Adam"
-TRAINERS = ["fastnn", "fastnn, OpenMP", "torch", "jax", "NumPy by hand", "scikit-learn"]
+TRAINERS = [
+    *("fastnn", "fastnn, OpenMP", "torch", "jax", "NumPy by hand", "scikit-learn", "FANN"),
+]
 PREDICTORS = [
     *("fastnn", "fastnn, OpenMP", "fastnn bfloat16", "fastnn predict"),
-    *("torch", "torch.jit", "onnxruntime", "NumPy by hand"),
+    *("torch", "torch.jit", "onnxruntime", "OpenVINO", "NumPy by hand"),
 ]
 BOTH = ["fastnn", "NumPy by hand", "torch"]
+DEPLOYED = ["fastnn", "fastnn C", "emlearn", "torch.jit", "onnxruntime", "OpenVINO"]
 LAYOUTS = ["fastnn", "torch channels-last", "torch"]
 
 
@@ -416,12 +420,12 @@ TABLES = {
     ),
     "rows": Table(
         "A thousand single rows, in the language of each",
-        *("rows", ROWS, Rows.work, ["fastnn", "fastnn C", "emlearn", "torch.jit", "onnxruntime"]),
+        *("rows", ROWS, Rows.work, DEPLOYED),
         rounds=11,
     ),
     "first": Table(
         "From a file to its first prediction",
-        *("first", [First(SINGLE[-1])], First.work, ["fastnn", "onnxruntime"]),
+        *("first", [First(SINGLE[-1])], First.work, ["fastnn", "onnxruntime", "OpenVINO"]),
         rounds=11,
     ),
     "fit": Table("Whole fit", "fit", FITS, Fit.work, ["fastnn", "torch", "scikit-learn"], 5),
@@ -445,7 +449,7 @@ TABLES = {
     "cnnpredict": Table(
         "Inference of convolutional networks, one call",
         *("predict", CONVNET_INFERENCE, ConvNet.inference),
-        [*LAYOUTS, "torch.jit", "onnxruntime"],
+        [*LAYOUTS, "torch.jit", "onnxruntime", "OpenVINO"],
         rounds=11,
     ),
     "conv": Table(

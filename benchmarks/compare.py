@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import argparse
 import platform
-from importlib.metadata import version
 from math import exp, log
 from statistics import median
 
 from cases import TABLES
 from limits import Limits, measure
-from race import PEERS, THREADS, Race, cpu, installed
+from race import PEERS, THREADS, Race, cpu, installed, release
 
 PLAIN = [table for table in TABLES if table not in ("grid", "kernel", "conv", "many")]
 
@@ -116,7 +115,7 @@ def machine() -> str:
     """The CPU and the versions of the peers."""
     named = [cpu().get(key, "") for key in ("model name", "cpu family", "model")]
     packages = {PEERS[peer].package for peer in PEERS if installed(peer)} - {"fastnn-cpu"}
-    versions = ", ".join(f"{package} {version(package)}" for package in sorted(packages))
+    versions = ", ".join(f"{package} {release(package)}" for package in sorted(packages))
     return f"{platform.machine()}, {' '.join(named)} (name, family, model); {versions}"
 
 

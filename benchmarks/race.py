@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from ctypes.util import find_library
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from cases import TABLES, Unsupported
 
 class Peer(NamedTuple):
     module: str  # in peers/
-    package: str  # must be installed
+    package: str  # must be installed: a Python package, or a library
     threads: int | None = None  # instead of the race's
     variables: tuple[tuple[str, str], ...] = ()  # of its environment
 
@@ -42,6 +43,8 @@ PEERS = {
     "scikit-learn": Peer("sklearn_peer", "scikit-learn"),
     "emlearn": Peer("emlearn_peer", "emlearn"),
     "onnxruntime": Peer("onnxruntime_peer", "onnxruntime"),
+    "OpenVINO": Peer("openvino_peer", "openvino"),
+    "FANN": Peer("fann_peer", "floatfann"),
     "stable-baselines3": Peer("stable_baselines3_peer", "stable-baselines3"),
     "rltools": Peer("rltools_peer", "rltools"),
 }
@@ -92,13 +95,17 @@ def foreign_seconds() -> float:
     return (sum(ticks) - idle) / os.sysconf("SC_CLK_TCK") - own
 
 
-def installed(peer: str) -> bool:
-    if PEERS[peer].package == "fastnn-cpu":
-        return True  # or the run fails, and says why
+def release(package: str) -> str:
+    """The version of a Python package, "library" for a library of the system, or nothing."""
     try:
-        return bool(version(PEERS[peer].package))
+        return version(package)
     except PackageNotFoundError:
-        return False
+        return "library" if find_library(package) else ""
+
+
+def installed(peer: str) -> bool:
+    package = PEERS[peer].package
+    return package == "fastnn-cpu" or bool(release(package))  # or the run fails, and says why
 
 
 class Worker:

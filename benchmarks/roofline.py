@@ -1,7 +1,8 @@
 """How far fastnn is from this machine's limits: ``python benchmarks/roofline.py``.
 
 Writes roofline.png, rate against arithmetic intensity under the measured roofs, and performance.md,
-every row's distance to its limit, in docs/background/.  Needs matplotlib; takes two minutes.
+every row's distance to its limit, in docs/background/.  What stands there under "What was tried"
+remains.  Needs matplotlib; takes two minutes.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ KINDS = {  # tables: label, colour, marker
     ("train", "other", "cnn", "fit"): ("training", "#2166ac", "s"),
 }
 DOCS = Path(__file__).parent.parent / "docs"
+TRIED = "\n## What was tried\n"
 
 
 class Point(NamedTuple):
@@ -149,7 +151,9 @@ def main() -> None:
     with Race(options.threads, options.rounds) as race:
         points = measured(race, tuple(options.tables))
     draw(points, limits[-1], options.out / "roofline.png")
-    (options.out / "performance.md").write_text(report(points, limits), encoding="utf-8")
+    path = options.out / "performance.md"
+    _, heading, tried = (path.read_text("utf-8") if path.exists() else "").partition(TRIED)
+    path.write_text(report(points, limits) + heading + tried, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ cdef class Hold:
     cdef void *outer          # the recorder of another model's program, or NULL
 
     def __enter__(self):
-        self.check()
+        if self.depth:
+            self.check()
         if self.depth == 0:
             self.outer = NULL
             owner = None if recorder() == NULL else (<_Recorder>recorder()).owner
@@ -52,7 +53,7 @@ cdef class Hold:
                     "thread at a time, or give each a copy.deepcopy(model)")
             self.depth = 0
 
-    def __exit__(self, *error):
+    def __exit__(self, kind, value, traceback):
         self.depth -= 1
         if self.depth == 0 and self.outer != NULL:
             set_recorder(self.outer)

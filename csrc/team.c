@@ -483,9 +483,10 @@ int fnn_run(const fnn_call *call) {
 
 ptrdiff_t fnn_replay(const fnn_turn *turn, int turns, ptrdiff_t rounds) {
     double work = 0;
-    for (int i = 0; i < turns; i++) work += turn[i].program->work * (double)turn[i].steps;
+    for (int i = 0; i < turns; i++)
+        work += turn[i].program->work * (double)turn[i].steps * (double)rounds;
     fnn_team *t = get_team();
-    int threads = t ? threads_for(t, work * (double)rounds) : 1;
+    int threads = t ? threads_for(t, work) : 1;
     if (!t || reserve(t, threads)) return -1;
     arithmetic before = set_arithmetic(DEFAULT_ARITHMETIC);
     atomic_store_explicit(&t->running, 1, memory_order_relaxed);
@@ -497,6 +498,6 @@ ptrdiff_t fnn_replay(const fnn_turn *turn, int turns, ptrdiff_t rounds) {
     }
     atomic_store_explicit(&t->running, 0, memory_order_relaxed);
     set_arithmetic(before);
-    end_work(t);
+    if (work >= SERIAL_WORK) end_work(t);
     return done;
 }

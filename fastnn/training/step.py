@@ -117,20 +117,26 @@ class Step:
         that so many rounds; `value` is where it leaves the loss.
 
         From feeding it to reading the results, the caller holds the model."""
-        self._check_weights()
+        averaged = 0
+        if self._average is not None:
+            self._check_weights()
+            averaged = self._average.updates
         self._model._begin()
-        averaged = 0 if self._average is None else self._average.updates
-        done = program.replay(steps, last and last.program, rounds)
+        if last is None:
+            wanted, done = steps * rounds, program.replay(steps, None, rounds)
+        else:
+            wanted, done = (steps + 1) * rounds, program.replay(steps, last.program, rounds)
+        if done == wanted:
+            return
         if last is not None and done % (steps + 1) == steps:
             value = last.value
-        if done < (steps + (last is not None)) * rounds:
-            self.steps += done
-            if self._average is not None:  # the step with the fault may have been counted
-                self._average._set_updates(min(self._average.updates, averaged + done))
-            try:
-                self._raise_fault(value)
-            except FloatingPointError as error:
-                raise self._diverged(error) from None
+        self.steps += done
+        if self._average is not None:  # the step with the fault may have been counted
+            self._average._set_updates(min(self._average.updates, averaged + done))
+        try:
+            self._raise_fault(value)
+        except FloatingPointError as error:
+            raise self._diverged(error) from None
 
     # ---- faults --------------------------------------------------------------------------------
 

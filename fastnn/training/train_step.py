@@ -149,7 +149,7 @@ class TrainStep(Step):
             else:
                 x = self._model._input(xb, "x")
                 value = self._train(x, yb, sample_weight)
-            return float(value[0])
+            return value.item()
 
     def train(self, data: Samples) -> float:
         """One step on samples that were checked; returns the loss."""
