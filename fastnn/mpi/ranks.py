@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpi4py import MPI
 
+from fastnn.mpi.leaving import Leaving
 from fastnn.mpi.rounds import SharedSum, Sum, shared_by_all
 from fastnn.support.threads import get_num_threads, set_num_threads
 from fastnn.training.interrupts import CtrlC, following
@@ -44,6 +45,7 @@ class Ranks:
             raise TypeError(f"comm: expected an mpi4py.MPI.Intracomm or None, got {comm!r}")
         self.comm: MPI.Intracomm = (MPI.COMM_WORLD if comm is None else comm).Dup()
         self._errors = self.comm.Dup()  # where ranks with an error meet
+        self.meeting = Leaving(self._errors).meeting
         self.rank, self.size = self.comm.rank, self.comm.size
         self._all = CtrlC()  # pressed once all ranks know that it was, on any of them
         self.interrupted = False  # whether it was on this one
@@ -87,6 +89,8 @@ class Ranks:
 
         SIGTERM is a Ctrl-C too: launchers make it of one, and schedulers send it before they kill.
         """
+        with self.meeting():
+            self.comm.Barrier()
         self._all, self.interrupted = CtrlC(), False
         in_main = threading.current_thread() is threading.main_thread()
         mine = [s for s, usual in _SIGNALS.items() if in_main and signal.getsignal(s) == usual]

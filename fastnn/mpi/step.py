@@ -71,7 +71,8 @@ class TrainStep(train_step.TrainStep):
         for layer, _ in model._chain.walk():
             if layer.state and not isinstance(layer, BatchNorm | Block):
                 raise ValueError(f"model: {layer!r} has a state, which ranks cannot bring together")
-        check_alike(world.comm, of_step(model, loss, optimizer, average))
+        with world.meeting():
+            check_alike(world.comm, of_step(model, loss, optimizer, average))
         self._world, self._comm = world, world.comm
         self._sum = world.sum_of(model.flat_gradients)
         self._data: Samples | None = None  # the batch that runs, where it was checked before
@@ -160,7 +161,8 @@ class TrainStep(train_step.TrainStep):
         elif fault:
             numbers[0] = 1.0
         interrupted = self._world.interrupted
-        told = rounds.tell(self._comm, (*numbers, float(bool(fault)), float(interrupted)))
+        with self._world.meeting():
+            told = rounds.tell(self._comm, (*numbers, float(bool(fault)), float(interrupted)))
         self._world.hear(told)
         self.told, self._place, done = told, 0, told.batches
         self._move_statistics(done)

@@ -79,7 +79,7 @@ def trained(model, X, y=None, *, world, accumulate, optimizer=None, epochs=3, **
     return left(model, history)
 
 
-def everything(world, k):
+def everything(world, k, **more):
     model = network(l1=1e-4, l2=1e-3)
     model.layers[0].trainable = False
     X, y = data()
@@ -87,10 +87,29 @@ def everything(world, k):
     return trained(
         model, X, y, world=world, accumulate=2 * k, schedule=schedule, class_weight="balanced",
         loss=fastnn.SoftmaxCrossEntropy(label_smoothing=0.1), validation_split=0.2, epochs=5,
-        optimizer=fastnn.AdamW(0.01, weight_decay=0.1, clip_norm=1.0),
+        optimizer=fastnn.AdamW(0.01, weight_decay=0.1, **more),
         average=fastnn.ExponentialMovingAverage(0.9), sample_weight=np.linspace(0, 2, len(X)),
         callbacks=[fastnn.EarlyStopping("validation_loss", patience=1, restore_best=True)],
     )  # fmt: skip
+
+
+def clipped_norms(world, k):
+    return everything(world, k, clip_norm=1.0)
+
+
+def clipped_values(world, k):
+    factors = {"1.*": 0.5, "*.bias": 0.0}
+    return everything(world, k, clip_value=0.02, learning_rate_factors=factors)
+
+
+def goes_on_alone(world, k):
+    """With what the training on all ranks has left in the optimizer; then on all again."""
+    model, optimizer = network(), fastnn.Adam(0.01)
+    alone = k if world is None else k * world.size
+    for turn, accumulate in (world, k), (None, alone), (world, k):
+        options = {"optimizer": optimizer, "epochs": 1}
+        found = trained(model, *data(), world=turn, accumulate=accumulate, **options)
+    return found
 
 
 def optimizers(world, k):
@@ -216,8 +235,9 @@ def update_not_finite(world, k):
 
 
 CASES = (
-    everything, optimizers, doubles_and_own_layers, sequences, streams, shards, steps_of_streams,
-    callbacks, a_step_of_ones_own, not_finite, update_not_finite,
+    everything, clipped_norms, clipped_values, goes_on_alone, optimizers, doubles_and_own_layers,
+    sequences, streams, shards, steps_of_streams, callbacks, a_step_of_ones_own, not_finite,
+    update_not_finite,
 )  # fmt: skip
 
 

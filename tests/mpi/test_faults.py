@@ -94,6 +94,49 @@ time.sleep(60)
     assert time.monotonic() - begin < 60
 
 
+@pytest.mark.parametrize(
+    "program",
+    [
+        "if rank == 1: sys.exit()\nfit()",
+        "if rank == 0: sys.exit(3)\nfit()",
+        """
+from fastnn import SGD, MeanSquaredError
+model, batch = fastnn.Sequential(fastnn.Dense(4, 4)), np.ones((8, 4), np.float32)
+step = fastnn.mpi.TrainStep(world, model, MeanSquaredError(), SGD(0.1))
+for i in range(9):
+    if rank == 2 and i == 7:
+        sys.exit()
+    step(batch, batch)
+""",
+    ],
+    ids=["before fit", "rank 0", "between steps"],
+)
+def test_a_rank_that_leaves_by_sys_exit_ends_those_that_wait_for_it(program):
+    code, _, err = outcome(3, HEAD + program)
+    assert code != 0
+    who = {"rank == 1": 1, "rank == 0": 0, "rank == 2": 2}
+    left = next(number for text, number in who.items() if text in program)
+    assert f"rank {left} of 3 has left, by sys.exit() or at its end, and rank " in err
+
+
+def test_ranks_that_end_at_other_times_end_well():
+    program = """
+fit()
+if rank == 0:
+    time.sleep(5)
+    print("done")
+"""
+    code, lines, err = outcome(2, HEAD + program)
+    assert code == 0 and lines == ["done"], err
+
+
+def test_an_error_before_the_training_ends_all_and_says_whose_it_was():
+    program = "if rank == 1:\n    raise OSError('no such file')\nfit()"
+    code, _, err = outcome(2, HEAD + program)
+    assert code != 0
+    assert "OSError: no such file\nrank 1 of 2 ends all ranks by this error" in err
+
+
 def test_the_training_of_a_killed_rank_ends_and_goes_on_from_its_checkpoint(tmp_path):
     program = """
 X, y = trainings.data()
