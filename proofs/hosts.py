@@ -6,9 +6,11 @@ delays every frame and drops some.  No packet leaves the machine.  MPI goes over
 between machines.  On a network without faults, on a slow one and on one that loses packets:
 
 - the trainings of tests/helpers/trainings.py on 2 and 3 hosts have the bits of one process;
-- it prints what a round takes, to compare with the cost model of docs/background/scale.md.
+- it prints what a round takes, and what the cost model of docs/background/scale.md says.
 
-Then a host is switched off in the middle of a training: the others must end within seconds.
+Then a host is switched off in the middle of a training: the others must end within seconds.  At
+last the network falls silent, as if a cable was pulled; it prints what a time limit does, and what
+TCP does that is told to give up soon.
 """
 
 import fcntl
@@ -30,8 +32,8 @@ from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests/helpers")]
-HOSTS = 3
+sys.path[:0] = [str(ROOT / "tests/helpers"), str(ROOT / "benchmarks")]
+HOSTS = 4
 NAME = f"fastnn{os.getpid()}x"  # of the namespaces, with a number behind it
 TAP = struct.pack("16sH", b"", 0x0002 | 0x1000)  # IFF_TAP | IFF_NO_PI: the kernel gives it a name
 TUNSETIFF = 0x400454CA
@@ -111,7 +113,7 @@ class Network(threading.Thread):
             subprocess.run(["ip", "netns", "del", f"{NAME}{i}"])
 
 
-def launch(folder, ranks, *program):
+def launch(folder, ranks, *program, options=()):
     """mpirun on host 0, with a rank on each host."""
     agent = Path(folder) / "agent"
     enter = f"exec ip netns exec {NAME}$i unshare --uts sh -c"
@@ -120,9 +122,10 @@ def launch(folder, ranks, *program):
     mpirun = shutil.which("mpirun", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     hosts = ",".join(f"10.77.0.{i + 1}" for i in range(ranks))
     over_tcp = ["--mca", "pml", "ob1", "--mca", "btl", "self,tcp"]
+    over_tcp += ["--mca", "mpi_yield_when_idle", "1"]  # these hosts share the cores
     command = [
         mpirun, "--allow-run-as-root", "--prtemca", "plm_ssh_agent", str(agent), *over_tcp,
-        "--host", hosts, "-n", str(ranks), sys.executable, *program,
+        *options, "--host", hosts, "-n", str(ranks), sys.executable, *program,
     ]  # fmt: skip
     path = f"{ROOT}:{ROOT / 'tests/helpers'}"
     return subprocess.Popen(
@@ -152,6 +155,46 @@ def check_bits(network, folder, sizes):
         print(f"  {ranks} hosts: {len(trainings.CASES)} trainings have the bits of one process")
 
 
+def check_times(network, folder):
+    """What rounds take beyond their computation, on 2 to 4 hosts, where latency is all."""
+    from scale import messages
+
+    program, alone = written(folder, ROUNDS), {}
+    for delay in (0.0, 0.05):
+        network.delay = delay
+        for ranks in range(2, HOSTS + 1):
+            taken = 1e3 * float(launch(folder, ranks, program).communicate(timeout=600)[0])
+            alone.setdefault(ranks, taken)
+            if delay:
+                says = alone[ranks] + 1e3 * delay * messages(ranks)
+                print(f"  {ranks} hosts: a round takes {taken:.0f} ms, by the model {says:.0f} ms")
+
+
+def check_silence(network, folder):
+    """A network that carries nothing any more, and two ways to end all the same."""
+    for options, retries in ((("--timeout", "60"), 15), ((), 4)):
+        for i in range(HOSTS):
+            setting = f"net.ipv4.tcp_retries2={retries}"
+            ip("netns", "exec", f"{NAME}{i}", "sysctl", "-q", "-w", setting)
+        process = launch(folder, HOSTS, written(folder, FOREVER), options=options)
+        assert process.stdout.readline() == "begun\n"
+        network.loss, begin = 1.0, time.monotonic()
+        try:
+            process.communicate(timeout=120)
+            how = f"the launcher has ended after {time.monotonic() - begin:.0f} s"
+        except subprocess.TimeoutExpired:
+            how = "the launcher waits for more than 120 s"
+        time.sleep(10)
+        left = [len(pids_of(host)) for host in range(HOSTS)]
+        network.loss = 0.0
+        for host in range(HOSTS):
+            for pid in pids_of(host):
+                with suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+        process.communicate()
+        print(f"  {' '.join(options) or f'tcp_retries2 = {retries}'}: {how}; left on hosts: {left}")
+
+
 def pids_of(host):
     found = subprocess.run(["ip", "netns", "pids", f"{NAME}{host}"], capture_output=True, text=True)
     return [int(pid) for pid in found.stdout.split()]
@@ -179,10 +222,13 @@ def main():
                 network.delay, network.loss = delay, loss
                 print(f"{1e3 * delay:g} ms one way, {loss:.0%} of the packets lost")
                 check_bits(network, folder, (2, 3) if not delay else (3,))
-                out, _ = launch(folder, HOSTS, written(folder, ROUNDS)).communicate(timeout=600)
-                print(f"  a round takes {1e3 * float(out):.1f} ms")
             network.loss = 0.0
+            print("50 ms one way")
+            check_times(network, folder)
+            network.delay = 0.0
             check_dead_host(network, folder)
+            print("the network falls silent")
+            check_silence(network, folder)
     finally:
         network.close()
 
