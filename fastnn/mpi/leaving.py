@@ -49,14 +49,15 @@ class Leaving:
         self._over.set()
         if self._thread.ident is not None:
             self._thread.join()
-        self._comm.Isend([bytearray(), MPI.BYTE], dest=int(self._comm.rank == 0), tag=_TAG)
+        if not MPI.Is_finalized():
+            self._comm.Isend([bytearray(), MPI.BYTE], dest=int(self._comm.rank == 0), tag=_TAG)
 
     def _look(self) -> None:
         status = MPI.Status()
         while not self._over.wait(_LOOK):
             since = self._since
             late = since and time.monotonic() - since > _PATIENCE
-            if late and self._comm.Iprobe(MPI.ANY_SOURCE, _TAG, status):
+            if late and not MPI.Is_finalized() and self._comm.Iprobe(MPI.ANY_SOURCE, _TAG, status):
                 sys.stderr.write(
                     f"rank {status.Get_source()} of {self._comm.size} has left, by sys.exit() or "
                     f"at its end, and rank {self._comm.rank} waits for it: this ends all ranks\n"

@@ -83,7 +83,12 @@ class Sum:
             [self._got, (takes, senders * self.own.size), kind],
         )
         for sender, positions in enumerate(told.positions[:n].tolist()):
-            part = self._gradients[self._here] if sender == rank else self._got[sender]
+            self._add(
+                self._gradients[self._here] if sender == rank else self._got[sender], positions
+            )
+
+    def _add(self, part: Array, positions: float) -> None:
+        if part.size:  # some ranks have none, where there are more ranks than lines of parameters
             _kernels.add_scaled(self.own, part, positions)
 
     def take_mean(self, scale: float) -> None:
@@ -114,7 +119,7 @@ class SharedSum(Sum):
         self._comm.Barrier()
         for sender, positions in enumerate(told.positions[:n].tolist()):
             vector = self._gradients if sender == rank else self._shared[sender]
-            _kernels.add_scaled(self.own, vector[here], positions)
+            self._add(vector[here], positions)
 
     def take_mean(self, scale: float) -> None:
         with np.errstate(over="ignore", invalid="ignore"):

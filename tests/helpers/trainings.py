@@ -102,6 +102,13 @@ def clipped_values(world, k):
     return everything(world, k, clip_value=0.02, learning_rate_factors=factors)
 
 
+def few_parameters(world, k):
+    """So few that some ranks have no part of the vector to add up."""
+    X, y = data()
+    loss, model = fastnn.SigmoidCrossEntropy(), fastnn.Sequential(fastnn.Dense(12, 1), seed=4)
+    return trained(model, X, y > 0, world=world, accumulate=k, loss=loss, epochs=1)
+
+
 def goes_on_alone(world, k):
     """With what the training on all ranks has left in the optimizer; then on all again."""
     model, optimizer = network(), fastnn.Adam(0.01)
@@ -235,9 +242,9 @@ def update_not_finite(world, k):
 
 
 CASES = (
-    everything, clipped_norms, clipped_values, goes_on_alone, optimizers, doubles_and_own_layers,
-    sequences, streams, shards, steps_of_streams, callbacks, a_step_of_ones_own, not_finite,
-    update_not_finite,
+    everything, clipped_norms, clipped_values, few_parameters, goes_on_alone, optimizers,
+    doubles_and_own_layers, sequences, streams, shards, steps_of_streams, callbacks,
+    a_step_of_ones_own, not_finite, update_not_finite,
 )  # fmt: skip
 
 
