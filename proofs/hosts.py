@@ -41,9 +41,9 @@ ROUNDS = """
 import time
 import numpy as np, fastnn, fastnn.mpi
 world = fastnn.mpi.World()
-model = fastnn.Sequential(fastnn.Dense(100, 100), seed=0)
+model = fastnn.Sequential(fastnn.Dense(30, 30), seed=0)
 step = fastnn.mpi.TrainStep(world, model, fastnn.MeanSquaredError(), fastnn.SGD(0.1))
-x = np.ones((8, 100), np.float32)
+x = np.ones((8, 30), np.float32)
 step(x, x)
 begin = time.perf_counter()
 for _ in range(20):
