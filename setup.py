@@ -62,6 +62,11 @@ CLANG_CL_ARGS = ["/O2", "/std:c11", "/clang:-ffp-contract=off", "/clang:-fno-mat
 class Build(build_ext):
     """Compiles as many files at a time as there are cores."""
 
+    def finalize_options(self):
+        super().finalize_options()
+        # also of an editable install, so that tests/kernels can look at the machine code
+        self.build_temp = f"build/temp.{self.plat_name}-{sys.implementation.cache_tag}"
+
     def take_clang_cl(self):
         self.compiler.initialize()
         self.compiler.cc = "clang-cl.exe"
