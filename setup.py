@@ -64,8 +64,8 @@ class Build(build_ext):
 
     def finalize_options(self):
         super().finalize_options()
-        # also of an editable install, so that tests/kernels can look at the machine code
-        self.build_temp = f"build/temp.{self.plat_name}-{sys.implementation.cache_tag}"
+        if self.editable_mode:  # keeps them too, so that tests/kernels can look at the machine code
+            self.build_temp = f"build/temp.{self.plat_name}-{sys.implementation.cache_tag}"
 
     def take_clang_cl(self):
         self.compiler.initialize()
