@@ -7,8 +7,8 @@
 Without a name it goes through all readers, `--processes` at a time.  Atheris, which is libFuzzer
 for Python, changes good files (readers.py) and keeps those that reach new branches of fastnn,
 zipfile or csv.  Allowed is a value, or a ValueError, OSError or TypeError that names the file: any
-other exception, a warning, a crash, 500 MB of memory or a minute for one file is a fault.  The file
-is then kept in the folder `--faults`, and the exit status is 1.
+other exception, a warning, a crash, 500 MB of memory or a minute of the processor for one file is a
+fault.  The file is then kept in the folder `--faults`, and the exit status is 1.
 
 `--sanitize` compiles the extension again, with the address sanitizer (it needs clang), and lets
 atheris' own library of the sanitizer watch all memory of the process, other libraries' too."""
@@ -29,7 +29,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 MEMORY = 4096 if "LD_PRELOAD" in os.environ else 768  # MiB, of which 250 are there before
-PATIENCE = 60  # seconds for one file, on a machine that others use, too
+PATIENCE = 60  # seconds of the processor for one file
+HANGS = 600  # seconds of the clock: others may use the machine, too
 SHOWN = "fuzz: "  # begins the lines of a child that its parent prints
 BRANCHES_OF = ["fastnn", "zipfile", "csv"]
 NAMES = [
@@ -91,8 +92,11 @@ def fuzz(name, its):
             sys.stdout.flush()
 
         def one(content):
+            start = time.process_time()
             try:
                 counts[outcome(reader, work / reader.file, content)] += 1
+                if (taken := time.process_time() - start) > PATIENCE:
+                    raise AssertionError(f"{taken:.0f} s for a file, at most {PATIENCE}")
             except BaseException:
                 keep(name, its, content)
             runs = sum(counts.values())
@@ -110,7 +114,7 @@ def fuzz(name, its):
         atheris.Setup(
             [
                 sys.argv[0], str(corpus), f"-seed={its.seed + 1}", f"-max_len={longest}",
-                f"-timeout={PATIENCE}", f"-rss_limit_mb={MEMORY}", "-print_final_stats=0",
+                f"-timeout={HANGS}", f"-rss_limit_mb={MEMORY}", "-print_final_stats=0",
                 f"-artifact_prefix={Path(its.faults).resolve()}/{name}-", "-detect_leaks=0",
             ],
             one, custom_mutator=damaged,
