@@ -41,8 +41,9 @@ OPTIONS = {
         "PYTHONMALLOC": "malloc",
     },
     "undefined": {"UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1:exitcode=86"},
-    "thread": {
-        "TSAN_OPTIONS": f"halt_on_error=1:exitcode=86:suppressions={HERE}/sanitizers/thread.supp"
+    "thread": {  # tests fork, too, and the children start threads
+        "TSAN_OPTIONS": "halt_on_error=1:exitcode=86:die_after_fork=0"
+        f":suppressions={HERE}/sanitizers/thread.supp"
     },
 }
 LIBRARY = {"address": "libasan.so", "undefined": "libubsan.so", "thread": "libtsan.so"}
@@ -113,13 +114,15 @@ def run_tests(kind, package, tests):
     environment = {**OPTIONS[kind], "LD_PRELOAD": " ".join(preload), "PYTHONPATH": str(package)}
     # the thread sanitizer wants memory where it lies without randomization
     before = ["setarch", "--addr-no-randomize"] if kind == "thread" else []
+    # how OpenMP's library hands work to its threads is not seen, as it is not compiled with it
+    chosen = ["-k", "not openmp"] if kind == "thread" else []
     python = [*before, sys.executable]
     code = "import fastnn, sys; sys.exit(not fastnn.__file__.startswith(sys.argv[1]))"
     run([*python, "-c", code, str(package)], environment, cwd=FOLDER)
     command = [
         *python, "-m", "pytest", "-q", "-n", "0", "-x", "-p", "no:cacheprovider", "-s",
         f"--rootdir={TREE}", f"-c{TREE}/pyproject.toml",
-        *(f"--ignore={TREE}/tests/{name}" for name in LEFT_OUT), *map(str, tests),
+        *(f"--ignore={TREE}/tests/{name}" for name in LEFT_OUT), *chosen, *map(str, tests),
     ]  # fmt: skip
     run(command, environment, cwd=FOLDER)
 
