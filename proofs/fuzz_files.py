@@ -114,8 +114,9 @@ def fuzz(name, its):
         atheris.Setup(
             [
                 sys.argv[0], str(corpus), f"-seed={its.seed + 1}", f"-max_len={longest}",
-                f"-timeout={HANGS}", f"-rss_limit_mb={MEMORY}", "-print_final_stats=0",
-                f"-artifact_prefix={Path(its.faults).resolve()}/{name}-", "-detect_leaks=0",
+                f"-timeout={HANGS}", f"-report_slow_units={HANGS}", f"-rss_limit_mb={MEMORY}",
+                "-print_final_stats=0", "-detect_leaks=0",
+                f"-artifact_prefix={Path(its.faults).resolve()}/{name}-",
             ],
             one, custom_mutator=damaged,
         )  # fmt: skip
