@@ -4,6 +4,7 @@ A hash here changes only by a decision: ``fastnn verify --hashes > fastnn/comman
 publishes new ones, and a line of CHANGELOG.md says which bits changed and why."""
 
 import json
+import sys
 from itertools import product
 
 import numpy as np
@@ -121,6 +122,21 @@ def test_where_bits_part(at, part, quick, capsys, monkeypatch):
     line = f"differs: sequences, float64, first in: {part}, on 1 thread\n"
     assert out.count("differs:") == 1 and line in out and "portable" in out.split(line)[0]
     assert out.endswith("Not the same bits: compiled code differs from that of other machines.\n")
+
+
+def test_where_the_library_of_openmp_is_missing(quick, capsys, monkeypatch):
+    """As in small images of Linux: the extension is there, what it links to is not."""
+
+    def import_module(name):
+        raise ImportError("libgomp.so.1: cannot open shared object file")
+
+    monkeypatch.delitem(sys.modules, "fastnn._openmp", raising=False)
+    monkeypatch.setattr(verify.runtimes, "import_module", import_module)
+    monkeypatch.setattr(verify.runtimes, "built", lambda: ["own", "openmp"])
+    assert cli.main(["verify"]) == 0
+    out, _ = capsys.readouterr()
+    assert out.count("openmp") == 1 and "openmp                left out: its library is not" in out
+    assert out.endswith("The same bits as everywhere.\n")
 
 
 def test_what_is_not_published_differs(quick, capsys, monkeypatch):
