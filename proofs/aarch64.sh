@@ -16,7 +16,7 @@ root=$folder/root
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -v security | head -1)
     # not run inside: nothing needs to be configured, and unpacking needs no emulation
     debootstrap --foreign --arch=arm64 --variant=minbase \
-        --include=python3,python3-venv,python3-dev bookworm "$root" "$mirror"
+        --include=python3,python3-venv,python3-dev,libgomp1 bookworm "$root" "$mirror"
     for package in "$root"/var/cache/apt/archives/*.deb; do dpkg-deb -x "$package" "$root"; done
 }
 
