@@ -67,12 +67,12 @@ def run(command, environment, **options):
         sys.exit(f"{' '.join(map(str, command))}\nexit status {status}")
 
 
-def run_bits(kind):
+def run_bits(kind, objects):
     """Every kernel on every instruction set, whole and in pieces, its checksums thrown away."""
     flags = ["-g"]
     if kind != "valgrind":
         flags += [f"-fsanitize={kind}", "-fno-sanitize-recover=all", "-O1"]
-    program = compile_c("bits", [BITS, *kernel_objects(*flags)], *flags)
+    program = compile_c("bits", [BITS, *objects], *flags)
     before, isas = [], ISAS
     if kind == "valgrind":
         if shutil.which("valgrind") is None:
@@ -87,7 +87,7 @@ def run_bits(kind):
 
 
 def build(kind):
-    """The folder with the package, its extensions compiled with this sanitizer."""
+    """The folder with the package, its extensions compiled with this sanitizer, and the kernels."""
     compiler = FOLDER / "cc"  # keeps names and lines, which setup.py leaves out
     flags = f"-fsanitize={kind} -fno-sanitize-recover=all -fno-omit-frame-pointer -g"
     compiler.write_text(f"""#!/bin/bash
@@ -104,7 +104,9 @@ exec {" ".join(COMPILER)} "${{arguments[@]}}" {flags}
     compiler.chmod(0o755)
     command = [sys.executable, "setup.py", "--quiet", "build", f"--build-base={FOLDER}/build"]
     run(command, {"CC": str(compiler)}, cwd=TREE)
-    return next((FOLDER / "build").glob("lib*"))
+    objects = next((FOLDER / "build").glob("temp*/csrc"))
+    kernels = [objects / "dispatch.o", *sorted((objects / "isa").glob("*.o"))]
+    return next((FOLDER / "build").glob("lib*")), kernels
 
 
 def run_tests(kind, package, tests):
@@ -133,11 +135,14 @@ def main():
     parser.add_argument("--tests", nargs="*", help="paths from the tree's root")
     options = parser.parse_args()
     begin = time.perf_counter()
-    if options.kind != "thread":  # bits.c has one thread
-        run_bits(options.kind)
-    if options.kind != "valgrind":
+    if options.kind == "valgrind":
+        run_bits("valgrind", kernel_objects("-g"))
+    else:
+        package, kernels = build(options.kind)
+        if options.kind != "thread":  # bits.c has one thread
+            run_bits(options.kind, kernels)
         tests = options.tests or [f"tests/{name}" for name in TESTS[options.kind]]
-        run_tests(options.kind, build(options.kind), [TREE / name for name in tests])
+        run_tests(options.kind, package, [TREE / name for name in tests])
     print(f"{options.kind}: no fault, {(time.perf_counter() - begin) / 60:.1f} minutes")
 
 
