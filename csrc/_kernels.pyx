@@ -4,7 +4,7 @@
 Internal: the layers, losses and optimizers of ``fastnn`` are the public names.  A face that ends
 in ``_forward`` returns what it computes; the gradient of a parameter is an argument, which the
 face sets in place.  Arrays are C-contiguous and of one real type, float32 or float64.  Arguments
-without a default have no keywords: they would be 33 kB of code.
+without a default are positional: reading them as keywords, too, would take 33 kB of code.
 
 There is one file per family, included below in such an order that no file needs a later one.
 """

@@ -28,19 +28,19 @@ def set_isa(str name not None, /):
     raise ValueError(f"FASTNN_ISA: expected one of {', '.join(isa_levels())}, got {name!r}")
 
 
-cdef bint dots_bfloat16 = fnn_has_bfloat16()
+cdef bint bfloat16_allowed = fnn_has_bfloat16()
 
 
 def set_bfloat16(bint use, /):
     """Whether products of bfloat16 use the instruction for them where it is; tests switch it off."""
-    global dots_bfloat16
-    dots_bfloat16 = use and fnn_has_bfloat16()
+    global bfloat16_allowed
+    bfloat16_allowed = use and fnn_has_bfloat16()
 
 
 cpdef bint has_bfloat16() noexcept:
     """Whether products of bfloat16 use the instruction for them: the active set is AVX-512, and the
     CPU has AVX512_BF16."""
-    return dots_bfloat16 and active_isa == FNN_ISA_AVX512
+    return bfloat16_allowed and active_isa == FNN_ISA_AVX512
 
 
 cdef inline const fnn_kernels *kernels_for(cnp.ndarray x) noexcept:

@@ -186,11 +186,13 @@ SIMD vreal v_sqrt(vreal a) {
 
 #endif
 
-/* ---- random bits: lanes of 32 and 64 bits, whatever the real type ---- v_multiply_low  products
- * of the lower halves of the 64-bit lanes v_at_least      one bit for each 32-bit lane, a >= b
- * unsigned, the lowest lane first v_mask          the VL lowest bits as a vmask v_upper         the
- * upper halves of the 64-bit lanes as lower halves; the upper ones are undefined v_xor3          a
- * ^ b ^ c v_any           whether any lane of a vmask is set */
+/* ---- random bits: lanes of 32 and 64 bits, whatever the real type ----
+ * v_multiply_low  products of the lower halves of the 64-bit lanes
+ * v_at_least      one bit for each 32-bit lane, a >= b unsigned, the lowest lane first
+ * v_mask          the VL lowest bits as a vmask
+ * v_upper         the upper halves of the 64-bit lanes as lower halves; the upper ones are undefined
+ * v_xor3          a ^ b ^ c
+ * v_any           whether any lane of a vmask is set */
 
 typedef uint32_t vword __attribute__((vector_size(VBYTES)));
 typedef uint64_t vwide __attribute__((vector_size(VBYTES)));

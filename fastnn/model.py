@@ -43,8 +43,8 @@ class Sequential(Network):
     the even one, and to 0 below 2^-56, 1.4e-17.  Sums, parameters, activations, norms, losses and
     convolutions stay float32, and so do the optimizer's numbers.  The bits are those of float32
     products of the rounded numbers, on any number of threads and every instruction set.  It pays
-    for wide layers and large batches; without AVX512_BF16 it is a little slower than float32.
-    None, the default, computes in `dtype`.
+    for wide layers and large batches; without AVX512_BF16 it takes up to 1.2 times as long as
+    float32.  None, the default, computes in `dtype`.
 
     ``layers`` is a tuple; ``parameters``, ``gradients`` and ``state`` (running statistics) map
     names such as ``"0.weight"`` to arrays, views of the vectors ``flat_parameters`` and

@@ -174,7 +174,7 @@ def test_a_predictor_has_the_bits_of_predict(rows, instruction):
     assert_same_bits(model.predict(X, batch_size=7), model.predict(X))
 
 
-def test_a_predictor_rounds_weights_once():
+def test_a_predictor_with_weights_of_16_bits_is_refused():
     with pytest.raises(ValueError, match="expected None for a model that computes in bfloat16"):
         network().predictor(weights="float16")
 

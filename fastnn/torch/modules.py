@@ -287,7 +287,8 @@ def to_module(model: Sequential, *, channels: int | None = None) -> Any:
 
     Its inputs have the channels first.  A layer's activation becomes a module of its own, a global
     pool one with a `Flatten` behind; a `Block` an `nn.Sequential` within.  `channels` is how many
-    the inputs have, where they are images that are flattened before any layer that says it.
+    the inputs have, where they are images that are flattened before any layer that says it.  A
+    model with ``compute="bfloat16"`` is computed in float32.
 
     Raises ImportError without PyTorch, TypeError or ValueError, which name the layer, for what
     PyTorch has no module for: `Residual`, `Heads`, `Columns`, padding that is not equal on both

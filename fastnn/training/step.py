@@ -122,10 +122,10 @@ class Step:
             self._check_weights()
             averaged = self._average.updates
         self._model._begin()
-        if last is None:
-            wanted, done = steps * rounds, program.replay(steps, None, rounds)
-        else:
-            wanted, done = (steps + 1) * rounds, program.replay(steps, last.program, rounds)
+        wanted, end = steps * rounds, None
+        if last is not None:
+            wanted, end = wanted + rounds, last.program
+        done = program.replay(steps, end, rounds)
         if done == wanted:
             return
         if last is not None and done % (steps + 1) == steps:

@@ -91,7 +91,7 @@ def test_operands_are_rounded_to_the_nearest(way):
     one = np.ones((1, 1), np.float32)
     expected = np.where(np.isfinite(x), rounded(np.where(np.isfinite(x), x, 0)), x)
     expected[expected == 0] = 0  # and not -0
-    assert np.isinf(expected).sum() > 2 * lower.size - 12  # the largest are rounded to infinity
+    assert np.isinf(expected).sum() == 8  # both infinities, and of either sign the largest three
     assert_same_bits(_kernels.dense_forward(x, one, bfloat16=True), expected)
     assert_same_bits(_kernels.dense_forward(one, x.T.copy(), bfloat16=True), expected.T)
 

@@ -91,20 +91,26 @@ WIDE = pytest.mark.parametrize("name, register", [
 ])  # fmt: skip
 
 
+MULTIPLY_ADD = r"vfmadd|vdpbf16ps"
+
+
 def spilled(code, register):
     """What the innermost loops of multiply-adds load or store of vectors on the stack, and how many
     multiply-adds the longest of them has.
 
     AVX2 has no register left for the mask of an edge tile: such a loop alone may load the mask."""
     stack = on_stack(code)
-    loops = [loop for loop in innermost_loops(code) if any("vfmadd" in i for i in loop)]
+    counts = [
+        (sum(bool(re.match(MULTIPLY_ADD, i)) for i in loop), loop) for loop in innermost_loops(code)
+    ]
+    loops = [loop for count, loop in counts if count]
     found = []
     for loop in loops:
         spills = [i for i in loop if f"%{register}" in i and re.search(stack, i)]
         if any("vmaskmov" in i for i in loop) and len(spills) == 1:
             spills = [i for i in spills if not re.search(rf"{stack}.*\),%ymm", i)]
         found += spills
-    return found, max((sum("vfmadd" in i for i in loop) for loop in loops), default=0)
+    return found, max((count for count, _ in counts), default=0)
 
 
 @WIDE
@@ -120,6 +126,14 @@ def test_no_accumulator_is_spilled_in_the_products_inner_loops(name, register):
         assert spills == [], f"{function}: {spills}"
         most.append(longest)
     assert max(most) >= {"zmm": 28, "ymm": 12}[register], "the full tile's loop was not found"
+
+
+def test_no_accumulator_of_bfloat16s_tiles_is_spilled():
+    functions = disassemble("avx512_f32")
+    for rows in (2, 8):
+        spills, longest = spilled(functions[f"pair_rows_{rows}"], "zmm")
+        assert longest >= 2 * rows, f"pair_rows_{rows}: the loop was not found"
+        assert spills == [], f"pair_rows_{rows}: {spills}"
 
 
 # What else has hot loops whose vectors fit into the registers.  AVX2's 16 do not hold all that the

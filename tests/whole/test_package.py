@@ -152,8 +152,9 @@ def test_faces_take_the_arguments_that_the_stub_states():
         positional = [argument.arg for argument in node.args.posonlyargs]
         stated = positional + ["/"] * bool(positional) + [a.arg for a in node.args.args]
         signature = (getattr(_kernels, node.name).__doc__ or "").splitlines()[0]
-        arguments = re.fullmatch(rf"{node.name}\((.*)\)", signature)
+        arguments = re.fullmatch(rf"{node.name}\((.*)\)(?: -> (\w+))?", signature)
         assert arguments, f"{node.name} has no signature in its docstring: {signature!r}"
+        assert arguments[2] in (None, ast.unparse(node.returns)), node.name  # a cpdef's
         given = [a.split("=")[0].split()[-1] for a in arguments[1].split(", ") if a]
         assert given == stated, node.name
 
