@@ -119,8 +119,8 @@ class Network:
 
     def __getitem__(self, index: SupportsIndex | slice) -> Any:
         """``model[2]`` is the model's own layer, ``model[:4]`` a new model of copies of these
-        layers, with what they have learnt and the model's dtype, seed, l1 and l2, but without
-        its scalers and classes.
+        layers, with what they have learnt and the model's dtype, seed, l1, l2 and compute, but
+        without its scalers and classes.
 
         Training the one does not change the other.  Raises IndexError for a number without a
         layer, TypeError for what is neither a number nor a slice, ValueError for a slice without

@@ -85,7 +85,7 @@ def _differences(
 ) -> Iterator[str]:
     """Say in words, one by one, what of the run differs from the file."""
     mine = run.model
-    for name in ("seed", "dtype", "l1", "l2"):
+    for name in ("seed", "dtype", "l1", "l2", "compute"):
         yield from _differ(name, getattr(mine, name), getattr(others, name))
     yield from _differ("number of layers", len(mine.layers), len(others.layers))
     for i, (layer, other) in enumerate(zip(mine.layers, others.layers, strict=False)):

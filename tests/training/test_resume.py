@@ -40,11 +40,11 @@ def path(tmp_path):
     return tmp_path / "training.safetensors"
 
 
-def network(dtype="float32"):
+def network(dtype="float32", compute=None):
     return Sequential(
         Dense(FEATURES, 12, l2=0.2), BatchNorm(12), Dropout(0.2),
         Residual(Dense(12, 12, activation=fastnn.LeakyReLU(0.1)), Dropout(0.5)), Dense(12, CLASSES),
-        seed=1, dtype=dtype,
+        seed=1, dtype=dtype, compute=compute,
     )  # fmt: skip
 
 
@@ -293,6 +293,7 @@ def others():
     yield "seed is 2, in the file 1", {"model": Sequential(Dense(FEATURES, CLASSES), seed=2)}
     yield "number of layers is 1, in the file 5", {"model": Sequential(Dense(FEATURES, CLASSES))}
     yield "dtype is float64, in the file float32", {"model": network("float64")}
+    yield "differs: compute is bfloat16, in the file None", {"model": network(compute="bfloat16")}
     model = Sequential(
         Dense(FEATURES, 12), BatchNorm(12), Dropout(0.2),
         Residual(Dense(12, 12, activation="relu"), Dropout(0.5)), Dense(12, CLASSES, bias=False),
@@ -307,7 +308,7 @@ def others():
     yield "the batches are your own, in the file those of arrays", {"x": [(X, Y)], "y": None}
 
 
-@pytest.mark.parametrize("number", range(9))
+@pytest.mark.parametrize("number", range(10))
 def test_what_differs_is_listed_and_nothing_changed(number, path):
     fit(2, ModelCheckpoint(path))
     message, options = list(others())[number]
