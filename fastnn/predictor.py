@@ -43,7 +43,8 @@ class Predictor:
     It has a copy of the model's parameters: after more training, `refresh` takes the new ones.
     Dropout is gone, a batch norm is folded into the dense or convolution layer before it (not
     within a `Residual`), weights are packed as the kernels read them.  With a batch norm, outputs
-    may differ from those of `Sequential.predict` by rounding; without one, their bits are the same.
+    may differ from those of `Sequential.predict` by rounding, with ``compute="bfloat16"`` by that
+    of bfloat16; without one, their bits are the same.
 
     Shapes: `x` (batch_size, ...) as the model takes it, of any real type, fastest as a C-contiguous
     array of the model's; `y` (batch_size, ...).  `y` is the same array at every call, or `out` if
