@@ -167,6 +167,7 @@ OPTIONS = {
     "sample_weight": (0.3, lambda rng: True), "class_weight": (0.2, lambda rng: True),
     "drop_last": (0.2, lambda rng: True), "validation": (0.3, lambda rng: True),
     "frozen": (0.3, lambda rng: int(rng.integers(100))),
+    "compute": (0.3, lambda rng: "bfloat16"),
 }  # fmt: skip
 
 
@@ -210,8 +211,10 @@ def network(its):
     for kind in ENDS[len(row)][its["end"]] if len(row) > 1 else []:
         add(kind())
     add(DENSE[len(row)](row[-1], OUTPUTS))
-    penalties = {name: its[name] for name in ("l1", "l2") if name in its}
-    model = Sequential(*chain, seed=its["seed"], dtype=its["dtype"], **penalties)
+    given = {name: its[name] for name in ("l1", "l2", "compute") if name in its}
+    if its["dtype"] == "float64":
+        given["compute"] = None
+    model = Sequential(*chain, seed=its["seed"], dtype=its["dtype"], **given)
     if "frozen" in its and len(chain) > 1:  # the last one is always trained
         model.layers[its["frozen"] % (len(chain) - 1)].trainable = False
     return model

@@ -174,6 +174,17 @@ def test_a_predictor_has_the_bits_of_predict(rows, instruction):
     assert_same_bits(model.predict(X, batch_size=7), model.predict(X))
 
 
+def test_a_predictor_rounds_a_weight_with_the_batch_norm_in_it():
+    (X, y), (loss, optimizer) = data(), settings()
+    model = Sequential(
+        Dense(FEATURES, 64), BatchNorm(64), ReLU(), Dense(64, CLASSES), compute="bfloat16"
+    )
+    model.fit(X, y, loss=loss, optimizer=optimizer, epochs=2, progress=False)
+    expected, found = model.predict(X), model.predictor(batch_size=ROWS)(X)
+    error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+    assert 2.0**-12 < error < 2.0**-6
+
+
 def test_a_predictor_with_weights_of_16_bits_is_refused():
     with pytest.raises(ValueError, match="expected None for a model that computes in bfloat16"):
         network().predictor(weights="float16")
