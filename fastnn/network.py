@@ -597,7 +597,9 @@ class Network:
 def _check_compute(compute: Any, dtype: np.dtype[Any]) -> None:
     if compute is None:
         return
-    checks.choice(compute, "compute", ("bfloat16",))
+    if compute != "bfloat16":
+        kind = ValueError if isinstance(compute, str) else TypeError
+        raise kind(f"compute: expected None or 'bfloat16', got {compute!r}")
     if dtype != np.float32:
         raise ValueError(f"compute: expected None for a {dtype} model, got {compute!r}")
 

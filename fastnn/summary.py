@@ -31,8 +31,9 @@ def table(network: Network, shape: tuple[int, ...] | None = None) -> str:
     total = sum(map(_parameter_count, layers))
     frozen = sum(network.parameters[name].size for name in network._frozen())
     trainable = f"{total - frozen:,} of them trainable, " if frozen else ""
+    products = f", products in {network.compute}" if network.compute else ""
     lines.append(
-        f"{total:,} parameters, {trainable}{_size(total * dtype.itemsize)} in {dtype.name}"
+        f"{total:,} parameters, {trainable}{_size(total * dtype.itemsize)} in {dtype.name}{products}"
     )
     return "\n".join(lines)
 

@@ -73,18 +73,23 @@ def test_files_keep_it(tmp_path):
 
 def test_files_with_another_are_refused(tmp_path):
     path = tmp_path / "model.safetensors"
-    refused(path, made_up(compute="float8"), "compute: expected one of bfloat16, got 'float8'")
-    refused(path, made_up(compute=[1]), "compute: expected one of bfloat16")
+    refused(path, made_up(compute="float8"), "compute: expected None or 'bfloat16', got 'float8'")
+    refused(path, made_up(compute=[1]), "compute: expected None or 'bfloat16'")
     message = "compute: expected None for a float64 model"
     refused(path, made_up(dtype="float64", compute="bfloat16"), message)
 
 
 @pytest.mark.parametrize("compute", ["float16", "float32"])
 def test_another_name_is_refused(compute):
-    with pytest.raises(ValueError, match="compute: expected one of bfloat16, got"):
+    with pytest.raises(ValueError, match="compute: expected None or 'bfloat16', got"):
         network(compute)
-    with pytest.raises(TypeError, match="compute: expected one of bfloat16, got 16"):
+    with pytest.raises(TypeError, match="compute: expected None or 'bfloat16', got 16"):
         network(16)
+
+
+def test_the_summary_says_it():
+    assert network().summary().endswith(" in float32, products in bfloat16")
+    assert network(None).summary().endswith(" in float32")
 
 
 def test_float64_is_refused():
