@@ -32,9 +32,8 @@ def table(network: Network, shape: tuple[int, ...] | None = None) -> str:
     frozen = sum(network.parameters[name].size for name in network._frozen())
     trainable = f"{total - frozen:,} of them trainable, " if frozen else ""
     products = f", products in {network.compute}" if network.compute else ""
-    lines.append(
-        f"{total:,} parameters, {trainable}{_size(total * dtype.itemsize)} in {dtype.name}{products}"
-    )
+    size = f"{_size(total * dtype.itemsize)} in {dtype.name}"
+    lines.append(f"{total:,} parameters, {trainable}{size}{products}")
     return "\n".join(lines)
 
 
