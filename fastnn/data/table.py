@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     Rule = Callable[[Numbers, np.dtype[Any]], "tuple[float, float, float]"]
 
 _FAR = 1e150  # so many scales from the centre: squares overflow beyond
+# As arrays, which NumPy's functions take 0.4 us sooner than numbers: a row takes some 10.
+_LEAST, _MOST = np.array(-_FAR), np.array(_FAR)
 _EXACT_FLOAT32 = 2**24  # float32 holds all integers up to this one
 
 
@@ -266,8 +268,8 @@ class TableEncoder(Transformer):
         part -= center
         part /= scale
         if self.clip is not None:
-            np.minimum(part, _FAR, out=part)
-            np.maximum(part, -_FAR, out=part)
+            np.minimum(part, _MOST, out=part)
+            np.maximum(part, _LEAST, out=part)
             square = part / self.clip
             square *= square
             square += 1.0

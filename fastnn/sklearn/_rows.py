@@ -59,17 +59,20 @@ class RowPredictor:
         self._networks, self._combine = estimator._for_rows()
 
     def __call__(self, row: ArrayLike) -> Any:
-        if not isinstance(row, list | np.ndarray) and (
-            isinstance(row, Mapping) or hasattr(row, "iloc")
-        ):
-            raise TypeError(
-                "row: expected a list or an array of entries in the order of the columns in fit, "
-                f"got a {type(row).__name__}, whose names would not be looked at"
-            )
-        x = np.asarray(as_array(row)).reshape(1, -1)
+        x = (row if type(row) is np.ndarray else _entries(row)).reshape(1, -1)
         if self._encoder is not None:
             x = self._encoder.encode(x)
         return self._combine(self._networks(x)[0])
+
+
+def _entries(row: Any) -> Array:
+    """A row's entries as an array; TypeError for one with names."""
+    if isinstance(row, Mapping) or hasattr(row, "iloc"):
+        raise TypeError(
+            "row: expected a list or an array of entries in the order of the columns in fit, "
+            f"got a {type(row).__name__}, whose names would not be looked at"
+        )
+    return np.asarray(as_array(row))
 
 
 def linked(
