@@ -47,6 +47,7 @@ cdef extern from "fastnn.h" nogil:
         FNN_NO_HALF, FNN_BFLOAT16, FNN_FLOAT16
 
     int FNN_HALF_COLUMNS, FNN_PAIR_LINES, FNN_PAIR_ROWS, FNN_PAIR_COLUMNS
+    ptrdiff_t FNN_PAIRED_LINES(ptrdiff_t lines)
 
     ctypedef struct fnn_product:
         const_pointer a, b, bias

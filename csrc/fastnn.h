@@ -86,7 +86,8 @@ enum fnn_half { FNN_NO_HALF, FNN_BFLOAT16, FNN_FLOAT16 };
 #define FNN_HALF_COLUMNS 128 /* of B: a strip, whose rows lie one behind the other */
 #define FNN_PAIR_LINES 128   /* that pack_bfloat16 packs together */
 #define FNN_PAIR_ROWS 8      /* of a tile of bfloat16_product */
-#define FNN_PAIR_COLUMNS 32  /* the same; lines are filled up to a multiple of it */
+#define FNN_PAIR_COLUMNS 32  /* the same; lines are filled up to a multiple of it: */
+#define FNN_PAIRED_LINES(n) (((n) + FNN_PAIR_COLUMNS - 1) / FNN_PAIR_COLUMNS * FNN_PAIR_COLUMNS)
 
 typedef struct {
     const void *a, *b, *bias; /* bias may be NULL */

@@ -49,10 +49,6 @@ cdef cnp.ndarray rounded_to_bfloat16(cnp.ndarray x):
     return y
 
 
-cdef ptrdiff_t lines_of_pairs(ptrdiff_t lines) noexcept:
-    return (lines + FNN_PAIR_COLUMNS - 1) // FNN_PAIR_COLUMNS * FNN_PAIR_COLUMNS
-
-
 cdef cnp.ndarray pairs_of(cnp.ndarray x, bint lines_are_rows):
     """x rounded to bfloat16 and packed, as bfloat16.inc says."""
     cdef fnn_call call
@@ -60,7 +56,7 @@ cdef cnp.ndarray pairs_of(cnp.ndarray x, bint lines_are_rows):
     p.lines, p.terms = x.shape[not lines_are_rows], x.shape[lines_are_rows]
     p.line = x.shape[1] if lines_are_rows else 1
     p.term = 1 if lines_are_rows else x.shape[1]
-    cdef cnp.npy_intp size = lines_of_pairs(p.lines) * ((p.terms + 1) // 2)
+    cdef cnp.npy_intp size = FNN_PAIRED_LINES(p.lines) * ((p.terms + 1) // 2)
     cdef cnp.npy_intp room = size + 16
     cdef cnp.ndarray memory = new_array(1, &room, cnp.NPY_UINT32)
     cdef ptrdiff_t first = -<ptrdiff_t>data(memory) % 64 // 4  # on a cache line
@@ -135,7 +131,7 @@ cdef int check_half(cnp.ndarray packed, cnp.ndarray x, ptrdiff_t length) except 
 
 
 cdef int check_pairs(cnp.ndarray packed, cnp.ndarray weight) except -1:
-    cdef ptrdiff_t length = lines_of_pairs(weight.shape[1]) * ((weight.shape[0] + 1) // 2)
+    cdef ptrdiff_t length = FNN_PAIRED_LINES(weight.shape[1]) * ((weight.shape[0] + 1) // 2)
     if not (cnp.PyArray_TYPE(packed) == cnp.NPY_UINT32 and cnp.PyArray_ISCARRAY_RO(packed)
             and cnp.PyArray_NDIM(packed) == 1 and packed.shape[0] == length):
         raise ValueError(f"packed: expected uint32 of shape ({length},), got {describe(packed)}")
