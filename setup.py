@@ -81,7 +81,7 @@ class Build(build_ext):
             super().build_extensions()
             return
         compile_in_order = self.compiler.compile
-        gcc = is_gcc(self.compiler.compiler_so[:1])
+        gcc = is_gcc(self.compiler.compiler_so)  # with its arguments: it may be "ccache cc"
         extra_args = {"_kernels": CYTHON_ARGS + CYTHON_ARGS_GCC * gcc}
         for name in ("portable_f32", "portable_f64"):
             extra_args[name] = PORTABLE_ARGS_CLANG * (not gcc)

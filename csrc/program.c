@@ -36,9 +36,11 @@ void fnn_clear(fnn_program *p) {
 }
 
 const fnn_access *fnn_written(const fnn_program *p, const char *begin, const char *end) {
-    for (const fnn_call *call = p->calls + p->count; call-- > p->calls;)
+    for (int i = p->count; i-- > 0;) {
+        const fnn_call *call = &p->calls[i];
         for (const fnn_access *a = call->access; a < call->access + call->accesses; a++)
             if (a->writes && a->begin == begin && a->end == end) return a;
+    }
     return NULL;
 }
 
@@ -88,18 +90,19 @@ static int compare_keys(const void *x, const void *y) {
 
 /* Makes phases and chains of the sorted calls, which have these keys. */
 static void gather(fnn_program *p, const sort_key *key) {
-    fnn_chain *chain = p->chain - 1;
+    fnn_chain *chain = NULL, *next = p->chain;
     for (int i = 0; i < p->count; i++) {
         fnn_call *call = &p->calls[i];
         fnn_phase *phase = &p->phase[key[i].phase];
         if (i == 0 || key[i].phase != key[i - 1].phase)
-            *phase = (fnn_phase){.alone = call, .chain = chain + 1};
+            *phase = (fnn_phase){.alone = call, .chain = next};
         if (key[i].alone) {
             phase->alones++;
             continue;
         }
         if (!phase->chains || chain->units != call->units) {
-            *++chain = (fnn_chain){.calls = call, .units = call->units};
+            chain = next++;
+            *chain = (fnn_chain){.calls = call, .units = call->units};
             phase->chains++;
         }
         chain->count++;
@@ -112,6 +115,7 @@ static void gather(fnn_program *p, const sort_key *key) {
 }
 
 int fnn_schedule(fnn_program *p) {
+    if (!p->count) return 0; /* `calls` is NULL, which memcpy must not get */
     size_t count = (size_t)p->count;
     fnn_call *sorted = calloc(count + 1, sizeof *sorted);
     sort_key *key = calloc(count + 1, sizeof *key);

@@ -60,6 +60,17 @@ def test_what_is_fed_lives_until_other_arrays_are_fed():
 # ---- recording ----
 
 
+def test_a_program_of_nothing_does_nothing_and_may_still_record():
+    program, x, y = Program(), np.ones(8, np.float32), zeros(8)
+    with program:
+        pass
+    assert program.phases() == [] and program.replay() == 1
+    with program:
+        copy(y, x)
+    y[:] = 0
+    assert program.replay() == 1 and (y == 1).all()
+
+
 def test_a_recording_within_another_is_its_own():
     outer, inner = Program(), Program()
     with outer:
