@@ -125,7 +125,8 @@ def _used(path: str, X: Frame, options: Namespace, say: Callable[[str], None]) -
                 _note_numbers(name, items, say)
             single, what = len(items) > max(20, len(X) / 2), f"{len(items)} different texts"
         else:
-            steps = np.diff(array)
+            with np.errstate(over="ignore", invalid="ignore"):  # of 1e308 and infinite numbers
+                steps = np.diff(array)
             single, what = len(X) > 2 and bool((steps == 1).all()), "numbers of the rows"
         if single and name not in options.use and name not in options.categorical:
             say(f"Column {name!r} is left out: {what}. (--use {_quoted(name)} takes it.)")

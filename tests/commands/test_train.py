@@ -262,6 +262,8 @@ def test_ctrl_c_keeps_the_best_epoch_so_far(folder, capsys, monkeypatch, epochs_
         ),
         ("x,y\n1,1\n2,0\n", (), "expected 10 rows or more, got 2"),
         ("x,y\n" + "inf,1\n2,0\n" * 9, (), r"a\.csv: X contains infinity in column 'x'"),
+        ("x,y\n" + "inf,1\n" * 9 + "2,0\n" * 9, (), r"a\.csv: X contains infinity in column 'x'"),
+        ("x,y\n" + "-1e308,1\n1e308,0\n" * 9, (), r"a\.csv: X contains numbers of 1e\+150"),
         ("x,y\n1,1\n", ("--target", "z"), r"a\.csv: has no column 'z'; it has 'x', 'y'"),
         ("x,y\n1,1\n", ("--drop", "z"), r"a\.csv: has no column 'z'"),
         ("x,y\n1,1\n", ("--categorical", "z"), r"a\.csv: has no column 'z'"),
