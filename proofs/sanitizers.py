@@ -33,7 +33,7 @@ TESTS = {
     ],
 }  # fmt: skip
 # other processes and the compiled code's form, which a sanitizer changes
-LEFT_OUT = ["kernels/test_bits.py", "kernels/test_machine_code.py"]
+LEFT_OUT = ["kernels/test_bits.py", "kernels/test_machine_code.py", "kernels/test_proofs.py"]
 OPTIONS = {
     "address": {
         # Python frees little at its end; C++ libraries that it loads are not instrumented
