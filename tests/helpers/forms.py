@@ -6,7 +6,8 @@ import numpy as np
 def misaligned(a):
     """A copy that begins at an odd address."""
     memory = np.zeros(a.nbytes + 1, np.uint8)
-    view = memory[1:].view(a.dtype).reshape(a.shape)
+    first = 1 - memory.ctypes.data % 2
+    view = memory[first : first + a.nbytes].view(a.dtype).reshape(a.shape)
     view[...] = a
     assert not view.flags.aligned
     return view
