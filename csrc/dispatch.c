@@ -2,7 +2,7 @@
  * has. */
 #include "fastnn.h"
 
-#if defined(_WIN32) && defined(__x86_64__)
+#if defined(__x86_64__)
 #include <cpuid.h>
 #include <stdint.h>
 #endif
@@ -39,9 +39,10 @@ const fnn_kernels *fnn_table(int isa, int is_double) {
     return is_double ? levels[isa].f64 : levels[isa].f32;
 }
 
-#if defined(_WIN32) && defined(__x86_64__)
-/* On Windows __builtin_cpu_supports may need a library that is not linked.  The bits are those of
- * the processor's manual; the system must keep the wide registers (XCR0), too. */
+#if defined(__x86_64__)
+/* __builtin_cpu_supports needs a library that is not linked on Windows, and that knows nothing where
+ * zig brings it.  The bits are those of the processor's manual; the system must keep the wide
+ * registers (XCR0), too. */
 static int has_avx2_or_avx512(int avx512) {
     const unsigned fma = 1u << 12, osxsave = 1u << 27, avx2 = 1u << 5;
     const unsigned wide = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; /* F, DQ, BW, VL */
@@ -53,23 +54,13 @@ static int has_avx2_or_avx512(int avx512) {
     if ((low & kept) != kept || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
     return (b & needed) == needed;
 }
-#elif defined(__x86_64__)
-static int has_avx2_or_avx512(int avx512) {
-    __builtin_cpu_init();
-    const int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    if (!avx512) return avx2;
-    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-}
 #endif
 
 int fnn_has_bfloat16(void) {
-#if defined(_WIN32) && defined(__x86_64__)
+#if defined(__x86_64__)
     unsigned a, b, c, d;
     return fnn_isa_available(FNN_ISA_AVX512) && __get_cpuid_count(7, 1, &a, &b, &c, &d) &&
            (a >> 5 & 1);
-#elif defined(__x86_64__)
-    return fnn_isa_available(FNN_ISA_AVX512) && __builtin_cpu_supports("avx512bf16");
 #else
     return 0;
 #endif
