@@ -40,13 +40,13 @@ cdef int multiply(cnp.ndarray a, bint transpose_a, cnp.ndarray b, bint transpose
 
 
 cdef bint stays_with_rows(const fnn_product *p, cnp.ndarray c) noexcept:
-    """Whether a forward pass should read the weight as the update cuts it: by rows.
+    """Whether a recorded forward pass reads the weight as the update cuts it, by rows.
 
     A core that writes what another has read waits 9 ns for each cache line (36 if their caches are
     apart), and 1 ns if nobody has.  So a step of 784-128-10 takes 0.90 to 0.93 of the time on two
-    threads with batches of 32, 0.76 with 7, 0.8 with 1; one of 1024-128-10 0.88.  It needs several
-    chunks, since one is one chain.  With larger batches the chunks' sums, which move instead, cost
-    as much (64: 0.95); larger weights leave the caches between two steps (784-512-10: 1.01)."""
+    threads with batches of 32, 0.76 with 7; one of 1024-128-10 0.88.  It needs several chunks,
+    since one is one chain.  With larger batches the chunks' sums, which move instead, cost as much
+    (64: 0.95); larger weights leave the caches between two steps (784-512-10: 1.01)."""
     return (recorder() != NULL and p.by_columns and p.K >= 2 * FNN_CHUNK_K and p.M <= 64
             and p.K * p.N * cnp.PyArray_ITEMSIZE(c) <= 2**20)
 
