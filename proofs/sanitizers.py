@@ -36,8 +36,8 @@ TESTS = {
 LEFT_OUT = ["kernels/test_bits.py", "kernels/test_machine_code.py", "kernels/test_proofs.py"]
 OPTIONS = {
     "address": {
-        # Python frees little at its end; C++ libraries that it loads are not instrumented; tests ask
-        # for memory that cannot be had
+        # Python frees little at its end; C++ libraries that it loads are not instrumented; some
+        # tests ask for memory that cannot be had
         "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1:exitcode=86:allocator_may_return_null=1",
         "PYTHONMALLOC": "malloc",
     },
