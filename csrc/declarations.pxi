@@ -51,7 +51,7 @@ cdef extern from "fastnn.h" nogil:
 
     ctypedef struct fnn_product:
         const_pointer a, b, bias
-        pointer packed, sums, c, z
+        pointer packed, c, z
         ptrdiff_t M, N, K, a_row, a_column, b_row, b_column, c_row
         int by_columns, half, activation
         double alpha
@@ -165,7 +165,7 @@ cdef extern from "fastnn.h" nogil:
         kernel_pointer total, sum_squares, sum_zeros, sum_abs, add_penalty, add_sign
         kernel_pointer activation_forward, activation_backward, softmax_forward, softmax_backward
         kernel_pointer parametric_forward, parametric_backward
-        kernel_pointer product, chunk_sums, add_chunks, pack, half_product, column_sum
+        kernel_pointer product, pack, half_product, column_sum
         kernel_pointer round_bfloat16, pack_bfloat16, bfloat16_product
         kernel_pointer conv_pad, conv_pack, conv_turn
         kernel_pointer conv_forward, conv_backward_weight, conv_backward_input
@@ -239,7 +239,6 @@ cdef extern from "fastnn.h" nogil:
     const fnn_access *fnn_written(const fnn_program *program, const char *begin, const char *end)
     void fnn_clear(fnn_program *program)
 
-    ptrdiff_t FNN_BLOCKS_DOWN(ptrdiff_t rows)
     int FNN_CHUNK_K, FNN_CHUNK_ROWS, FNN_CHUNK_SUM, FNN_CHUNK_TILES, FNN_CHUNK_IMAGES
     int FNN_PACK_BYTES
     int FNN_SUM_CHANNELS

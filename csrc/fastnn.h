@@ -17,8 +17,6 @@
 
 /* The constants of the numerics laws: to change one changes the bits of results. */
 #define FNN_CHUNK_K 256     /* terms in a chunk of a matrix product */
-/* Rows of blocks of B in chunk_sums: of a chunk each, but the last ends with B. */
-#define FNN_BLOCKS_DOWN(K) (((K) + FNN_CHUNK_K / 2) / FNN_CHUNK_K)
 #define FNN_CHUNK_ROWS 128  /* rows in a chunk of a sum over the batch */
 #define FNN_CHUNK_TILES 128 /* tiles in a chunk of a weight's gradient (winograd.inc) */
 #define FNN_CHUNK_SUM 4096  /* elements in a chunk of a sum of squares */
@@ -95,7 +93,6 @@ typedef struct {
     const void *a, *b, *bias; /* bias may be NULL */
     void *packed;             /* `pack` writes all of B here; `product` then reads it in place of
                                * b, unless it is NULL */
-    void *sums;               /* (⌈K / FNN_CHUNK_K⌉, M, N): those of each chunk, from chunk_sums */
     void *c, *z;              /* z receives the value before the activation, unless it is NULL */
     ptrdiff_t M, N, K;
     ptrdiff_t a_row, a_column, b_row, b_column, c_row; /* strides; z has c's */
@@ -323,8 +320,6 @@ typedef struct {
     K(softmax_forward)     /* y = e^x / Σ_features e^x                             rows */     \
     K(softmax_backward)    /* dx = y (dy - Σ_features dy y)                        rows */     \
     K(product)             /* C(M,N) = f(A(M,K) B(K,N) + bias)          rows or columns */     \
-    K(chunk_sums)          /* sums = A B, chunk by chunk    blocks of B, FNN_CHUNK_K by 16 */  \
-    K(add_chunks)          /* C = f(the sum of sums + bias)                         rows */      \
     K(pack)                /* packed = B(K,N), as the product reads it      blocks of B */     \
     K(half_product)        /* the same, packed 16-bit B     groups of FNN_HALF_COLUMNS */     \
     K(round_bfloat16)      /* y = x rounded to bfloat16           groups of 16 elements */     \

@@ -26,8 +26,6 @@ cdef int multiply(cnp.ndarray a, bint transpose_a, cnp.ndarray b, bint transpose
                               pairs_of(b, transpose_b) if packed is None else packed, c, bias, z)
     if bfloat16:
         a, b = rounded_to_bfloat16(a), rounded_to_bfloat16(b) if packed is None else b
-    if packed is None and not transpose_a and not transpose_b and stays_with_rows(p, c):
-        return multiply_by_blocks(&call, a, b, c, bias, z)
     # to read an element takes as long as four multiply-adds, which matters where a side is short
     start(&call, kernels_for(c).product, (p.N + 15) // 16 if p.by_columns else p.M,
           2.0 * p.K * (<double>p.M * p.N + 4.0 * (p.M + p.N)))
@@ -37,35 +35,6 @@ cdef int multiply(cnp.ndarray a, bint transpose_a, cnp.ndarray b, bint transpose
     p.b, p.bias, p.packed = reads(&call, b), reads(&call, bias), <void *>reads(&call, packed)
     p.c, p.z = writes(&call, c, unit, line), writes(&call, z, unit, line)
     return execute(&call)
-
-
-cdef bint stays_with_rows(const fnn_product *p, cnp.ndarray c) noexcept:
-    """Whether a recorded forward pass reads the weight as the update cuts it, by rows.
-
-    A core that writes what another has read waits 9 ns for each cache line (36 if their caches are
-    apart), and 1 ns if nobody has.  So a step of 784-128-10 takes 0.90 to 0.93 of the time on two
-    threads with batches of 32, 0.76 with 7; one of 1024-128-10 0.88.  It needs several chunks,
-    since one is one chain.  With larger batches the chunks' sums, which move instead, cost as much
-    (64: 0.95); larger weights leave the caches between two steps (784-512-10: 1.01)."""
-    return (recorder() != NULL and p.by_columns and p.K >= 2 * FNN_CHUNK_K and p.M <= 64
-            and p.K * p.N * cnp.PyArray_ITEMSIZE(c) <= 2**20)
-
-
-cdef int multiply_by_blocks(fnn_call *call, cnp.ndarray a, cnp.ndarray b, cnp.ndarray c,
-                            cnp.ndarray bias, cnp.ndarray z) except -1:
-    """The same by chunks of K: their sums, then c; the call has its sizes and activation."""
-    cdef fnn_product *p = &call.arguments.product
-    cdef ptrdiff_t chunks = (p.K + FNN_CHUNK_K - 1) // FNN_CHUNK_K
-    cdef cnp.ndarray sums = empty_vector(c, chunks * p.M * p.N)
-    start(call, kernels_for(c).chunk_sums, FNN_BLOCKS_DOWN(p.K) * ((p.N + 15) // 16),
-          2.0 * p.K * (<double>p.M * p.N + 4.0 * (p.M + p.N)))
-    call.grain = 4
-    p.a, p.b, p.sums = reads(call, a), reads(call, b), writes(call, sums)
-    execute(call)
-    start(call, kernels_for(c).add_chunks, p.M, 4.0 * (chunks + 1) * p.M * p.N)
-    p.sums, p.bias = <void *>reads(call, sums), reads(call, bias)
-    p.c, p.z = writes(call, c, p.N), writes(call, z, p.N)
-    return execute(call)
 
 
 cdef cnp.ndarray rounded_to_bfloat16(cnp.ndarray x):

@@ -285,14 +285,6 @@ static void run_all(const fnn_kernels *kernel, int d) {
             report("product's z", 3 * shape + form, d, z, M * N);
             if (form == 1) continue;
             const ptrdiff_t chunks = (K + FNN_CHUNK_K - 1) / FNN_CHUNK_K;
-            if (form == 0 && chunks > 1) {
-                p.sums = packed;
-                RUN(chunk_sums, &p, FNN_BLOCKS_DOWN(K) * ((N + 15) / 16));
-                report("chunk_sums", shape, d, packed, chunks * M * N);
-                RUN(add_chunks, &p, M);
-                report("add_chunks", shape, d, out, M * N);
-                report("add_chunks's z", shape, d, z, M * N);
-            }
             fnn_product packing = {.b = b, .packed = packed, .N = N, .K = K, .b_row = p.b_row,
                                    .b_column = p.b_column};
             RUN(pack, &packing, chunks * ((N * (d ? 8 : 4) + 511) / 512));

@@ -9,7 +9,6 @@ import pytest
 import reference
 from compare import assert_close, assert_same_bits, uses_threads, wide
 from fastnn import _kernels
-from programs import count
 
 # One below, equal and one above the tiles' rows (14, 6, 8, 4), their columns (whole vectors), the
 # chunk of K, and the fewest rows for which B is packed (43, 25, 19 or 13); then shapes far from
@@ -142,58 +141,6 @@ def test_epilogue(bias, activation, dtype, isa, threads, rng):
         assert_same_bits(z, expected_z)
         assert_same_bits(y, expected)
         assert_same_bits(_kernels.dense_forward(x, weight, b, kind, alpha, False), expected)
-
-
-# one below, at and above what decides (batch 64, 512 terms, fewer rows than columns, 1 MiB), and
-# where the blocks' last row has 128, 256, 257 and 383 terms
-BY_BLOCKS = [
-    (1, 512, 17), (14, 513, 33), (32, 784, 128), (63, 639, 65), (64, 640, 129), (7, 2048, 64),
-]  # fmt: skip
-NOT_BY_BLOCKS = [(65, 784, 128), (32, 511, 128), (33, 784, 33), (7, 2049, 128)]
-
-
-@pytest.mark.parametrize("shape", BY_BLOCKS, ids=str)
-def test_recorded_by_blocks_of_the_weight_it_has_the_same_bits(shape, dtype, isa, threads, rng):
-    _, terms, columns = shape
-    x, weight, bias = operands(rng, *shape, dtype)
-    kind = _kernels.ACTIVATIONS["gelu"]
-    program = _kernels.Program()
-    with program:
-        y, z = _kernels.dense_forward(x, weight, bias, kind, 0.0, True)
-        linear = _kernels.dense_forward(x, weight)
-    blocks = (terms + 128) // 256 * ((columns + 15) // 16)
-    phases = program.phases()
-    assert phases[0] == (0, [(2, blocks)]) and count(phases) == 4
-    x[...], bias[...] = rng.standard_normal(x.shape), rng.standard_normal(columns)
-    for array in (y, z, linear):
-        array[...] = np.nan
-    program.replay()
-    expected, magnitude = product(x, weight)
-    assert_close(linear, expected, dtype, magnitude)
-    assert_same_bits(linear, _kernels.dense_forward(x, weight))
-    assert_same_bits(z, linear + bias)
-    assert_same_bits(y, _kernels.activation_forward(z, kind, 0.0))
-
-
-def test_recorded_by_blocks_float32_is_one_chain_of_fused_multiply_adds(fma_isas, threads, rng):
-    x, weight, _ = operands(rng, 15, 513, 33, np.float32)
-    expected = reference.product_in_order(x, weight, reference.fma32)
-    for isa in fma_isas:
-        _kernels.set_isa(isa)
-        with _kernels.Program() as program:
-            y = _kernels.dense_forward(x, weight)
-        assert len(program.phases()) == 2
-        y[...] = np.nan
-        program.replay()
-        assert_same_bits(y, expected)
-
-
-@pytest.mark.parametrize("shape", NOT_BY_BLOCKS, ids=str)
-def test_other_products_are_recorded_as_one_call(shape, rng):
-    x, weight, _ = operands(rng, *shape, np.float32)
-    with _kernels.Program() as program:
-        _kernels.dense_forward(x, weight)
-    assert len(program.phases()) == 1
 
 
 def test_a_packed_weight_gives_the_same_bits(dtype, isa, threads, rng):
