@@ -13,7 +13,6 @@ MODULES = [name for name in ("fastnn", "sklearn", "torch") if find_spec(name)]
 PROGRAM = """
 import {order}
 import hashlib
-TURNS = 4
 rng = np.random.default_rng(0)
 X = rng.standard_normal((512, 64)).astype(np.float32)
 y = (X[:, 0] * X[:, 1] > 0).astype(int)
@@ -24,13 +23,13 @@ def fastnn_steps():
         fastnn.Dense(64, 128, activation="relu"), fastnn.Dense(128, 2), seed=0
     )
     step = fastnn.TrainStep(model, fastnn.SoftmaxCrossEntropy(), fastnn.Adam(1e-3))
-    for _ in range(TURNS):
+    for _ in range(10):
         step(X, y)
         yield model.flat_parameters
 
 def sklearn_steps():
     from sklearn.ensemble import HistGradientBoostingClassifier
-    for _ in range(TURNS):
+    for _ in range(10):
         forest = HistGradientBoostingClassifier(max_iter=3, early_stopping=False, random_state=0)
         yield forest.fit(X, y).predict_proba(X)
 
@@ -42,7 +41,7 @@ def torch_steps():
     )
     optimizer = torch.optim.Adam(model.parameters())
     inputs, targets = torch.from_numpy(X), torch.from_numpy(y)
-    for _ in range(TURNS):
+    for _ in range(10):
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(model(inputs), targets).backward()
         optimizer.step()
